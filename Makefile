@@ -1,0 +1,42 @@
+# make demo   a first look: sets up, writes a small world, ingests it, asks it, and writes a report
+# make test   all tests          make check   style, types, rooms, generated documentation
+# make bench  the benchmarks     make docs    writes the generated documentation
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+export PYTHON
+
+.PHONY: demo test check docs bench clean
+
+.venv/.runtime: pyproject.toml constraints.txt deploy/system-packages.txt
+	@deploy/system-packages.sh
+	@echo "setting up .venv (torch is large: this takes minutes, once)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) -e .
+	@touch $@
+
+.venv/.dev: .venv/.runtime
+	@$(PIP) -e '.[dev,server]'
+	@touch $@
+
+demo: .venv/.runtime
+	@sample/demo.sh
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python docs/generate.py --check
+
+docs: .venv/.dev
+	$(BIN)/python docs/generate.py
+
+bench: .venv/.dev
+	$(BIN)/python benchmarks/ingest.py
+	$(BIN)/python benchmarks/query.py
+
+clean:
+	rm -rf demo .outcrop outcrop.db build *.egg-info

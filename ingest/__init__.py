@@ -1,0 +1,1 @@
+"""Sources, the pipeline that embeds and stores them, and the `ingest` command."""

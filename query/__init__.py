@@ -1,0 +1,1 @@
+"""Questions to a collection: search, reports, and the `query` command."""

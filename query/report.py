@@ -1,0 +1,193 @@
+"""A self-contained HTML report of query results: thumbnails as kept at ingest, metadata, scores, and a small map.
+
+Nothing is fetched when it is opened: pictures are inlined, there is no script. Sources are never reopened.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from embed.thumbnails import ThumbnailStore
+from query.search import Query, Result, Results
+from schema.errors import InputError
+from schema.item import UNKNOWN_COORDINATE
+from store.search import Hit
+
+EARTH_RADIUS = 6_371_008.8
+"""Mean radius in metres (IUGG)."""
+MAP_SIDE = 190
+"""Pixels of the little map."""
+
+
+@dataclass(frozen=True)
+class MapPoint:
+    """A place on the little map: pixels from the upper left; `label` is the hit's rank, '' for the query."""
+
+    x: float
+    y: float
+    label: str
+
+
+@dataclass(frozen=True)
+class LittleMap:
+    """Places of the query and of its hits; `bar` is the scale bar's length in pixels and `metres` what it stands for."""
+
+    points: tuple[MapPoint, ...]
+    bar: float
+    metres: int
+
+
+def write_report(
+    results: Sequence[Results],
+    path: Path,
+    thumbnails: ThumbnailStore,
+    *,
+    title: str = "Outcrop query",
+    remark: str = "",
+) -> Path:
+    """Writes the report of one or several calls to `path`, replacing it whole; returns `path`.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    page = environment.get_template("report.html.j2").render(
+        title=title,
+        remark=remark,
+        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        calls=[_call(answer, thumbnails) for answer in results],
+        side=MAP_SIDE,
+    )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"the report {path} cannot be written ({error.strerror}); give another --report FILE"
+        ) from None
+    return path
+
+
+def distance(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:
+    """Metres between two places in degrees, along the sphere (haversine)."""
+    a, b = math.radians(latitude), math.radians(other_latitude)
+    turn = math.radians(other_longitude - longitude)
+    h = math.sin((b - a) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(turn / 2) ** 2
+    return 2 * EARTH_RADIUS * math.asin(min(1.0, math.sqrt(h)))
+
+
+def _call(answer: Results, thumbnails: ThumbnailStore) -> dict[str, Any]:
+    return {
+        "collection": answer.collection,
+        "plan": str(answer.plan) if answer.plan else "",
+        "queries": [_query(r, thumbnails) for r in answer.results],
+    }
+
+
+def _query(result: Result, thumbnails: ThumbnailStore) -> dict[str, Any]:
+    query = result.query
+    place = _query_place(query)
+    image = (
+        query.thumbnail
+        if query.thumbnail is not None
+        else (thumbnails.read(query.item.id) if query.item is not None else None)
+    )
+    facts = []
+    if place is not None:
+        facts.append(f"{place[0]:.6f}°, {place[1]:.6f}°")
+    if query.metadata is not None and query.metadata.captured_at:
+        facts.append(query.metadata.captured_at.replace("T", " "))
+    if query.item is not None:
+        facts += [f"{query.item.altitude:g} m"] if query.item.altitude else []
+    return {
+        "name": query.name,
+        "image": _inline(image),
+        "facts": facts,
+        "error": result.error,
+        "map": little_map(place, result.hits),
+        "hits": [_hit(hit, place, thumbnails) for hit in result.hits],
+    }
+
+
+def _hit(hit: Hit, place: tuple[float, float] | None, thumbnails: ThumbnailStore) -> dict[str, Any]:
+    item = hit.item
+    facts = (
+        [item.dataset, f"{item.capture_id} · {item.frame}"] if item.category == "" else [item.category, item.capture_id]
+    )
+    if item.altitude:
+        facts.append(f"{item.altitude:g} m above ground")
+    if item.rotation or item.crop:
+        facts.append(f"turned {item.rotation:g}°, crop {item.crop}")
+    if item.view >= 0:
+        facts.append(f"view {item.view}")
+    if item.captured_at:
+        facts.append(item.captured_at.replace("T", " "))
+    if item.latitude != UNKNOWN_COORDINATE:
+        facts.append(f"{item.latitude:.6f}°, {item.longitude:.6f}°")
+        if place is not None:
+            facts.append(f"{distance(*place, item.latitude, item.longitude):,.0f} m from the query's GPS")
+    return {
+        "rank": hit.rank,
+        "score": f"{hit.score:.4f}",
+        "bar": max(0.0, min(1.0, hit.score)) * 100,
+        "key": item.key,
+        "kind": str(item.kind),
+        "facts": facts,
+        "source": item.source,
+        "image": _inline(thumbnails.read(item.id)),
+    }
+
+
+def little_map(place: tuple[float, float] | None, hits: Sequence[Hit]) -> LittleMap | None:
+    """The places of a query and its hits, north up, to one scale; None where fewer than two places are known."""
+    places = [
+        (hit.item.latitude, hit.item.longitude, str(hit.rank))
+        for hit in reversed(hits)
+        if hit.item.latitude != UNKNOWN_COORDINATE
+    ]
+    if place is not None:
+        places.append((*place, ""))
+    if len(places) < 2:
+        return None
+    latitude, longitude = places[-1][0], places[-1][1]
+    shrink = math.cos(math.radians(latitude))
+    metres = [
+        (math.radians(lon - longitude) * shrink * EARTH_RADIUS, -math.radians(lat - latitude) * EARTH_RADIUS, label)
+        for lat, lon, label in places
+    ]
+    left, right = min(x for x, _, _ in metres), max(x for x, _, _ in metres)
+    top, bottom = min(y for _, y, _ in metres), max(y for _, y, _ in metres)
+    span = max(right - left, bottom - top, 10.0)
+    margin = 18.0
+    scale = (MAP_SIDE - 2 * margin) / span
+    x0, y0 = MAP_SIDE / 2 - (left + right) / 2 * scale, (MAP_SIDE - 10) / 2 - (top + bottom) / 2 * scale
+    points = tuple(MapPoint(round(x * scale + x0, 1), round(y * scale + y0, 1), label) for x, y, label in metres)
+    length = 10 ** math.floor(math.log10(span / 2))
+    length *= next(step for step in (5, 2, 1) if length * step <= span / 2 or step == 1)
+    return LittleMap(points, round(length * scale, 1), int(length))
+
+
+def _query_place(query: Query) -> tuple[float, float] | None:
+    facts = query.metadata
+    if facts is not None and facts.latitude is not None and facts.longitude is not None:
+        return facts.latitude, facts.longitude
+    if query.item is not None and query.item.latitude != UNKNOWN_COORDINATE:
+        return query.item.latitude, query.item.longitude
+    return None
+
+
+def _inline(data: bytes | None) -> str:
+    return "data:image/webp;base64," + base64.b64encode(data).decode() if data else ""

@@ -1,0 +1,39 @@
+"""Opens the encoder that belongs to a collection that is asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from schema.errors import SpaceMismatch
+from schema.registry import weights_search
+from schema.settings import Settings
+
+if TYPE_CHECKING:
+    from embed.encoder import Encoder
+    from store.collection import Collection
+
+
+def open_encoder(settings: Settings, collection: Collection) -> Encoder:
+    """The encoder that made the collection's vectors.
+
+    Raises:
+        SpaceMismatch: a model or weights are asked for that are not the collection's.
+        WeightsError: its weights are not found.
+    """
+    from embed.opening import open_for_space
+    from embed.presets import find
+
+    space = collection.space
+    if settings.model is not None and find(settings.model).name != space.model:
+        raise SpaceMismatch(
+            f"collection {collection.name!r} holds vectors of {space.model}, not of {settings.model}; "
+            "leave --model (OUTCROP_MODEL) out, or choose another --collection"
+        )
+    return open_for_space(
+        space,
+        weights=settings.weights,
+        hint=collection.weights_hint,
+        search=weights_search(settings.registry),
+        device=settings.device,
+        precision=settings.precision,
+    )

@@ -1,0 +1,95 @@
+"""Every error a person can meet, in one tree, with one exit code per family.
+
+::
+
+    OutcropError                    1  a bug, or something nobody foresaw
+    ├── UsageError                  2  the command line is wrong
+    ├── InputError                  3  a file, a field or a value is wrong
+    │   ├── RegistryError           3  the registry (data_key) cannot be read or does not say what is needed
+    │   ├── PictureError            3  a picture cannot be decoded or is unfit
+    │   ├── FilterError             3  a condition names no field, or its value has the wrong type
+    │   └── WeightsError            3  model weights are missing, damaged or of another model
+    ├── PartialFailure              4  the work ended, some items failed; the ledger is named
+    ├── StoreUnreachable            5  Milvus does not answer, or its directory is locked
+    └── Refused                     6  the action would harm: nothing was done
+        └── SpaceMismatch           6  vectors of one space against a collection of another
+
+A message names the thing, says what is wrong and what to do about it, in one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_CODES: dict[int, str] = {
+    0: "all done",
+    1: "a bug: please report it with the command you typed",
+    2: "usage: the command line is wrong",
+    3: "bad input: the message names the file, the field and the fix",
+    4: "finished, but some items failed: the ledger is named",
+    5: "the store cannot be reached, or its directory is locked",
+    6: "refused: space mismatch or unsafe action; nothing was changed",
+}
+
+
+class OutcropError(Exception):
+    """Base of every error of this project. `exit_code` is what a command ends with."""
+
+    exit_code = 1
+
+
+class UsageError(OutcropError):
+    """The command line asks for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
+
+class InputError(OutcropError):
+    """A file, a field or a value given by the user is wrong."""
+
+    exit_code = 3
+
+
+class RegistryError(InputError):
+    """The registry cannot be read, or does not hold what was asked for."""
+
+
+class PictureError(InputError):
+    """A picture cannot be decoded, or is unfit to be embedded."""
+
+
+class FilterError(InputError):
+    """A condition names an unknown field or gives a value of the wrong type."""
+
+
+class WeightsError(InputError):
+    """Model weights are missing, damaged, or belong to another model."""
+
+
+class PartialFailure(OutcropError):
+    """The work ended, but some items failed; they are listed in the run's ledger."""
+
+    exit_code = 4
+
+
+class StoreUnreachable(OutcropError):
+    """Milvus does not answer in time, or a Milvus Lite directory is held by another process."""
+
+    exit_code = 5
+
+
+class Refused(OutcropError):
+    """The action would lose or spoil data; nothing was done."""
+
+    exit_code = 6
+
+
+class SpaceMismatch(Refused):
+    """Vectors of one embedding space meet a collection of another."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint such as ``; did you mean 'altitude'?`` for a word that is not among `known` ('' where none is near)."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,283 @@
+"""Conditions on items: parsed from ``--where``, typed, escaped, and turned into a Milvus expression.
+
+Grammar of one condition (several are joined by AND)::
+
+    FIELD=VALUE          equal                      altitude=300
+    FIELD=V1,V2          one of                     dataset=jamshill_image,caliterra
+    FIELD=A..B           from A to B, both included altitude=200..400   (A.. and ..B are open)
+    FIELD=PREFIX*        text that begins so        capture_id=250918*
+    FIELD!=…             the opposite of any of these
+
+Double quotes keep a text whole: ``capture_id="a,b*"`` (inside them ``\\"`` and ``\\\\`` stand for a quote and a backslash).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from schema.errors import FilterError, nearest
+from schema.item import FIELDS, UNKNOWN_COORDINATE, Field, Kind
+
+Value = str | int | float
+Operator = Literal["in", "range", "prefix"]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One typed condition.
+
+    `operator` "in" holds when the field equals one of `values`; "range" when it lies between `values[0]` and `values[1]`
+    (both included, None = open); "prefix" when the text begins with `values[0]`. `negated` turns it round.
+    """
+
+    field: str
+    operator: Operator
+    values: tuple[Value | None, ...]
+    negated: bool = False
+
+    def __post_init__(self) -> None:
+        spec = field_named(self.field)
+        if self.operator == "prefix" and spec.type != "text":
+            raise FilterError(f"{self.field} is a {spec.type}, so it has no prefix; give a value or a range A..B")
+        if self.operator == "range" and all(v is None for v in self.values):
+            raise FilterError(f"the range of {self.field} has neither a beginning nor an end; give A..B, A.. or ..B")
+        if not self.values:
+            raise FilterError(f"{self.field} is given no value; write {self.field}=VALUE")
+        object.__setattr__(self, "values", tuple(None if v is None else _typed(spec, v) for v in self.values))
+
+    @property
+    def expression(self) -> str:
+        """The condition as a Milvus boolean expression, values escaped."""
+        inner = f"({self._positive()})"
+        inner = f"(not {inner})" if self.negated else inner
+        guard = self._guard()
+        return f"({inner} and {guard})" if guard else inner
+
+    def matches(self, row: dict[str, Any]) -> bool:
+        """Whether a row (field name to value) fulfils the condition: the definition that backends are held to."""
+        spec, value = FIELDS[self.field], row[self.field]
+        if spec.kinds != tuple(Kind) and row["kind"] not in spec.kinds:
+            return False
+        if self.field in ("latitude", "longitude") and value == UNKNOWN_COORDINATE:
+            return False
+        if self._means_known_altitude and value <= 0:
+            return False
+        if self.operator == "in":
+            held = value in self.values
+        elif self.operator == "range":
+            low, high = self.values
+            held = (low is None or value >= low) and (high is None or value <= high)
+        else:
+            held = value.startswith(self.values[0])
+        return held != self.negated
+
+    @property
+    def _means_known_altitude(self) -> bool:
+        """Whether this is a range of altitudes: an unknown altitude (0) lies in none. ``altitude=0`` asks for the unknown."""
+        return self.field == "altitude" and self.operator == "range"
+
+    def _positive(self) -> str:
+        name = self.field
+        if self.operator == "in":
+            if len(self.values) == 1:
+                return f"{name} == {literal(self.values[0])}"
+            return f"{name} in [{', '.join(literal(v) for v in self.values)}]"
+        if self.operator == "range":
+            low, high = self.values
+            bounds = [f"{name} >= {literal(low)}"] if low is not None else []
+            bounds += [f"{name} <= {literal(high)}"] if high is not None else []
+            return " and ".join(bounds)
+        # A range of code points instead of `like`: no wildcards to escape, and every backend and version does it alike.
+        prefix = str(self.values[0])
+        after = _successor(prefix)
+        bounds = [f"{name} >= {literal(prefix)}"] + ([f"{name} < {literal(after)}"] if after else [])
+        return " and ".join(bounds)
+
+    def _guard(self) -> str:
+        """Keeps natural values (altitude 0 of a specimen, latitude 999) from answering conditions that are not about them."""
+        spec = FIELDS[self.field]
+        guards = []
+        if spec.kinds != tuple(Kind):
+            guards.append(f"kind in [{', '.join(literal(k) for k in spec.kinds)}]")
+        if self.field in ("latitude", "longitude"):
+            guards.append(f"{self.field} < {UNKNOWN_COORDINATE}")
+        if self._means_known_altitude:
+            guards.append("altitude > 0.0")
+        return " and ".join(guards)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Conditions joined by AND, and a raw Milvus expression for what they cannot say."""
+
+    conditions: tuple[Condition, ...] = ()
+    raw: str = ""
+
+    @property
+    def expression(self) -> str:
+        """One Milvus expression for everything ('' = no filter)."""
+        parts = [c.expression for c in self.conditions] + ([f"({self.raw})"] if self.raw else [])
+        return " and ".join(parts)
+
+    def __bool__(self) -> bool:
+        return bool(self.conditions or self.raw)
+
+    def __and__(self, other: Filter) -> Filter:
+        raws = [raw for raw in (self.raw, other.raw) if raw]
+        raw = raws[0] if len(raws) == 1 else " and ".join(f"({r})" for r in raws)
+        return Filter(self.conditions + other.conditions, raw)
+
+    def matches(self, row: dict[str, Any]) -> bool:
+        """Whether a row fulfils every condition (a raw expression cannot be decided here and must be absent)."""
+        if self.raw:
+            raise FilterError("a raw filter expression is only understood by Milvus")
+        return all(c.matches(row) for c in self.conditions)
+
+    def chosen(self, field: str) -> tuple[str, ...] | None:
+        """The texts to which `field` is pinned by an "equal" or "one of" condition, or None: these choose partitions."""
+        found: set[str] | None = None
+        for c in self.conditions:
+            if c.field == field and c.operator == "in" and not c.negated:
+                values = {str(v) for v in c.values}
+                found = values if found is None else found & values
+        return None if found is None else tuple(sorted(found))
+
+    def without(self, *names: str) -> Filter:
+        """The same filter less the positive "equal" or "one of" conditions on these fields (a partition stands for them)."""
+        kept = tuple(c for c in self.conditions if not (c.field in names and c.operator == "in" and not c.negated))
+        return Filter(kept, self.raw)
+
+
+def where(*texts: str, raw: str = "") -> Filter:
+    """A filter from conditions as typed on a command line, ``where("altitude=200..400", "dataset=caliterra")``.
+
+    Raises:
+        FilterError: unknown field (the nearest is named), wrong type of value, or no condition at all.
+    """
+    return Filter(tuple(parse(text) for text in texts), raw.strip())
+
+
+def equals(field: str, *values: Value) -> Filter:
+    """The filter ``field = one of values``."""
+    return Filter((Condition(field, "in", values),))
+
+
+_CONDITION = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*(!?)=\s*(.*)\s*\Z", re.DOTALL)
+
+
+def parse(text: str) -> Condition:
+    """One condition from its text; see the module's grammar.
+
+    Raises:
+        FilterError: the text is no condition, or it names an unknown field or a value of the wrong type.
+    """
+    match = _CONDITION.match(text)
+    if not match:
+        raise FilterError(f"{text!r} is no condition; write FIELD=VALUE, FIELD=A..B, FIELD=V1,V2 or FIELD=PREFIX*")
+    name, negated, rest = match[1], bool(match[2]), match[3].rstrip()
+    field_named(name)
+    if not rest:
+        raise FilterError(f'{name} is given no value; write {name}=VALUE (or {name}="" for an empty text)')
+    pieces = _pieces(name, rest)
+    if len(pieces) == 1 and not pieces[0].quoted:
+        alone = pieces[0].text
+        if ".." in alone:
+            low, _, high = alone.partition("..")
+            return Condition(name, "range", (low.strip() or None, high.strip() or None), negated)
+        if alone.endswith("*"):
+            return Condition(name, "prefix", (alone[:-1],), negated)
+    for piece in pieces:
+        if not piece.quoted and piece.text.endswith("*"):
+            raise FilterError(
+                f'{name}: a prefix stands alone, not in a list; write two queries, or quote "{piece.text}"'
+            )
+    return Condition(name, "in", tuple(p.text for p in pieces), negated)
+
+
+def field_named(name: str) -> Field:
+    """The field of this name; a FilterError with the nearest name otherwise."""
+    if name not in FIELDS:
+        hint = nearest(name, FIELDS)
+        raise FilterError(f"unknown field {name!r}{hint or '; the fields are ' + ', '.join(FIELDS)}")
+    return FIELDS[name]
+
+
+def literal(value: Value | None) -> str:
+    """A value as a literal of Milvus's expression language: texts in double quotes with quote and backslash escaped."""
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(value)
+
+
+def ids_expression(ids: Iterable[str]) -> str:
+    """``id in [...]`` for primary keys."""
+    return f"id in [{', '.join(literal(i) for i in ids)}]"
+
+
+@dataclass(frozen=True)
+class _Piece:
+    text: str
+    quoted: bool
+
+
+def _pieces(name: str, text: str) -> Sequence[_Piece]:
+    """Splits at commas outside double quotes."""
+    pieces: list[_Piece] = []
+    position = 0
+    while True:
+        match = re.compile(r'\s*"((?:[^"\\]|\\.)*)"\s*(,|\Z)', re.DOTALL).match(text, position)
+        if match:
+            pieces.append(_Piece(re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL), True))
+        else:
+            match = re.compile(r"\s*([^,]*?)\s*(,|\Z)", re.DOTALL).match(text, position)
+            assert match is not None  # the pattern matches the empty text
+            if not match[1]:
+                raise FilterError(f'{name}: an empty value in the list {text!r}; remove the comma, or write ""')
+            pieces.append(_Piece(match[1], False))
+        if match[2] != ",":
+            return pieces
+        position = match.end()
+
+
+def _typed(spec: Field, value: Value) -> Value:
+    if spec.type == "text":
+        if not isinstance(value, str):
+            raise FilterError(f"{spec.name} is a text; {value!r} is none")
+        if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
+            raise FilterError(f"{spec.name}: the value {value!r} holds a control character; no item has one")
+        value = unicodedata.normalize("NFC", value)
+        if spec.name == "kind" and value not in tuple(Kind):
+            raise FilterError(f"kind is one of {', '.join(Kind)}; {value!r} is none{nearest(value, Kind)}")
+        return value
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise FilterError(
+            f"{spec.name} is a number; {value!r} is none (write {spec.name}=300 or {spec.name}=200..400)"
+        ) from None
+    if not math.isfinite(number):
+        raise FilterError(f"{spec.name} must be a finite number, not {value!r}")
+    if spec.type == "number":
+        return number
+    try:
+        whole = int(value)
+    except ValueError:
+        whole = int(number)
+    if whole != number or not -(2**63) <= whole < 2**63:
+        raise FilterError(f"{spec.name} is a whole number; {value!r} is none")
+    return whole
+
+
+def _successor(prefix: str) -> str:
+    """The smallest text greater than every text with this prefix ('' where there is none), by code points."""
+    for end in range(len(prefix) - 1, -1, -1):
+        code = ord(prefix[end]) + 1
+        code = 0xE000 if 0xD800 <= code < 0xE000 else code
+        if code <= 0x10FFFF:
+            return prefix[:end] + chr(code)
+    return ""

@@ -1,0 +1,178 @@
+"""Items, their keys and ids, and the fields that every item has.
+
+One list of fields (`FIELDS`) serves every kind and everything that needs to know them: the Milvus schema, filters, answers,
+exports and the documentation. Every field has a natural value for every kind, so no field is ever null.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Literal
+from urllib.parse import quote, unquote
+
+from schema.errors import InputError
+
+UNKNOWN_COORDINATE = 999.0
+"""Latitude and longitude of an item whose place is not known (degrees; outside every range)."""
+
+POOLED_VIEW = -1
+"""`view` of an item that is not one view of a specimen."""
+
+
+class Kind(StrEnum):
+    """What an item is."""
+
+    IMAGE = "image"
+    REFERENCE = "reference"
+    VIEW = "view"
+    SPECIMEN = "specimen"
+
+
+AERIAL = (Kind.IMAGE, Kind.REFERENCE)
+FOSSIL = (Kind.VIEW, Kind.SPECIMEN)
+
+FieldType = Literal["text", "integer", "number"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column: its type, the most UTF-8 bytes of a text, its meaning, and the kinds for which it says something."""
+
+    name: str
+    type: FieldType
+    meaning: str
+    max_length: int = 0
+    kinds: tuple[Kind, ...] = tuple(Kind)
+
+
+FIELDS: dict[str, Field] = {
+    f.name: f
+    for f in (
+        Field("key", "text", "readable name of the item", 1024),
+        Field("kind", "text", "image, reference, view or specimen", 16),
+        Field("dataset", "text", "name of the dataset in the registry", 256),
+        Field("category", "text", "category tree of a specimen, '' for aerial items", 512, FOSSIL),
+        Field("capture_id", "text", "capture of an aerial item; specimen id of a view or specimen", 256),
+        Field("frame", "integer", "frame number within its capture", kinds=AERIAL),
+        Field("altitude", "number", "metres above ground, 0 where none", kinds=AERIAL),
+        Field("rotation", "number", "degrees [0, 360) by which the picture was turned", kinds=AERIAL),
+        Field("crop", "integer", "number of the crop, 0 = the whole picture", kinds=AERIAL),
+        Field("view", "integer", "number of the view, -1 = pooled or not a view", kinds=FOSSIL),
+        Field("latitude", "number", "degrees north (WGS 84), 999 = unknown", kinds=AERIAL),
+        Field("longitude", "number", "degrees east (WGS 84), 999 = unknown", kinds=AERIAL),
+        Field("captured_at", "text", "ISO 8601 time of the photograph, '' where unknown", 40, AERIAL),
+        Field("source", "text", "path of the source file, relative to its root", 1024),
+        Field("source_size", "integer", "bytes of the source file"),
+        Field("source_mtime_ns", "integer", "time of the source file's last change, ns since 1970"),
+        Field("source_digest", "text", "hex digest of the source's bytes and of the transform applied to it", 64),
+        Field("ingested_at", "text", "ISO 8601 time (UTC) at which the item was embedded", 40),
+    )
+}
+ANSWER_FIELDS = (
+    "key",
+    "kind",
+    "dataset",
+    "category",
+    "capture_id",
+    "frame",
+    "altitude",
+    "rotation",
+    "crop",
+    "view",
+    "source",
+)
+"""The fields that a query's answer carries, in this order."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing with a vector. `extra` goes into the collection's dynamic field (JSON values only)."""
+
+    key: str
+    kind: Kind
+    dataset: str
+    capture_id: str
+    category: str = ""
+    frame: int = 0
+    altitude: float = 0.0
+    rotation: float = 0.0
+    crop: int = 0
+    view: int = POOLED_VIEW
+    latitude: float = UNKNOWN_COORDINATE
+    longitude: float = UNKNOWN_COORDINATE
+    captured_at: str = ""
+    source: str = ""
+    source_size: int = 0
+    source_mtime_ns: int = 0
+    source_digest: str = ""
+    ingested_at: str = ""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The primary key: 32 hex characters, a digest of the key."""
+        return item_id(self.key)
+
+    def row(self) -> dict[str, Any]:
+        """The item as plain values, `id` first and `extra` unfolded; the vector is not part of it."""
+        values = asdict(self)
+        extra = values.pop("extra")
+        return {"id": self.id, **extra, **values, "kind": str(self.kind)}
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> Item:
+        """The inverse of `row`; what is no field of an item becomes `extra`."""
+        known = {f.name for f in fields(cls)} - {"extra"}
+        values = {name: row[name] for name in known if name in row}
+        values["kind"] = Kind(values["kind"])
+        extra = {name: value for name, value in row.items() if name not in known and name not in ("id", "vector")}
+        return cls(**values, extra=extra)
+
+
+def item_id(key: str) -> str:
+    """128-bit BLAKE2b digest of a key, as 32 hex characters: the primary key of its row."""
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def image_key(dataset: str, capture_id: str, frame: int) -> str:
+    """``image/<dataset>/<capture_id>/<frame>``; frames have at least four digits."""
+    return "/".join((Kind.IMAGE, part(dataset), part(capture_id), f"{frame:04d}"))
+
+
+def part(name: str) -> str:
+    """One component of a key: NFC, with ``/``, ``%`` and control characters percent-encoded, so that keys never collide."""
+    name = unicodedata.normalize("NFC", name)
+    if not name:
+        raise InputError("a key has an empty component; name the dataset and the capture")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{name!r} is not valid Unicode text; rename it") from None
+    return "".join(quote(c, safe="") if c in "/%" or ord(c) < 32 or ord(c) == 127 else c for c in name)
+
+
+@dataclass(frozen=True)
+class ImageKey:
+    """The components of the key of an image."""
+
+    dataset: str
+    capture_id: str
+    frame: int
+
+    def __str__(self) -> str:
+        return image_key(self.dataset, self.capture_id, self.frame)
+
+
+def parse_image_key(key: str) -> ImageKey:
+    """The components of ``image/<dataset>/<capture_id>/<frame>``.
+
+    Raises:
+        InputError: when the text is no such key.
+    """
+    pieces = key.split("/")
+    if len(pieces) != 4 or pieces[0] != Kind.IMAGE or not pieces[3].isascii() or not pieces[3].isdigit():
+        raise InputError(f"{key!r} is not the key of an image; it looks like image/<dataset>/<capture_id>/<frame>")
+    return ImageKey(unquote(pieces[1]), unquote(pieces[2]), int(pieces[3]))

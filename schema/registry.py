@@ -1,0 +1,338 @@
+"""The registry (``data_key.json`` or YAML): where datasets lie, what their captures are, and which weights there are.
+
+The layout is the one that aerial teams already keep::
+
+    {"datasets": {"jamshill_image": {
+        "root": "01_02_jamshill_data_image",
+        "folder_template": "{capture_id}",
+        "filename_template": "{capture_id}_{frame:04d}.jpg",
+        "images": {"250918092555_300": 300}}},
+     "weights": {"dinov3_weights": {}}}
+
+A capture's value is its number of frames, ``"all"``, or an object with ``frames``, ``altitude`` (metres), ``folder``, ``label``.
+This module reads and validates the text; `schema.frames` finds the files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+import unicodedata
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from schema.errors import RegistryError, nearest
+
+TEMPLATE_FIELDS = ("capture_id", "frame", "scene", "altitude", "label", "folder")
+_SCENE_ALTITUDE = re.compile(r"(?P<scene>.+)_(?P<altitude>\d{1,5}(?:\.\d+)?)\Z")
+_RANGE = re.compile(r"(\d+)\s*(?:\.\.|-)\s*(\d+)\Z")
+MAX_FRAMES = 10_000_000
+
+
+class _Checked(BaseModel):
+    """Unknown fields are kept and ignored (registries carry notes), unless one looks like a misspelt known field."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_misspelt_field(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            absent = [name for name in cls.model_fields if name not in values]
+            for name in values:
+                if name not in cls.model_fields and (hint := nearest(str(name), absent)):
+                    raise ValueError(f"unknown field {name!r}{hint}")
+        return values
+
+
+class Capture(_Checked):
+    """One flight or sweep of a dataset.
+
+    `frames` is a count, ``"all"`` files that fit the template, or the frame numbers themselves (a list, or ``"1..40"``);
+    `altitude` is in metres above ground; `folder` and `label` override what the templates would say.
+    """
+
+    frames: int | Literal["all"] | tuple[int, ...] = "all"
+    altitude: float | None = Field(default=None, ge=0, le=100_000, allow_inf_nan=False)
+    folder: str | None = None
+    label: str | None = None
+
+    @field_validator("frames", mode="before")
+    @classmethod
+    def _frames(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("frames is true or false; give a count, a list of numbers, a range such as 1..40, or all")
+        if isinstance(value, str) and (match := _RANGE.match(value.strip())):
+            first, last = int(match[1]), int(match[2])
+            if first > last:
+                raise ValueError(f"frames {value!r} run backwards; write {last}..{first}")
+            if last - first >= MAX_FRAMES:
+                raise ValueError(f"frames {value!r} are more than {MAX_FRAMES}")
+            return tuple(range(first, last + 1))
+        return value
+
+    @field_validator("frames")
+    @classmethod
+    def _possible(cls, value: Any) -> Any:
+        if isinstance(value, int) and not 0 <= value <= MAX_FRAMES:
+            raise ValueError(f"a count of frames lies between 0 and {MAX_FRAMES}, not at {value}")
+        if isinstance(value, tuple):
+            if any(v < 0 for v in value):
+                raise ValueError("frame numbers are not negative")
+            return tuple(sorted(set(value)))
+        return value
+
+
+class Dataset(_Checked):
+    """One dataset: its root folder (relative to the datasets folder), its templates and its captures."""
+
+    root: str
+    folder_template: str = "{capture_id}"
+    filename_template: str = "{capture_id}_{frame:04d}.jpg"
+    images: dict[str, Capture] = Field(default_factory=dict)
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _captures(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("images maps each capture to its number of frames")
+        captures = {}
+        for name, capture in value.items():
+            name = unicodedata.normalize("NFC", str(name))
+            if not name or any(ord(c) < 32 for c in name):
+                raise ValueError(f"{name!r} is not a name for a capture")
+            if name in captures:
+                raise ValueError(f"capture {name!r} stands there twice")
+            captures[name] = (
+                capture if isinstance(capture, (dict, Capture)) else {"frames": "all" if capture is None else capture}
+            )
+        return captures
+
+    @field_validator("folder_template", "filename_template")
+    @classmethod
+    def _template(cls, template: str) -> str:
+        try:
+            pieces = list(string.Formatter().parse(template))
+        except ValueError as error:
+            raise ValueError(f"template {template!r}: {error}") from None
+        for _, name, spec, conversion in pieces:
+            if name is None:
+                continue
+            if name not in TEMPLATE_FIELDS:
+                raise ValueError(
+                    f"template {template!r} uses unknown field {{{name}}}{nearest(name, TEMPLATE_FIELDS)} "
+                    f"(known: {', '.join(TEMPLATE_FIELDS)})"
+                )
+            if conversion or (spec and not re.fullmatch(r"0?\d{0,3}d?", spec)):
+                raise ValueError(
+                    f"template {template!r}: {{{name}:{spec}}} is too much; only widths like {{frame:04d}} are understood"
+                )
+            if spec and name != "frame":
+                raise ValueError(f"template {template!r}: only {{frame}} can have a width")
+        _stays_below(
+            template.format(**{name: 0 if name == "frame" else "x" for name in TEMPLATE_FIELDS}),
+            f"template {template!r}",
+        )
+        return template
+
+    @field_validator("filename_template")
+    @classmethod
+    def _has_frame(cls, template: str) -> str:
+        if "frame" not in {name for _, name, _, _ in string.Formatter().parse(template)}:
+            raise ValueError(
+                f"filename_template {template!r} has no {{frame}}, so all frames would be one file; add {{frame:04d}}"
+            )
+        return template
+
+    @field_validator("root")
+    @classmethod
+    def _root(cls, root: str) -> str:
+        _stays_below(root, "root")
+        return root
+
+    def folder(self, capture_id: str) -> PurePosixPath:
+        """The folder of a capture, relative to the dataset's root.
+
+        Raises:
+            RegistryError: when the name would leave the root.
+        """
+        capture = self.images[capture_id]
+        text = (
+            capture.folder
+            if capture.folder is not None
+            else self.folder_template.format(frame=0, **self.template_values(capture_id))
+        )
+        try:
+            _stays_below(text, f"the folder of capture {capture_id!r}")
+        except ValueError as error:
+            raise RegistryError(str(error)) from None
+        return PurePosixPath(text)
+
+    def filename(self, capture_id: str, frame: int) -> PurePosixPath:
+        """The path of one frame within its capture's folder."""
+        return PurePosixPath(self.filename_template.format(frame=frame, **self.template_values(capture_id)))
+
+    def template_values(self, capture_id: str) -> dict[str, str]:
+        """What a capture puts into the templates' fields, `frame` excepted."""
+        capture = self.images[capture_id]
+        scene, altitude = split_capture(capture_id)
+        label = capture.label if capture.label is not None else altitude
+        folder = capture.folder if capture.folder is not None else capture_id
+        return {"capture_id": capture_id, "scene": scene, "altitude": altitude, "label": label, "folder": folder}
+
+    def altitude(self, capture_id: str) -> float | None:
+        """Metres above ground: as stated, else from a name ``<scene>_<altitude>``, else None."""
+        stated = self.images[capture_id].altitude
+        if stated is not None:
+            return stated
+        named = split_capture(capture_id)[1]
+        return float(named) if named else None
+
+
+class Registry(_Checked):
+    """The whole registry; `weights` is kept as it stands (groups of names to files or folders)."""
+
+    datasets: dict[str, Dataset]
+    weights: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("datasets maps each dataset's name to its root, templates and images")
+        return {unicodedata.normalize("NFC", str(name)): dataset for name, dataset in value.items()}
+
+    def dataset(self, name: str) -> Dataset:
+        """The dataset of this name.
+
+        Raises:
+            RegistryError: naming the nearest dataset there is.
+        """
+        name = unicodedata.normalize("NFC", name)
+        if name not in self.datasets:
+            known = ", ".join(sorted(self.datasets)) or "none"
+            raise RegistryError(
+                f"unknown dataset {name!r}{nearest(name, self.datasets) or f'; the registry has: {known}'}"
+            )
+        return self.datasets[name]
+
+    def weight_paths(self, base: Path) -> list[Path]:
+        """Every file or folder named under `weights` that exists, relative names taken from `base`."""
+        found: list[Path] = []
+
+        def walk(value: Any) -> None:
+            if isinstance(value, str) and value and (base / value).exists():
+                found.append(base / value)
+            elif isinstance(value, dict):
+                for name, inner in value.items():
+                    if isinstance(name, str) and (base / name).is_dir():
+                        found.append(base / name)
+                    walk(inner)
+            elif isinstance(value, list):
+                for inner in value:
+                    walk(inner)
+
+        walk(self.weights)
+        return list(dict.fromkeys(found))
+
+
+def split_capture(capture_id: str) -> tuple[str, str]:
+    """``250918092555_300`` -> ``("250918092555", "300")``; a name without altitude -> ``(name, "")``."""
+    match = _SCENE_ALTITUDE.match(capture_id)
+    return (match["scene"], match["altitude"]) if match else (capture_id, "")
+
+
+def read_registry(path: Path) -> Registry:
+    """Reads and validates a registry file (JSON; YAML by the endings ``.yaml`` and ``.yml``).
+
+    Raises:
+        RegistryError: the file is missing or unreadable, or a field is wrong; file, field and fix are named.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise RegistryError(f"no registry at {path}; give --registry FILE or set OUTCROP_REGISTRY") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise RegistryError(f"registry {path} cannot be read: {reason}") from None
+    values = _parse(path, text)
+    if not isinstance(values, dict):
+        raise RegistryError(f'registry {path} holds no object; it begins with {{"datasets": ...}}')
+    if "datasets" not in values:
+        raise RegistryError(f"registry {path} has no field 'datasets'{nearest('datasets', map(str, values))}")
+    try:
+        return Registry.model_validate(values)
+    except ValidationError as error:
+        raise RegistryError(f"registry {path}: {first_complaint(error)}") from None
+
+
+def weights_search(path: Path) -> list[Path]:
+    """Files and folders that a registry file names for weights; none where it cannot be read (who needs it says so)."""
+    try:
+        return read_registry(path).weight_paths(path.parent)
+    except RegistryError:
+        return []
+
+
+def first_complaint(error: ValidationError) -> str:
+    """The first complaint of a validation as ``field.path: what is wrong`` (and how many more there are)."""
+    complaints = error.errors(include_url=False)
+    first = complaints[0]
+    where = ".".join(
+        str(part)
+        for part in first["loc"]
+        if part not in ("int", "constrained-int") and not str(part).startswith(("tuple[", "literal["))
+    )
+    more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}{more}" if where else f"{message}{more}"
+
+
+def _parse(path: Path, text: str) -> Any:
+    try:
+        if path.suffix.lower() in (".yaml", ".yml"):
+            return yaml.load(text, Loader=_UniqueKeys)
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise RegistryError(
+            f"registry {path} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise RegistryError(f"registry {path} is no YAML: {place}{getattr(error, 'problem', error)}") from None
+    except (ValueError, RecursionError) as error:
+        raise RegistryError(f"registry {path}: {error or 'it is nested too deeply'}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} stands there twice; only one of them would count")
+        found[name] = value
+    return found
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML without silently overwritten keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        pairs = [
+            (self.construct_object(key, deep=True), self.construct_object(value, deep=True))
+            for key, value in node.value
+        ]
+        return _unique([(str(key), value) for key, value in pairs])
+
+
+def _stays_below(text: str, what: str) -> None:
+    """Refuses a relative path that is absolute or climbs out of its root (by either system's rules)."""
+    for pure in (PurePosixPath(text), PureWindowsPath(text)):
+        if pure.is_absolute() or pure.drive or pure.root or ".." in pure.parts:
+            raise ValueError(f"{what} leaves its root ({text!r}); give a path below it, without '..'")
+    if "\0" in text:
+        raise ValueError(f"{what} holds a NUL character")

@@ -1,0 +1,105 @@
+"""Settings: ``outcrop.yaml`` < environment ``OUTCROP_*`` (and ``.env``) < options of the command.
+
+Secrets come from the environment only: a token in ``outcrop.yaml`` is refused, and no text shows one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from schema.errors import InputError, nearest
+from schema.registry import first_complaint
+
+CONFIG_FILE = Path("outcrop.yaml")
+SECRETS = ("token",)
+
+
+class Settings(BaseSettings):
+    """What every command needs to know. Each field is `OUTCROP_<NAME>` in the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="OUTCROP_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
+
+    uri: str = Field("./outcrop.db", description="Milvus: a Milvus Lite directory, or http(s)://host:port of a server")
+    token: SecretStr | None = Field(None, description="user:password or API key of the server (environment only)")
+    collection: str = Field("outcrop", description="name of the collection")
+    registry: Path = Field(Path("data_key.json"), description="the registry file")
+    datasets: Path | None = Field(
+        None, description="folder that holds the datasets' roots; default: the registry's folder"
+    )
+    references: Path | None = Field(None, description="folder of written references; default: the datasets' folder")
+    exports: Path = Field(Path("exports"), description="folder for what is exported")
+    model: str | None = Field(
+        None, description="model preset; default: the collection's own, dinov3_vits16 for a new one"
+    )
+    weights: Path | None = Field(None, description="weights file, or a folder to look in")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    precision: str = Field("auto", description="auto, fp32, bf16 or fp16")
+    state: Path = Field(Path(".outcrop"), description="folder for runs, failure ledgers, thumbnails and caches")
+    timeout: float = Field(30.0, gt=0, description="seconds to wait for one answer of Milvus")
+
+    @property
+    def datasets_folder(self) -> Path:
+        """The folder that holds the datasets' roots."""
+        return self.datasets if self.datasets is not None else self.registry.parent
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options win over the environment, that over ``.env``, that over the YAML file."""
+        return init_settings, env_settings, dotenv_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def read_settings(config: Path | None = None, **options: Any) -> Settings:
+    """The settings in force; options that are None count as not given.
+
+    Raises:
+        InputError: the file named by `config` is missing or wrong, or a value does not fit.
+    """
+    if config is not None and not config.is_file():
+        raise InputError(f"no settings file at {config}; give --config FILE, or leave it out")
+    file = config or CONFIG_FILE
+    _check_file(file)
+    given = {name: value for name, value in options.items() if value is not None}
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(yaml_file=file)
+
+    try:
+        return FromFile(**given)
+    except ValidationError as error:
+        raise InputError(f"settings: {first_complaint(error)} (from {file}, OUTCROP_* or an option)") from None
+
+
+def _check_file(file: Path) -> None:
+    if not file.is_file():
+        return
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise InputError(f"settings file {file} cannot be read as YAML: {str(error).splitlines()[0]}") from None
+    if values is None:
+        return
+    if not isinstance(values, dict):
+        raise InputError(f"settings file {file} is no list of NAME: value")
+    for name in values:
+        if name in SECRETS:
+            raise InputError(
+                f"settings file {file} holds a secret ({name}); move it to the environment: OUTCROP_{str(name).upper()}"
+            )
+        if name not in Settings.model_fields:
+            raise InputError(
+                f"settings file {file}: unknown setting {name!r}{nearest(str(name), Settings.model_fields)}"
+            )

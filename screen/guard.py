@@ -1,0 +1,50 @@
+"""From an error to one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from schema.errors import OutcropError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+def run_guarded(command: Callable[[], Any]) -> None:
+    """Runs a command; errors of `schema.errors` become one line on stderr and the family's exit code.
+
+    Anything else is a bug: its traceback is shown and the exit code is 1.
+    """
+    try:
+        command()
+    except OutcropError as error:
+        logging.getLogger(__name__).debug("traceback", exc_info=True)
+        leave(f"error: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        leave("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing is wrong, and there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except MemoryError:
+        leave("error: out of memory; use a smaller --batch or fewer --workers", 1)
+
+
+def leave(message: str, code: int) -> NoReturn:
+    """Says a last line on stderr and ends the process with `code`."""
+    print(message, file=sys.stderr, flush=True)
+    raise SystemExit(code)
+
+
+def main_guard(app: Callable[..., Any]) -> None:
+    """Runs a whole typer application, keeping unforeseen errors to a traceback and exit code 1."""
+    try:
+        app()
+    except Exception:  # noqa: BLE001  the last resort of a program
+        traceback.print_exc()
+        leave("this is a bug in Outcrop: please report it with the command you typed", 1)

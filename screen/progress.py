@@ -1,0 +1,86 @@
+"""Progress on stderr: a bar with rate and time left on a terminal, a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+EVERY = 10.0
+"""Seconds between two lines where there is no terminal."""
+
+
+class Meter:
+    """Counts work done out of `total`; a context manager. `quiet` shows nothing."""
+
+    def __init__(self, title: str, total: int | None, unit: str = "items", quiet: bool = False) -> None:
+        self.title, self.total, self.unit, self.quiet = title, total, unit, quiet
+        self.done = 0
+        self._bar: Progress | None = None
+        self._note = ""
+        self._started = self._said = time.monotonic()
+
+    def __enter__(self) -> Meter:
+        self._started = self._said = time.monotonic()
+        if not self.quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeElapsedColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(file=sys.stderr),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=self.total, rate="", note="")
+        return self
+
+    def update(self, done: int, note: str = "") -> None:
+        """`done` of the total are done; `note` is shown behind."""
+        self.done, self._note = done, note
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, rate=self.rate(), note=note)
+        elif not self.quiet and now - self._said >= EVERY:
+            self._said = now
+            self._line()
+
+    def rate(self) -> str:
+        """``12.3 items/s`` since the beginning."""
+        seconds = time.monotonic() - self._started
+        return f"{self.done / seconds:.1f} {self.unit}/s" if seconds > 0 and self.done else ""
+
+    def _line(self) -> None:
+        seconds = time.monotonic() - self._started
+        left = ""
+        if self.total and 0 < self.done < self.total:
+            left = f", ETA {(self.total - self.done) * seconds / self.done:.0f} s"
+        of = f" of {self.total}" if self.total is not None else ""
+        print(
+            f"{self.title}: {self.done}{of} {self.unit}, {self.rate()}{left}{'; ' + self._note if self._note else ''}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

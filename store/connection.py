@@ -1,0 +1,285 @@
+"""Connecting to Milvus (Lite directory or server) and saying in one line why it did not work.
+
+pymilvus retries for minutes against a dead server, prints tracebacks of its own, and hides why a Milvus Lite directory
+cannot be opened; here every call has a deadline and every error becomes one of `schema.errors`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from schema.errors import InputError, OutcropError, Refused, StoreUnreachable
+from schema.settings import Settings
+
+if TYPE_CHECKING:
+    from pymilvus import MilvusClient
+
+T = TypeVar("T")
+_NOISY = ("pymilvus", "milvus_lite", "grpc")
+_LOST = re.compile(
+    r"unavailable|connection refused|failed to connect|deadline exceeded|not ready|server.*not.*healthy|"
+    r"socket closed|connection reset|node.*(offline|not.*available)|no available|broken pipe|channel closed|"
+    r"closed channel|session.*expired|connect.*timeout",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(r"unauthenticated|auth check failure|permission ?den", re.IGNORECASE)
+
+
+class Store:
+    """One open connection. `version` is the server's (major, minor, patch), None for Milvus Lite.
+
+    Use it as a context manager: closing releases the lock on a Milvus Lite directory.
+    """
+
+    def __init__(self, uri: str, client: MilvusClient, version: tuple[int, int, int] | None, timeout: float) -> None:
+        self.uri = uri
+        self.client = client
+        self.version = version
+        self.timeout = timeout
+
+    @classmethod
+    def connect(cls, uri: str, token: str | None = None, timeout: float = 30.0) -> Store:
+        """Opens a Milvus Lite directory (a path that ends in ``.db``) or a server (``http(s)://host:port``).
+
+        `timeout` is the most seconds one answer may take.
+
+        Raises:
+            InputError: the address is neither, or the directory's parent is missing.
+            StoreUnreachable: nobody answers, or another process holds the directory's lock.
+            Refused: the server does not accept the token.
+        """
+        shown = shown_uri(uri)
+        if is_lite(uri):
+            _check_lite(uri)
+        with calling(f"connect to {shown}", shown):
+            from pymilvus import MilvusClient
+
+            quiet_libraries()
+            try:
+                client = MilvusClient(uri=uri, token=token or "", timeout=timeout)
+            except Exception as error:
+                if is_lite(uri) and type(error).__name__ == "ConnectionConfigException":
+                    raise _lite_failure(Path(uri)) from None
+                raise
+            version = None if is_lite(uri) else _version(client.get_server_version(timeout=timeout))
+        return cls(uri, client, version, timeout)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Store:
+        """The connection that the settings ask for; see `connect`."""
+        token = settings.token.get_secret_value() if settings.token is not None else None
+        return cls.connect(settings.uri, token, settings.timeout)
+
+    @property
+    def lite(self) -> bool:
+        """Whether this is a Milvus Lite directory."""
+        return self.version is None
+
+    def describe(self) -> str:
+        """``Milvus Lite ./outcrop.db`` or ``Milvus 2.3.5 at http://…``; never shows a password."""
+        if self.version is None:
+            return f"Milvus Lite {self.uri}"
+        return f"Milvus {'.'.join(map(str, self.version))} at {shown_uri(self.uri)}"
+
+    def calling(self, action: str) -> contextlib.AbstractContextManager[None]:
+        """Maps whatever pymilvus raises within the block; `action` completes "cannot …"."""
+        return calling(action, shown_uri(self.uri))
+
+    def persist(self) -> None:
+        """Makes what was flushed survive a power cut: Milvus Lite writes its files without fsync."""
+        if not self.lite:
+            return
+        for folder, _, names in os.walk(self.uri):
+            for path in (folder, *(os.path.join(folder, name) for name in names)):
+                with contextlib.suppress(FileNotFoundError):
+                    handle = os.open(path, os.O_RDONLY)
+                    try:
+                        os.fsync(handle)
+                    finally:
+                        os.close(handle)
+
+    def close(self) -> None:
+        """Ends the connection; a Milvus Lite directory is free for other processes afterwards."""
+        self.client.close()
+        if self.lite:
+            from milvus_lite.server_manager import server_manager_instance
+
+            server_manager_instance.release_server(self.uri)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def is_lite(uri: str) -> bool:
+    """Whether an address is a Milvus Lite directory rather than a server."""
+    return "://" not in uri
+
+
+def shown_uri(uri: str) -> str:
+    """The address without user, password or query, fit to be printed."""
+    if is_lite(uri):
+        return uri
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "the given address"
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
+
+
+def quiet_libraries() -> None:
+    """Keeps pymilvus and Milvus Lite from printing a traceback for every error; we say what is wrong.
+
+    Importing pymilvus sets its levels, so this comes after the import.
+    """
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+@contextlib.contextmanager
+def calling(action: str, uri: str) -> Iterator[None]:
+    """Maps every exception of pymilvus and gRPC within the block onto `schema.errors`, in one line.
+
+    Raises:
+        StoreUnreachable: the server is away or did not answer in time.
+        Refused: the server does not accept our token.
+        InputError: Milvus says that the request is wrong (a raw filter expression, say).
+        OutcropError: anything else Milvus complains about.
+    """
+    try:
+        yield
+    except OutcropError:
+        raise
+    except Exception as error:
+        mapped = translate(error, action, uri)
+        if mapped is None:
+            raise
+        raise mapped from error
+
+
+def translate(error: Exception, action: str, uri: str) -> OutcropError | None:
+    """The error of ours for one of pymilvus's or gRPC's; None for what is neither (a bug of ours, then)."""
+    name, module = type(error).__name__, type(error).__module__
+    message = _one_line(getattr(error, "message", "") or getattr(error, "details", lambda: "")() or str(error))
+    grpc_status = _status_name(error)
+    if not module.startswith(("pymilvus", "grpc", "milvus_lite")):
+        if isinstance(error, (ConnectionError, TimeoutError)):
+            return StoreUnreachable(f"cannot {action}: {message}; is Milvus running at {uri}?")
+        if isinstance(error, ValueError) and "closed channel" in message:
+            return StoreUnreachable(f"cannot {action}: the connection to {uri} is closed; connect again")
+        return None
+    if _DENIED.search(message) or grpc_status in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return Refused(f"cannot {action}: {uri} does not accept the token; set OUTCROP_TOKEN=user:password")
+    if (
+        name in ("MilvusUnavailableException", "ConnectError")
+        or grpc_status in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+        or _LOST.search(message)
+    ):
+        return StoreUnreachable(
+            f"cannot {action}: no answer from {uri} ({message or name}); start Milvus or set OUTCROP_URI"
+        )
+    if re.search(r"expression|incompatible types|unexpected token|undefined (field|variable)", message):
+        return InputError(f"cannot {action}: Milvus does not understand the filter: {message}")
+    if name in ("ParamError", "ConnectionConfigException"):
+        return InputError(f"cannot {action}: {message}")
+    return OutcropError(f"cannot {action}: Milvus says: {message or name}")
+
+
+def patiently(call: Callable[[], T], patience: float, waiting: Callable[[str], None] | None = None) -> T:
+    """Calls until it works, at most `patience` seconds, as long as the store cannot be reached (for calls safe to repeat).
+
+    `waiting` is told the reason before each new try.
+
+    Raises:
+        StoreUnreachable: the last one, when patience is over.
+    """
+    deadline, pause = time.monotonic() + patience, 0.5
+    while True:
+        try:
+            return call()
+        except StoreUnreachable as error:
+            if time.monotonic() + pause > deadline:
+                raise
+            if waiting is not None:
+                waiting(str(error))
+            time.sleep(pause)
+            pause = min(5.0, pause * 2)
+
+
+def lock_holder(directory: Path) -> int | None:
+    """The process id that holds a Milvus Lite directory's lock, where the system tells (Linux); None otherwise."""
+    try:
+        inode = (directory / "LOCK").stat().st_ino
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode):
+                return int(words[4])
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _check_lite(uri: str) -> None:
+    path = Path(uri)
+    if path.suffix != ".db":
+        raise InputError(
+            f"{uri!r} is no address of Milvus: a Milvus Lite directory ends in .db, a server begins with http://"
+        )
+    if path.is_file():
+        raise InputError(
+            f"{uri} is a file: Milvus Lite before 3.0 kept one; it cannot be read any more, choose another --uri and ingest again"
+        )
+    if not path.absolute().parent.is_dir():
+        raise InputError(
+            f"the folder {path.absolute().parent} for {path.name} does not exist; create it, or set OUTCROP_URI"
+        )
+
+
+def _lite_failure(path: Path) -> OutcropError:
+    try:
+        import fcntl
+
+        with open(path / "LOCK", "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = lock_holder(path)
+        who = f"process {holder}" if holder else "another process"
+        return StoreUnreachable(
+            f"{path} is in use: {who} holds the lock {path / 'LOCK'}; "
+            "wait for it to end, or use a Milvus server for several users"
+        )
+    except PermissionError:
+        return StoreUnreachable(f"{path} cannot be opened: no permission to write there; choose another --uri")
+    except (OSError, ImportError):
+        pass
+    return StoreUnreachable(
+        f"{path} cannot be opened by Milvus Lite; if it was made by an older version, choose another --uri and ingest again"
+    )
+
+
+def _version(text: str) -> tuple[int, int, int]:
+    match = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    if not match:
+        return (0, 0, 0)
+    return (int(match[1]), int(match[2]), int(match[3] or 0))
+
+
+def _status_name(error: Exception) -> str:
+    """The status of a gRPC call error (`UNAVAILABLE`, …), '' for other errors."""
+    code = getattr(error, "code", None)
+    return str(getattr(code(), "name", "")) if callable(code) else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split())[:300]

@@ -1,0 +1,61 @@
+"""Partitions: one per kind and dataset, so that the filters everybody uses choose data instead of sifting it.
+
+Graph indexes lose recall when a filter keeps few rows; a partition is an index of its own. A collection has at most 1,024
+partitions in Milvus; past `MOST` the rows of a new dataset go to one partition per kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+
+from schema.filters import Filter
+from schema.item import Item, Kind
+
+MOST = 1000
+_PLAIN = re.compile(r"[A-Za-z0-9_]{1,120}\Z")
+_DIGESTED = re.compile(r".*__[0-9a-f]{16}\Z")
+
+
+def partition_name(kind: Kind, dataset: str) -> str:
+    """``image__jamshill_image``; a name Milvus would not take becomes a slug and a digest, so that no two datasets share one."""
+    if _PLAIN.match(dataset) and not _DIGESTED.match(dataset):
+        return f"{kind}__{dataset}"
+    slug = re.sub(r"[^A-Za-z0-9]+", "_", dataset).strip("_")[:80]
+    digest = hashlib.blake2b(dataset.encode(), digest_size=8).hexdigest()
+    return f"{kind}__{slug}__{digest}"
+
+
+def home(item: Item, existing: Iterable[str]) -> str:
+    """The partition in which an item belongs, given those that exist (it may be new)."""
+    return home_of(item.kind, item.dataset, existing)
+
+
+def home_of(kind: Kind, dataset: str, existing: Iterable[str]) -> str:
+    """The partition of a kind and dataset, given those that exist (it may be new)."""
+    name, existing = partition_name(kind, dataset), set(existing)
+    if name in existing or len(existing) < MOST:
+        return name
+    return str(kind)
+
+
+def chosen(filter: Filter, existing: Iterable[str]) -> tuple[list[str] | None, Filter]:
+    """The partitions that a filter chooses (None = all) and what of the filter is left to be sifted.
+
+    Conditions that partitions stand for are left out of the rest, unless rows of several datasets share a partition.
+    """
+    kinds, datasets = filter.chosen("kind"), filter.chosen("dataset")
+    if kinds is None and datasets is None:
+        return None, filter
+    existing = set(existing)
+    wanted_kinds = [Kind(k) for k in kinds] if kinds is not None else list(Kind)
+    names: set[str] = set()
+    for kind in wanted_kinds:
+        if datasets is None:
+            names |= {name for name in existing if name.startswith(f"{kind}__")}
+        else:
+            names |= {partition_name(kind, dataset) for dataset in datasets} & existing
+    shared = {str(kind) for kind in wanted_kinds} & existing
+    rest = filter if shared and datasets is not None else filter.without("kind", "dataset")
+    return sorted(names | shared), rest

@@ -1,0 +1,73 @@
+"""Items as rows of Milvus: the schema of a collection, and packing and unpacking of items with their vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schema.errors import InputError
+from schema.item import FIELDS, Item
+
+if TYPE_CHECKING:
+    from pymilvus import CollectionSchema, MilvusClient
+
+ID_LENGTH = 32
+ROW_FIELDS = tuple(FIELDS)
+
+
+def milvus_schema(client: MilvusClient, dim: int) -> CollectionSchema:
+    """The one schema of every collection: `id`, the fields of `schema.item.FIELDS`, `vector` [dim] and the dynamic field."""
+    from pymilvus import DataType
+
+    types = {"text": DataType.VARCHAR, "integer": DataType.INT64, "number": DataType.DOUBLE}
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=True)
+    schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=ID_LENGTH)
+    for field in FIELDS.values():
+        length = {"max_length": field.max_length} if field.type == "text" else {}
+        schema.add_field(field.name, types[field.type], **length)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
+    return schema
+
+
+def pack(items: Sequence[Item], vectors: NDArray[np.float32], dim: int) -> list[dict[str, Any]]:
+    """Rows for `items` with `vectors` [N, dim] float32, the last one winning where an id comes twice.
+
+    Milvus keeps both rows (below 2.6.8) or refuses the batch when an id comes twice, and takes NaN and zero vectors.
+
+    Raises:
+        InputError: wrong shape, a vector that is not finite or not of length 1, or a text too long for its field.
+    """
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if vectors.shape != (len(items), dim):
+        raise InputError(f"{len(items)} items need vectors of shape [{len(items)}, {dim}], not {list(vectors.shape)}")
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    bad = np.flatnonzero(~(np.abs(norms - 1.0) < 1e-3))
+    if len(bad):
+        first = int(bad[0])
+        raise InputError(
+            f"the vector of {items[first].key} has length {norms[first]:.4g}, not 1; normalise vectors before they are stored"
+        )
+    rows: dict[str, dict[str, Any]] = {}
+    for item, vector in zip(items, vectors, strict=True):
+        row = item.row()
+        for name, field in FIELDS.items():
+            if field.type == "text" and len(row[name].encode()) > field.max_length:
+                raise InputError(f"{item.key[:120]}: {name} is longer than {field.max_length} bytes; shorten it")
+        row["vector"] = vector
+        rows[row["id"]] = row
+    return list(rows.values())
+
+
+def unpack(rows: Iterable[dict[str, Any]]) -> tuple[list[Item], NDArray[np.float32]]:
+    """The inverse of `pack`: items, and their vectors [N, D] float32 ([N, 0] where rows carry none)."""
+    rows = list(rows)
+    items = [Item.from_row(row) for row in rows]
+    vectors = (
+        np.asarray([row["vector"] for row in rows], dtype=np.float32)
+        if rows and "vector" in rows[0]
+        else np.zeros((len(rows), 0), np.float32)
+    )
+    return items, vectors

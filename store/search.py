@@ -1,0 +1,220 @@
+"""Search: the plan (which partitions, index or exact), the hits, and an exact search that no index can spoil.
+
+Under a filter that keeps few rows an index may miss hits or give fewer than were asked for. Then the filtered rows are
+compared one by one, and the plan says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schema.errors import InputError
+from schema.filters import Filter
+from schema.item import FIELDS, Item
+from store.collection import Collection
+from store.partitions import chosen
+
+MOST_QUERIES = 256
+"""Query vectors in one request."""
+MOST_HITS = 16_384
+"""Milvus's limit on k."""
+EXACT_ROWS = 5_000
+"""At most so many rows are compared one by one instead of asking an index that is not exact."""
+EXACT_SHARE = 0.02
+"""Filters that keep less than this share of the rows are searched exactly, up to `EXACT_FALLBACK` rows."""
+EXACT_FALLBACK = 200_000
+"""At most so many rows are compared one by one where the index gave fewer hits than there are."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer: `rank` from 1, `score` the inner product of unit vectors (cosine, 1 = the same), and the item."""
+
+    rank: int
+    score: float
+    item: Item
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a search was done: `method` is "exact" (row by row), "flat" (an exact index) or "index"."""
+
+    method: str
+    index: str
+    reason: str
+    partitions: tuple[str, ...] | None
+    filter: str
+    kept: int | None = None
+    total: int | None = None
+    params: dict[str, Any] | None = None
+    fallback: bool = False
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        where = "all partitions" if self.partitions is None else f"partitions {', '.join(self.partitions) or 'none'}"
+        rows = f"; {self.kept} of {self.total} rows kept" if self.kept is not None else ""
+        rest = f"; filter {self.filter}" if self.filter else ""
+        return f"{self.method} ({self.index}): {self.reason}; {where}{rest}{rows}; {self.seconds * 1000:.0f} ms"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hits for each query vector, best first, and the plan that ran."""
+
+    hits: tuple[tuple[Hit, ...], ...]
+    plan: Plan
+
+
+def search(
+    collection: Collection,
+    vectors: NDArray[np.float32],
+    k: int,
+    filter: Filter | None = None,
+    *,
+    exact: bool = False,
+    consistency: str = "Strong",
+) -> Answer:
+    """The best `k` items for each of the query vectors [Q, D] float32 (length 1) among those a filter keeps.
+
+    `exact` compares row by row whatever the index. Ties are broken by id in an exact search, by Milvus otherwise.
+
+    Raises:
+        InputError: k or the vectors' shape is wrong, or the filter's raw expression is not understood.
+        StoreUnreachable: no answer.
+    """
+    started = time.perf_counter()
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    if vectors.ndim != 2 or vectors.shape[1] != collection.space.dim:
+        raise InputError(f"query vectors must have shape [Q, {collection.space.dim}], not {list(vectors.shape)}")
+    if not np.isfinite(vectors).all():
+        raise InputError("a query vector is not finite")
+    if not 1 <= k <= MOST_HITS:
+        raise InputError(f"-k must lie between 1 and {MOST_HITS}, not at {k}")
+    filter = filter or Filter()
+    collection.load()
+    names, rest = chosen(filter, collection.partitions())
+    if filter.chosen("dataset") is not None and names == []:
+        names, rest = chosen(filter, collection.partitions(fresh=True))
+    plan, hits = _run(collection, vectors, k, filter, rest, names, exact, consistency)
+    return Answer(hits, replace(plan, seconds=time.perf_counter() - started))
+
+
+def _run(
+    collection: Collection,
+    vectors: NDArray[np.float32],
+    k: int,
+    filter: Filter,
+    rest: Filter,
+    names: list[str] | None,
+    exact: bool,
+    consistency: str,
+) -> tuple[Plan, tuple[tuple[Hit, ...], ...]]:
+    profile = collection.profile
+    plan = Plan(
+        "index",
+        profile.name,
+        "no filter beyond the partitions",
+        None if names is None else tuple(names),
+        rest.expression,
+    )
+    if names is not None and not names:
+        return replace(plan, method="exact", reason="no partition holds such items"), ((),) * len(vectors)
+    if exact:
+        return replace(plan, method="exact", reason="asked for"), exact_search(collection, vectors, k, filter)
+    if profile.exact:
+        plan = replace(plan, method="flat", reason="the index compares with every vector")
+        return plan, _index_search(collection, vectors, k, rest, names, profile.search_params(k), consistency)
+    share = 1.0
+    if rest:
+        kept = collection.count(filter)
+        total = collection.count()
+        share = kept / max(1, total)
+        plan = replace(plan, kept=kept, total=total, reason=f"the filter keeps {share:.1%} of the rows")
+        if kept <= EXACT_ROWS or (share < EXACT_SHARE and kept <= EXACT_FALLBACK):
+            return replace(plan, method="exact"), exact_search(collection, vectors, k, filter)
+    params = profile.search_params(k, share)
+    plan = replace(plan, params=params)
+    hits = _index_search(collection, vectors, k, rest, names, params, consistency)
+    fewest = min((len(h) for h in hits), default=k)
+    if fewest < k:
+        matching = plan.kept if plan.kept is not None else collection.count(filter)
+        if fewest < min(k, matching) and matching <= EXACT_FALLBACK:
+            reason = f"the index gave {fewest} of {min(k, matching)} hits, so {matching} rows were compared one by one"
+            return replace(
+                plan, method="exact", reason=reason, kept=matching, total=plan.total or matching, fallback=True
+            ), exact_search(collection, vectors, k, filter)
+    return plan, hits
+
+
+def _index_search(
+    collection: Collection,
+    vectors: NDArray[np.float32],
+    k: int,
+    rest: Filter,
+    names: list[str] | None,
+    params: dict[str, Any],
+    consistency: str,
+) -> tuple[tuple[Hit, ...], ...]:
+    store = collection.store
+    found: list[tuple[Hit, ...]] = []
+    for start in range(0, len(vectors), MOST_QUERIES):
+        with store.calling(f"search {collection.name!r}"):
+            answer = store.client.search(
+                collection.physical,
+                data=list(vectors[start : start + MOST_QUERIES]),
+                limit=k,
+                filter=rest.expression,
+                output_fields=list(FIELDS),
+                partition_names=names,
+                search_params={"metric_type": "IP", "params": params},
+                anns_field="vector",
+                consistency_level=consistency,
+                timeout=max(60.0, store.timeout),
+            )
+            for hits in answer:
+                found.append(
+                    tuple(
+                        Hit(rank, float(hit["distance"]), Item.from_row(hit["entity"]))
+                        for rank, hit in enumerate(hits, 1)
+                    )
+                )
+    return tuple(found)
+
+
+def exact_search(
+    collection: Collection, vectors: NDArray[np.float32], k: int, filter: Filter | None = None
+) -> tuple[tuple[Hit, ...], ...]:
+    """The best `k` by comparing the query vectors [Q, D] with every row the filter keeps; memory is bounded by a page and k.
+
+    Ties are broken by id, so that the answer is always the same.
+    """
+    best: list[list[tuple[float, str]]] = [[] for _ in vectors]
+    for rows in collection.scan_rows(filter, ["id", "vector"]):
+        ids = np.asarray([row["id"] for row in rows])
+        scores = vectors @ np.asarray([row["vector"] for row in rows], dtype=np.float32).T
+        for query, line in enumerate(scores):
+            top = np.lexsort((ids, -line))[:k]
+            merged = best[query] + [(float(line[i]), str(ids[i])) for i in top]
+            best[query] = sorted(merged, key=lambda pair: (-pair[0], pair[1]))[:k]
+    wanted = sorted({id for line in best for _, id in line})
+    rows_by_id = collection.lookup(wanted, fields=tuple(FIELDS))
+    items = {id: Item.from_row(row) for id, row in rows_by_id.items()}
+    return tuple(
+        tuple(
+            Hit(rank, score, items[id])
+            for rank, (score, id) in enumerate((pair for pair in line if pair[1] in items), 1)
+        )
+        for line in best
+    )
+
+
+def drop_hits(hits: Sequence[Hit], unwanted: set[str], k: int) -> tuple[Hit, ...]:
+    """The first `k` hits whose id is not among `unwanted`, ranked anew."""
+    kept = [hit for hit in hits if hit.item.id not in unwanted][:k]
+    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(kept, 1))
