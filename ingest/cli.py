@@ -198,6 +198,7 @@ def _ingest(
         if dry_run:
             _print_outlook(session, look_ahead(listing, found, force=bool(arguments["force"])), str(space))
             return
+        first = open_encoder(settings, space, weights, int(arguments["batch"])) if found is None else None
         collection = open_collection(store, settings, space, weights, index)
         for note in collection.notes:
             session.warn(note)
@@ -209,7 +210,10 @@ def _ingest(
             run.record.device = encoder.device
             session.say(encoder.describe())
 
-        encoder = LazyEncoder(space, lambda: open_encoder(settings, space, weights, int(arguments["batch"])), opened)
+        # A new collection is made only when its encoder could be opened; an existing one may need no encoder at all.
+        encoder = LazyEncoder(
+            space, lambda: first or open_encoder(settings, space, weights, int(arguments["batch"])), opened
+        )
         record = _run(session, listing, arguments, encoder, collection, run)
     _print_record(session, record, run)
 

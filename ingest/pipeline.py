@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from embed.images import Decoded, decode, thumbnail
 from embed.thumbnails import ThumbnailStore
 from ingest.runs import Failure, Run
-from schema.errors import InputError, OutcropError, PictureError
+from schema.errors import OutcropError, PictureError
 from schema.item import UNKNOWN_COORDINATE, Item
 from schema.space import Space
 from store.collection import LOOKUP, Collection
@@ -233,14 +233,14 @@ class Pipeline:
             try:
                 vectors = self.encoder.encode(np.stack([p.pixels for p in batch]))
                 good = batch
-            except InputError:
+            except PictureError:
                 # One picture of the batch gives no usable vector: find out which, and keep the others.
                 good, kept = [], []
                 for prepared in batch:
                     try:
                         kept.append(self.encoder.encode(prepared.pixels[None])[0])
                         good.append(prepared)
-                    except InputError as error:
+                    except PictureError as error:
                         self._failed(Source(prepared.item, prepared.path), "embed", str(error))
                 if not good:
                     continue

@@ -124,9 +124,7 @@ def _query(result: Result, thumbnails: ThumbnailStore) -> dict[str, Any]:
 
 def _hit(hit: Hit, place: tuple[float, float] | None, thumbnails: ThumbnailStore) -> dict[str, Any]:
     item = hit.item
-    facts = (
-        [item.dataset, f"{item.capture_id} · {item.frame}"] if item.category == "" else [item.category, item.capture_id]
-    )
+    facts = [item.category] if item.category else []
     if item.altitude:
         facts.append(f"{item.altitude:g} m above ground")
     if item.rotation or item.crop:

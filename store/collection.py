@@ -197,8 +197,8 @@ class Collection:
         if space.fingerprint != self.space.fingerprint:
             raise SpaceMismatch(
                 f"collection {self.name!r} holds vectors of {self.space.model} [{self.space.fingerprint[:8]}], "
-                f"not of {space.model} [{space.fingerprint[:8]}]: {self.space.difference(space)}; leave --model out to use the collection's, "
-                "or choose another --collection"
+                f"not of {space.model} [{space.fingerprint[:8]}]: {self.space.difference(space)}; "
+                "leave --model out to use the collection's, or choose another --collection"
             )
 
     # -- writing ---------------------------------------------------------------------------------------------------

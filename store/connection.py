@@ -189,7 +189,7 @@ def translate(error: Exception, action: str, uri: str) -> OutcropError | None:
         return StoreUnreachable(
             f"cannot {action}: no answer from {uri} ({message or name}); start Milvus or set OUTCROP_URI"
         )
-    if re.search(r"expression|incompatible types|unexpected token|undefined (field|variable)", message):
+    if re.search(r"expression|incompatible types|unexpected (token|character|end)|undefined (field|variable)", message):
         return InputError(f"cannot {action}: Milvus does not understand the filter: {message}")
     if name in ("ParamError", "ConnectionConfigException"):
         return InputError(f"cannot {action}: {message}")

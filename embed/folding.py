@@ -1,0 +1,84 @@
+"""A convolutional network rewritten for inference: fewer passes over memory, the same vectors up to rounding.
+
+On two cores EfficientNet-Lite0 at 224 x 224 takes 0.6 of the time it takes as timm builds it. Fusing ReLU6
+into the convolutions with oneDNN's private operators gave no measurable gain on top, so nothing here is
+private.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Sides = tuple[int, int]
+
+
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """Fold each batch norm into the convolution before it; changes `network` (in eval mode) and returns
+    it."""
+    for module in list(network.modules()):
+        previous: tuple[str, nn.Module] | None = None
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm2d) and previous and isinstance(previous[1], nn.Conv2d):
+                setattr(module, previous[0], fuse_conv_bn_eval(previous[1], child))
+                # timm's batch norms carry the activation that follows them
+                setattr(module, name, getattr(child, "act", nn.Identity()))
+            previous = (name, child)
+    return network
+
+
+def fold_padding(network: nn.Module, size: Sides) -> nn.Module:
+    """Replace TensorFlow's lopsided SAME padding, a copy of the whole feature map before each strided
+    convolution.
+
+    For an input of `size` (height, width) the padding of every layer is known: `before` and `after` pixels,
+    where `after` is `before` or one more. The same sums come from padding `after` on both sides, which
+    convolutions do without a copy, and a kernel with as many leading zeros as that adds. Changes `network`
+    and returns it: it then fits that size only.
+    """
+    seen: dict[nn.Module, Sides] = {}
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen[layer] = (inputs[0].shape[-2], inputs[0].shape[-1])
+
+    layers = [layer for layer in network.modules() if isinstance(layer, Conv2dSame)]
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    if layers:
+        with torch.inference_mode():
+            network(torch.zeros(1, 3, *size))
+    for hook in hooks:
+        hook.remove()
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, Conv2dSame):
+                setattr(module, name, _symmetric(child, seen[child]))
+    return network
+
+
+def _symmetric(layer: Conv2dSame, size: Sides) -> nn.Conv2d:
+    (before_y, after_y), (before_x, after_x) = (_same(layer, axis, size[axis]) for axis in (0, 1))
+    weight = functional.pad(layer.weight, (after_x - before_x, 0, after_y - before_y, 0))
+    build = functools.partial(nn.Conv2d, layer.in_channels, layer.out_channels, device="meta")
+    symmetric = build(
+        kernel_size=(weight.shape[2], weight.shape[3]),
+        stride=(layer.stride[0], layer.stride[1]),
+        padding=(after_y, after_x),
+        groups=layer.groups,
+        bias=layer.bias is not None,
+    )
+    symmetric.weight = nn.Parameter(weight, requires_grad=False)
+    symmetric.bias = layer.bias
+    return symmetric
+
+
+def _same(layer: Conv2dSame, axis: int, length: int) -> Sides:
+    """Pixels that SAME puts before and after an axis: as many as let every stride begin inside, the odd one
+    after."""
+    step, kernel = layer.stride[axis], layer.kernel_size[axis]
+    total = max(0, (-(-length // step) - 1) * step + kernel - length)
+    return total // 2, total - total // 2

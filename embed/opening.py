@@ -1,0 +1,97 @@
+"""Opens the encoder that belongs to an existing embedding space, and refuses one that only looks like it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from embed.encoder import Encoder, Pixels, Vectors, describe_space
+from embed.images import Decoded, fit_to
+from schema.errors import SpaceMismatch, WeightsError
+from schema.space import Space
+
+
+def locate_for_space(
+    space: Space, *, weights: Path | None = None, hint: str = "", search: Sequence[Path] = ()
+) -> Path | None:
+    """Where to look for a space's weights: as given, else where they were found when the space was made, else
+    None (search).
+
+    Raises:
+        SpaceMismatch: weights are found, but they are not the ones that made the space.
+        WeightsError: no weights are found.
+    """
+    if weights is None and hint and Path(hint).exists():
+        weights = Path(hint)
+    try:
+        found = describe_space(space.model, weights, search, space.size, space.fit)
+    except WeightsError as error:
+        raise WeightsError(f"{error} (the collection's vectors were made by {space})") from None
+    if found.fingerprint != space.fingerprint:
+        raise SpaceMismatch(
+            f"the weights found for {space.model} are not the ones that made the collection ({space.difference(found)}); "
+            "give the same --weights FILE, or ingest into another --collection"
+        )
+    return weights
+
+
+def open_for_space(
+    space: Space,
+    *,
+    weights: Path | None = None,
+    hint: str = "",
+    search: Sequence[Path] = (),
+    device: str = "auto",
+    precision: str = "auto",
+    batch: int = 32,
+) -> Encoder:
+    """The encoder whose vectors may be compared with those of `space`; see `locate_for_space` and
+    `Encoder.open`."""
+    weights = locate_for_space(space, weights=weights, hint=hint, search=search)
+    return Encoder.open(
+        space.model,
+        weights=weights,
+        search=search,
+        size=space.size,
+        fit=space.fit,
+        device=device,
+        precision=precision,
+        batch=batch,
+    )
+
+
+class LazyEncoder:
+    """An encoder that is opened by the first picture: a run that finds everything unchanged never waits for
+    torch.
+
+    `space` is known at once; `opened` is called with the encoder when it is there. Threads may share it.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        open_encoder: Callable[[], Encoder],
+        opened: Callable[[Encoder], None] | None = None,
+    ) -> None:
+        self.space = space
+        self._open, self._opened = open_encoder, opened
+        self._encoder: Encoder | None = None
+        self._lock = threading.Lock()
+
+    def prepare(self, decoded: Decoded) -> Pixels:
+        """As `Encoder.prepare`; opens nothing."""
+        return fit_to(decoded.image, self.space.size, self.space.fit)
+
+    def encode(self, pixels: Pixels) -> Vectors:
+        """As `Encoder.encode`."""
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = self._open()
+                if self._encoder.space.fingerprint != self.space.fingerprint:
+                    raise SpaceMismatch(
+                        f"the encoder is of another space: {self.space.difference(self._encoder.space)}"
+                    )
+                if self._opened is not None:
+                    self._opened(self._encoder)
+        return self._encoder.encode(pixels)

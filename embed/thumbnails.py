@@ -1,0 +1,42 @@
+"""Thumbnails of what was embedded, by item id, in the state folder: reports show them and never reopen
+sources."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+
+class ThumbnailStore:
+    """WebP files ``<folder>/<first two characters of id>/<id>.webp``; any thread may write."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def below(cls, state: Path) -> ThumbnailStore:
+        """The store in a state folder."""
+        return cls(state / "thumbnails")
+
+    def path(self, id: str) -> Path:
+        """Where the thumbnail of an item lies, or would."""
+        return self.folder / id[:2] / f"{id}.webp"
+
+    def write(self, id: str, data: bytes) -> None:
+        """Keeps a thumbnail, replacing an older one; a reader never sees half a file."""
+        path = self.path(id)
+        temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
+        try:
+            temporary.write_bytes(data)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+        os.replace(temporary, path)
+
+    def read(self, id: str) -> bytes | None:
+        """The thumbnail's bytes, or None where there is none."""
+        try:
+            return self.path(id).read_bytes()
+        except OSError:
+            return None

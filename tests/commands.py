@@ -1,0 +1,62 @@
+"""Runs the commands as a person would, inside the test's process or as a process of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What stdout holds, as JSON."""
+        return json.loads(self.out)
+
+    def error(self, code: int) -> str:
+        """The one line of an error: asserts the exit code, and that there is no traceback."""
+        assert self.code == code, f"exit code {self.code}, not {code}:\n{self.out}\n{self.err}"
+        assert "Traceback" not in self.err + self.out
+        lines = [line for line in self.err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, self.err
+        return lines[0]
+
+
+def run(command: str, *arguments: object) -> Outcome:
+    """Runs ``ingest``, ``query`` or ``collection`` within this process."""
+    if command == "ingest":
+        from ingest.cli import app
+    elif command == "query":
+        from query.cli import app
+    else:
+        from store.cli import app
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Outcome(result.exit_code, result.stdout, result.stderr)
+
+
+def start(command: str, *arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
+    """Starts a command as a process of its own."""
+    module = {"ingest": "ingest.cli", "query": "query.cli", "collection": "store.cli"}[command]
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )

@@ -1,0 +1,87 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+from milvus_server import MilvusServer, remove_binaries, why_not
+
+from store.connection import Store
+
+hypothesis.settings.register_profile("outcrop", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("outcrop")
+
+
+@pytest.fixture(autouse=True)
+def clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs in an empty folder, without the caller's settings."""
+    for name in [name for name in os.environ if name.upper().startswith("OUTCROP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shared_sample() -> Path:
+    """The folder of real photos and meshes beside the checkout."""
+    folder = Path(__file__).parents[2] / "shared/sample"
+    if not folder.is_dir():
+        pytest.skip(f"the sample of real photos is not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """A running Milvus server, one for the whole run. A test that kills a server starts one of its own."""
+    if reason := why_not():
+        pytest.skip(f"no Milvus server: {reason}")
+    server = MilvusServer(tmp_path_factory.mktemp("milvus"))
+    server.start()
+    yield server
+    server.stop()
+    shutil.rmtree(server.folder, ignore_errors=True)
+    remove_binaries()
+
+
+@pytest.fixture(scope="session")
+def server_uri(milvus_server: MilvusServer) -> str:
+    """The address of the running server."""
+    return milvus_server.uri
+
+
+@pytest.fixture
+def lite_uri(tmp_path: Path) -> str:
+    """A Milvus Lite directory that is not there yet."""
+    return str(tmp_path / "outcrop.db")
+
+
+@pytest.fixture
+def name() -> str:
+    """The name of a collection that no other test uses."""
+    return f"t_{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(params=["lite", "server"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An open connection to each backend in turn; the collections made meanwhile are dropped afterwards."""
+    if request.param == "lite":
+        with Store.connect(request.getfixturevalue("lite_uri")) as opened:
+            yield opened
+        return
+    with Store.connect(request.getfixturevalue("server_uri")) as opened:
+        before = set(opened.client.list_collections())
+        yield opened
+        drop_since(opened, before)
+
+
+def drop_since(store: Store, before: set[str]) -> None:
+    """Drops the collections that were not there `before`, with their aliases."""
+    for physical in set(store.client.list_collections()) - before:
+        for alias in store.client.list_aliases(physical).get("aliases", []):
+            store.client.drop_alias(alias)
+        store.client.drop_collection(physical)

@@ -1,0 +1,94 @@
+"""Does it find pictures? On real photographs and on the sample world, with the figures that we promise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import run
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def real(shared_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """Options for a collection of both sets of real photographs, ingested once."""
+    folder = tmp_path_factory.mktemp("real")
+    place = ("--registry", shared_sample / "data_key.json", "--uri", folder / "outcrop.db", "--state", folder / "state")
+    for name, frames in (("brighton_beach", 18), ("caliterra", 25)):
+        report = run("ingest", "dataset", name, "--model", "efficientnet_lite0", *place, "--json").json
+        assert (report["embedded"], report["failed"]) == (frames, 0)
+    return place
+
+
+def altered(sample: Path, folder: Path, how: str) -> dict[Path, str]:
+    """Every real photograph, altered, with the source path by which its item is known."""
+    files: dict[Path, str] = {}
+    for source in sorted((sample / "aerial").rglob("*.[jJ][pP][gG]")):
+        with Image.open(source) as picture:
+            width, height = picture.size
+            if how == "half":
+                changed = picture.resize((width // 2, height // 2), Image.Resampling.LANCZOS)
+            else:
+                left, top = round(width * 0.2), round(height * 0.2)
+                changed = picture.crop((left, top, width - left, height - top))
+            file = folder / f"{source.parent.name}-{source.stem}.jpg"
+            changed.save(file, quality=60 if how == "half" else 90)
+        files[file] = f"{source.parent.name}/{source.name}"
+    assert len(files) == 43
+    return files
+
+
+def ranks(files: dict[Path, str], place: tuple[Path, ...], k: int, *more: str) -> list[int | None]:
+    """The rank of each altered photograph's own item, None where it is not among the best k."""
+    answer = run("query", "image", *files, "-k", k, *more, *place, "--json").json
+    found = []
+    for query in answer["queries"]:
+        own = [hit["rank"] for hit in query["hits"] if hit["source"] == files[Path(query["query"])]]
+        found.append(own[0] if own else None)
+    return found
+
+
+def test_reencoded_at_half_size(shared_sample: Path, real: tuple[Path, ...], tmp_path: Path) -> None:
+    found = ranks(altered(shared_sample, tmp_path, "half"), real, 1)
+    assert found.count(1) / len(found) >= 0.98, found
+
+
+def test_centre_crop(shared_sample: Path, real: tuple[Path, ...], tmp_path: Path) -> None:
+    found = ranks(altered(shared_sample, tmp_path, "crop"), real, 10)
+    assert sum(rank is not None for rank in found) / len(found) >= 0.95, found
+
+
+def test_a_dataset_filter_keeps_the_other_out(shared_sample: Path, real: tuple[Path, ...], tmp_path: Path) -> None:
+    files = altered(shared_sample, tmp_path, "half")
+    answer = run("query", "image", *files, "-k", 43, "--where", "dataset=caliterra", *real, "--json").json
+    assert all(len(query["hits"]) == 25 for query in answer["queries"])
+    assert {hit["dataset"] for query in answer["queries"] for hit in query["hits"]} == {"caliterra"}
+
+
+def test_real_metadata(real: tuple[Path, ...]) -> None:
+    key = "image/brighton_beach/brighton_beach/0018"
+    hit = run("query", "item", key, "-k", 1, *real, "--json").json["queries"][0]["hits"][0]
+    assert hit["altitude"] == pytest.approx(39.8)  # from the drone's XMP: neither the registry nor the name gives one
+    unknown = run("query", "item", key, "-k", 50, "--where", "altitude=0", *real, "--json").json["queries"][0]["hits"]
+    assert {hit["dataset"] for hit in unknown} == {"caliterra"}
+    known = run("query", "item", key, "-k", 50, "--where", "altitude=0..100", *real, "--json").json["queries"][0]["hits"]
+    assert {hit["dataset"] for hit in known} == {"brighton_beach"}
+
+
+@pytest.mark.slow
+def test_overlapping_photographs_of_the_sample_world(tmp_path: Path) -> None:
+    from sample.world import overlap, write_world
+
+    world = write_world(tmp_path / "world")
+    truth = json.loads(world.truth.read_text())
+    place = ("--registry", world.registry, "--uri", tmp_path / "outcrop.db", "--state", tmp_path / "state")
+    report = run("ingest", "dataset", "jamshill_image", "--model", "efficientnet_lite0", *place, "--json").json
+    assert report["embedded"] == len(truth["dataset"]) and report["failed"] == 0
+    footprints = {entry["key"]: entry["footprint"] for entry in truth["dataset"]}
+    answer = run("query", "image", world.queries, "-k", 5, *place, "--json").json
+    right = 0
+    for query in answer["queries"]:
+        seen = next(q["footprint"] for q in truth["queries"] if query["query"].endswith(q["path"]))
+        right += any(overlap(seen, footprints[hit["key"]]) >= 0.25 for hit in query["hits"])
+    assert right / len(answer["queries"]) >= 0.9, f"{right} of {len(answer['queries'])}"
