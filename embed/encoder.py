@@ -127,10 +127,10 @@ class Encoder:
 
         `weights`, `search`, `size` and `fit` are as in `describe_space`. `device` is ``auto`` (CUDA, then
         Apple's MPS, then the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. `precision` ``auto`` is bf16 on
-        CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 takes half the time but turns
-        EfficientNet-Lite0's vectors by up to 6 degrees (cosine 0.994 to the fp32 ones), so there it is only
-        taken when asked for. `batch` is the most pictures in one pass. `threads` sets torch's CPU threads for
-        the whole process; None leaves them.
+        CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 takes two thirds of the time
+        but turns EfficientNet-Lite0's vectors by up to 6 degrees (cosine 0.994 to the fp32 ones), so there it
+        is only taken when asked for. `batch` is the most pictures in one pass. `threads` sets torch's CPU
+        threads for the whole process; None leaves them.
 
         Raises `WeightsError` (missing, damaged or misfit weights, unknown model) and `InputError` (device,
         size, batch).

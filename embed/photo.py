@@ -61,7 +61,7 @@ def read_orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 (upright) where it is missing, damaged or out of range."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # Pillow raises whatever its parsers trip over; a damaged tag means "as it lies"
+    except Exception:  # noqa: BLE001  Pillow raises whatever its parsers trip over; a damaged tag means "as it lies"
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -69,7 +69,7 @@ def read_orientation(image: Image.Image) -> int:
 def _directory(image: Image.Image, which: ExifTags.IFD) -> Mapping[int, Any]:
     try:
         return image.getexif().get_ifd(which)
-    except Exception:  # see read_orientation
+    except Exception:  # noqa: BLE001  see read_orientation
         return {}
 
 

@@ -75,8 +75,8 @@ def _patterns(preset: Preset) -> str:
 
 
 def _named(preset: Preset, filename: str) -> bool:
-    stem, suffix = os.path.splitext(filename)
-    return suffix in SUFFIXES and any(fnmatchcase(stem, pattern) for pattern in preset.filenames)
+    path = Path(filename)
+    return path.suffix in SUFFIXES and any(fnmatchcase(path.stem, pattern) for pattern in preset.filenames)
 
 
 def _matches(preset: Preset, folder: Path) -> list[Path]:

@@ -89,7 +89,10 @@ class SpaceMismatch(Refused):
     """Vectors of one embedding space meet a collection of another."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint such as ``; did you mean 'altitude'?`` for a word that is not among `known` ('' where none is near)."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """A hint such as ``; did you mean 'altitude'?`` for a word that is not among `known` ('' where none is near).
+
+    `cutoff` is how like two words must be, from 0 to 1 (the same).
+    """
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {str(close[0])!r}?" if close else ""

@@ -258,17 +258,19 @@ def _typed(spec: Field, value: Value) -> Value:
         number = float(value)
     except (ValueError, OverflowError):
         raise FilterError(
-            f"{spec.name} is a number; {value!r} is none (write {spec.name}=300 or {spec.name}=200..400)"
+            f"{spec.name} is a number; {str(value)[:100]!r} is none (write {spec.name}=300 or {spec.name}=200..400)"
         ) from None
     if not math.isfinite(number):
-        raise FilterError(f"{spec.name} must be a finite number, not {value!r}")
+        raise FilterError(f"{spec.name} must be a finite number, not {str(value)[:100]!r}")
     if spec.type == "number":
         return number
-    try:
-        whole = int(value)
-    except ValueError:
-        whole = int(number)
-    if whole != number or not -(2**63) <= whole < 2**63:
+    if isinstance(value, int) or re.fullmatch(r"\s*[+-]?\d+\s*", str(value)):
+        whole = int(value)  # exact, where a float could not tell nanoseconds apart
+    elif number.is_integer():
+        whole = int(number)  # 3.0 or 1e3
+    else:
+        raise FilterError(f"{spec.name} is a whole number; {value!r} is none")
+    if not -(2**63) <= whole < 2**63:
         raise FilterError(f"{spec.name} is a whole number; {value!r} is none")
     return whole
 

@@ -11,7 +11,7 @@ import re
 import string
 import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from schema.errors import RegistryError
 from schema.item import ImageKey
@@ -51,10 +51,11 @@ def dataset_root(registry: Registry, name: str, datasets: Path) -> Path:
         RegistryError: unknown dataset, or its folder does not exist.
     """
     dataset = registry.dataset(name)
-    root = datasets / dataset.root
-    if not root.is_dir():
+    root = _on_disk(datasets, PurePosixPath(dataset.root).parts) if datasets.is_dir() else None
+    if root is None:
         raise RegistryError(
-            f"dataset {name!r}: its root {root} is no folder; set --datasets to the folder that holds {dataset.root!r}"
+            f"dataset {name!r}: its root {datasets / dataset.root} is no folder; "
+            f"set --datasets to the folder that holds {dataset.root!r}"
         )
     return root
 
@@ -67,7 +68,7 @@ def list_captures(registry: Registry, name: str, datasets: Path) -> list[Capture
     """
     dataset = registry.dataset(name)
     root = dataset_root(registry, name, datasets)
-    name = unicodedata.normalize("NFC", name)
+    name = _nfc(name)
     return [_list_capture(dataset, name, capture_id, root) for capture_id in dataset.images]
 
 
@@ -85,9 +86,9 @@ def _list_capture(dataset: Dataset, name: str, capture_id: str, root: Path) -> C
         depth = len(pattern.split("/"))
         expression = re.compile(pattern)
         for path in _files(folder, depth):
-            text = unicodedata.normalize("NFC", path.relative_to(folder).as_posix())
+            text = _nfc(path.relative_to(folder).as_posix())
             match = expression.fullmatch(text)
-            if match and dataset.filename(capture_id, int(match["frame"])).as_posix() == text:
+            if match and _nfc(dataset.filename(capture_id, int(match["frame"])).as_posix()) == text:
                 present[int(match["frame"])] = path
     declared, missing, missing_count = _declared(capture.frames, set(present))
     altitude = dataset.altitude(capture_id)
@@ -127,12 +128,12 @@ def _frame_pattern(dataset: Dataset, capture_id: str) -> str:
     values = dataset.template_values(capture_id)
     pattern, seen = "", False
     for text, field, _, _ in string.Formatter().parse(dataset.filename_template):
-        pattern += re.escape(unicodedata.normalize("NFC", text))
+        pattern += re.escape(_nfc(text))
         if field == "frame":
             pattern += r"(?P=frame)" if seen else r"(?P<frame>\d{1,18})"
             seen = True
         elif field is not None:
-            pattern += re.escape(unicodedata.normalize("NFC", values[field]))
+            pattern += re.escape(_nfc(values[field]))
     return pattern
 
 
@@ -154,10 +155,14 @@ def _on_disk(root: Path, parts: tuple[str, ...]) -> Path | None:
     for name in parts:
         direct = folder / name
         if not direct.is_dir():
-            wanted = unicodedata.normalize("NFC", name)
-            named = [e for e in os.scandir(folder) if unicodedata.normalize("NFC", e.name) == wanted and e.is_dir()]
+            wanted = _nfc(name)
+            named = [e for e in os.scandir(folder) if _nfc(e.name) == wanted and e.is_dir()]
             if not named:
                 return None
             direct = Path(named[0].path)
         folder = direct
     return folder
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

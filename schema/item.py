@@ -6,7 +6,9 @@ exports and the documentation. Every field has a natural value for every kind, s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import re
 import unicodedata
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -117,9 +119,12 @@ class Item:
         return item_id(self.key)
 
     def row(self) -> dict[str, Any]:
-        """The item as plain values, `id` first and `extra` unfolded; the vector is not part of it."""
+        """The item as plain values, `id` first and `extra` unfolded; the vector is not part of it.
+
+        What `extra` calls like a field (or `id`) is left out: it would replace the field, even the primary key.
+        """
         values = asdict(self)
-        extra = values.pop("extra")
+        extra = {name: value for name, value in values.pop("extra").items() if name not in ("id", "vector")}
         return {"id": self.id, **extra, **values, "kind": str(self.kind)}
 
     @classmethod
@@ -173,6 +178,9 @@ def parse_image_key(key: str) -> ImageKey:
         InputError: when the text is no such key.
     """
     pieces = key.split("/")
-    if len(pieces) != 4 or pieces[0] != Kind.IMAGE or not pieces[3].isascii() or not pieces[3].isdigit():
-        raise InputError(f"{key!r} is not the key of an image; it looks like image/<dataset>/<capture_id>/<frame>")
-    return ImageKey(unquote(pieces[1]), unquote(pieces[2]), int(pieces[3]))
+    if len(pieces) == 4 and re.fullmatch(r"[0-9]{4,18}", pieces[3]):
+        parsed = ImageKey(unquote(pieces[1]), unquote(pieces[2]), int(pieces[3]))
+        with contextlib.suppress(InputError):  # an empty component
+            if str(parsed) == key:  # another spelling of the same components is the key of no row
+                return parsed
+    raise InputError(f"{key[:300]!r} is not the key of an image; it looks like image/<dataset>/<capture_id>/<frame>")

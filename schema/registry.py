@@ -44,7 +44,8 @@ class _Checked(BaseModel):
         if isinstance(values, dict):
             absent = [name for name in cls.model_fields if name not in values]
             for name in values:
-                if name not in cls.model_fields and (hint := nearest(str(name), absent)):
+                # 'alt' is taken for a misspelt 'altitude', the note 'date' is not
+                if name not in cls.model_fields and (hint := nearest(str(name), absent, cutoff=0.54)):
                     raise ValueError(f"unknown field {name!r}{hint}")
         return values
 
@@ -102,9 +103,7 @@ class Dataset(_Checked):
             raise ValueError("images maps each capture to its number of frames")
         captures = {}
         for name, capture in value.items():
-            name = unicodedata.normalize("NFC", str(name))
-            if not name or any(ord(c) < 32 for c in name):
-                raise ValueError(f"{name!r} is not a name for a capture")
+            name = _checked_name(name, "capture")
             if name in captures:
                 raise ValueError(f"capture {name!r} stands there twice")
             captures[name] = (
@@ -204,7 +203,13 @@ class Registry(_Checked):
     def _names(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             raise ValueError("datasets maps each dataset's name to its root, templates and images")
-        return {unicodedata.normalize("NFC", str(name)): dataset for name, dataset in value.items()}
+        datasets: dict[str, Any] = {}
+        for name, dataset in value.items():
+            name = _checked_name(name, "dataset")
+            if name in datasets:
+                raise ValueError(f"dataset {name!r} stands there twice")
+            datasets[name] = dataset
+        return datasets
 
     def dataset(self, name: str) -> Dataset:
         """The dataset of this name.
@@ -225,11 +230,11 @@ class Registry(_Checked):
         found: list[Path] = []
 
         def walk(value: Any) -> None:
-            if isinstance(value, str) and value and (base / value).exists():
+            if isinstance(value, str) and value and _there(base / value):
                 found.append(base / value)
             elif isinstance(value, dict):
                 for name, inner in value.items():
-                    if isinstance(name, str) and (base / name).is_dir():
+                    if isinstance(name, str) and _there(base / name) and (base / name).is_dir():
                         found.append(base / name)
                     walk(inner)
             elif isinstance(value, list):
@@ -238,6 +243,22 @@ class Registry(_Checked):
 
         walk(self.weights)
         return list(dict.fromkeys(found))
+
+
+def _there(path: Path) -> bool:
+    """Whether a path exists; a note that is too long or too odd to be a path is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _checked_name(name: Any, what: str) -> str:
+    """A name in NFC; refused where no file system, filter or key could hold it."""
+    name = unicodedata.normalize("NFC", str(name))
+    if not name or any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+        raise ValueError(f"{name!r} is not a name for a {what}")
+    return str(name)
 
 
 def split_capture(capture_id: str) -> tuple[str, str]:
@@ -295,7 +316,7 @@ def first_complaint(error: ValidationError) -> str:
 def _parse(path: Path, text: str) -> Any:
     try:
         if path.suffix.lower() in (".yaml", ".yml"):
-            return yaml.load(text, Loader=_UniqueKeys)
+            return yaml.load(text, Loader=UniqueKeys)
         return json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise RegistryError(
@@ -304,9 +325,12 @@ def _parse(path: Path, text: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise RegistryError(f"registry {path} is no YAML: {place}{getattr(error, 'problem', error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise RegistryError(f"registry {path}: {error or 'it is nested too deeply'}") from None
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise RegistryError(f"registry {path} is no YAML: {place}{problem}") from None
+    except RecursionError:
+        raise RegistryError(f"registry {path}: it is nested too deeply") from None
+    except ValueError as error:
+        raise RegistryError(f"registry {path}: {error}") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -318,15 +342,22 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML without silently overwritten keys."""
+class UniqueKeys(yaml.SafeLoader):
+    """YAML without silently overwritten keys; keys are taken as they are written.
+
+    YAML 1.1 would read the key ``250918092555_300`` as the number 250918092555300.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        pairs = [
-            (self.construct_object(key, deep=True), self.construct_object(value, deep=True))
-            for key, value in node.value
-        ]
-        return _unique([(str(key), value) for key, value in pairs])
+        own = {id(key) for key, _ in node.value}
+        self.flatten_mapping(node)  # puts what ``<<`` merges before the node's own pairs, which win
+        merged = {self._key(key): self.construct_object(value, deep=True) for key, value in node.value if id(key) not in own}
+        return merged | _unique(
+            [(self._key(key), self.construct_object(value, deep=True)) for key, value in node.value if id(key) in own]
+        )
+
+    def _key(self, node: yaml.Node) -> str:
+        return str(node.value if isinstance(node, yaml.ScalarNode) else self.construct_object(node, deep=True))
 
 
 def _stays_below(text: str, what: str) -> None:
@@ -334,5 +365,5 @@ def _stays_below(text: str, what: str) -> None:
     for pure in (PurePosixPath(text), PureWindowsPath(text)):
         if pure.is_absolute() or pure.drive or pure.root or ".." in pure.parts:
             raise ValueError(f"{what} leaves its root ({text!r}); give a path below it, without '..'")
-    if "\0" in text:
-        raise ValueError(f"{what} holds a NUL character")
+    if any(c == "\0" or unicodedata.category(c) == "Cs" for c in text):
+        raise ValueError(f"{what} holds a character that no path can hold")

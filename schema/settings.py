@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from schema.errors import InputError, nearest
-from schema.registry import first_complaint
+from schema.registry import UniqueKeys, first_complaint
 
 CONFIG_FILE = Path("outcrop.yaml")
 SECRETS = ("token",)
@@ -87,8 +87,8 @@ def _check_file(file: Path) -> None:
     if not file.is_file():
         return
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        values = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeys)
+    except (yaml.YAMLError, OSError, ValueError) as error:
         raise InputError(f"settings file {file} cannot be read as YAML: {str(error).splitlines()[0]}") from None
     if values is None:
         return

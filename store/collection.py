@@ -407,6 +407,12 @@ class Collection:
                 )
             time.sleep(0.5)
 
+    def properties(self) -> dict[str, str]:
+        """The collection's properties as Milvus has them now."""
+        with self.store.calling(f"describe {self.name!r}"):
+            facts = self.store.client.describe_collection(self.physical, timeout=self.store.timeout)
+        return dict(facts.get("properties") or {})
+
     def partitions(self, fresh: bool = False) -> set[str]:
         """The names of the partitions (remembered; `fresh` asks again)."""
         if self._partitions is None or fresh:

@@ -30,6 +30,10 @@ _LOST = re.compile(
     r"closed channel|session.*expired|connect.*timeout",
     re.IGNORECASE,
 )
+_EXPRESSION = re.compile(  # as servers and as Milvus Lite say it
+    r"parse expression|boolean expression|at column \d+|incompatible types|unexpected token|undefined (field|variable)|"
+    r"int too large",
+)
 _DENIED = re.compile(r"unauthenticated|auth check failure|permission ?den", re.IGNORECASE)
 
 
@@ -56,9 +60,12 @@ class Store:
             StoreUnreachable: nobody answers, or another process holds the directory's lock.
             Refused: the server does not accept the token.
         """
-        shown = shown_uri(uri)
         if is_lite(uri):
+            uri = uri.rstrip("/") or uri
             _check_lite(uri)
+        else:
+            _check_server(uri)
+        shown = shown_uri(uri)
         with calling(f"connect to {shown}", shown):
             from pymilvus import MilvusClient
 
@@ -179,6 +186,8 @@ def translate(error: Exception, action: str, uri: str) -> OutcropError | None:
         if isinstance(error, ValueError) and "closed channel" in message:
             return StoreUnreachable(f"cannot {action}: the connection to {uri} is closed; connect again")
         return None
+    if _EXPRESSION.search(message):  # first: the filter is part of the message, and may hold any word
+        return InputError(f"cannot {action}: Milvus does not understand the filter: {message}")
     if _DENIED.search(message) or grpc_status in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
         return Refused(f"cannot {action}: {uri} does not accept the token; set OUTCROP_TOKEN=user:password")
     if (
@@ -233,8 +242,9 @@ def lock_holder(directory: Path) -> int | None:
 def _check_lite(uri: str) -> None:
     path = Path(uri)
     if path.suffix != ".db":
+        shown = re.sub(r"^.*@", "", uri)  # it may be a server's address without its scheme, password and all
         raise InputError(
-            f"{uri!r} is no address of Milvus: a Milvus Lite directory ends in .db, a server begins with http://"
+            f"{shown!r} is no address of Milvus: a Milvus Lite directory ends in .db, a server begins with http://"
         )
     if path.is_file():
         raise InputError(
@@ -243,6 +253,19 @@ def _check_lite(uri: str) -> None:
     if not path.absolute().parent.is_dir():
         raise InputError(
             f"the folder {path.absolute().parent} for {path.name} does not exist; create it, or set OUTCROP_URI"
+        )
+
+
+def _check_server(uri: str) -> None:
+    scheme = uri.partition("://")[0]
+    try:
+        parts = urlsplit(uri)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine:  # the address is not shown: it may hold a password, and where is not to be known
+        raise InputError(
+            f"the given address ({scheme[:20]}://…) is none of Milvus; write http://HOST:PORT or https://HOST:PORT"
         )
 
 

@@ -33,9 +33,13 @@ def home(item: Item, existing: Iterable[str]) -> str:
 
 
 def home_of(kind: Kind, dataset: str, existing: Iterable[str]) -> str:
-    """The partition of a kind and dataset, given those that exist (it may be new)."""
+    """The partition of a kind and dataset, given those that exist (it may be new).
+
+    Once a kind has a shared partition, new datasets go there even if others were dropped since: the dataset may have rows in
+    it, and an upsert replaces rows within one partition only.
+    """
     name, existing = partition_name(kind, dataset), set(existing)
-    if name in existing or len(existing) < MOST:
+    if name in existing or (len(existing) < MOST and str(kind) not in existing):
         return name
     return str(kind)
 

@@ -18,7 +18,9 @@ def picture(seed: int, width: int = 320, height: int = 240) -> Image.Image:
     return Image.blend(coarse.resize(size, Image.Resampling.BICUBIC), fine.resize(size, Image.Resampling.NEAREST), 0.35)
 
 
-def write_dataset(folder: Path, captures: dict[str, int], *, name: str = "jamshill_image", root: str = "images", seed: int = 0) -> Path:
+def write_dataset(
+    folder: Path, captures: dict[str, int], *, name: str = "jamshill_image", root: str = "images", seed: int = 0
+) -> Path:
     """Writes pictures and a registry laid out as aerial teams keep them; returns the registry's path."""
     number = seed * 10_000
     for capture, frames in captures.items():

@@ -86,7 +86,7 @@ def test_lite_gives_what_timm_gives(size: tuple[int, int]) -> None:
 
 def test_the_same_picture_saved_again_is_nearer_than_another(lite: Encoder) -> None:
     first = [decode(jpeg(land(seed), 95), name="x") for seed in range(6)]
-    again = [decode(jpeg(land(seed).resize((900, 675)), 60), name="x") for seed in range(6)]
+    again = [decode(jpeg(land(seed), 80), name="x") for seed in range(6)]
     one = lite.encode(np.stack([lite.prepare(picture) for picture in first]))
     other = lite.encode(np.stack([lite.prepare(picture) for picture in again]))
     assert (one @ other.T).argmax(axis=1).tolist() == list(range(6))
@@ -250,10 +250,10 @@ def test_options_that_make_no_sense(options: dict[str, object], message: str) ->
 
 def test_a_device_that_is_not_there_is_named() -> None:
     if not torch.cuda.is_available():
-        with pytest.raises(InputError, match="device cuda:0: torch sees no CUDA GPU.*--device cpu"):
+        with pytest.raises(InputError, match=r"device cuda:0: torch sees no CUDA GPU.*--device cpu"):
             Encoder.open("efficientnet_lite0", device="cuda:0")
     if not torch.backends.mps.is_available():
-        with pytest.raises(InputError, match="device mps: there is none.*--device cpu"):
+        with pytest.raises(InputError, match=r"device mps: there is none.*--device cpu"):
             Encoder.open("efficientnet_lite0", device="mps")
 
 
@@ -312,7 +312,7 @@ def meta_vit(patch: int, registers: str | None, table: int | None) -> State:
     """A ViT-S as DINOv2 (position table, register_tokens) or DINOv3 (rotary periods, storage_tokens) saves
     it."""
     make, dim = Tensors(), 384
-    state: State = {"cls_token": make(1, 1, dim), "mask_token": make(1, dim) if table else make(1, dim)}
+    state: State = {"cls_token": make(1, 1, dim), "mask_token": make(1, dim)}
     if registers:
         state[registers] = make(1, 4, dim)
     if table:
@@ -535,5 +535,5 @@ def test_lite_takes_timms_own_names_and_refuses_another_order() -> None:
     assert torch.equal(one, other)
     names = list(file)
     names[1], names[6] = names[6], names[1]
-    with pytest.raises(WeightsError, match="tensor 'bn1.weight' is missing"):
+    with pytest.raises(WeightsError, match=r"tensor 'bn1\.weight' is missing"):
         build(preset, {name: file[name] for name in names}, (64, 64), Path("x"))

@@ -39,7 +39,11 @@ def test_second_run_embeds_nothing(dataset: Path) -> None:
     first = ingest().json
     assert (first["expected"], first["embedded"], first["upserted"], first["unchanged"]) == (9, 9, 9, 0)
     stored = rows("ingested_at")
-    assert set(stored) == {image_key("jamshill_image", c, f) for c, n in (("250918092555_300", 5), ("250918101210_150", 4)) for f in range(1, n + 1)}
+    assert set(stored) == {
+        image_key("jamshill_image", c, f)
+        for c, n in (("250918092555_300", 5), ("250918101210_150", 4))
+        for f in range(1, n + 1)
+    }
     second = ingest().json
     assert (second["embedded"], second["upserted"], second["unchanged"]) == (0, 0, 9)
     assert rows("ingested_at") == stored
@@ -47,7 +51,9 @@ def test_second_run_embeds_nothing(dataset: Path) -> None:
 
 def test_metadata_of_rows(dataset: Path) -> None:
     ingest()
-    row = rows("altitude", "capture_id", "frame", "source", "source_size", "kind", "dataset")[image_key("jamshill_image", "250918101210_150", 2)]
+    row = rows("altitude", "capture_id", "frame", "source", "source_size", "kind", "dataset")[
+        image_key("jamshill_image", "250918101210_150", 2)
+    ]
     file = dataset.parent / "images" / row["source"]
     assert file.read_bytes() and row["source_size"] == file.stat().st_size
     assert (row["altitude"], row["capture_id"], row["frame"], row["kind"]) == (150.0, "250918101210_150", 2, "image")
@@ -153,7 +159,9 @@ def test_status_lists_runs_newest_first(dataset: Path) -> None:
 def test_unicode_datasets(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"잠실_300": 2}, name="잠실 데이터", root="항공/東京")
     assert ingest("잠실 데이터").json["embedded"] == 2
-    found = run("query", "item", image_key("잠실 데이터", "잠실_300", 1), "--where", "dataset=잠실 데이터", "--json").json
+    found = run(
+        "query", "item", image_key("잠실 데이터", "잠실_300", 1), "--where", "dataset=잠실 데이터", "--json"
+    ).json
     assert [hit["capture_id"] for hit in found["queries"][0]["hits"]] == ["잠실_300", "잠실_300"]
 
 

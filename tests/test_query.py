@@ -63,7 +63,9 @@ def test_filters_keep_what_they_say() -> None:
         hits = run("query", "item", key, "-k", 100, "--where", condition, "--json").json["queries"][0]["hits"]
         assert {hit["capture_id"] for hit in hits} == expected, condition
     both = run("query", "item", key, "-k", 100, "--where", "altitude=300", "--where", "frame=..3", "--json").json
-    assert {(h["capture_id"], h["frame"]) for h in both["queries"][0]["hits"]} == {(c, f) for c in ("a_300", "b_300") for f in (1, 2, 3)}
+    assert {(h["capture_id"], h["frame"]) for h in both["queries"][0]["hits"]} == {
+        (c, f) for c in ("a_300", "b_300") for f in (1, 2, 3)
+    }
     raw = run("query", "item", key, "-k", 100, "--filter", "frame == 5 or frame == 6", "--json").json
     assert {h["frame"] for h in raw["queries"][0]["hits"]} == {5, 6}
 
@@ -71,7 +73,12 @@ def test_filters_keep_what_they_say() -> None:
 def test_no_item_fits() -> None:
     outcome = run("query", "item", image_key("first", "a_300", 1), "--where", "altitude=5000", "--json")
     assert outcome.code == 0 and outcome.json["queries"][0]["hits"] == []
-    assert run("query", "item", image_key("first", "a_300", 1), "--where", "dataset=nothing", "--json").json["queries"][0]["hits"] == []
+    assert (
+        run("query", "item", image_key("first", "a_300", 1), "--where", "dataset=nothing", "--json").json["queries"][0][
+            "hits"
+        ]
+        == []
+    )
 
 
 def test_exclude_self() -> None:
@@ -87,8 +94,12 @@ def test_exclude_self() -> None:
 
 def test_dataset_queries_agree_with_item_queries_and_with_numpy() -> None:
     answer = run("query", "dataset", "first", "-k", 4, "--exclude-self", "--where", "altitude=300", "--json").json
-    assert [q["query"] for q in answer["queries"]] == sorted(image_key("first", c, f) for c, n in (("a_300", 6), ("a_150", 4)) for f in range(1, n + 1))
-    one = run("query", "item", answer["queries"][3]["query"], "-k", 4, "--exclude-self", "--where", "altitude=300", "--json").json
+    assert [q["query"] for q in answer["queries"]] == sorted(
+        image_key("first", c, f) for c, n in (("a_300", 6), ("a_150", 4)) for f in range(1, n + 1)
+    )
+    one = run(
+        "query", "item", answer["queries"][3]["query"], "-k", 4, "--exclude-self", "--where", "altitude=300", "--json"
+    ).json
     assert one["queries"][0]["hits"] == answer["queries"][3]["hits"]
     with Store.connect("outcrop.db") as store:
         collection = Collection.open(store, "outcrop")
@@ -98,7 +109,9 @@ def test_dataset_queries_agree_with_item_queries_and_with_numpy() -> None:
             me = next(i for i, item in enumerate(items) if item.key == query["query"])
             order = sorted((i for i in kept if i != me), key=lambda i: -float(vectors[me] @ vectors[i]))[:4]
             assert [hit["key"] for hit in query["hits"]] == [items[i].key for i in order]
-            assert np.allclose([hit["score"] for hit in query["hits"]], [vectors[me] @ vectors[i] for i in order], atol=1e-5)
+            assert np.allclose(
+                [hit["score"] for hit in query["hits"]], [vectors[me] @ vectors[i] for i in order], atol=1e-5
+            )
         exact = exact_search(collection, vectors[:2], 3, where("altitude=300"))
         assert [len(hits) for hits in exact] == [3, 3]
         assert exact_search(collection, vectors[:1], 50, Filter())[0][15].rank == 16
@@ -115,15 +128,17 @@ def test_csv_and_table_tell_the_same() -> None:
 
 
 def test_explain_names_partitions() -> None:
-    plan = run("query", "item", image_key("first", "a_300", 2), "--where", "dataset=second", "--where", "kind=image", "--json").json["plan"]
+    plan = run(
+        "query", "item", image_key("first", "a_300", 2), "--where", "dataset=second", "--where", "kind=image", "--json"
+    ).json["plan"]
     assert plan["partitions"] == ["image__second"] and plan["filter"] == ""
 
 
 def test_several_pictures_and_a_folder() -> None:
     answer = run("query", "image", "one/a_150", "two/b_300/b_300_0001.jpg", "-k", 1, "--json").json
-    assert [q["hits"][0]["key"] for q in answer["queries"]] == [image_key("first", "a_150", f) for f in (1, 2, 3, 4)] + [
-        image_key("second", "b_300", 1)
-    ]
+    assert [q["hits"][0]["key"] for q in answer["queries"]] == [
+        image_key("first", "a_150", f) for f in (1, 2, 3, 4)
+    ] + [image_key("second", "b_300", 1)]
 
 
 def test_an_unreadable_picture_among_good_ones() -> None:

@@ -72,7 +72,9 @@ def test_real_metadata(real: tuple[Path, ...]) -> None:
     assert hit["altitude"] == pytest.approx(39.8)  # from the drone's XMP: neither the registry nor the name gives one
     unknown = run("query", "item", key, "-k", 50, "--where", "altitude=0", *real, "--json").json["queries"][0]["hits"]
     assert {hit["dataset"] for hit in unknown} == {"caliterra"}
-    known = run("query", "item", key, "-k", 50, "--where", "altitude=0..100", *real, "--json").json["queries"][0]["hits"]
+    known = run("query", "item", key, "-k", 50, "--where", "altitude=0..100", *real, "--json").json["queries"][0][
+        "hits"
+    ]
     assert {hit["dataset"] for hit in known} == {"brighton_beach"}
 
 

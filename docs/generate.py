@@ -1,0 +1,134 @@
+"""Writes the generated pages of docs/ from the code: `python docs/generate.py`; `--check` says whether they are up to date."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer.main
+from pydantic_core import PydanticUndefined
+
+from embed.presets import PRESETS
+from schema.errors import EXIT_CODES
+from schema.indexes import PROFILES
+from schema.item import FIELDS
+from schema.settings import Settings
+
+HERE = Path(__file__).parent
+COMMANDS = {"ingest": "ingest.cli", "query": "query.cli"}
+NOTE = "<!-- written by docs/generate.py: change the code, then run `make docs` -->\n"
+
+
+def pages() -> dict[str, str]:
+    """The generated pages: file name to text."""
+    return {"cli.md": cli_page(), "reference.md": reference_page()}
+
+
+def cli_page() -> str:
+    """Every command with its arguments and options."""
+    lines = [NOTE, "# Commands", "", "Exit codes, of every command:", "", "| code | meaning |", "|---|---|"]
+    lines += [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()] + [
+        "| 130 | interrupted (Ctrl-C) |",
+        "",
+    ]
+    for name, module in COMMANDS.items():
+        group = typer.main.get_command(importlib.import_module(module).app)
+        lines += [f"## {name}", "", str(group.help or ""), ""]
+        for sub, command in sorted(group.commands.items()):  # type: ignore[attr-defined]  # a group of commands
+            lines += list(_command(f"{name} {sub}", command))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    usage = " ".join([name, *(_usage(a) for a in arguments), "[OPTIONS]"])
+    yield from (f"### {name}", "", str(command.help or "").strip(), "", "```", usage, "```", "", "| | |", "|---|---|")
+    for parameter in command.params:
+        help = _cell(getattr(parameter, "help", "") or "")
+        if parameter.param_type_name == "argument":
+            yield f"| `{_usage(parameter)}` | {help} |"
+        elif parameter.name != "help":
+            names = ", ".join(f"`{option}`" for option in parameter.opts)
+            default = _default(parameter)
+            yield f"| {names} | {help}{default} |"
+    yield ""
+
+
+def _usage(argument: Any) -> str:
+    name = argument.name.upper() + ("…" if argument.nargs == -1 else "")
+    return name if argument.required else f"[{name}]"
+
+
+def _default(parameter: Any) -> str:
+    value = parameter.default
+    if value is None or value is False or value == "" or parameter.multiple or callable(value) or parameter.is_flag:
+        return ""
+    return f" Default: {value}."
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def reference_page() -> str:
+    """Settings, the fields of items, index profiles and model presets."""
+    lines = [NOTE, "# Reference", "", "## Settings", ""]
+    lines += ["`outcrop.yaml` < environment (and `.env`) < options. Secrets come from the environment only.", ""]
+    lines += ["| environment | in outcrop.yaml | default | meaning |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, PydanticUndefined) else f"`{field.default}`"
+        in_file = "never" if name == "token" else f"`{name}`"
+        lines.append(f"| `OUTCROP_{name.upper()}` | {in_file} | {default} | {_cell(field.description or '')} |")
+    lines += ["", "## Fields of an item", "", "These are what `--where` and `--filter` can name.", ""]
+    lines += ["| field | type | kinds | meaning |", "|---|---|---|---|"]
+    for spec in FIELDS.values():
+        kinds = "all" if len(spec.kinds) == 4 else ", ".join(spec.kinds)
+        lines.append(f"| `{spec.name}` | {spec.type} | {kinds} | {_cell(spec.meaning)} |")
+    lines += [
+        "",
+        "## Index profiles",
+        "",
+        "| profile | exact | GPU | Milvus Lite | server from | note |",
+        "|---|---|---|---|---|---|",
+    ]
+    for profile in PROFILES.values():
+        marks = ["yes" if flag else "" for flag in (profile.exact, profile.gpu, profile.lite)]
+        lines.append(
+            f"| `{profile.name}` | {' | '.join(marks)} | {'.'.join(map(str, profile.since))} | {_cell(profile.note)} |"
+        )
+    lines += [
+        "",
+        "## Model presets",
+        "",
+        "| preset | input | patch | dimension | pooling | weights and licence |",
+        "|---|---|---|---|---|---|",
+    ]
+    for preset in PRESETS.values():
+        size = "x".join(map(str, preset.size))
+        kind = f"{size} {preset.fit} | {preset.patch or ''} | {preset.dim} | {preset.pooling}"
+        lines.append(f"| `{preset.name}` | {kind} | {_cell(preset.licence)} |")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def main() -> int:
+    """Writes the pages, or checks them; returns the exit code."""
+    check = "--check" in sys.argv[1:]
+    stale = []
+    for name, text in pages().items():
+        path = HERE / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not check:
+                path.write_text(text, encoding="utf-8")
+    if check and stale:
+        print(f"out of date: {', '.join('docs/' + name for name in stale)}; run `make docs`", file=sys.stderr)
+        return 1
+    print("docs: " + (f"wrote {', '.join(stale)}" if stale else "up to date"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

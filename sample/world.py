@@ -1,0 +1,213 @@
+"""The sample world on disk: a registered dataset of drone captures, query photographs, and the truth about both.
+
+::
+
+    <folder>/data_key.json                                        the registry: dataset jamshill_image
+    <folder>/01_02_jamshill_data_image/250918092555_300/*.jpg     captures at two altitudes
+    <folder>/queries/*.jpg                                        photographs that are not in the dataset
+    <folder>/truth.json                                           where every picture was taken (written last)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .flight import Camera, Corners, Pose, footprint, photograph, survey, to_degrees, write_jpeg
+from .land import Land, make_land
+
+VERSION = 1
+"""Of the world's making: a world of another version is made anew."""
+DATASET, ROOT = "jamshill_image", "01_02_jamshill_data_image"
+FLIGHTS = (("250918092555", 300.0), ("250918101210", 150.0))
+QUERIES = 16
+SIDE = 1100.0
+"""Metres of the land."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What was written: `pictures` counts the dataset's; `made` is False where a finished world was found."""
+
+    folder: Path
+    registry: Path
+    truth: Path
+    queries: Path
+    pictures: int
+    query_pictures: int
+    made: bool
+
+
+@dataclass(frozen=True)
+class _Shot:
+    path: str
+    pose: Pose
+    moment: datetime
+    key: str
+    seed: tuple[int, ...]
+
+
+def write_world(
+    folder: Path,
+    seed: int = 7,
+    *,
+    side: float = SIDE,
+    camera: Camera = Camera(),
+    queries: int = QUERIES,
+    force: bool = False,
+) -> World:
+    """Writes the world of a seed, or finds it finished (same seed, version and measures) and does nothing.
+
+    The same arguments give the same bytes on one machine. A folder that holds something else is only replaced by `force`.
+
+    Raises:
+        FileExistsError: `folder` holds another world, or something that is none.
+    """
+    measures = {
+        "version": VERSION,
+        "seed": seed,
+        "side": side,
+        "camera": [camera.width, camera.height],
+        "queries": queries,
+    }
+    truth = folder / "truth.json"
+    if truth.exists() and not force:
+        known = json.loads(truth.read_text(encoding="utf-8"))
+        if known.get("measures") == measures:
+            return _world(folder, len(known["dataset"]), len(known["queries"]), made=False)
+        raise FileExistsError(f"{folder} holds a sample world of other measures; choose another folder, or --force")
+    if (folder / ROOT).exists() or (folder / "queries").exists() or truth.exists():
+        truth.unlink(missing_ok=True)
+        for name in (ROOT, "queries"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    land = make_land(seed, side)
+    shots = _survey_shots(land, camera, seed)
+    asked = _query_shots(land, camera, seed, queries)
+    for parent in {(folder / shot.path).parent for shot in (*shots, *asked)}:
+        parent.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        list(pool.map(lambda shot: _take(folder, land, camera, shot), (*shots, *asked)))
+    counts = {f"{moment}_{altitude:.0f}": 0 for moment, altitude in FLIGHTS}
+    for shot in shots:
+        counts[Path(shot.path).parent.name] += 1
+    registry = {
+        "datasets": {
+            DATASET: {
+                "root": ROOT,
+                "folder_template": "{capture_id}",
+                "filename_template": "{capture_id}_{frame:04d}.jpg",
+                "images": counts,
+            }
+        },
+        "weights": {"dinov3_weights": {}},
+    }
+    _write_json(folder / "data_key.json", registry)
+    _write_json(truth, {
+        "measures": measures,
+        "dataset": [_entry(shot, camera) for shot in shots],
+        "queries": [_entry(shot, camera) for shot in asked],
+    })  # fmt: skip
+    return _world(folder, len(shots), len(asked), made=True)
+
+
+def overlap(a: Corners, b: Corners) -> float:
+    """The share of polygon `a`'s area (corners in metres, convex, either sense) that lies in polygon `b`: 0 to 1."""
+    subject, clip = _counterclockwise(a), _counterclockwise(b)
+    whole = _area(subject)
+    for (x0, y0), (x1, y1) in zip(clip, clip[1:] + clip[:1], strict=True):
+        inside = [(x1 - x0) * (y - y0) - (y1 - y0) * (x - x0) for x, y in subject]
+        kept: list[tuple[float, float]] = []
+        for i, (x, y) in enumerate(subject):
+            (px, py), side, before = subject[i - 1], inside[i], inside[i - 1]
+            if (side >= 0) != (before >= 0):
+                t = before / (before - side)
+                kept.append((px + t * (x - px), py + t * (y - py)))
+            if side >= 0:
+                kept.append((x, y))
+        subject = kept
+        if not subject:
+            return 0.0
+    return min(1.0, _area(subject) / whole) if whole else 0.0
+
+
+def _survey_shots(land: Land, camera: Camera, seed: int) -> list[_Shot]:
+    shots = []
+    for flight, (name, altitude) in enumerate(FLIGHTS):
+        capture = f"{name}_{altitude:.0f}"
+        start = datetime.strptime(name, "%y%m%d%H%M%S")
+        poses = survey(land.half, altitude, camera, np.random.default_rng([seed, 4, flight]))
+        for frame, pose in enumerate(poses, 1):
+            path = f"{ROOT}/{capture}/{capture}_{frame:04d}.jpg"
+            key = f"image/{DATASET}/{capture}/{frame:04d}"
+            shots.append(_Shot(path, pose, start + timedelta(seconds=3 * frame), key, (seed, 5, flight, frame)))
+    return shots
+
+
+def _query_shots(land: Land, camera: Camera, seed: int, count: int) -> list[_Shot]:
+    """Photographs of another day: positions of their own, headings all round the compass, altitudes a little off."""
+    rng = np.random.default_rng([seed, 6])
+    shots = []
+    for number in range(1, count + 1):
+        altitude = float(FLIGHTS[number % len(FLIGHTS)][1] * rng.uniform(0.9, 1.1))
+        reach = land.half - np.hypot(*camera.ground(altitude)) / 2 - 4
+        east, north = (float(v) for v in rng.uniform(-reach, reach, 2))
+        heading = float(360 * (number - 1) / count + rng.uniform(5, 18)) % 360
+        moment = datetime(2025, 9, 20, 14, 5) + timedelta(seconds=41 * number)
+        shots.append(
+            _Shot(
+                f"queries/query_{number:02d}.jpg", Pose(east, north, altitude, heading), moment, "", (seed, 7, number)
+            )
+        )
+    return shots
+
+
+def _take(folder: Path, land: Land, camera: Camera, shot: _Shot) -> None:
+    picture = photograph(land, shot.pose, camera, np.random.default_rng(shot.seed))
+    write_jpeg(picture, folder / shot.path, shot.pose, shot.moment)
+
+
+def _entry(shot: _Shot, camera: Camera) -> dict[str, Any]:
+    pose, corners = shot.pose, footprint(shot.pose, camera)
+    latitude, longitude = pose.place
+    return {
+        "path": shot.path,
+        **({"key": shot.key} if shot.key else {}),
+        "centre": [round(pose.east, 3), round(pose.north, 3)],
+        "latitude": round(latitude, 8),
+        "longitude": round(longitude, 8),
+        "altitude": round(pose.altitude, 2),
+        "heading": round(pose.heading, 2),
+        "footprint": [[round(x, 3), round(y, 3)] for x, y in corners],
+        "footprint_degrees": [[round(v, 8) for v in reversed(to_degrees(x, y))] for x, y in corners],
+    }
+
+
+def _world(folder: Path, pictures: int, queries: int, made: bool) -> World:
+    return World(folder, folder / "data_key.json", folder / "truth.json", folder / "queries", pictures, queries, made)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _counterclockwise(corners: Corners) -> list[tuple[float, float]]:
+    points = [(float(x), float(y)) for x, y in corners]
+    return points if _signed(points) >= 0 else points[::-1]
+
+
+def _area(points: list[tuple[float, float]]) -> float:
+    return abs(_signed(points))
+
+
+def _signed(points: list[tuple[float, float]]) -> float:
+    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True)) / 2

@@ -1,0 +1,124 @@
+"""What is there: collections, their spaces, indexes, aliases, and true counts by kind, dataset and altitude."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from schema.errors import Refused
+from schema.filters import Filter
+from schema.item import FIELDS
+from schema.space import Space
+from store.collection import Collection, IndexState
+from store.connection import Store
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the list: a physical collection and the aliases that lead to it.
+
+    `rows` is an estimate (the server's statistics, which count superseded rows until compaction); `space` is None where the
+    collection was not made by Outcrop.
+    """
+
+    physical: str
+    aliases: tuple[str, ...]
+    rows: int
+    space: Space | None
+    index: str
+    loaded: bool
+
+
+@dataclass(frozen=True)
+class Description:
+    """One collection in full. `rows` and the counts are true counts; `counts` is by (kind, dataset), `altitudes` by metres."""
+
+    name: str
+    physical: str
+    aliases: tuple[str, ...]
+    space: Space
+    index: IndexState
+    build: dict[str, object]
+    loaded: bool
+    rows: int
+    partitions: tuple[str, ...]
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+    altitudes: dict[float, int] = field(default_factory=dict)
+    previous: str = ""
+    weights: str = ""
+
+
+def list_collections(store: Store) -> list[Entry]:
+    """Every collection of the store, by physical name; costs a few requests per collection and counts nothing."""
+    entries = []
+    with store.calling("list collections"):
+        names = sorted(store.client.list_collections(timeout=store.timeout))
+    for physical in names:
+        with store.calling(f"describe collection {physical!r}"):
+            aliases = store.client.list_aliases(physical, timeout=store.timeout).get("aliases", [])
+            rows = int(store.client.get_collection_stats(physical, timeout=store.timeout).get("row_count", 0))
+        try:
+            found = Collection.find(store, physical)
+        except Refused:
+            found = None
+        entries.append(
+            Entry(
+                physical,
+                tuple(sorted(aliases)),
+                rows,
+                found.space if found else None,
+                found.profile.name if found else "",
+                is_loaded(store, physical),
+            )
+        )
+    return entries
+
+
+def describe(collection: Collection, *, counts: bool = True) -> Description:
+    """Everything about one collection. With `counts`, all rows are scanned for true counts by kind, dataset and altitude."""
+    store = collection.store
+    loaded = is_loaded(store, collection.physical)
+    kinds: Counter[tuple[str, str]] = Counter()
+    altitudes: Counter[float] = Counter()
+    if counts:
+        for rows in collection.scan_rows(Filter(), ["id", "kind", "dataset", "altitude"], batch=5000):
+            kinds.update((row["kind"], row["dataset"]) for row in rows)
+            altitudes.update(row["altitude"] for row in rows if row["altitude"] > 0)
+        total = sum(kinds.values())
+    else:
+        total = collection.count()
+    return Description(
+        name=collection.name,
+        physical=collection.physical,
+        aliases=aliases_of(store, collection.physical),
+        space=collection.space,
+        index=collection.index_state(),
+        build=dict(collection.build),
+        loaded=loaded,
+        rows=total,
+        partitions=tuple(sorted(collection.partitions(fresh=True))),
+        counts=dict(sorted(kinds.items())),
+        altitudes=dict(sorted(altitudes.items())),
+        previous=collection.properties().get("outcrop.previous", ""),
+        weights=collection.weights_hint,
+    )
+
+
+def aliases_of(store: Store, physical: str) -> tuple[str, ...]:
+    """The aliases that lead to a physical collection."""
+    with store.calling(f"list the aliases of {physical!r}"):
+        return tuple(sorted(store.client.list_aliases(physical, timeout=store.timeout).get("aliases", [])))
+
+
+def is_loaded(store: Store, physical: str) -> bool:
+    """Whether a collection answers queries without being loaded first."""
+    with store.calling(f"ask for the state of {physical!r}"):
+        state = store.client.get_load_state(physical, timeout=store.timeout)
+    return str(getattr(state.get("state"), "name", state.get("state"))).endswith("Loaded") and "Not" not in str(
+        state.get("state")
+    )
+
+
+def field_rows() -> list[dict[str, object]]:
+    """The fields of every collection, as rows of a table."""
+    return [{"field": spec.name, "type": spec.type, "meaning": spec.meaning} for spec in FIELDS.values()]

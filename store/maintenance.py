@@ -1,0 +1,222 @@
+"""Upkeep of a collection: another index, load and release, compaction, aliases (blue/green), removal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from schema.errors import InputError, OutcropError, Refused, StoreUnreachable
+from schema.filters import Filter, equals
+from schema.indexes import METRIC, IndexProfile, profile_for
+from schema.item import Kind
+from store.collection import PROPERTY_INDEX, Collection, IndexState, check_name
+from store.connection import Store
+from store.inventory import aliases_of
+from store.partitions import partition_name
+
+PROPERTY_PREVIOUS = "outcrop.previous"
+"""On a collection that an alias was switched to: the physical collection the alias led to before."""
+
+
+def change_index(
+    collection: Collection,
+    index: str,
+    build: dict[str, Any] | None = None,
+    *,
+    deadline: float = 600.0,
+    progress: Callable[[IndexState], None] | None = None,
+) -> str:
+    """Gives a collection another index in place; it does not answer queries meanwhile. Returns a remark ('' mostly).
+
+    An index that the server takes and never finishes (a GPU index on a CPU server) is found out within `deadline` seconds,
+    and the former index is put back.
+
+    Raises:
+        InputError: unknown index or parameters, or the server is too old.
+        Refused: the server does not finish it; the former index is in place again.
+    """
+    profile, note = profile_for(index, collection.store.version)
+    params = profile.build_params(build if not note else None)
+    former, former_params = collection.profile, collection.build
+    try:
+        _build(collection, profile, params, deadline, progress)
+    except (StoreUnreachable, OutcropError) as error:
+        _build(collection, former, former_params, max(deadline, 120.0), None)
+        raise Refused(
+            f"the index {profile.name} cannot be had here, {former.name} is in place again: {error}"
+        ) from None
+    return note
+
+
+def _build(
+    collection: Collection,
+    profile: IndexProfile,
+    params: dict[str, Any],
+    deadline: float,
+    progress: Callable[[IndexState], None] | None,
+) -> None:
+    store, physical = collection.store, collection.physical
+    client, timeout = store.client, store.timeout
+    end = time.monotonic() + deadline
+    with store.calling(f"change the index of {collection.name!r}"):
+        client.release_collection(physical, timeout=timeout)
+        if "vector" in client.list_indexes(physical, timeout=timeout):
+            client.drop_index(physical, "vector", timeout=timeout)
+        wanted = client.prepare_index_params()
+        wanted.add_index("vector", index_type=profile.name, index_name="vector", metric_type=METRIC, params=params)
+        client.create_index(physical, wanted, timeout=timeout, sync=False)
+    collection.profile, collection.build = profile, params
+    collection.wait_for_index(max(1.0, end - time.monotonic()), progress)
+    with store.calling(f"load {collection.name!r}"):
+        client.load_collection(physical, timeout=max(120.0, timeout))
+        client.alter_collection_properties(
+            physical, {PROPERTY_INDEX: json.dumps({"profile": profile.name, "build": params})}, timeout=timeout
+        )
+
+
+def load(collection: Collection, dataset: str | None = None, *, kinds: tuple[Kind, ...] = tuple(Kind)) -> list[str]:
+    """Loads a collection, or one dataset's partitions; returns what was loaded.
+
+    Raises:
+        Refused: Milvus Lite is asked for a part of a collection.
+        InputError: the collection has no partition of this dataset.
+    """
+    names = _dataset_partitions(collection, dataset, kinds, "load")
+    store = collection.store
+    with store.calling(f"load {collection.name!r}"):
+        if names is None:
+            store.client.load_collection(collection.physical, timeout=max(120.0, store.timeout))
+            return [collection.physical]
+        store.client.load_partitions(collection.physical, names, timeout=max(120.0, store.timeout))
+    return names
+
+
+def release(collection: Collection, dataset: str | None = None, *, kinds: tuple[Kind, ...] = tuple(Kind)) -> list[str]:
+    """Takes a collection, or one dataset's partitions, out of memory; returns what was released. Errors as `load`."""
+    names = _dataset_partitions(collection, dataset, kinds, "release")
+    store = collection.store
+    with store.calling(f"release {collection.name!r}"):
+        if names is None:
+            store.client.release_collection(collection.physical, timeout=store.timeout)
+            return [collection.physical]
+        store.client.release_partitions(collection.physical, names, timeout=store.timeout)
+    return names
+
+
+def compact(collection: Collection, *, deadline: float = 300.0) -> str:
+    """Merges segments and drops superseded rows; waits for the server to finish and returns its last word."""
+    store = collection.store
+    with store.calling(f"compact {collection.name!r}"):
+        job = store.client.compact(collection.physical, timeout=store.timeout)
+        if store.lite:
+            return "done"
+        end = time.monotonic() + deadline
+        while (state := str(store.client.get_compaction_state(job, timeout=store.timeout))) != "Completed":
+            if time.monotonic() > end:
+                return f"{state} after {deadline:.0f} s; the server goes on"
+            time.sleep(0.5)
+    return "done"
+
+
+def switch(store: Store, name: str, physical: str) -> str:
+    """Lets the alias `name` lead to another physical collection, at once for everyone; returns the former one ('' = none).
+
+    The former one is kept and remembered: `rollback` switches back.
+
+    Raises:
+        InputError: no such physical collection. Refused: `name` is itself a physical collection, or nothing would change.
+    """
+    check_name(name)
+    target = Collection.find(store, physical)
+    if target is None:
+        raise InputError(
+            f"no collection {physical!r} in {store.describe()}; `collection list` shows the physical names"
+        )
+    if target.physical == name:
+        raise Refused(f"{name!r} is a physical collection, not an alias; choose the name that queries use")
+    current = Collection.find(store, name)
+    if current is not None and current.physical == name:
+        raise Refused(f"{name!r} is a physical collection, not an alias; nothing to switch")
+    if current is not None and current.physical == target.physical:
+        raise Refused(f"{name!r} leads to {target.physical} already")
+    target.load()
+    with store.calling(f"switch {name!r}"):
+        former = current.physical if current is not None else ""
+        store.client.alter_collection_properties(target.physical, {PROPERTY_PREVIOUS: former}, timeout=store.timeout)
+        if current is None:
+            store.client.create_alias(target.physical, name, timeout=store.timeout)
+        else:
+            store.client.alter_alias(target.physical, name, timeout=store.timeout)
+    return former
+
+
+def rollback(store: Store, name: str) -> str:
+    """Switches an alias back to the collection it led to before; returns the one it leads to now.
+
+    Raises:
+        Refused: nothing to go back to, or the former collection is gone.
+    """
+    current = Collection.open(store, name)
+    former = current.properties().get(PROPERTY_PREVIOUS, "")
+    if not former:
+        raise Refused(f"{name!r} has not been switched: there is nothing to go back to")
+    if Collection.find(store, former) is None:
+        raise Refused(f"the former collection {former} of {name!r} is gone; `collection list` shows what there is")
+    switch(store, name, former)
+    return former
+
+
+def drop(collection: Collection) -> tuple[str, ...]:
+    """Removes a whole collection and the aliases that lead to it; returns those aliases. There is no way back."""
+    store = collection.store
+    aliases = aliases_of(store, collection.physical)
+    with store.calling(f"drop {collection.physical!r}"):
+        for alias in aliases:
+            store.client.drop_alias(alias, timeout=store.timeout)
+        store.client.drop_collection(collection.physical, timeout=store.timeout)
+    return aliases
+
+
+def drop_dataset(collection: Collection, dataset: str) -> int:
+    """Removes all items of a dataset, of every kind, with their partitions; returns how many there were.
+
+    Raises:
+        InputError: there are none.
+    """
+    store = collection.store
+    filter = equals("dataset", dataset)
+    count = collection.count(filter)
+    if not count:
+        raise InputError(f"collection {collection.name!r} holds nothing of dataset {dataset!r}")
+    for name in sorted({partition_name(kind, dataset) for kind in Kind} & collection.partitions(fresh=True)):
+        with store.calling(f"drop partition {name}"):
+            if not store.lite:
+                store.client.release_partitions(collection.physical, [name], timeout=store.timeout)
+            store.client.drop_partition(collection.physical, name, timeout=store.timeout)
+    collection.partitions(fresh=True)
+    rest = [
+        row["id"] for page in collection.scan_rows(filter, ["id"]) for row in page
+    ]  # in partitions shared by datasets
+    collection.delete(rest)
+    collection.flush()
+    return count
+
+
+def matching_ids(collection: Collection, filter: Filter) -> list[str]:
+    """The ids of all rows that a filter keeps."""
+    return [row["id"] for page in collection.scan_rows(filter, ["id"]) for row in page]
+
+
+def _dataset_partitions(
+    collection: Collection, dataset: str | None, kinds: tuple[Kind, ...], action: str
+) -> list[str] | None:
+    if dataset is None:
+        return None
+    if collection.store.lite:
+        raise Refused(f"Milvus Lite can only {action} a whole collection; leave --dataset out, or use a server")
+    names = sorted({partition_name(kind, dataset) for kind in kinds} & collection.partitions(fresh=True))
+    if not names:
+        raise InputError(f"collection {collection.name!r} has no partition of dataset {dataset!r}")
+    return names

@@ -1,0 +1,637 @@
+"""The files of the deployment: read, checked, and handed to a compose client and to hadolint where these are installed.
+
+Nothing is started here: there is no container engine, no cluster and no GPU behind these tests. Each check is a function that
+lists faults, and each is shown a deliberately broken file too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from schema.errors import EXIT_CODES
+from schema.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+COMPOSE = ROOT / "deploy/milvus-compose.yml"
+EXAMPLE = ROOT / "deploy/.env.example"
+USER_YAML = ROOT / "deploy/milvus-user.yaml"
+DOCKERFILE = ROOT / "Dockerfile"
+KUBERNETES = ROOT / "deploy/kubernetes"
+OPERATIONS = ROOT / "docs/operations.md"
+
+PROFILES = {"gpu", "cpu", "ui", "app"}
+READ_ONLY = {"/opt/datasets", "/workspace/weights", "/etc/outcrop/data_key.json", "/etc/outcrop/tls", "/etc/outcrop"}
+SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|API_KEY|CREDENTIAL")
+REQUIRED = re.compile(r"\$\{[A-Z][A-Z0-9_]*:\?[^}]+\}\Z")
+VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)")
+LIBRARIES = {"libusb-1.0-0", "libgl1", "libgomp1", "libx11-6", "libvulkan1"}
+# Read by compose itself, not by the file.
+COMPOSE_OWN = {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "COMPOSE_PROFILES"}
+
+
+def with_defaults(text: str) -> str:
+    """What compose would put for ``${NAME:-default}``; nothing for a required variable."""
+    text = re.sub(r"\$\{[A-Z][A-Z0-9_]*:?-([^}]*)\}", r"\1", text)
+    return re.sub(r"\$\{[^}]*\}", "", text)
+
+
+def tag_fault(image: str) -> str:
+    """Why an image's name does not say which version it is; '' where it does."""
+    tag = with_defaults(image).rpartition("/")[2].partition(":")[2]
+    if not tag or tag.startswith("-"):
+        return f"image {image} has no tag"
+    return f"image {image} moves" if tag.split("-")[0] in ("latest", "nightly", "edge", "master") else ""
+
+
+def environment(service: dict[str, Any]) -> dict[str, str]:
+    """The environment of a service, whichever way it is written."""
+    given = service.get("environment") or {}
+    if isinstance(given, list):
+        given = dict(entry.partition("=")[::2] for entry in given)
+    return {name: "" if value is None else str(value) for name, value in given.items()}
+
+
+def mounts(service: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Source, target, and whether it is read only, of every mount."""
+    for mount in service.get("volumes") or []:
+        if isinstance(mount, str):
+            source, target, *mode = with_defaults(mount).split(":")
+            yield source, target, "ro" in mode
+        else:
+            yield with_defaults(mount["source"]), mount["target"], bool(mount.get("read_only"))
+
+
+def example_variables(text: str) -> dict[str, str]:
+    """Names and values of a ``.env`` file."""
+    return dict(re.findall(r"^([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
+
+
+def compose_faults(compose_text: str, example_text: str) -> list[str]:
+    """What is wrong with the compose file and its ``.env.example``."""
+    compose = yaml.safe_load(compose_text)
+    services, declared = compose["services"], set(compose.get("volumes") or {})
+    faults = [f"top-level {key}: docker-compose 1.29 or 2 complains" for key in ("name", "version") if key in compose]
+
+    used = set(VARIABLE.findall(yaml.safe_dump(compose)))
+    example = example_variables(example_text)
+    faults += [f"{name} is not in .env.example" for name in sorted(used - set(example))]
+    faults += [f"{name} of .env.example is used nowhere" for name in sorted(set(example) - used - COMPOSE_OWN)]
+    faults += [
+        f"{name}: a secret in .env.example"
+        for name, value in example.items()
+        if SECRET.search(name) and VARIABLE.sub("", value).strip("}") not in ("", "root:")
+    ]
+
+    profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
+    faults += [f"no profile {profile}" for profile in sorted(PROFILES - profiles)]
+    named: set[str] = set()
+    for name, service in services.items():
+        faults += [f"{name}: {fault}" for fault in service_faults(service)]
+        named |= {source for source, _, _ in mounts(service) if re.match(r"[A-Za-z0-9]", source)}
+        for other, how in (service.get("depends_on") or {}).items():
+            if not isinstance(how, dict) or how.get("condition") != "service_healthy":
+                faults.append(f"{name}: does not wait for {other} to be healthy")
+            if not set(service.get("profiles", [])) <= set(services[other].get("profiles", [])):
+                faults.append(f"{name}: {other} is not started with it")
+    faults += [f"volume {name} is not declared" for name in sorted(named - declared)]
+    faults += [f"volume {name} is not used" for name in sorted(declared - named)]
+    return faults
+
+
+def service_faults(service: dict[str, Any]) -> list[str]:
+    """What is wrong with one service of the compose file."""
+    faults = [fault] if (fault := tag_fault(service["image"])) else []
+    check = service.get("healthcheck") or {}
+    if not check.get("test") or check.get("disable") or check["test"] in ("NONE", ["NONE"]):
+        faults.append("no healthcheck")
+    if service.get("restart") not in ("unless-stopped", "always"):
+        faults.append("no restart policy")
+    if not service.get("profiles"):
+        faults.append("no profile: always started")
+    for port in service.get("ports") or []:
+        if not str(port).startswith("${BIND:-127.0.0.1}:"):
+            faults.append(f"port {port} is open to everybody")
+    for name, value in environment(service).items():
+        if SECRET.search(name) and not REQUIRED.match(value):
+            faults.append(f"{name}: a secret in the file, or one that may be empty")
+    for source, target, read_only in mounts(service):
+        if target in READ_ONLY and not read_only:
+            faults.append(f"{target} can be written to")
+        if "docker.sock" in source:
+            faults.append("is given the engine's socket")
+    if service.get("privileged") or service.get("network_mode") == "host":
+        faults.append("is privileged, or on the host's network")
+    if "milvusdb/milvus" in service["image"]:
+        given = environment(service)
+        if given.get("COMMON_SECURITY_AUTHORIZATIONENABLED") != "true":
+            faults.append("authorisation is off")
+        if "COMMON_SECURITY_DEFAULTROOTPASSWORD" not in given:
+            faults.append("has the root password that everybody knows")
+        if service["image"].endswith("-gpu") != bool(service.get("deploy")):
+            faults.append("GPU image without a GPU, or a GPU without the image")
+    return faults
+
+
+def instructions(dockerfile: str) -> list[tuple[str, str]]:
+    """The instructions of a Dockerfile, continued lines joined, without comments."""
+    lines = "\n".join(line for line in dockerfile.splitlines() if not line.lstrip().startswith("#"))
+    found = re.sub(r"\\\n\s*", " ", lines).splitlines()
+    return [(line.split()[0].upper(), line.split(maxsplit=1)[1]) for line in found if line.strip()]
+
+
+def dockerfile_faults(text: str, dockerignore: str) -> list[str]:
+    """What is wrong with the Dockerfile, and with what ``.dockerignore`` lets through."""
+    steps = instructions(text)
+    arguments = {
+        name: value for kind, rest in steps if kind == "ARG" for name, _, value in [rest.partition("=")] if value
+    }
+    final = steps[max(i for i, (kind, _) in enumerate(steps) if kind == "FROM") :]
+    faults = []
+    for name in ("GPU_BASE", "CPU_BASE"):
+        if fault := tag_fault(arguments.get(name, "")):
+            faults.append(f"{name}: {fault}")
+    users = [re.sub(r"\$\{(\w+)\}", lambda m: arguments.get(m[1], ""), rest) for kind, rest in final if kind == "USER"]
+    if not users or not re.match(r"[1-9]\d*(:[1-9]\d*)?\Z", users[-1]):
+        faults.append(f"runs as {users[-1] if users else 'root'}, not as a numbered user")
+    if not any(kind == "HEALTHCHECK" and '"collection", "doctor"' in rest for kind, rest in final):
+        faults.append("no healthcheck by collection doctor")
+    installs = [rest for kind, rest in steps if kind == "RUN" and "pip install" in rest]
+    if len(installs) < 3 or not all("--constraint constraints.txt" in rest for rest in installs):
+        faults.append("pip install without constraints.txt")
+    if re.search(r"https?://", text):
+        faults.append("names a host")
+    given = " ".join(rest for kind, rest in final if kind == "ENV")
+    for pair in (
+        "PATH=/opt/outcrop/bin:$PATH",
+        "OUTCROP_DATASETS=/opt/datasets",
+        "OUTCROP_REFERENCES=/opt/references",
+        "OUTCROP_EXPORTS=/exports",
+        "OUTCROP_STATE=/var/lib/outcrop",
+    ):
+        if pair not in given.split():
+            faults.append(f"does not set {pair}")
+    if SECRET.search(given):
+        faults.append("a secret in the environment of the image")
+    labels = " ".join(rest for kind, rest in final if kind == "LABEL")
+    faults += [
+        f"no label {label}"
+        for label in ("title", "licenses", "version", "revision", "created")
+        if f"org.opencontainers.image.{label}=" not in labels
+    ]
+    allowed = [line for line in dockerignore.splitlines() if line and not line.startswith("#")]
+    if allowed[0] != "*":
+        faults.append(".dockerignore lets everything through")
+    needed = {"pyproject.toml", "constraints.txt", "LICENSE", "README.md", *packages()}
+    needed |= {
+        source for kind, rest in steps if kind == "COPY" and "--from" not in rest for source in rest.split()[:-1]
+    } - {"."}
+    faults += [f".dockerignore keeps back {name}" for name in sorted(needed) if f"!{name}" not in allowed]
+    return faults
+
+
+def packages() -> list[str]:
+    """The packages of the distribution."""
+    return list(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+
+
+def values_faults(values: dict[str, Any]) -> list[str]:
+    """What is wrong with the Helm values of Milvus."""
+    faults = []
+    tag = str(values["image"]["all"]["tag"])
+    if not re.match(r"v\d+\.\d+\.\d+-gpu\Z", tag):
+        faults.append(f"image tag {tag} is no version with GPU")
+    for node in ("queryNode", "dataNode"):
+        resources = values[node].get("resources", {})
+        asked = {kind: resources.get(kind, {}).get("nvidia.com/gpu") for kind in ("requests", "limits")}
+        if not asked["limits"] or asked["requests"] != asked["limits"]:
+            faults.append(f"{node} has no GPU")
+    user = yaml.safe_load(values["extraConfigFiles"]["user.yaml"])
+    if user["common"]["security"].get("authorizationEnabled") is not True:
+        faults.append("authorisation is off")
+    for node in ("proxy", "mixCoordinator", "streamingNode", "queryNode", "dataNode"):
+        names = {entry["name"] for entry in values[node].get("extraEnv", [])}
+        if not {"COMMON_SECURITY_DEFAULTROOTPASSWORD", "MINIO_ACCESS_KEY_ID", "MINIO_SECRET_ACCESS_KEY"} <= names:
+            faults.append(f"{node} does not get the credentials")
+    faults += [f"externalS3.{key} is in the file" for key in ("accessKey", "secretKey") if values["externalS3"][key]]
+    if values["minio"]["enabled"]:
+        faults.append("the chart's MinIO, which cannot be pulled any more")
+    return faults + literal_secrets(values)
+
+
+def job_faults(manifest: dict[str, Any]) -> list[str]:
+    """What is wrong with a Job or CronJob."""
+    faults = literal_secrets(manifest)
+    if manifest["kind"] == "CronJob":
+        if manifest["spec"].get("concurrencyPolicy") != "Forbid":
+            faults.append("may run twice at once")
+        job = manifest["spec"]["jobTemplate"]["spec"]
+    elif manifest["kind"] == "Job":
+        job = manifest["spec"]
+    else:
+        return [*faults, f"a {manifest['kind']} that is not expected here"]
+    pod = job["template"]["spec"]
+    if not pod.get("securityContext", {}).get("runAsNonRoot"):
+        faults.append("may run as root")
+    fatal = {
+        code
+        for rule in job["podFailurePolicy"]["rules"]
+        if rule["action"] == "FailJob"
+        for code in rule["onExitCodes"]["values"]
+    }
+    if fatal != set(EXIT_CODES) - {0, 5}:
+        faults.append(f"gives up on exit codes {sorted(fatal)}")
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    for container in pod["containers"]:
+        if fault := tag_fault(container["image"]):
+            faults.append(fault)
+        if "memory" not in container["resources"].get("limits", {}):
+            faults.append("no limit for memory")
+        if not container["securityContext"].get("readOnlyRootFilesystem"):
+            faults.append("can write to its image")
+        for mount in container["volumeMounts"]:
+            if mount["mountPath"] in READ_ONLY and not mount.get("readOnly"):
+                faults.append(f"{mount['mountPath']} can be written to")
+            if mount["name"] not in volumes:
+                faults.append(f"no volume {mount['name']}")
+    return faults
+
+
+def literal_secrets(node: Any) -> list[str]:
+    """Secrets that are written out anywhere in a manifest."""
+    faults = []
+    if isinstance(node, dict):
+        if node.get("kind") == "Secret":
+            faults.append("a Secret in the file")
+        if SECRET.search(str(node.get("name", ""))) and "secretKeyRef" not in node.get("valueFrom", {}):
+            faults.append(f"{node['name']}: a secret in the file")
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            faults += literal_secrets(child)
+    return faults
+
+
+def manifests() -> list[dict[str, Any]]:
+    return [
+        document
+        for path in sorted(KUBERNETES.glob("*.yaml"))
+        if path.name != "milvus-values.yaml"
+        for document in yaml.safe_load_all(path.read_text())
+    ]
+
+
+def values() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((KUBERNETES / "milvus-values.yaml").read_text())
+    return loaded
+
+
+# --- the files as they are -----------------------------------------------------------------------------------------------
+
+
+def test_compose_file_and_example_have_no_faults() -> None:
+    assert compose_faults(COMPOSE.read_text(), EXAMPLE.read_text()) == []
+
+
+def test_every_variable_of_the_example_is_explained() -> None:
+    explained = False
+    for number, line in enumerate(EXAMPLE.read_text().splitlines(), 1):
+        # Neighbours share a comment; an empty line ends it.
+        explained = (explained or line.startswith("#")) if line else False
+        assert not line or line.startswith("#") or explained, f"line {number}: {line} is not explained"
+
+
+def test_seed_host_paths_are_carried_over() -> None:
+    assert {"DATASET_HOST", "REFERENCE_HOST", "EXPORT_HOST", "WEIGHTS_HOST", "REGISTRY_HOST"} <= set(
+        example_variables(EXAMPLE.read_text())
+    )
+    app = yaml.safe_load(COMPOSE.read_text())["services"]["app"]
+    assert {target for _, target, _ in mounts(app)} >= {"/opt/datasets", "/opt/references", "/exports"}
+
+
+def test_milvus_settings_hold_authorisation_memory_and_segments_but_no_secret() -> None:
+    settings = yaml.safe_load(USER_YAML.read_text())
+    assert settings["common"]["security"] == {"authorizationEnabled": True}
+    assert 0 < settings["gpu"]["initMemSize"] <= settings["gpu"]["maxMemSize"]
+    assert settings["dataCoord"]["segment"]["maxSize"] >= 1024
+    assert not re.search(r"(?i)^\s*[^#\n]*(password|secretaccesskey)\s*:", USER_YAML.read_text(), re.MULTILINE)
+    helm = yaml.safe_load(values()["extraConfigFiles"]["user.yaml"])
+    assert {key: settings[key] for key in helm} == helm, "compose and Kubernetes differ"
+
+
+def test_dockerfile_has_no_faults() -> None:
+    assert dockerfile_faults(DOCKERFILE.read_text(), (ROOT / ".dockerignore").read_text()) == []
+
+
+def test_image_gets_the_libraries_of_open3d() -> None:
+    listed: set[str] = set()
+    for name in ("system-packages.txt", "image-packages.txt"):
+        lines = (ROOT / "deploy" / name).read_text().splitlines()
+        # The install script takes one name a line, and no comments.
+        assert all(re.fullmatch(r"[a-z0-9][a-z0-9+.-]*", line) for line in lines), name
+        listed |= set(lines)
+        assert f"deploy/{name}" in DOCKERFILE.read_text()
+    assert listed >= LIBRARIES
+
+
+def test_manifests_have_no_faults() -> None:
+    found = manifests()
+    assert {m["kind"] for m in found} == {"Job", "CronJob"}
+    assert [fault for manifest in found for fault in job_faults(manifest)] == []
+    assert values_faults(values()) == []
+    audits = [m for m in found if m["kind"] == "CronJob"]
+    run = {m["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][1] for m in audits}
+    assert run == {"verify", "audit"}
+
+
+def test_every_outcrop_variable_is_a_setting() -> None:
+    texts = [DOCKERFILE.read_text(), COMPOSE.read_text(), *(p.read_text() for p in KUBERNETES.glob("*.yaml"))]
+    compose_only = {"image", "version"}
+    given = {name.lower() for text in texts for name in re.findall(r"\bOUTCROP_([A-Z_]+)", text)} - compose_only
+    assert given - set(Settings.model_fields) == set()
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every command of ours in the deployment's files and in docs/operations.md, with where it stands."""
+    for manifest in manifests():
+        spec = manifest["spec"]
+        pod = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"]
+        for container in pod["containers"]:
+            yield manifest["kind"], container["command"]
+    for service in yaml.safe_load(COMPOSE.read_text())["services"].values():
+        test = service["healthcheck"]["test"]
+        if "collection" in test:
+            yield COMPOSE.name, test[1:]
+    for kind, rest in instructions(DOCKERFILE.read_text()):
+        if kind in ("HEALTHCHECK", "CMD"):
+            yield DOCKERFILE.name, json.loads(rest[rest.index("[") :])
+    for block in re.findall(r"^```sh\n(.*?)^```", OPERATIONS.read_text(), re.MULTILINE | re.DOTALL):
+        for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+            for part in re.split(r"&&|\|\||;|\|", line.partition(" #")[0]):
+                if found := re.search(r"(?:^|\sapp(?:-cpu)?\s)\s*((?:ingest|query|collection)\s+[a-z-].*)", part):
+                    yield OPERATIONS.name, found[1].split()
+
+
+def test_every_command_shown_exists() -> None:
+    """Names of commands and options; what follows an option is not looked at."""
+    typer_main = pytest.importorskip("typer.main")
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    if missing := {"ingest", "query", "collection"} - set(scripts):
+        pytest.skip(f"pyproject.toml does not install {', '.join(missing)} yet: the commands shown are not checked")
+    found = list(commands())
+    assert len(found) > 20
+    faults = []
+    for place, (command, *words) in found:
+        words = [word for word in words if word != "--help"]
+        if not words:
+            continue
+        group = typer_main.get_command(importlib.import_module(scripts[command].partition(":")[0]).app)
+        if words[0] not in group.commands:
+            faults.append(f"{place}: {command} {words[0]}")
+            continue
+        known = {name for parameter in group.commands[words[0]].params for name in parameter.opts}
+        faults += [
+            f"{place}: {command} {words[0]} {word}"
+            for word in words
+            if word.startswith("-") and word.partition("=")[0] not in known
+        ]
+    assert faults == []
+
+
+def test_operations_manual_names_every_exit_code_and_every_variable() -> None:
+    manual = OPERATIONS.read_text()
+    for code in EXIT_CODES:
+        assert re.search(rf"^\| {code} \|", manual, re.MULTILINE), f"exit code {code}"
+    for variable in (
+        "OUTCROP_TOKEN",
+        "OUTCROP_TLS_CA",
+        "OUTCROP_TLS_CERT",
+        "OUTCROP_TLS_KEY",
+        "OUTCROP_TLS_SERVER_NAME",
+    ):
+        assert variable in manual
+
+
+# --- broken on purpose ---------------------------------------------------------------------------------------------------
+
+COMPOSE_BREAKS = [
+    ("ports", '"${BIND:-127.0.0.1}:${MILVUS_PORT', '"${MILVUS_PORT', "open to everybody"),
+    ("bind default", "${BIND:-127.0.0.1}:${ATTU_PORT", "${BIND:-0.0.0.0}:${ATTU_PORT", "open to everybody"),
+    ("no tag", "rustfs/rustfs:1.0.0", "rustfs/rustfs", "has no tag"),
+    ("moving tag", "coreos/etcd:v3.5.25", "coreos/etcd:latest", "moves"),
+    ("moving default", "${MILVUS_VERSION:-v3.0.4}-gpu", "${MILVUS_VERSION:-latest}-gpu", "moves"),
+    ("no default tag", "zilliz/attu:${ATTU_VERSION:-v3.0.0}", "zilliz/attu:${ATTU_VERSION}", "has no tag"),
+    ("secret", "RUSTFS_SECRET_KEY: ${S3_SECRET_KEY:?set it in deploy/.env}", "RUSTFS_SECRET_KEY: hunter2", "a secret"),
+    ("secret default", "${MILVUS_ROOT_PASSWORD:?set it in deploy/.env}", "${MILVUS_ROOT_PASSWORD:-Milvus}", "a secret"),
+    ("authorisation", 'AUTHORIZATIONENABLED: "true"', 'AUTHORIZATIONENABLED: "false"', "authorisation is off"),
+    ("datasets", "target: /opt/datasets, read_only: true", "target: /opt/datasets", "can be written to"),
+    ("variable", "${GPU_ID:-0}", "${GPU_NUMBER:-0}", "GPU_NUMBER is not in .env.example"),
+    ("unused variable", "${GPU_ID:-0}", "0", "GPU_ID of .env.example is used nowhere"),
+    ("health", '["CMD", "etcdctl", "endpoint", "health"]', '["NONE"]', "no healthcheck"),
+    ("restart", "restart: unless-stopped\n    logging: *logging\n    command:", "command:", "no restart policy"),
+    ("profile", 'profiles: ["ui"]', 'profiles: ["page"]', "no profile ui"),
+    ("volume", "volumes:\n  etcd:\n", "volumes:\n", "volume etcd is not declared"),
+    ("gpu", "${MILVUS_VERSION:-v3.0.4}-gpu", "${MILVUS_VERSION:-v3.0.4}", "GPU image without a GPU"),
+    ("wait", "rustfs: {condition: service_healthy}", "rustfs: {condition: service_started}", "to be healthy"),
+    ("started with", 'rustfs:\n    profiles: ["gpu", "cpu"]', 'rustfs:\n    profiles: ["cpu"]', "is not started with it"),
+    ("name", "x-logging:", "name: outcrop\nx-logging:", "top-level name"),
+    ("privileged", "init: true", "privileged: true", "privileged"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "fault"), [b[1:] for b in COMPOSE_BREAKS], ids=[b[0] for b in COMPOSE_BREAKS])
+def test_a_broken_compose_file_is_found_out(old: str, new: str, fault: str) -> None:
+    text = COMPOSE.read_text()
+    assert old in text
+    assert any(fault in found for found in compose_faults(text.replace(old, new), EXAMPLE.read_text()))
+
+
+def test_a_secret_in_the_example_is_found_out() -> None:
+    example = EXAMPLE.read_text().replace("\nS3_SECRET_KEY=\n", "\nS3_SECRET_KEY=hunter2\n")
+    assert compose_faults(COMPOSE.read_text(), example) == ["S3_SECRET_KEY: a secret in .env.example"]
+
+
+DOCKERFILE_BREAKS = [
+    ("root", "USER ${UID}:${GID}", "USER root", "runs as root"),
+    ("no user", "USER ${UID}:${GID}", "", "runs as root"),
+    ("user 0", "ARG UID=10001", "ARG UID=0", "runs as 0"),
+    ("health", '["collection", "doctor", "--quiet"]', '["true"]', "no healthcheck"),
+    ("constraints", "pip install --constraint constraints.txt --requirement", "pip install --requirement", "constraints"),
+    ("base", "python:3.11-slim-bookworm", "python", "CPU_BASE"),
+    ("host", "--index-url", "--index-url https://example.org/", "names a host"),
+    ("path", "ENV PATH=/opt/outcrop/bin:$PATH \\\n", "ENV \\\n", "does not set PATH"),
+    ("secret", "PYTHONUNBUFFERED=1", "OUTCROP_TOKEN=root:x", "a secret"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"), [b[1:] for b in DOCKERFILE_BREAKS], ids=[b[0] for b in DOCKERFILE_BREAKS]
+)
+def test_a_broken_dockerfile_is_found_out(old: str, new: str, fault: str) -> None:
+    text = DOCKERFILE.read_text()
+    assert old in text
+    assert any(fault in f for f in dockerfile_faults(text.replace(old, new), (ROOT / ".dockerignore").read_text()))
+
+
+def test_a_dockerignore_that_forgets_a_package_is_found_out() -> None:
+    ignore = (ROOT / ".dockerignore").read_text()
+    assert dockerfile_faults(DOCKERFILE.read_text(), ignore.replace("!schema\n", "")) == [
+        ".dockerignore keeps back schema"
+    ]
+    assert ".dockerignore lets everything through" in dockerfile_faults(DOCKERFILE.read_text(), "!schema")
+
+
+def _take_gpu(v: dict[str, Any]) -> None:
+    del v["dataNode"]["resources"]["limits"]["nvidia.com/gpu"]
+
+
+def _write_key(v: dict[str, Any]) -> None:
+    v["externalS3"]["secretKey"] = "hunter2"
+
+
+def _write_password(v: dict[str, Any]) -> None:
+    v["proxy"]["extraEnv"] = [{"name": "COMMON_SECURITY_DEFAULTROOTPASSWORD", "value": "hunter2"}]
+
+
+def _cpu_image(v: dict[str, Any]) -> None:
+    v["image"]["all"]["tag"] = "v3.0.4"
+
+
+def _open(v: dict[str, Any]) -> None:
+    v["extraConfigFiles"]["user.yaml"] = "common: {security: {authorizationEnabled: false}}"
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (_take_gpu, "dataNode has no GPU"),
+        (_write_key, "externalS3.secretKey is in the file"),
+        (_write_password, "COMMON_SECURITY_DEFAULTROOTPASSWORD: a secret in the file"),
+        (_cpu_image, "image tag v3.0.4 is no version with GPU"),
+        (_open, "authorisation is off"),
+    ],
+)
+def test_broken_helm_values_are_found_out(damage: Callable[[dict[str, Any]], None], fault: str) -> None:
+    damaged = json.loads(json.dumps(values()))  # without the anchors, which would share what is damaged
+    damage(damaged)
+    assert fault in values_faults(damaged)
+
+
+def test_a_broken_job_is_found_out() -> None:
+    (job,) = (m for m in manifests() if m["kind"] == "Job")
+    pod = job["spec"]["template"]["spec"]
+    pod["securityContext"]["runAsNonRoot"] = False
+    pod["containers"][0]["image"] = "outcrop"
+    pod["containers"][0]["env"].append({"name": "OUTCROP_TOKEN", "value": "root:hunter2"})
+    pod["containers"][0]["volumeMounts"][0]["readOnly"] = False
+    job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"].append(5)
+    assert set(job_faults(job)) == {
+        "may run as root",
+        "image outcrop has no tag",
+        "OUTCROP_TOKEN: a secret in the file",
+        "/opt/datasets can be written to",
+        "gives up on exit codes [1, 2, 3, 4, 5, 6]",
+    }
+    assert "a Secret in the file" in job_faults({"kind": "Secret", "data": {"token": "aHVudGVyMg=="}})
+
+
+# --- the tools, where they are -------------------------------------------------------------------------------------------
+
+
+def installed(name: str) -> str | None:
+    """An executable on the PATH or beside this Python."""
+    return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+
+
+@pytest.fixture(scope="module")
+def compose_client() -> list[str]:
+    """A compose client: the plugin of Docker, or a docker-compose of any version."""
+    docker = installed("docker")
+    if docker and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0:
+        return [docker, "compose"]
+    if alone := installed("docker-compose"):
+        return [alone]
+    pytest.skip("neither `docker compose` nor docker-compose is installed: the compose file was read, not resolved")
+
+
+def resolve(client: list[str], env_file: Path, *profiles: str) -> subprocess.CompletedProcess[str]:
+    """What ``docker compose config`` says, with nothing of our own environment that could fill in a variable."""
+    chosen = [word for profile in profiles for word in ("--profile", profile)]
+    return subprocess.run(
+        [*client, "-f", str(COMPOSE), "--env-file", str(env_file), *chosen, "config"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=env_file.parent,
+        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+    )
+
+
+@pytest.mark.parametrize(
+    ("profiles", "started"),
+    [
+        (("gpu", "ui", "app"), {"etcd", "rustfs", "standalone-gpu", "attu", "app"}),
+        (("cpu", "app-cpu"), {"etcd", "rustfs", "standalone-cpu", "app-cpu"}),
+    ],
+)
+def test_a_compose_client_resolves_the_file(
+    compose_client: list[str], tmp_path: Path, profiles: tuple[str, ...], started: set[str]
+) -> None:
+    env_file = tmp_path / "filled.env"
+    env_file.write_text(
+        re.sub(
+            r"^(MILVUS_ROOT_PASSWORD|S3_ACCESS_KEY|S3_SECRET_KEY)=$", r"\1=filled-in", EXAMPLE.read_text(), flags=re.M
+        )
+    )
+    answer = resolve(compose_client, env_file, *profiles)
+    assert answer.returncode == 0, answer.stderr
+    services = yaml.safe_load(answer.stdout)["services"]
+    # 1.29 prints every service, newer clients those of the profiles asked for.
+    assert started <= set(services)
+    for name in started:
+        assert not tag_fault(services[name]["image"])
+        for port in services[name].get("ports", []):
+            assert (port["host_ip"] if isinstance(port, dict) else str(port).partition(":")[0]) == "127.0.0.1"
+    for name in started & {"app", "app-cpu"}:
+        assert environment(services[name])["OUTCROP_TOKEN"] == "root:filled-in"
+
+
+def test_a_compose_client_refuses_empty_secrets(compose_client: list[str], tmp_path: Path) -> None:
+    env_file = tmp_path / "empty.env"
+    env_file.write_text(EXAMPLE.read_text())
+    answer = resolve(compose_client, env_file, "gpu")
+    assert answer.returncode != 0
+    assert "set it in deploy/.env" in answer.stderr
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = installed("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is not installed: the Dockerfile was read, not linted")
+    answer = subprocess.run(
+        [hadolint, "--config", str(ROOT / ".hadolint.yaml"), str(DOCKERFILE)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def test_every_rule_that_hadolint_leaves_out_has_a_reason() -> None:
+    text = (ROOT / ".hadolint.yaml").read_text()
+    for rule in yaml.safe_load(text)["ignored"]:
+        assert re.search(rf"- {rule}\s+# .{{20,}}", text), rule

@@ -1,0 +1,169 @@
+"""The sample world: the same every time, laid out as teams lay theirs out, and true to its own truth file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from embed.photo import read_metadata
+from sample.flight import Camera, Pose, footprint, photograph, survey, to_degrees
+from sample.land import Land, make_land
+from sample.photos import write_photos
+from sample.world import World, overlap, write_world
+from schema.frames import list_captures
+from schema.registry import read_registry
+
+SMALL = {"side": 620.0, "camera": Camera(160, 120), "queries": 4}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A small world, made once."""
+    return write_world(tmp_path_factory.mktemp("sample") / "world", 3, **SMALL)
+
+
+def test_same_seed_same_bytes(world: World, tmp_path: Path) -> None:
+    again = write_world(tmp_path / "again", 3, **SMALL)
+    files = sorted(p.relative_to(world.folder) for p in world.folder.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(again.folder) for p in again.folder.rglob("*") if p.is_file())
+    assert all((world.folder / f).read_bytes() == (again.folder / f).read_bytes() for f in files)
+
+
+def test_finished_world_is_left_alone(world: World) -> None:
+    before = {p: p.stat().st_mtime_ns for p in world.folder.rglob("*.jpg")}
+    second = write_world(world.folder, 3, **SMALL)
+    assert not second.made and (second.pictures, second.query_pictures) == (world.pictures, world.query_pictures)
+    assert before == {p: p.stat().st_mtime_ns for p in world.folder.rglob("*.jpg")}
+    with pytest.raises(FileExistsError):
+        write_world(world.folder, 4, **SMALL)
+
+
+def test_unfinished_world_is_made_again(world: World, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    (half / "queries").mkdir(parents=True)
+    (half / "queries/stale.jpg").write_bytes(b"")
+    made = write_world(half, 3, **SMALL)
+    assert made.made and not (half / "queries/stale.jpg").exists()
+
+
+def test_layout_is_the_registry_of_aerial_teams(world: World) -> None:
+    registry = read_registry(world.registry)
+    dataset = registry.dataset("jamshill_image")
+    assert dataset.root == "01_02_jamshill_data_image" and set(dataset.images) == {
+        "250918092555_300",
+        "250918101210_150",
+    }
+    captures = list_captures(registry, "jamshill_image", world.folder)
+    assert all(not c.missing_count and not c.undeclared for c in captures)
+    truth = json.loads(world.truth.read_text())
+    listed = [str(frame.key) for capture in captures for frame in capture.frames]
+    assert listed == [entry["key"] for entry in truth["dataset"]] and len(listed) == world.pictures
+    assert sorted(p.name for p in world.queries.iterdir()) == [Path(q["path"]).name for q in truth["queries"]]
+
+
+def test_photographs_tell_where_they_were_taken(world: World) -> None:
+    truth = json.loads(world.truth.read_text())
+    for entry in truth["dataset"][::5] + truth["queries"]:
+        with Image.open(world.folder / entry["path"]) as picture:
+            facts = read_metadata(picture)
+        assert facts.latitude == pytest.approx(entry["latitude"], abs=1e-8)
+        assert facts.longitude == pytest.approx(entry["longitude"], abs=1e-8)
+        assert facts.relative_altitude == pytest.approx(entry["altitude"], abs=0.01)
+        assert facts.yaw is not None and abs((facts.yaw - entry["heading"] + 180) % 360 - 180) < 0.02
+        assert facts.captured_at is not None and facts.captured_at.startswith("2025-09-")
+
+
+def test_survey_overlaps_as_it_should() -> None:
+    camera = Camera(1024, 768)
+    poses = survey(550, 150, camera, np.random.default_rng(0))
+    prints = [footprint(pose, camera) for pose in poses]
+    within = [
+        overlap(a, b)
+        for a, b, p, q in zip(prints, prints[1:], poses, poses[1:], strict=False)
+        if abs(p.east - q.east) < 20
+    ]
+    assert 0.6 < np.median(within) < 0.8
+    strips = sorted({round(p.east / 20) for p in poses})
+    assert len(strips) >= 5
+    across = [
+        max(overlap(a, b) for b, q in zip(prints, poses, strict=True) if q.east > p.east + 30)
+        for a, p in zip(prints, poses, strict=True)
+        if p.east < 300
+    ]
+    assert 0.4 < np.median(across) < 0.7
+    assert all(abs(x) <= 550 and abs(y) <= 550 for corners in prints for x, y in corners), "a picture leaves the land"
+
+
+def test_camera_shows_what_the_footprint_says() -> None:
+    """A mark on an empty land appears where the footprint's geometry puts it, whatever the heading."""
+    size, resolution = 1000, 0.5
+    for heading in (0.0, 90.0, 200.0, 333.0):
+        picture = Image.new("RGB", (size, size), (90, 120, 80))
+        east, north = 60.0, -35.0
+        x, y = size / 2 + east / resolution, size / 2 - north / resolution
+        picture.paste((250, 40, 40), (round(x) - 4, round(y) - 4, round(x) + 4, round(y) + 4))
+        camera, pose = Camera(400, 300), Pose(40.0, -20.0, 100.0, heading)
+        seen = np.asarray(photograph(Land(picture, resolution, 0), pose, camera, np.random.default_rng(1))).astype(int)
+        rows, columns = np.nonzero(seen[..., 0] - seen[..., 1] > 80)
+        corners = np.array(footprint(pose, camera))
+        right, down = corners[1] - corners[0], corners[3] - corners[0]
+        u, v = np.linalg.solve(np.stack([right, down], axis=1), np.array([east, north]) - corners[0])
+        assert columns.mean() + 0.5 == pytest.approx(u * 400, abs=1.5) and rows.mean() + 0.5 == pytest.approx(
+            v * 300, abs=1.5
+        )
+
+
+def square(x: float, y: float, side: float) -> tuple[tuple[float, float], ...]:
+    return ((x, y + side), (x + side, y + side), (x + side, y), (x, y))
+
+
+def test_overlap_of_known_squares() -> None:
+    assert overlap(square(0, 0, 2), square(1, 0, 2)) == pytest.approx(0.5)
+    assert overlap(square(0, 0, 2), square(1, 1, 2)) == pytest.approx(0.25)
+    assert overlap(square(0, 0, 1), square(-1, -1, 5)) == pytest.approx(1)
+    assert overlap(square(-1, -1, 5), square(0, 0, 1)) == pytest.approx(1 / 25)
+    assert overlap(square(0, 0, 1), square(3, 3, 1)) == 0
+    assert overlap(square(0, 0, 2), tuple(reversed(square(1, 0, 2)))) == pytest.approx(0.5)
+
+
+@given(*[st.floats(-300, 300) for _ in range(4)], *[st.floats(0, 360) for _ in range(2)])
+def test_shared_ground_is_the_same_seen_from_both(
+    ax: float, ay: float, bx: float, by: float, ah: float, bh: float
+) -> None:
+    camera = Camera()
+    a, b = footprint(Pose(ax, ay, 150, ah), camera), footprint(Pose(bx, by, 150, bh), camera)
+    assert 0 <= overlap(a, b) <= 1
+    assert overlap(a, b) == pytest.approx(overlap(b, a), abs=1e-6)  # both footprints have the same area
+    assert overlap(a, a) == pytest.approx(1)
+
+
+def test_queries_are_not_in_the_dataset(world: World) -> None:
+    truth = json.loads(world.truth.read_text())
+    places = np.array([entry["centre"] for entry in truth["dataset"]])
+    assert all(np.hypot(*(places - q["centre"]).T).min() > 0.5 for q in truth["queries"])
+    headings = sorted(q["heading"] for q in truth["queries"])
+    assert max(b - a for a, b in zip(headings, [*headings[1:], headings[0] + 360], strict=True)) < 120
+
+
+def test_degrees() -> None:
+    latitude, longitude = to_degrees(1000, 1000)
+    assert latitude == pytest.approx(37.515 + 1000 / 111_319.49) and longitude > 127.073
+
+
+def test_land_is_varied() -> None:
+    """Places differ: the mean colours of the cells of a land spread far more than grain would."""
+    land = np.asarray(make_land(5, 400.0, 0.5).picture.reduce(50)).reshape(-1, 3).astype(float)
+    assert land.std(axis=0).min() > 12
+
+
+def test_large_photographs(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path / "large", 2, (1600, 1200))
+    assert len(paths) == 2 and paths[0].read_bytes() != paths[1].read_bytes()
+    with Image.open(paths[0]) as picture:
+        assert picture.size == (1600, 1200) and read_metadata(picture).latitude is not None
