@@ -28,6 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
+# A script's own folder comes first on the path, where this file would hide the room of its name.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 CAPTURE = "250918092555_300"
 
 

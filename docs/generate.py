@@ -18,7 +18,7 @@ from schema.item import FIELDS
 from schema.settings import Settings
 
 HERE = Path(__file__).parent
-COMMANDS = {"ingest": "ingest.cli", "query": "query.cli"}
+COMMANDS = {"ingest": "ingest.cli", "query": "query.cli", "collection": "operate.cli"}
 NOTE = "<!-- written by docs/generate.py: change the code, then run `make docs` -->\n"
 
 

@@ -39,9 +39,7 @@ def build(preset: Preset, state: Mapping[str, Tensor], size: tuple[int, int], so
     expected = network.state_dict()
     converted = _CONVERSIONS[preset.family](dict(state), expected, size)
     _check(preset, converted, expected, source)
-    network.load_state_dict(
-        {name: tensor.to(torch.float32) for name, tensor in converted.items()}, assign=True
-    )
+    network.load_state_dict({name: tensor.to(torch.float32) for name, tensor in converted.items()}, assign=True)
     _materialise(network, state)
     return network.eval().requires_grad_(False)
 
@@ -101,8 +99,7 @@ def _dinov2(state: State, expected: Mapping[str, Tensor], size: tuple[int, int])
     if "pos_embed" in state and state["pos_embed"].ndim == 3:
         state["pos_embed"] = _position_table(state["pos_embed"], (size[0] // 14, size[1] // 14), registers)
     return {
-        re.sub(r"\.mlp\.w12\.", ".mlp.fc1.", re.sub(r"\.mlp\.w3\.", ".mlp.fc2.", name)): state[name]
-        for name in state
+        re.sub(r"\.mlp\.w12\.", ".mlp.fc1.", re.sub(r"\.mlp\.w3\.", ".mlp.fc2.", name)): state[name] for name in state
     }
 
 
@@ -158,9 +155,7 @@ def _convnext(state: State, expected: Mapping[str, Tensor], size: tuple[int, int
         if name.startswith("norms."):
             continue
         name = (
-            name.replace("downsample_layers.0.", "stem.")
-            .replace(".dwconv.", ".conv_dw.")
-            .replace(".pwconv", ".mlp.fc")
+            name.replace("downsample_layers.0.", "stem.").replace(".dwconv.", ".conv_dw.").replace(".pwconv", ".mlp.fc")
         )
         name = re.sub(r"^stages\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2.", name)
         name = re.sub(r"^downsample_layers\.(\d+)\.(\d+)\.", r"stages.\1.downsample.\2.", name)

@@ -136,9 +136,7 @@ class Encoder:
         size, batch).
         """
         if precision not in PRECISIONS:
-            raise InputError(
-                f"precision {precision!r}: choose {', '.join(PRECISIONS)}{nearest(precision, PRECISIONS)}"
-            )
+            raise InputError(f"precision {precision!r}: choose {', '.join(PRECISIONS)}{nearest(precision, PRECISIONS)}")
         if batch < 1 or (threads is not None and threads < 1):
             raise InputError("batch and threads must be at least 1")
         preset = find(model)
@@ -183,9 +181,7 @@ class Encoder:
         if not len(pixels):
             return vectors
         try:
-            parts = [
-                self._pass(pixels[start : start + self._step]) for start in range(0, len(pixels), self._step)
-            ]
+            parts = [self._pass(pixels[start : start + self._step]) for start in range(0, len(pixels), self._step)]
             vectors[:] = torch.cat(parts).cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise InputError(
@@ -206,7 +202,7 @@ class Encoder:
         """One batch through the network: raw vectors, float32 [n, D], on the device."""
         import torch
 
-        batch = torch.from_numpy(np.ascontiguousarray(pixels))
+        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
         if self._device.type == "cuda":
             batch = batch.pin_memory()
         with torch.inference_mode(), self._autocast():
@@ -246,7 +242,8 @@ class Encoder:
         """One line for logs: ``efficientnet_lite0 224x224 squash on cpu (fp32, 2 threads)``."""
         import torch
 
-        threads = f", {torch.get_num_threads()} threads" if self._device.type == "cpu" else ""
+        count = torch.get_num_threads()
+        threads = f", {count} thread{'s' * (count > 1)}" if self._device.type == "cpu" else ""
         height, width = self.space.size
         name = f"{self.space.model} {height}x{width} {self.space.fit}"
         return f"{name} on {self.device} ({self.precision}{threads})"
@@ -287,8 +284,7 @@ def _device(name: str) -> torch.device:
             )
         return torch.device("cuda", index)
     raise InputError(
-        f"device {name!r}: choose auto, cpu, cuda, cuda:N or mps"
-        f"{nearest(name, ('auto', 'cpu', 'cuda', 'mps'))}"
+        f"device {name!r}: choose auto, cpu, cuda, cuda:N or mps{nearest(name, ('auto', 'cpu', 'cuda', 'mps'))}"
     )
 
 

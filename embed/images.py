@@ -101,9 +101,7 @@ def decode(data: bytes, *, name: str, at_least: tuple[int, int] | None = None) -
     except PictureError:
         raise
     except MemoryError:
-        raise PictureError(
-            f"{name}: decoding needs more memory than there is; scale the picture down"
-        ) from None
+        raise PictureError(f"{name}: decoding needs more memory than there is; scale the picture down") from None
     except Exception as error:  # Pillow's plugins raise whatever their parsers trip over
         raise PictureError(
             f"{name}: damaged {image.format} ({_cause(error)}); copy or export the file again"
@@ -128,9 +126,7 @@ def _open(data: bytes, name: str) -> Image.Image:
         except SyntaxError:
             continue  # Pillow's way of saying "not mine"
         except Exception as error:
-            raise PictureError(
-                f"{name}: damaged {kind} ({_cause(error)}); copy or export the file again"
-            ) from error
+            raise PictureError(f"{name}: damaged {kind} ({_cause(error)}); copy or export the file again") from error
     raise PictureError(f"{name}: {_what(data)}; give one of {', '.join(FORMATS)}")
 
 
@@ -154,14 +150,11 @@ def _cause(error: Exception) -> str:
 def _read(image: Image.Image, name: str, at_least: tuple[int, int] | None) -> Decoded:
     width, height = image.size
     if min(width, height) < MIN_SIDE:
-        raise PictureError(
-            f"{name}: is {width}x{height} pixels; a picture needs at least {MIN_SIDE}x{MIN_SIDE}"
-        )
+        raise PictureError(f"{name}: is {width}x{height} pixels; a picture needs at least {MIN_SIDE}x{MIN_SIDE}")
     limit = Image.MAX_IMAGE_PIXELS or 0  # None or 0: whoever runs this lifted Pillow's limit
     if limit and width * height > 2 * limit:
         raise PictureError(
-            f"{name}: is {width}x{height} pixels, over the limit of {2 * limit:,}; "
-            f"scale it down or cut it into tiles"
+            f"{name}: is {width}x{height} pixels, over the limit of {2 * limit:,}; scale it down or cut it into tiles"
         )
     metadata = read_metadata(image)
     if at_least is not None and image.format in ("JPEG", "MPO"):
@@ -173,9 +166,7 @@ def _read(image: Image.Image, name: str, at_least: tuple[int, int] | None) -> De
             f"cannot be decoded smaller; scale it down or cut it into tiles"
         )
     image.load()
-    orientation = read_orientation(
-        image
-    )  # after load: the TIFF plugin turns the picture itself and drops the tag
+    orientation = read_orientation(image)  # after load: the TIFF plugin turns the picture itself and drops the tag
     upright = _rgb(image, name)
     if orientation in _UPRIGHT:
         upright = upright.transpose(_UPRIGHT[orientation])
@@ -245,9 +236,7 @@ def _middle(size: tuple[int, int], shape: tuple[int, int]) -> tuple[float, float
     return max(0.0, left), max(0.0, top), min(size[0], size[0] - left), min(size[1], size[1] - top)
 
 
-def _resized(
-    image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None
-) -> Image.Image:
+def _resized(image: Image.Image, size: tuple[int, int], box: tuple[float, float, float, float] | None) -> Image.Image:
     if image.mode != "RGB":
         image = image.convert("RGB")
     if image.size == size and box is None:

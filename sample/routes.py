@@ -7,11 +7,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .canvas import Canvas, Colour, shade, vary
-from .polygons import Cut, Points
+from .canvas import Canvas, Colour, along, shade, vary
+from .polygons import Cut, Points, clip
 from .town import ASPHALT, car
 
 Rank = Literal["avenue", "street", "track"]
+WIDTHS: dict[Rank, float] = {"avenue": 15.0, "street": 8.0, "track": 4.2}
+VERGE = 4.5
 
 
 def crossing(rng: np.random.Generator, half: float, heading: float, swing: float) -> Points:
@@ -23,6 +25,17 @@ def crossing(rng: np.random.Generator, half: float, heading: float, swing: float
     u, v = np.array([np.cos(heading), np.sin(heading)]), np.array([-np.sin(heading), np.cos(heading)])
     offset = rng.uniform(-0.3, 0.3) * half
     return np.asarray(t[:, None] * reach * u + (offset + bend)[:, None] * v)
+
+
+def least_crowded(lines: list[Points], others: list[Points]) -> Points:
+    """Of several lines, the one that keeps least company with the others (its points within 45 m of theirs)."""
+    busy = np.concatenate([along(other, 20) for other in others])
+
+    def company(line: Points) -> float:
+        points = along(line, 20)
+        return float((np.hypot(*(points[:, None] - busy[None]).transpose(2, 0, 1)).min(axis=1) < 45).mean())
+
+    return min(lines, key=company)
 
 
 def river(canvas: Canvas, rng: np.random.Generator, line: Points) -> None:
@@ -39,12 +52,12 @@ def river(canvas: Canvas, rng: np.random.Generator, line: Points) -> None:
         drift = np.sin(np.arange(len(bank)) / 60 + side + rng.uniform(0, 6)) + rng.normal(0, 0.4, len(bank)) > 0.3
         points = bank[drift]
         species = str(rng.choice(["broadleaf", "light", "bush"]))
-        canvas.plant(points, rng.uniform(1.2, 3.6, len(points)), species, anywhere=True)
+        canvas.plant(points, rng.uniform(1.2, 3.6, len(points)), species, "dry")
 
 
 def highway(canvas: Canvas, rng: np.random.Generator, line: Points) -> None:
     """A dual carriageway, two lanes each way and a shoulder, on a grassy embankment, with traffic."""
-    canvas.reserve(line, 42)
+    canvas.reserve(line, 42, 255)
     canvas.band(line, 44, vary(rng, (114, 122, 76), 5), 150)
     canvas.band(line, 28, (140, 138, 132), 40, bridge=True)
     tone = vary(rng, (104, 104, 108), 4)
@@ -62,7 +75,7 @@ def highway(canvas: Canvas, rng: np.random.Generator, line: Points) -> None:
 
 def railway(canvas: Canvas, rng: np.random.Generator, line: Points) -> None:
     """A double-track railway on ballast, sometimes with a train."""
-    canvas.reserve(line, 18)
+    canvas.reserve(line, 18, 255)
     canvas.band(line, 17, vary(rng, (118, 122, 84), 5), 150)
     canvas.band(line, 11, vary(rng, (142, 130, 118), 5), 110, bridge=True)
     for track in (-2.2, 2.2):
@@ -81,28 +94,43 @@ def traffic(canvas: Canvas, rng: np.random.Generator, line: Points, offset: floa
         near = np.array([[np.interp(distance + d, travelled, line[:, axis]) for axis in (0, 1)] for d in (0, 5)])
         u = (near[1] - near[0]) / max(float(np.hypot(*(near[1] - near[0]))), 1e-6)
         spot = near[0] + np.array([-u[1], u[0]]) * offset
-        car(canvas, rng, spot, float(np.arctan2(u[1], u[0])), anywhere=True)
+        car(canvas, rng, spot, float(np.arctan2(u[1], u[0])), "any")
+
+
+def rank_of(cut: Cut) -> Rank:
+    """The kind of road along a cut of the plan."""
+    return "avenue" if cut.depth <= 2 else "street" if cut.depth <= 4 else "track"
+
+
+def setback(site: Points, cuts: list[Cut]) -> Points:
+    """A site of the plan without the roads and verges along its edges."""
+    lot = site
+    for cut in cuts:
+        step = cut.end - cut.start
+        normal = np.array([-step[1], step[0]]) / max(float(np.hypot(*step)), 1e-6)
+        side = (site - cut.start) @ normal
+        edge = np.abs(side) < 1e-3
+        if edge.sum() >= 2:
+            inward = normal * np.sign(side[np.argmax(np.abs(side))])
+            lot = clip(lot, cut.start + inward * (WIDTHS[rank_of(cut)] + VERGE - 0.5) / 2, inward)
+    return lot
 
 
 def roads(canvas: Canvas, rng: np.random.Generator, cuts: list[Cut]) -> None:
     """The roads between sites: the first cuts are avenues, the next streets, the last farm tracks."""
-    ranked: list[tuple[Points, Rank]] = []
-    for cut in cuts:
-        rank: Rank = "avenue" if cut.depth <= 2 else "street" if cut.depth <= 4 else "track"
-        ranked.append((np.stack([cut.start, cut.end]), rank))
-    widths = {"avenue": 15.0, "street": 8.0, "track": 4.2}
+    ranked = [(np.stack([cut.start, cut.end]), rank_of(cut)) for cut in cuts]
     kerb: dict[str, Colour] = {"avenue": (172, 168, 160), "street": (140, 140, 112), "track": (128, 132, 88)}
     dirt = vary(rng, (182, 162, 126), 6)
-    ranked.sort(key=lambda pair: widths[pair[1]])
+    ranked.sort(key=lambda pair: WIDTHS[pair[1]])
     for line, rank in ranked:
-        canvas.reserve(line, widths[rank] + 5)
-        canvas.band(line, widths[rank] + 4.5, kerb[rank], 70, bridge=rank != "track")
+        canvas.reserve(line, WIDTHS[rank] + VERGE - 1)
+        canvas.band(line, WIDTHS[rank] + VERGE, kerb[rank], 70, bridge=rank != "track")
     for line, rank in ranked:
         if rank == "track":
             canvas.band(line, 3.6, dirt, 90)
             canvas.band(line, 0.9, shade(dirt, 0.76), 120)
         else:
-            canvas.band(line, widths[rank], vary(rng, ASPHALT, 5), 30)
+            canvas.band(line, WIDTHS[rank], vary(rng, ASPHALT, 5), 30)
     for line, rank in ranked:
         if rank == "track":
             continue
@@ -128,4 +156,4 @@ def avenue_trees(canvas: Canvas, rng: np.random.Generator, line: Points, offset:
     at = at[np.sin(at / rng.uniform(25, 60) + rng.uniform(0, 6)) > -0.55]
     u = step / max(length, 1e-6)
     points = line[0] + u * at[:, None] + np.array([-u[1], u[0]]) * offset
-    canvas.plant(points, rng.uniform(1.6, 2.8, len(points)), str(rng.choice(["broadleaf", "light", "autumn"])), True)
+    canvas.plant(points, rng.uniform(1.6, 2.8, len(points)), str(rng.choice(["broadleaf", "light", "autumn"])), "dry")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from .canvas import Building, Canvas, Colour, shade, vary
+from .canvas import Building, Canvas, Colour, Ground, shade, vary
 from .polygons import Points, rectangle
 from .trees import VARIANTS, crown
 
@@ -43,24 +43,25 @@ class Structures:
         """Chooses what stands; `canvas.reserved` must be complete."""
         self.canvas = canvas
         self._seed = seed
-        self._taken = np.asarray(canvas.reserved)
+        wet, lines = np.asarray(canvas.water) > 0, np.asarray(canvas.reserved)
+        self._taken = {"open": wet | (lines > 0), "dry": wet | (lines == 255), "any": np.zeros_like(wet)}
         self.buildings = [
             (b, ring)
             for b in canvas.buildings
             for ring in [canvas.footprint(b)]
-            if b.anywhere or not self._blocked(np.concatenate([ring, (ring + np.roll(ring, 1, axis=0)) / 2])).any()
+            if not self._blocked(np.concatenate([ring, (ring + np.roll(ring, 1, axis=0)) / 2]), b.ground).any()
         ]
         self.buildings.sort(key=lambda pair: pair[0].height)
         self.trees = self._standing_trees()
 
-    def _blocked(self, points: Points) -> NDArray[np.bool_]:
-        """Which warped points `[N, 2]` lie where nothing may stand, or off the land."""
-        limit = self._taken.shape[0]
+    def _blocked(self, points: Points, ground: Ground) -> NDArray[np.bool_]:
+        """Which warped points `[N, 2]` lie where nothing on that ground may stand, or well off the land."""
+        taken = self._taken[ground]
+        limit = len(taken)
         column = np.floor((points[:, 0] + self.canvas.half) / self.canvas.coarse).astype(int)
         row = np.floor((self.canvas.half - points[:, 1]) / self.canvas.coarse).astype(int)
-        off = (column < -8) | (row < -8) | (column >= limit + 8) | (row >= limit + 8)
-        taken = self._taken[np.clip(row, 0, limit - 1), np.clip(column, 0, limit - 1)] > 0
-        return np.asarray(off | taken, dtype=np.bool_)
+        off = (column < -40) | (row < -40) | (column >= limit + 40) | (row >= limit + 40)
+        return np.asarray(off | taken[np.clip(row, 0, limit - 1), np.clip(column, 0, limit - 1)])
 
     def _standing_trees(self) -> list[tuple[float, float, float, str, int]]:
         """East, north and radius (metres), species and variant of every tree, north to south."""
@@ -68,7 +69,7 @@ class Structures:
         trees = []
         for grove in self.canvas.groves:
             points = self.canvas.warp(grove.points)
-            free = np.ones(len(points), dtype=bool) if grove.anywhere else ~self._blocked(points)
+            free = ~self._blocked(points, grove.ground)
             variants = rng.integers(0, VARIANTS, len(points))
             for (east, north), radius, variant in zip(points[free], grove.radii[free], variants[free], strict=True):
                 trees.append((float(east), float(north), float(radius), grove.species, int(variant)))

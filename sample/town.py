@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from .canvas import Canvas, Colour, shade, vary
+from .canvas import Canvas, Colour, Ground, shade, vary
 from .countryside import GRASS, SOIL, Painter, Site, edge_trees
 from .polygons import Cut, Points, area, fit_rectangle, hatch, inset, long_axis, rectangle, subdivide
 
@@ -30,11 +30,18 @@ PAINT: tuple[Colour, ...] = (
 ASPHALT: Colour = (112, 112, 114)
 
 
-def car(canvas: Canvas, rng: np.random.Generator, centre: Points, angle: float, anywhere: bool = False) -> None:
-    """A parked or moving car, now and then a lorry. `angle` in radians."""
+def car(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    centre: Points,
+    angle: float,
+    ground: Ground = "open",
+    lorries: float = 0.07,
+) -> None:
+    """A car, or with probability `lorries` a lorry, facing either way along `angle` (radians)."""
     colour = vary(rng, PAINT[int(rng.integers(len(PAINT)))], 5)
-    length, width, height = (10.5, 2.5, 3.2) if rng.random() < 0.07 else (rng.uniform(4.1, 4.9), 1.85, 1.5)
-    canvas.build(centre, length, width, angle + np.pi * rng.integers(2), height, "car", colour, anywhere)
+    length, width, height = (10.5, 2.5, 3.2) if rng.random() < lorries else (rng.uniform(4.1, 4.9), 1.85, 1.5)
+    canvas.build(centre, length, width, angle + np.pi * rng.integers(2), height, "car", colour, ground)
 
 
 def parking(site: Site, plot: Points, fill: float = 0.6) -> None:
@@ -51,7 +58,7 @@ def parking(site: Site, plot: Points, fill: float = 0.6) -> None:
         if len(edges):
             canvas.hatch(np.stack([edges - side * 2.5, edges + side * 2.5], axis=1), 0.2, (206, 206, 202))
         for at in bays[rng.random(len(bays)) < fill]:
-            car(canvas, rng, start + u * at, angle + np.pi / 2)
+            car(canvas, rng, start + u * at, angle + np.pi / 2, lorries=0.0)
 
 
 def lanes(site: Site, cuts: list[Cut], width: float, colour: Colour, centre_line: bool, cars: float) -> None:
@@ -71,7 +78,7 @@ def lanes(site: Site, cuts: list[Cut], width: float, colour: Colour, centre_line
             canvas.dashes(line, 0.0, (216, 212, 196), 3.0, 3.0, 0.2)
         for at in np.arange(6, length - 6, 6.0):
             if rng.random() < cars:
-                car(canvas, rng, line[0] + u * at + side * rng.choice([-1, 1]), angle, anywhere=True)
+                car(canvas, rng, line[0] + u * at + side * rng.choice([-1, 1]), angle, "dry")
 
 
 def village(site: Site) -> None:
@@ -163,7 +170,7 @@ def apartments(site: Site) -> None:
             canvas.build(centre, reach, 12.5, angle, height * rng.uniform(0.85, 1.1), "flat", vary(rng, deck, 4))
             at += reach + rng.uniform(9, 16)
     for spot in site.scatter(4):
-        canvas.blob(rng, spot, 9, site.pick(((186, 108, 84), (98, 140, 160), (210, 186, 128)), 6), 30)
+        site.blob(spot, 9, site.pick(((186, 108, 84), (98, 140, 160), (210, 186, 128)), 6), 30)
         canvas.build(spot, 4, 4, angle, 2.5, "box", site.pick(((220, 170, 60), (190, 70, 60), (70, 120, 170))))
 
 
@@ -278,7 +285,7 @@ def shops(site: Site) -> None:
             continue
         parking(site, yard, rng.uniform(0.3, 0.85))
         centre, length, width = fit_rectangle(yard, site.axis)
-        if rng.random() < 0.6:
+        if rng.random() < 0.85:
             roof = site.pick(((216, 216, 212), (170, 172, 172), (128, 130, 134), (196, 184, 166)))
             canvas.build(centre, length * 0.62, width * 0.5, site.axis, rng.uniform(9, 15), "flat", roof)
         spots = Site(canvas, rng, yard, site.axis).scatter(24)
@@ -330,7 +337,7 @@ def waterworks(site: Site) -> None:
                 canvas.disc(spot, big, (186, 184, 176), 30)
                 canvas.disc(spot, big - 1.2, tone, 15)
                 canvas.disc(spot, big * 0.72, shade(tone, 1.12), 15)
-                canvas.build(spot + u * big * 0.45, big, 1.2, site.axis, 2, "box", (176, 178, 178), True)
+                canvas.build(spot + u * big * 0.45, big, 1.2, site.axis, 2, "box", (176, 178, 178), "dry")
                 canvas.disc(spot, 1.8, (190, 190, 184), 20)
             else:
                 canvas.fill(rectangle(spot, big * 2.1, big * 1.7, site.axis), (182, 180, 172), 30)
@@ -338,9 +345,9 @@ def waterworks(site: Site) -> None:
                     canvas.fill(
                         rectangle(spot + u * k * big * 0.68, big * 0.58, big * 1.55, site.axis), vary(rng, tone, 6), 15
                     )
-    spots = site.scatter(3)
-    for spot in spots[:1]:
-        canvas.build(spot, 26, 15, site.axis, 8, "works", site.pick(SHEDS))
+    middle = site.polygon.mean(axis=0)
+    for corner in site.polygon[:2]:
+        canvas.build(middle + (corner - middle) * 0.72, 26, 15, site.axis, 8, "works", site.pick(SHEDS))
 
 
 TOWN: dict[str, Painter] = {

@@ -24,11 +24,13 @@ import numpy as np
 from .flight import Camera, Corners, Pose, footprint, photograph, survey, to_degrees, write_jpeg
 from .land import Land, make_land
 
-VERSION = 1
+VERSION = 2
 """Of the world's making: a world of another version is made anew."""
 DATASET, ROOT = "jamshill_image", "01_02_jamshill_data_image"
 FLIGHTS = (("250918092555", 300.0), ("250918101210", 150.0))
 QUERIES = 16
+UNFINISHED = ".unfinished-sample"
+"""A file that is there while a world is being written."""
 SIDE = 1100.0
 """Metres of the land."""
 
@@ -62,11 +64,14 @@ def write_world(
     side: float = SIDE,
     camera: Camera = Camera(),
     queries: int = QUERIES,
+    resolution: float = 0.2,
     force: bool = False,
 ) -> World:
     """Writes the world of a seed, or finds it finished (same seed, version and measures) and does nothing.
 
-    The same arguments give the same bytes on one machine. A folder that holds something else is only replaced by `force`.
+    `side` is the land's, in metres, drawn at `resolution` metres a pixel. The same arguments give the same bytes on
+    one machine. A world left unfinished, one of an older version and one that lost pictures are made again; what is
+    another world's or nobody's is only replaced by `force`.
 
     Raises:
         FileExistsError: `folder` holds another world, or something that is none.
@@ -77,18 +82,25 @@ def write_world(
         "side": side,
         "camera": [camera.width, camera.height],
         "queries": queries,
+        "resolution": resolution,
     }
-    truth = folder / "truth.json"
-    if truth.exists() and not force:
-        known = json.loads(truth.read_text(encoding="utf-8"))
-        if known.get("measures") == measures:
-            return _world(folder, len(known["dataset"]), len(known["queries"]), made=False)
-        raise FileExistsError(f"{folder} holds a sample world of other measures; choose another folder, or --force")
-    if (folder / ROOT).exists() or (folder / "queries").exists() or truth.exists():
-        truth.unlink(missing_ok=True)
-        for name in (ROOT, "queries"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-    land = make_land(seed, side)
+    truth, unfinished = folder / "truth.json", folder / UNFINISHED
+    known = _known(truth)
+    if known is not None and known["measures"] == measures and not force and _complete(folder, known):
+        return _world(folder, len(known["dataset"]), len(known["queries"]), made=False)
+    # Versions add measures, so an older world names only some of today's.
+    ours = known is not None and measures | known["measures"] == measures | {"version": known["measures"]["version"]}
+    if not (ours or force or unfinished.exists()):
+        for name in (ROOT, "queries", "data_key.json", "truth.json"):
+            if (folder / name).exists():
+                what = "a sample world of other measures" if known else f"{name}, which no sample world wrote"
+                raise FileExistsError(f"{folder} holds {what}; choose another folder, or --force")
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
+    truth.unlink(missing_ok=True)
+    for name in (ROOT, "queries"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    land = make_land(seed, side, resolution)
     shots = _survey_shots(land, camera, seed)
     asked = _query_shots(land, camera, seed, queries)
     for parent in {(folder / shot.path).parent for shot in (*shots, *asked)}:
@@ -115,6 +127,7 @@ def write_world(
         "dataset": [_entry(shot, camera) for shot in shots],
         "queries": [_entry(shot, camera) for shot in asked],
     })  # fmt: skip
+    unfinished.unlink()
     return _world(folder, len(shots), len(asked), made=True)
 
 
@@ -188,6 +201,21 @@ def _entry(shot: _Shot, camera: Camera) -> dict[str, Any]:
         "footprint": [[round(x, 3), round(y, 3)] for x, y in corners],
         "footprint_degrees": [[round(v, 8) for v in reversed(to_degrees(x, y))] for x, y in corners],
     }
+
+
+def _known(truth: Path) -> dict[str, Any] | None:
+    """The truth file of a sample world, or None where there is none, or one of something else."""
+    try:
+        known = json.loads(truth.read_text(encoding="utf-8"))
+        return known if {"measures", "dataset", "queries"} <= set(known) and "version" in known["measures"] else None
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _complete(folder: Path, known: dict[str, Any]) -> bool:
+    return (folder / "data_key.json").exists() and all(
+        (folder / entry["path"]).exists() for entry in (*known["dataset"], *known["queries"])
+    )
 
 
 def _world(folder: Path, pictures: int, queries: int, made: bool) -> World:

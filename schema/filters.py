@@ -263,14 +263,14 @@ def _typed(spec: Field, value: Value) -> Value:
     if not math.isfinite(number):
         raise FilterError(f"{spec.name} must be a finite number, not {str(value)[:100]!r}")
     if spec.type == "number":
-        return number
+        return number + 0.0  # no -0.0: Milvus Lite does not find it among [0.0, …]
     if isinstance(value, int) or re.fullmatch(r"\s*[+-]?\d+\s*", str(value)):
         whole = int(value)  # exact, where a float could not tell nanoseconds apart
     elif number.is_integer():
         whole = int(number)  # 3.0 or 1e3
     else:
         raise FilterError(f"{spec.name} is a whole number; {value!r} is none")
-    if not -(2**63) <= whole < 2**63:
+    if not -(2**63) < whole < 2**63:  # servers cannot parse -(2**63)
         raise FilterError(f"{spec.name} is a whole number; {value!r} is none")
     return whole
 

@@ -159,6 +159,32 @@ def part(name: str) -> str:
     return "".join(quote(c, safe="") if c in "/%" or ord(c) < 32 or ord(c) == 127 else c for c in name)
 
 
+def item_of_key(key: str) -> Item:
+    """An item with what its key tells: kind, dataset, category, capture, frame, rotation, crop, view.
+
+    Raises:
+        InputError: the text is no key.
+    """
+    pieces = key.split("/")
+    names = [unquote(piece) for piece in pieces]
+    try:
+        match pieces[0]:
+            case Kind.IMAGE if len(pieces) == 4:
+                return Item(key, Kind.IMAGE, names[1], names[2], frame=int(pieces[3]))
+            case Kind.REFERENCE if len(pieces) == 6 and pieces[4].startswith("rot") and pieces[5].startswith("crop"):
+                turned, cropped = float(pieces[4][3:]), int(pieces[5][4:])
+                return Item(
+                    key, Kind.REFERENCE, names[1], names[2], frame=int(pieces[3]), rotation=turned, crop=cropped
+                )
+            case Kind.VIEW if len(pieces) >= 4:
+                return Item(key, Kind.VIEW, names[1], names[-2], category="/".join(names[2:-2]), view=int(pieces[-1]))
+            case Kind.SPECIMEN if len(pieces) >= 3:
+                return Item(key, Kind.SPECIMEN, names[1], names[-1], category="/".join(names[2:-1]))
+    except ValueError:
+        pass
+    raise InputError(f"{key!r} is no key; keys look like image/<dataset>/<capture_id>/<frame>")
+
+
 @dataclass(frozen=True)
 class ImageKey:
     """The components of the key of an image."""

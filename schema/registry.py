@@ -351,7 +351,9 @@ class UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         own = {id(key) for key, _ in node.value}
         self.flatten_mapping(node)  # puts what ``<<`` merges before the node's own pairs, which win
-        merged = {self._key(key): self.construct_object(value, deep=True) for key, value in node.value if id(key) not in own}
+        merged = {
+            self._key(key): self.construct_object(value, deep=True) for key, value in node.value if id(key) not in own
+        }
         return merged | _unique(
             [(self._key(key), self.construct_object(value, deep=True)) for key, value in node.value if id(key) in own]
         )

@@ -20,7 +20,7 @@ class Space(BaseModel):
     """A frozen description of one embedding space.
 
     `size` is (height, width) in pixels of the network's input; `mean` and `std` are per RGB channel in [0, 1] units;
-    `dim` is the length of a vector; `weights_digest` is a hex digest of the checkpoint's tensors.
+    `dim` is the length of a vector; `weights_digest` is a hex digest of the checkpoint file.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -270,7 +270,7 @@ class Collection:
         """The true number of rows that a filter keeps (`count(*)`, strongly consistent)."""
         self.load()
         filter = filter or Filter()
-        names, _ = chosen(filter, self.partitions())
+        names, _ = self.chosen(filter)
         if names is not None and not names:
             return 0
         expression = filter.expression or 'id >= ""'  # without any expression Milvus Lite counts superseded rows
@@ -327,7 +327,7 @@ class Collection:
         """As `scan`, but plain rows with the given fields (``"*"`` for all, dynamic ones included)."""
         self.load()
         filter = filter or Filter()
-        names, rest = chosen(filter, self.partitions())
+        names, rest = self.chosen(filter)
         if names is not None and not names:
             return
         seen: set[str] = set()
@@ -419,6 +419,14 @@ class Collection:
             with self.store.calling(f"list the partitions of {self.name!r}"):
                 self._partitions = set(self.store.client.list_partitions(self.physical, timeout=self.store.timeout))
         return self._partitions
+
+    def chosen(self, filter: Filter) -> tuple[list[str] | None, Filter]:
+        """The partitions that a filter chooses (None = all) and what is left to be sifted; see `store.partitions.chosen`.
+
+        Milvus is asked anew where partitions matter: another process may have made some.
+        """
+        pinned = filter.chosen("kind") is not None or filter.chosen("dataset") is not None
+        return chosen(filter, self.partitions(fresh=pinned))
 
     def _home(self, kind: Kind, dataset: str) -> str:
         """The partition of an item, made where it is missing."""

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from schema.errors import InputError, OutcropError, Refused, StoreUnreachable
 from schema.settings import Settings
+from store.tls import Tls
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -48,9 +49,10 @@ class Store:
         self.client = client
         self.version = version
         self.timeout = timeout
+        self._directory = os.path.abspath(uri)  # the process may go elsewhere before it closes a relative address
 
     @classmethod
-    def connect(cls, uri: str, token: str | None = None, timeout: float = 30.0) -> Store:
+    def connect(cls, uri: str, token: str | None = None, timeout: float = 30.0, tls: Tls | None = None) -> Store:
         """Opens a Milvus Lite directory (a path that ends in ``.db``) or a server (``http(s)://host:port``).
 
         `timeout` is the most seconds one answer may take.
@@ -66,12 +68,13 @@ class Store:
         else:
             _check_server(uri)
         shown = shown_uri(uri)
+        secured = tls.arguments(uri) if tls is not None else {}
         with calling(f"connect to {shown}", shown):
             from pymilvus import MilvusClient
 
             quiet_libraries()
             try:
-                client = MilvusClient(uri=uri, token=token or "", timeout=timeout)
+                client = MilvusClient(uri=uri, token=token or "", timeout=timeout, **secured)
             except Exception as error:
                 if is_lite(uri) and type(error).__name__ == "ConnectionConfigException":
                     raise _lite_failure(Path(uri)) from None
@@ -83,7 +86,7 @@ class Store:
     def of(cls, settings: Settings) -> Store:
         """The connection that the settings ask for; see `connect`."""
         token = settings.token.get_secret_value() if settings.token is not None else None
-        return cls.connect(settings.uri, token, settings.timeout)
+        return cls.connect(settings.uri, token, settings.timeout, Tls.of(settings))
 
     @property
     def lite(self) -> bool:
@@ -104,7 +107,7 @@ class Store:
         """Makes what was flushed survive a power cut: Milvus Lite writes its files without fsync."""
         if not self.lite:
             return
-        for folder, _, names in os.walk(self.uri):
+        for folder, _, names in os.walk(self._directory):
             for path in (folder, *(os.path.join(folder, name) for name in names)):
                 with contextlib.suppress(FileNotFoundError):
                     handle = os.open(path, os.O_RDONLY)
@@ -119,7 +122,7 @@ class Store:
         if self.lite:
             from milvus_lite.server_manager import server_manager_instance
 
-            server_manager_instance.release_server(self.uri)
+            server_manager_instance.release_server(self._directory)
 
     def __enter__(self) -> Store:
         return self
@@ -188,7 +191,7 @@ def translate(error: Exception, action: str, uri: str) -> OutcropError | None:
         return None
     if _EXPRESSION.search(message):  # first: the filter is part of the message, and may hold any word
         return InputError(f"cannot {action}: Milvus does not understand the filter: {message}")
-    if _DENIED.search(message) or grpc_status in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+    if _DENIED.search(message) or _status_names(error) & {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
         return Refused(f"cannot {action}: {uri} does not accept the token; set OUTCROP_TOKEN=user:password")
     if (
         name in ("MilvusUnavailableException", "ConnectError")
@@ -298,10 +301,21 @@ def _version(text: str) -> tuple[int, int, int]:
     return (int(match[1]), int(match[2]), int(match[3] or 0))
 
 
-def _status_name(error: Exception) -> str:
+def _status_name(error: BaseException) -> str:
     """The status of a gRPC call error (`UNAVAILABLE`, …), '' for other errors."""
     code = getattr(error, "code", None)
     return str(getattr(code(), "name", "")) if callable(code) else ""
+
+
+def _status_names(error: BaseException | None) -> set[str]:
+    """The statuses of the gRPC errors behind an error: pymilvus calls a missing token "server unavailable"."""
+    names: set[str] = set()
+    seen: set[int] = set()  # grpc's errors may be their own context
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        names.add(_status_name(error))
+        error = error.__cause__ or error.__context__
+    return names
 
 
 def _one_line(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schema.errors import InputError
-from schema.item import FIELDS, Item
+from schema.item import FIELDS, Field, Item
 
 if TYPE_CHECKING:
     from pymilvus import CollectionSchema, MilvusClient
@@ -54,11 +55,29 @@ def pack(items: Sequence[Item], vectors: NDArray[np.float32], dim: int) -> list[
     for item, vector in zip(items, vectors, strict=True):
         row = item.row()
         for name, field in FIELDS.items():
-            if field.type == "text" and len(row[name].encode()) > field.max_length:
-                raise InputError(f"{item.key[:120]}: {name} is longer than {field.max_length} bytes; shorten it")
+            row[name] = _fitting(item, field, row[name])
         row["vector"] = vector
         rows[row["id"]] = row
     return list(rows.values())
+
+
+def _fitting(item: Item, field: Field, value: Any) -> Any:
+    """A value as Milvus may have it; an InputError where it fits no column or no filter could find it again."""
+    if field.type == "text":
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError:
+            raise InputError(f"{item.key[:120]!r}: {field.name} {value[:120]!r} is not valid Unicode; rename it") from None
+        if size > field.max_length:
+            raise InputError(f"{item.key[:120]}: {field.name} is longer than {field.max_length} bytes; shorten it")
+        return value
+    if field.type == "integer":
+        if not -(2**63) < value < 2**63:
+            raise InputError(f"{item.key[:120]}: {field.name} {value} has more than 64 bits")
+        return int(value)
+    if not math.isfinite(value):
+        raise InputError(f"{item.key[:120]}: {field.name} is {value}; give a finite number")
+    return float(value) + 0.0  # no -0.0: Milvus Lite does not find it among [0.0, …]
 
 
 def unpack(rows: Iterable[dict[str, Any]]) -> tuple[list[Item], NDArray[np.float32]]:

@@ -18,7 +18,7 @@ from schema.errors import InputError
 from schema.filters import Filter
 from schema.item import FIELDS, Item
 from store.collection import Collection
-from store.partitions import chosen
+from store.topk import TopK
 
 MOST_QUERIES = 256
 """Query vectors in one request."""
@@ -98,9 +98,7 @@ def search(
         raise InputError(f"-k must lie between 1 and {MOST_HITS}, not at {k}")
     filter = filter or Filter()
     collection.load()
-    names, rest = chosen(filter, collection.partitions())
-    if filter.chosen("dataset") is not None and names == []:
-        names, rest = chosen(filter, collection.partitions(fresh=True))
+    names, rest = collection.chosen(filter)
     plan, hits = _run(collection, vectors, k, filter, rest, names, exact, consistency)
     return Answer(hits, replace(plan, seconds=time.perf_counter() - started))
 
@@ -129,7 +127,7 @@ def _run(
         return replace(plan, method="exact", reason="asked for"), exact_search(collection, vectors, k, filter)
     if profile.exact:
         plan = replace(plan, method="flat", reason="the index compares with every vector")
-        return plan, _index_search(collection, vectors, k, rest, names, profile.search_params(k), consistency)
+        return plan, index_search(collection, vectors, k, rest, names, profile.search_params(k), consistency)
     share = 1.0
     if rest:
         kept = collection.count(filter)
@@ -140,7 +138,7 @@ def _run(
             return replace(plan, method="exact"), exact_search(collection, vectors, k, filter)
     params = profile.search_params(k, share)
     plan = replace(plan, params=params)
-    hits = _index_search(collection, vectors, k, rest, names, params, consistency)
+    hits = index_search(collection, vectors, k, rest, names, params, consistency)
     fewest = min((len(h) for h in hits), default=k)
     if fewest < k:
         matching = plan.kept if plan.kept is not None else collection.count(filter)
@@ -152,7 +150,7 @@ def _run(
     return plan, hits
 
 
-def _index_search(
+def index_search(
     collection: Collection,
     vectors: NDArray[np.float32],
     k: int,
@@ -194,24 +192,16 @@ def exact_search(
 
     Ties are broken by id, so that the answer is always the same.
     """
-    best: list[list[tuple[float, str]]] = [[] for _ in vectors]
+    best = TopK(len(vectors), k)
     for rows in collection.scan_rows(filter, ["id", "vector"]):
-        ids = np.asarray([row["id"] for row in rows])
         scores = vectors @ np.asarray([row["vector"] for row in rows], dtype=np.float32).T
-        for query, line in enumerate(scores):
-            top = np.lexsort((ids, -line))[:k]
-            merged = best[query] + [(float(line[i]), str(ids[i])) for i in top]
-            best[query] = sorted(merged, key=lambda pair: (-pair[0], pair[1]))[:k]
-    wanted = sorted({id for line in best for _, id in line})
-    rows_by_id = collection.lookup(wanted, fields=tuple(FIELDS))
-    items = {id: Item.from_row(row) for id, row in rows_by_id.items()}
-    return tuple(
-        tuple(
-            Hit(rank, score, items[id])
-            for rank, (score, id) in enumerate((pair for pair in line if pair[1] in items), 1)
-        )
-        for line in best
-    )
+        best.add(np.asarray([row["id"] for row in rows]), scores)
+    lines = [best.best(query) for query in range(len(vectors))]
+    found = collection.lookup(sorted({id for line in lines for _, id in line}), fields=tuple(FIELDS))
+    items = {id: Item.from_row(row) for id, row in found.items()}
+    # A row deleted between the scan and the lookup is left out.
+    kept = [[(score, items[id]) for score, id in line if id in items] for line in lines]
+    return tuple(tuple(Hit(rank, score, item) for rank, (score, item) in enumerate(line, 1)) for line in kept)
 
 
 def drop_hits(hits: Sequence[Hit], unwanted: set[str], k: int) -> tuple[Hit, ...]:

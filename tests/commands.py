@@ -42,7 +42,7 @@ def run(command: str, *arguments: object) -> Outcome:
     elif command == "query":
         from query.cli import app
     else:
-        from store.cli import app
+        from operate.cli import app
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -51,7 +51,7 @@ def run(command: str, *arguments: object) -> Outcome:
 
 def start(command: str, *arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
     """Starts a command as a process of its own."""
-    module = {"ingest": "ingest.cli", "query": "query.cli", "collection": "store.cli"}[command]
+    module = {"ingest": "ingest.cli", "query": "query.cli", "collection": "operate.cli"}[command]
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
         stdout=subprocess.PIPE,

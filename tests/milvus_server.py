@@ -154,6 +154,12 @@ class MilvusServer:
             "METRICS_PORT": str(metrics),
             "MILVUS_RUN_DIR": str(self.folder / "run"),
             "ETCD_CONFIG_PATH": str(etcd),
+            # Tests wait for what was just written, and make many collections: the usual intervals are 200 and 1000 ms.
+            "PROXY_TIMETICKINTERVAL": "50",
+            "QUERYCOORD_CHECKINTERVAL": "100",
+            "QUERYCOORD_CHECKSEGMENTINTERVAL": "100",
+            "QUERYCOORD_CHECKCHANNELINTERVAL": "100",
+            "QUERYCOORD_DISTPULLINTERVAL": "100",
             "COMMON_SESSION_TTL": "10",  # seconds until a killed server's leases end and its successor takes over
             **{f"{part}_IP": "127.0.0.1" for part in PARTS},
         }

@@ -138,7 +138,13 @@ def test_no_weights(dataset: Path) -> None:
 
 def test_locked_by_another_process(dataset: Path) -> None:
     assert ingest().code == 0
-    script = "import sys; from store.connection import Store; Store.connect('outcrop.db'); print('open', flush=True); sys.stdin.read()"
+    script = """
+import sys
+from store.connection import Store
+Store.connect("outcrop.db")
+print("open", flush=True)
+sys.stdin.read()
+"""
     holder = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None and holder.stdout.readline().strip() == "open"

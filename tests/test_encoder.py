@@ -50,10 +50,11 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def two_threads() -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Beside other busy processes, torch's threads wait for each other at every layer: several times slower than one."""
     before = torch.get_num_threads()
-    torch.set_num_threads(min(2, before))
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
@@ -99,9 +100,7 @@ def test_real_photos_find_themselves_when_saved_again(lite: Encoder) -> None:
         pytest.skip(f"the sample photos are not at {SAMPLE}")
     first = [decode(photo.read_bytes(), name=photo.name).image for photo in photos]
     again = [decode(jpeg(image.resize((600, 400)), 70), name="x").image for image in first]
-    one, other = (
-        lite.encode(np.stack([fit_to(i, (224, 224), "squash") for i in part])) for part in (first, again)
-    )
+    one, other = (lite.encode(np.stack([fit_to(i, (224, 224), "squash") for i in part])) for part in (first, again))
     assert (other @ one.T).argmax(axis=1).tolist() == list(range(len(photos)))
 
 
@@ -123,10 +122,7 @@ def test_vectors_do_not_depend_on_the_batch(lite: Encoder) -> None:
     assert np.abs(together - alone).max() < 1e-5
     backwards = lite.encode(pixels[::-1])[::-1]  # not contiguous, other neighbours
     assert np.abs(together - backwards).max() < 1e-5
-    assert (
-        np.abs(Encoder.open("efficientnet_lite0", device="cpu", batch=3).encode(pixels) - together).max()
-        < 1e-5
-    )
+    assert np.abs(Encoder.open("efficientnet_lite0", device="cpu", batch=3).encode(pixels) - together).max() < 1e-5
 
 
 def test_an_empty_batch_gives_no_rows(lite: Encoder) -> None:
@@ -152,9 +148,7 @@ def test_pixels_of_another_shape_or_type_are_refused(lite: Encoder, pixels: np.n
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
-def test_a_vector_that_is_not_finite_or_zero_names_its_row(
-    monkeypatch: pytest.MonkeyPatch, value: float
-) -> None:
+def test_a_vector_that_is_not_finite_or_zero_names_its_row(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
     encoder = Encoder.open("efficientnet_lite0", device="cpu", batch=2)
     network = encoder._network
 
@@ -220,10 +214,7 @@ def test_describe_space_is_the_space_of_the_encoder(lite: Encoder) -> None:
     assert describe_space("efficientnet_lite0") == lite.space
     assert lite.space.size == (224, 224)
     assert lite.space.fit == "squash"
-    assert (
-        lite.describe()
-        == f"efficientnet_lite0 224x224 squash on cpu (fp32, {torch.get_num_threads()} threads)"
-    )
+    assert lite.describe() == "efficientnet_lite0 224x224 squash on cpu (fp32, 1 thread)"
     other = describe_space("efficientnet_lite0", size=(128, 256), fit="pad")
     assert other.size == (128, 256) and other.fit == "pad"
     assert other.fingerprint != lite.space.fingerprint
@@ -324,9 +315,7 @@ def meta_vit(patch: int, registers: str | None, table: int | None) -> State:
         name = f"blocks.{block}"
         state |= make.norm(f"{name}.norm1", dim) | make.linear(f"{name}.attn.qkv", 3 * dim, dim)
         if not table:
-            state[f"{name}.attn.qkv.bias_mask"] = torch.cat(
-                [torch.ones(dim), torch.zeros(dim), torch.ones(dim)]
-            )
+            state[f"{name}.attn.qkv.bias_mask"] = torch.cat([torch.ones(dim), torch.zeros(dim), torch.ones(dim)])
         state |= make.linear(f"{name}.attn.proj", dim, dim) | {f"{name}.ls1.gamma": make(dim, around=0.3)}
         state |= make.norm(f"{name}.norm2", dim) | make.linear(f"{name}.mlp.fc1", 4 * dim, dim)
         state |= make.linear(f"{name}.mlp.fc2", dim, 4 * dim) | {f"{name}.ls2.gamma": make(dim, around=0.3)}
@@ -348,9 +337,7 @@ def meta_convnext() -> State:
             state[f"{name}.gamma"] = make(dim, around=0.3)
             state |= {f"{name}.dwconv.weight": make(dim, 1, 7, 7), f"{name}.dwconv.bias": make(dim)}
             state |= make.norm(f"{name}.norm", dim)
-            state |= make.linear(f"{name}.pwconv1", 4 * dim, dim) | make.linear(
-                f"{name}.pwconv2", dim, 4 * dim
-            )
+            state |= make.linear(f"{name}.pwconv1", 4 * dim, dim) | make.linear(f"{name}.pwconv2", dim, 4 * dim)
     state |= make.norm("norm", 768)
     return state | {"norms.3.weight": state["norm.weight"], "norms.3.bias": state["norm.bias"]}
 
@@ -403,9 +390,7 @@ def test_meta_checkpoints_give_what_timms_loader_gives(model: str, size: tuple[i
     pixels = noise(2, size)
     pixels[0] = fit_to(land(1), size, "squash")
     network = reference(model, meta, size)
-    if (
-        model == "dinov3_vits16"
-    ):  # timm computes the periods anew; Meta's code loads the rounded ones of the file
+    if model == "dinov3_vits16":  # timm computes the periods anew; Meta's code loads the rounded ones of the file
         network.rope.periods.copy_(load_state(meta / MADE[model][0])["rope_embed.periods"])
     planes = (
         torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - torch.tensor(preset.mean)[:, None, None]
@@ -466,9 +451,7 @@ def test_dinov3_uses_the_periods_of_the_file_and_masks_the_key_bias(meta: Path) 
         expected = network(planes)
         assert torch.equal(build(find("dinov3_vits16"), changed, (64, 64), Path("x"))(planes), expected)
         without = {name: value * 0 if name.endswith("qkv.bias") else value for name, value in state.items()}
-        assert not torch.allclose(
-            build(find("dinov3_vits16"), without, (64, 64), Path("x"))(planes), expected
-        )
+        assert not torch.allclose(build(find("dinov3_vits16"), without, (64, 64), Path("x"))(planes), expected)
 
 
 def test_swiglu_checkpoints_fit_by_name_and_shape() -> None:
@@ -481,9 +464,7 @@ def test_swiglu_checkpoints_fit_by_name_and_shape() -> None:
     ):
         with torch.device("meta"):
             expected = timm.create_model(timm_name, num_classes=0).state_dict()
-        state = {
-            f"blocks.0.mlp.{old}.weight": expected[f"blocks.0.mlp.{new}.weight"] for old, new in names.items()
-        }
+        state = {f"blocks.0.mlp.{old}.weight": expected[f"blocks.0.mlp.{new}.weight"] for old, new in names.items()}
         found = convert(state, expected, (224, 224))
         assert found.keys() == {f"blocks.0.mlp.{new}.weight" for new in names.values()}
         assert all(found[name].shape == expected[name].shape for name in found)
@@ -494,23 +475,17 @@ def test_a_tensor_missing_added_or_misshaped_is_named(model: str, meta: Path) ->
     preset = find(model)
     state = load_state(locate(preset, meta if model in MADE else None))
     last = "_bn1.bias" if model == "efficientnet_lite0" else "norm.bias"
-    converted = {"efficientnet_lite0": "bn2.bias", "dinov3_convnext_tiny": "head.norm.bias"}.get(
-        model, "norm.bias"
-    )
+    converted = {"efficientnet_lite0": "bn2.bias", "dinov3_convnext_tiny": "head.norm.bias"}.get(model, "norm.bias")
 
     def opened(changed: State) -> torch.nn.Module:
         return build(preset, changed, (224, 224), Path("given.pth"))
 
     opened(state)
-    with pytest.raises(
-        WeightsError, match=rf"given\.pth: does not fit {model}: tensor '.*' is (missing|unexpected)"
-    ):
+    with pytest.raises(WeightsError, match=rf"given\.pth: does not fit {model}: tensor '.*' is (missing|unexpected)"):
         opened({name: value for name, value in state.items() if name != last})
     with pytest.raises(WeightsError, match=r"does not fit .*'extra\.weight' is unexpected"):
         opened(state | {"extra.weight": torch.ones(2)})
-    with pytest.raises(
-        WeightsError, match=rf"'({last}|{converted})' is \[5\], expected|'{converted}' is missing"
-    ):
+    with pytest.raises(WeightsError, match=rf"'({last}|{converted})' is \[5\], expected|'{converted}' is missing"):
         opened(state | {last: torch.ones(5)})
 
 

@@ -21,7 +21,7 @@ INTEGERS = [f.name for f in FIELDS.values() if f.type == "integer"]
 NUMBERS = [f.name for f in FIELDS.values() if f.type == "number"]
 CHARACTERS = st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('"\\,.*%_= \'잠🦴')
 TEXT = st.text(CHARACTERS, max_size=12).map(lambda text: unicodedata.normalize("NFC", text))
-WHOLE = st.integers(-(2**63), 2**63 - 1)
+WHOLE = st.integers(1 - 2**63, 2**63 - 1)
 REAL = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -148,6 +148,7 @@ def test_the_grammar(text: str, condition: Condition) -> None:
         ("altitude=..", "neither a beginning nor an end"),
         ("frame=1.5", "whole number"),
         ("frame=9223372036854775808", "whole number"),
+        ("frame=-9223372036854775808", "whole number"),  # a server cannot parse it
         ("frame=1e30", "whole number"),
         ("frame=" + "9" * 5000, "frame"),
         ("kind=photo", "kind is one of image, reference, view, specimen"),
@@ -162,7 +163,7 @@ def test_mistakes_are_named(text: str, complaint: str) -> None:
     assert len(str(caught.value)) < 6000
 
 
-@given(st.integers(-(2**63), 2**63 - 1), st.sampled_from(INTEGERS))
+@given(WHOLE, st.sampled_from(INTEGERS))
 def test_whole_numbers_are_exact(value: int, name: str) -> None:
     """Nanoseconds since 1970 are past what a float can tell apart."""
     for condition in (parse(f"{name}={value}"), equals(name, value).conditions[0]):

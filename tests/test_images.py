@@ -72,9 +72,7 @@ def test_every_orientation_gives_the_same_upright_picture(orientation: int, kind
     stored = upright if STORED[orientation] is None else upright.transpose(STORED[orientation])
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
-    options = (
-        {"quality": 95, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
-    )
+    options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
     found = decode(saved(stored, kind, exif=exif, **options), name="x")
     assert (found.width, found.height) == (320, 200)
     assert found.image.size == (320, 200)
@@ -136,13 +134,9 @@ def test_grey_bilevel_and_palette() -> None:
         found = decode(saved(grey, kind), name="x")
         assert difference(pixels(found), np.asarray(grey.convert("RGB"))) < 3
     bilevel = grey.convert("1")
-    assert (
-        difference(pixels(decode(saved(bilevel, "PNG"), name="x")), np.asarray(bilevel.convert("RGB"))) == 0
-    )
+    assert difference(pixels(decode(saved(bilevel, "PNG"), name="x")), np.asarray(bilevel.convert("RGB"))) == 0
     palette = scene(64, 40).convert("P")
-    assert (
-        difference(pixels(decode(saved(palette, "PNG"), name="x")), np.asarray(palette.convert("RGB"))) == 0
-    )
+    assert difference(pixels(decode(saved(palette, "PNG"), name="x")), np.asarray(palette.convert("RGB"))) == 0
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -327,9 +321,7 @@ def test_a_truncated_file_is_a_picture_error_at_every_cut(kind: str) -> None:
     flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=8),
     cut=st.floats(0, 1.5),
 )
-def test_damage_ends_in_a_picture_or_a_picture_error(
-    kind: str, flips: list[tuple[float, int]], cut: float
-) -> None:
+def test_damage_ends_in_a_picture_or_a_picture_error(kind: str, flips: list[tuple[float, int]], cut: float) -> None:
     data = bytearray(WHOLE[kind])
     for place, value in flips:
         data[int(place**3 * (len(data) - 1))] = value  # most of them in the headers

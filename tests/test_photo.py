@@ -171,9 +171,7 @@ def _with_exif(exif: bytes) -> Image.Image:
 
 
 @settings(max_examples=150, deadline=None)
-@given(
-    cut=st.integers(0, 600), flips=st.lists(st.tuples(st.integers(6, 599), st.integers(0, 255)), max_size=12)
-)
+@given(cut=st.integers(0, 600), flips=st.lists(st.tuples(st.integers(6, 599), st.integers(0, 255)), max_size=12))
 def test_damaged_exif_never_raises(cut: int, flips: list[tuple[int, int]]) -> None:
     whole = bytearray(photo(gps=NORTH_EAST, camera={36867: "2024:03:09 08:05:01"}).info["exif"])
     for place, value in flips:

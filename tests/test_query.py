@@ -46,7 +46,8 @@ def test_a_recompressed_picture_finds_its_own() -> None:
     assert [hit["rank"] for hit in hits] == [1, 2, 3]
     assert hits[0]["key"] == image_key("first", "a_300", 4) and hits[0]["score"] > hits[1]["score"]
     assert set(hits[0]) == {
-        "rank", "key", "score", "kind", "dataset", "category", "capture_id", "frame", "altitude", "rotation", "crop", "view", "source",
+        "rank", "key", "score", "kind", "dataset", "category", "capture_id", "frame",
+        "altitude", "rotation", "crop", "view", "source",
     }  # fmt: skip
     assert answer["collection"] == "outcrop" and answer["plan"]["method"] == "flat"
 

@@ -15,11 +15,11 @@ from embed.photo import read_metadata
 from sample.flight import Camera, Pose, footprint, photograph, survey, to_degrees
 from sample.land import Land, make_land
 from sample.photos import write_photos
-from sample.world import World, overlap, write_world
+from sample.world import UNFINISHED, World, overlap, write_world
 from schema.frames import list_captures
 from schema.registry import read_registry
 
-SMALL = {"side": 620.0, "camera": Camera(160, 120), "queries": 4}
+SMALL = {"side": 620.0, "camera": Camera(160, 120), "queries": 4, "resolution": 0.6}
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,33 @@ def test_unfinished_world_is_made_again(world: World, tmp_path: Path) -> None:
     half = tmp_path / "half"
     (half / "queries").mkdir(parents=True)
     (half / "queries/stale.jpg").write_bytes(b"")
+    (half / UNFINISHED).touch()
     made = write_world(half, 3, **SMALL)
-    assert made.made and not (half / "queries/stale.jpg").exists()
+    assert made.made and not (half / "queries/stale.jpg").exists() and not (half / UNFINISHED).exists()
+    truth = json.loads(made.truth.read_text())
+    (half / truth["dataset"][2]["path"]).unlink()
+    assert write_world(half, 3, **SMALL).made, "a lost picture is made again"
+    assert made.truth.read_bytes() == world.truth.read_bytes()
+
+
+def test_other_folders_are_left_alone(world: World, tmp_path: Path) -> None:
+    """Neither a folder of somebody's own queries nor a registry is taken for an unfinished world."""
+    for name in ("queries/mine.jpg", "data_key.json", "truth.json"):
+        folder = tmp_path / Path(name).stem
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"[]")
+        with pytest.raises(FileExistsError, match=Path(name).parts[0]):
+            write_world(folder, 3, **SMALL)
+        assert (folder / name).read_bytes() == b"[]"
+
+
+def test_a_world_of_an_older_version_is_made_again(world: World, tmp_path: Path) -> None:
+    truth = json.loads(world.truth.read_text())
+    truth["measures"]["version"] -= 1
+    del truth["measures"]["resolution"]  # as if a later version had begun to name it
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    assert write_world(tmp_path, 3, **SMALL).made
+    assert (tmp_path / "truth.json").read_bytes() == world.truth.read_bytes()
 
 
 def test_layout_is_the_registry_of_aerial_teams(world: World) -> None:

@@ -120,7 +120,7 @@ def test_several_candidates_are_an_error_but_links_to_one_file_are_not(tmp_path:
     first.parent.mkdir()
     first.write_bytes(b"x")
     (tmp_path / "b").mkdir()
-    os.symlink(first, tmp_path / "b" / first.name)
+    (tmp_path / "b" / first.name).symlink_to(first)
     assert locate(find("dinov3_vits16"), tmp_path) == first
     (tmp_path / "b" / "dinov3_vits16_pretrain_lvd1689m-old.pth").write_bytes(b"y")
     with pytest.raises(WeightsError, match=r"2 files could be dinov3_vits16's.*--weights FILE"):
@@ -197,10 +197,7 @@ def assert_is_state(found: dict[str, torch.Tensor]) -> None:
         STATE,
         OrderedDict(STATE),
         {"model": STATE, "epoch": 3},
-        {
-            "teacher": {f"backbone.{name}": value for name, value in STATE.items()}
-            | {"dino_head.w": torch.ones(1)}
-        },
+        {"teacher": {f"backbone.{name}": value for name, value in STATE.items()} | {"dino_head.w": torch.ones(1)}},
         {"state_dict": {f"module.{name}": value for name, value in STATE.items()}},
     ],
     ids=["plain", "ordered", "model", "teacher", "state_dict"],

@@ -1,0 +1,164 @@
+"""Registry against disk against collection: what is missing, changed, orphaned, or of another space; and the repair."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ingest.dataset import list_dataset
+from schema.errors import InputError, OutcropError
+from schema.filters import equals
+from schema.frames import dataset_root
+from schema.item import Kind, item_id
+from schema.registry import read_registry
+from store.collection import Collection
+
+Trouble = Literal["missing", "changed", "orphan", "no file"]
+FROM_FILES = (Kind.IMAGE, Kind.REFERENCE)
+"""Kinds whose `source` is a file below the dataset's root."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One item in trouble.
+
+    "missing": on disk, not in the collection. "changed": the file is not the one that was embedded. "orphan": in the
+    collection, its source is gone or no longer declared. "no file": declared in the registry, not on disk.
+    """
+
+    trouble: Trouble
+    key: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The audit of one dataset. `good` items are in order; `stale` says how the space differs ('' = it does not)."""
+
+    dataset: str
+    collection: str
+    good: int
+    findings: tuple[Finding, ...]
+    stale: str = ""
+    repairs: tuple[str, ...] = field(default=())
+
+    def count(self, trouble: Trouble) -> int:
+        """How many items are in this trouble."""
+        return sum(finding.trouble == trouble for finding in self.findings)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings and not self.stale
+
+
+def audit_dataset(
+    collection: Collection,
+    registry: Path,
+    datasets: Path,
+    name: str,
+    *,
+    digests: bool = False,
+    stale: str = "",
+    progress: Callable[[int], None] | None = None,
+) -> Audit:
+    """Holds a dataset's images against disk and collection, by size and time of the files (`digests` reads every file).
+
+    Raises:
+        RegistryError: unknown dataset, or a root that is not there.
+    """
+    listing = list_dataset(registry, name, datasets)
+    declared = {source.item.id: source for source in listing.sources}
+    findings = [Finding("no file", failure.key, "") for failure in listing.missing]
+    good, found = 0, set()
+    fields = ["id", "key", "source", "source_size", "source_mtime_ns", "source_digest"]
+    filter = equals("kind", str(Kind.IMAGE)) & equals("dataset", name)
+    for rows in collection.scan_rows(filter, fields):
+        for row in rows:
+            found.add(row["id"])
+            source = declared.get(row["id"])
+            if source is None:
+                findings.append(Finding("orphan", row["key"], row["source"]))
+            elif _changed(source.path, row, digests):
+                findings.append(Finding("changed", row["key"], row["source"]))
+            else:
+                good += 1
+        if progress is not None:
+            progress(len(found))
+    findings += [Finding("missing", s.item.key, s.item.source) for id, s in declared.items() if id not in found]
+    order = {"missing": 0, "changed": 1, "orphan": 2, "no file": 3}
+    findings.sort(key=lambda finding: (order[finding.trouble], finding.key))
+    return Audit(
+        name, collection.name, good, tuple(findings), stale, tuple(_repairs(collection.name, name, findings, stale))
+    )
+
+
+def orphans(
+    collection: Collection, registry: Path, datasets: Path, names: Iterable[str] | None = None
+) -> list[Finding]:
+    """Items of kinds made from files whose source file is gone, for the datasets named (all of the registry otherwise).
+
+    Unlike `audit_dataset` this asks the disk alone, not what the registry declares: an item whose file is there stays.
+
+    Raises:
+        OutcropError: a dataset's root is not there: a disk that is not mounted must not empty a collection.
+    """
+    known = read_registry(registry)
+    gone = []
+    for name in names if names is not None else sorted(known.datasets):
+        root = dataset_root(known, name, datasets)
+        if not any(root.iterdir()):
+            raise InputError(f"the root {root} of dataset {name!r} is empty: is its disk mounted? Nothing is pruned")
+        filter = equals("kind", *map(str, FROM_FILES)) & equals("dataset", name)
+        for rows in collection.scan_rows(filter, ["id", "key", "source"]):
+            gone += [
+                Finding("orphan", row["key"], row["source"]) for row in rows if not (root / row["source"]).is_file()
+            ]
+    return sorted(gone, key=lambda finding: finding.key)
+
+
+def prune(collection: Collection, findings: Iterable[Finding]) -> int:
+    """Removes orphans from the collection; returns how many rows are gone, counted before and after."""
+    ids = [item_id(finding.key) for finding in findings if finding.trouble == "orphan"]
+    before = collection.count()
+    collection.delete(ids)
+    collection.flush()
+    after = collection.count()
+    if before - after != len(ids):
+        raise OutcropError(
+            f"{len(ids)} items were to be removed, {before - after} are gone; run `collection audit` again"
+        )
+    return before - after
+
+
+def _changed(path: Path, row: dict[str, object], digests: bool) -> bool:
+    try:
+        stat = path.stat()
+    except OSError:
+        return True
+    if stat.st_size != row["source_size"]:
+        return True
+    if stat.st_mtime_ns == row["source_mtime_ns"] and not digests:
+        return False
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return digest != row["source_digest"]
+
+
+def _repairs(collection: str, name: str, findings: list[Finding], stale: str) -> list[str]:
+    kinds = {finding.trouble for finding in findings}
+    repairs = []
+    if stale:
+        repairs.append(
+            f"embed again with the new weights beside the old: collection create, ingest, verify, collection switch ({stale})"
+        )
+    if kinds & {"missing", "changed"}:
+        repairs.append(f"ingest dataset {name} --collection {collection}")
+    if "orphan" in kinds:
+        repairs.append(f"collection audit {collection} --dataset {name} --fix (removes the orphans)")
+    if "no file" in kinds:
+        repairs.append("bring the declared files back, or correct the counts in the registry")
+    return repairs

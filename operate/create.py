@@ -1,0 +1,64 @@
+"""Creates a collection for a model: new, or beside the present one for blue/green."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from embed.encoder import describe_space
+from embed.presets import find
+from embed.weights import locate
+from ingest.target import NEW_MODEL
+from schema.errors import InputError, Refused
+from schema.indexes import profile_for
+from schema.registry import weights_search
+from schema.settings import Settings
+from schema.space import Space
+from store.collection import Collection, check_name
+from store.connection import Store
+
+
+@dataclass(frozen=True)
+class Created:
+    """What was made; `beside` is the physical collection that the name still leads to ('' = the name leads to the new one)."""
+
+    physical: str
+    space: Space
+    index: str
+    beside: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def create_for_model(
+    store: Store,
+    name: str,
+    settings: Settings,
+    *,
+    index: str | None = None,
+    build: dict[str, Any] | None = None,
+    size: int | None = None,
+    fit: str | None = None,
+    dry_run: bool = False,
+) -> Created:
+    """Creates the collection of the settings' model (weights must be there: their digest is part of the space).
+
+    Where the name is taken by a collection of another space, the new one is made beside it, without the alias.
+
+    Raises:
+        Refused: the name leads to a collection of this very space. WeightsError: no weights. InputError: bad name, index, fit.
+    """
+    check_name(name)
+    if fit is not None and fit not in ("squash", "crop", "pad"):
+        raise InputError(f"--fit is squash, crop or pad, not {fit!r}")
+    model, search = settings.model or NEW_MODEL, weights_search(settings.registry)
+    space = describe_space(model, settings.weights, search, size, fit)  # type: ignore[arg-type]  # just checked
+    hint = str(locate(find(model), settings.weights, search).resolve())
+    present = Collection.find(store, name)
+    if present is not None and present.space.fingerprint == space.fingerprint:
+        raise Refused(f"{name!r} leads to {present.physical}, of this very space, already; ingest into it")
+    beside = present.physical if present is not None else ""
+    if dry_run:
+        profile, note = profile_for(index or ("FLAT" if store.lite else "HNSW"), store.version)
+        return Created(f"{name}__{space.fingerprint[:8]}", space, profile.name, beside, [note] if note else [])
+    made = Collection.create(store, name, space, index=index, build=build, weights=hint, alias=present is None)
+    return Created(made.physical, space, made.profile.name, beside, made.notes)

@@ -1,0 +1,52 @@
+"""The repairs of an audit: ingest what is missing or changed, remove what is orphaned; and whether the space is stale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from embed.opening import LazyEncoder, locate_for_space
+from embed.thumbnails import ThumbnailStore
+from ingest.dataset import ingest_dataset, list_dataset
+from ingest.runs import Run
+from ingest.target import open_encoder
+from operate.audit import Audit, prune
+from schema.errors import OutcropError, SpaceMismatch
+from schema.registry import weights_search
+from schema.settings import Settings
+from store.collection import Collection
+
+
+def stale_space(collection: Collection, settings: Settings) -> str:
+    """How the weights found now differ from those that made the collection ('' = they do not, or none are found here)."""
+    try:
+        locate_for_space(
+            collection.space,
+            weights=settings.weights,
+            hint=collection.weights_hint,
+            search=weights_search(settings.registry),
+        )
+    except SpaceMismatch as error:
+        return str(error)
+    except OutcropError:
+        return ""  # no weights on this machine: nothing to compare with
+    return ""
+
+
+def repair(collection: Collection, audit: Audit, settings: Settings, *, say: Callable[[str], None]) -> None:
+    """Embeds missing and changed items and removes orphans. What needs a person (missing files, another space) stays."""
+    wanted = [finding.key for finding in audit.findings if finding.trouble in ("missing", "changed")]
+    if wanted and not audit.stale:
+        listing = list_dataset(settings.registry, audit.dataset, settings.datasets_folder, only=wanted)
+        weights = locate_for_space(
+            collection.space,
+            weights=settings.weights,
+            hint=collection.weights_hint,
+            search=weights_search(settings.registry),
+        )
+        encoder = LazyEncoder(collection.space, lambda: open_encoder(settings, collection.space, weights, 32))
+        run = Run.begin(settings.state, "audit", {"name": audit.dataset, "collection": collection.name})
+        record = ingest_dataset(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(settings.state))
+        say(f"{audit.dataset}: {record.upserted} items embedded, {record.failed} failed (run {record.run})")
+    orphans = [finding for finding in audit.findings if finding.trouble == "orphan"]
+    if orphans:
+        say(f"{audit.dataset}: {prune(collection, orphans)} orphans removed")

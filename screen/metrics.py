@@ -1,0 +1,36 @@
+"""Figures for Prometheus: a text file that node_exporter's textfile collector picks up."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from schema.errors import InputError
+
+
+def write_metrics(
+    path: Path, command: str, figures: Mapping[str, float], labels: Mapping[str, str] | None = None
+) -> None:
+    """Writes gauges ``outcrop_<command>_<figure>{labels} value`` in the text exposition format, replacing the file whole.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    pairs = ",".join(f'{name}="{_escaped(value)}"' for name, value in (labels or {}).items())
+    lines = []
+    for figure, value in figures.items():
+        name = re.sub(r"[^a-zA-Z0-9_]", "_", f"outcrop_{command}_{figure}")
+        lines += [f"# TYPE {name} gauge", f"{name}{{{pairs}}} {value:g}" if pairs else f"{name} {value:g}"]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"--metrics-file {path} cannot be written ({error.strerror})") from None
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

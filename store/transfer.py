@@ -1,0 +1,321 @@
+"""Collections to files and back, and from one store to another: whole, verified, and nothing half-written.
+
+Parquet is the exchange format: a column for every field, `vector` as a list of float32, `extra` (the dynamic field) as JSON;
+the space, the index and the number of rows stand in the file's metadata. `store.arrays` does .npy and FAISS.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from schema.errors import InputError, OutcropError, Refused
+from schema.filters import Filter
+from schema.item import FIELDS, Item
+from schema.space import Space
+from store.collection import Collection
+from store.connection import Store
+from store.rows import pack, unpack
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PAGE = 1000
+"""Rows read or written in one go."""
+SAMPLED = 200
+"""Rows whose vectors are compared bit for bit after a transfer."""
+_FORMAT = b"outcrop.format"
+_SPACE = b"outcrop.space"
+_FACTS = b"outcrop.facts"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What was moved: `rows` items, and where they are now."""
+
+    rows: int
+    target: str
+    checked: int = 0
+
+
+def export_parquet(
+    collection: Collection, path: Path, filter: Filter | None = None, *, progress: Callable[[int], None] | None = None
+) -> Transfer:
+    """Writes a collection, or what a filter keeps of it, to one Parquet file, ordered by id.
+
+    The file appears under its name only when it is whole and its rows are as many as the collection has.
+
+    Raises:
+        InputError: the file cannot be written (no space, no permission). OutcropError: the scan missed rows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    expected = collection.count(filter)
+    facts = {
+        "rows": expected,
+        "index": collection.profile.name,
+        "build": collection.build,
+        "weights": collection.weights_hint,
+        "name": collection.name.removesuffix("__" + collection.space.fingerprint[:8]),
+    }
+    schema = _arrow_schema(collection.space.dim).with_metadata({
+        _FORMAT: b"1",
+        _SPACE: collection.space.model_dump_json().encode(),
+        _FACTS: json.dumps(facts).encode(),
+    })  # fmt: skip
+    rows = 0
+    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+        for page in collection.scan_rows(filter, ["*"], batch=PAGE):
+            items, vectors = unpack(page)
+            writer.write_table(_table(items, vectors, schema, pa))
+            rows += len(items)
+            if progress is not None:
+                progress(rows)
+        require_complete(collection, rows, expected)
+    return Transfer(rows, str(path))
+
+
+def import_parquet(
+    store: Store,
+    path: Path,
+    name: str | None = None,
+    *,
+    index: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Transfer:
+    """Reads a file of `export_parquet` into a new collection, or one of its space (rows of the same key are replaced).
+
+    The whole file is checked before the first row is written.
+
+    Raises:
+        InputError: no such file, damaged, or not one of ours. SpaceMismatch: the collection is of another space.
+    """
+    space, facts = read_parquet_facts(path)
+    for _ in _pages(path, space, check=True):
+        pass
+    collection = Collection.ensure(
+        store, name or str(facts.get("name") or "outcrop"), space, index=index, weights=str(facts.get("weights", ""))
+    )
+    rows = 0
+    for items, vectors in _pages(path, space, check=False):
+        rows += collection.upsert(items, vectors, patience=60)
+        if progress is not None:
+            progress(rows)
+    collection.flush()
+    collection.wait_for_index()
+    checked = _compare(
+        (pair for page in _pages(path, space, check=False) for pair in zip(*page, strict=True)), collection, rows
+    )
+    return Transfer(rows, collection.physical, checked)
+
+
+def read_parquet_facts(path: Path) -> tuple[Space, dict[str, Any]]:
+    """The space of an exported file, and what else it says of itself.
+
+    Raises:
+        InputError: no such file, damaged, or not one of ours.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+    except FileNotFoundError:
+        raise InputError(f"no file {path}; check the path") from None
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is no readable Parquet file ({_first_line(error)}); export it again") from None
+    metadata = schema.metadata or {}
+    if metadata.get(_FORMAT) != b"1":
+        raise InputError(
+            f"{path} is not an export of Outcrop (it names no embedding space); `collection export` makes one"
+        )
+    try:
+        space = Space.model_validate_json(metadata[_SPACE])
+        facts = json.loads(metadata[_FACTS])
+    except (KeyError, ValueError, ValidationError):
+        raise InputError(f"{path} states an embedding space that cannot be read; export it again") from None
+    wanted = _arrow_schema(space.dim)
+    for field in wanted:
+        if field.name not in schema.names or schema.field(field.name).type != field.type:
+            raise InputError(
+                f"{path}: column {field.name!r} is missing or of another type than {field.type}; export it again"
+            )
+    return space, facts
+
+
+def copy(
+    source: Collection,
+    target: Store,
+    name: str,
+    *,
+    index: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Transfer:
+    """Copies a collection into another store (or under another name), and verifies it: counts, ids, sampled vectors.
+
+    The target is a new collection, or one of the same space, where rows of the same key are replaced.
+
+    Raises:
+        Refused: source and target are one. SpaceMismatch: the target is of another space. OutcropError: rows are missing.
+    """
+    there = Collection.find(target, name)
+    if there is not None and there.physical == source.physical and _same_place(source.store, target):
+        raise Refused(f"{name!r} in {target.describe()} is the collection itself; give --to-uri or --to")
+    expected = source.count()
+    collection = Collection.ensure(target, name, source.space, index=index, weights=source.weights_hint)
+    rows = 0
+    for page in source.scan_rows(Filter(), ["*"], batch=PAGE):
+        items, vectors = unpack(page)
+        rows += collection.upsert(items, vectors, patience=60)
+        if progress is not None:
+            progress(rows)
+    require_complete(source, rows, expected)
+    collection.flush()
+    collection.wait_for_index()
+    missing, sample = 0, random.Random(0)
+    sampled: list[str] = []
+    for page in source.scan_rows(Filter(), ["id"], batch=PAGE):
+        ids = [row["id"] for row in page]
+        missing += len(ids) - len(collection.lookup(ids, fields=("kind",)))
+        sampled += sample.sample(ids, min(len(ids), max(1, SAMPLED * len(ids) // max(1, rows))))
+    if missing:
+        raise OutcropError(
+            f"{missing} of {rows} rows are not in {name!r} of {target.describe()} after the copy; copy again"
+        )
+    ours, theirs = source.items(sampled), collection.items(sampled)
+    for id, (item, vector) in ours.items():
+        if theirs[id][0] != item or not np.array_equal(theirs[id][1], vector):
+            raise OutcropError(f"{item.key} differs in {name!r} of {target.describe()} after the copy; copy again")
+    return Transfer(rows, collection.physical, len(sampled))
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well, and is removed otherwise.
+
+    Raises:
+        InputError: it cannot be written; the cause is named (a full disk, a missing folder).
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the name of a file")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        if error.__class__.__module__.startswith("pymilvus"):
+            raise
+        raise InputError(
+            f"{path} cannot be written: {error.strerror or _first_line(error)}; nothing is left of it"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _arrow_schema(dim: int) -> pa.Schema:
+    import pyarrow as pa
+
+    types = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64()}
+    fields = [pa.field(name, types[spec.type], nullable=False) for name, spec in FIELDS.items()]
+    return pa.schema(
+        [
+            *fields,
+            pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
+            pa.field("extra", pa.string(), nullable=False),
+        ]
+    )
+
+
+def _table(items: list[Item], vectors: NDArray[np.float32], schema: pa.Schema, pa: Any) -> pa.Table:
+    columns: list[Any] = []
+    for field in schema:
+        if field.name == "vector":
+            flat = pa.array(np.ascontiguousarray(vectors).reshape(-1), type=pa.float32())
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
+        elif field.name == "extra":
+            columns.append(
+                pa.array(
+                    [json.dumps(item.extra, ensure_ascii=False, sort_keys=True) for item in items], type=field.type
+                )
+            )
+        else:
+            columns.append(pa.array([_plain(getattr(item, field.name)) for item in items], type=field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, str) else value
+
+
+def _pages(path: Path, space: Space, *, check: bool) -> Iterator[tuple[list[Item], NDArray[np.float32]]]:
+    """Pages of items and vectors of a file; with `check`, everything that could fail later fails here."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    seen = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(PAGE):
+                seen += len(batch)
+                vectors = (
+                    batch.column("vector")
+                    .flatten()
+                    .to_numpy(zero_copy_only=False)
+                    .astype(np.float32)
+                    .reshape(-1, space.dim)
+                )
+                rows = batch.drop_columns(["vector"]).to_pylist()
+                items = [Item.from_row({**json.loads(row.pop("extra")), **row}) for row in rows]
+                if check:
+                    pack(items, vectors, space.dim)
+                yield items, vectors
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{path} is damaged after {seen} rows ({_first_line(error)}); nothing was written, export it again"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} holds a row that is no item ({_first_line(error)}); nothing was written, export it again"
+        ) from None
+
+
+def _compare(pairs: Iterator[tuple[Item, NDArray[np.float32]]], collection: Collection, rows: int) -> int:
+    """Compares about `SAMPLED` of the pairs with what the collection holds now; returns how many."""
+    step = max(1, rows // SAMPLED)
+    chosen = {item.id: (item, vector) for number, (item, vector) in enumerate(pairs) if number % step == 0}
+    stored = collection.items(list(chosen))
+    for id, (item, vector) in chosen.items():
+        if id not in stored or stored[id][0] != item or not np.array_equal(stored[id][1], vector):
+            raise OutcropError(f"{item.key} is not in {collection.name!r} as it was written; import again")
+    return len(chosen)
+
+
+def require_complete(collection: Collection, rows: int, expected: int) -> None:
+    """Refuses a scan that gave other than the expected number of rows."""
+    if rows != expected:
+        raise OutcropError(
+            f"the scan of {collection.name!r} gave {rows} rows, but it has {expected}; was it written to meanwhile? Try again"
+        )
+
+
+def _same_place(one: Store, other: Store) -> bool:
+    if one.lite and other.lite:
+        return Path(one.uri).resolve() == Path(other.uri).resolve()
+    return one.uri.rstrip("/") == other.uri.rstrip("/")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

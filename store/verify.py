@@ -1,0 +1,154 @@
+"""Recall of the live collection: what the index finds, held against comparing with every row.
+
+An index can be "Finished" and near random (GPU_CAGRA has been), or good as a whole and poor under filters. So stored vectors
+are asked again, at several filter selectivities, and recall@k is counted: of the true best k, the share that the index gave.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schema.errors import InputError
+from schema.filters import Filter
+from store.collection import Collection
+from store.search import index_search
+from store.topk import TopK
+
+SHARES = (1.0, 0.5, 0.1, 0.01)
+"""Shares of the rows that the filters keep."""
+NEAR_RANDOM = 0.3
+"""Below this recall an index is called near random."""
+TIE = 1e-5
+"""Scores closer than this are one score: backends round differently."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One selectivity: `share` asked for, `kept` rows of `total`, recall@k over all queries and of the worst one, queries
+    that were given fewer hits than there are rows (`short`), and milliseconds per query."""
+
+    share: float
+    kept: int
+    total: int
+    recall: float
+    worst: float
+    short: int
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The checks of one collection, by falling share; `samples` stored vectors were asked for their best `k`."""
+
+    collection: str
+    index: str
+    k: int
+    samples: int
+    rows: int
+    checks: tuple[Check, ...]
+
+    @property
+    def recall(self) -> float:
+        """The lowest recall@k of all checks."""
+        return min(check.recall for check in self.checks)
+
+    @property
+    def near_random(self) -> bool:
+        """Whether the index misses so much, without any filter, that it cannot be trusted at all."""
+        return self.checks[0].recall < NEAR_RANDOM
+
+
+def verify(
+    collection: Collection,
+    *,
+    k: int = 10,
+    samples: int = 100,
+    seed: int = 0,
+    shares: Sequence[float] = SHARES,
+    search_params: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Verification:
+    """Samples stored vectors and compares the index's hits with exact ones, per filter selectivity.
+
+    The index is asked as it is, without the plan that saves ordinary queries from it. A filter keeps the rows whose id (a
+    digest) is below a bound: a random sample of the rows. All rows are read twice; memory holds one page and the samples'
+    best. `search_params` replaces the profile's. Hits that tie with the k-th count as found.
+
+    Raises:
+        InputError: the collection is empty, or k or the samples are out of range.
+    """
+    if not 1 <= k <= 1000 or not 1 <= samples <= 10_000:
+        raise InputError("k must lie between 1 and 1000, the number of samples between 1 and 10000")
+    shares = sorted({1.0, *shares}, reverse=True)
+    queries = _sample(collection, samples, seed)
+    if not len(queries):
+        raise InputError(f"collection {collection.name!r} is empty: there is nothing to verify")
+    exact = {share: TopK(len(queries), 2 * k) for share in shares}
+    kept = dict.fromkeys(shares, 0)
+    for rows in collection.scan_rows(Filter(), ["id", "vector"]):
+        ids = np.asarray([row["id"] for row in rows])
+        scores = queries @ np.asarray([row["vector"] for row in rows], dtype=np.float32).T
+        for share in shares:
+            inside = ids < _bound(share) if share < 1 else np.ones(len(ids), dtype=bool)
+            kept[share] += int(inside.sum())
+            exact[share].add(ids[inside], scores[:, inside])
+        if progress is not None:
+            progress(kept[1.0])
+    checks = []
+    for share in shares:
+        if kept[share]:
+            params = dict(search_params if search_params is not None else collection.profile.search_params(k, share))
+            filter = Filter(raw=f'id < "{_bound(share)}"') if share < 1 else Filter()
+            begun = time.perf_counter()
+            answers = index_search(collection, queries, k, filter, None, params, "Strong")
+            seconds = time.perf_counter() - begun
+            wanted = min(k, kept[share])
+            recalls = [
+                _recall(exact[share].best(q), [hit.item.id for hit in hits], wanted) for q, hits in enumerate(answers)
+            ]
+            short = sum(len(hits) < wanted for hits in answers)
+            checks.append(
+                Check(
+                    share,
+                    kept[share],
+                    kept[1.0],
+                    float(np.mean(recalls)),
+                    min(recalls),
+                    short,
+                    1000 * seconds / len(queries),
+                )
+            )
+    return Verification(collection.name, collection.profile.name, k, len(queries), kept[1.0], tuple(checks))
+
+
+def _recall(truth: list[tuple[float, str]], found: list[str], wanted: int) -> float:
+    floor = truth[wanted - 1][0] - TIE
+    right = {id for score, id in truth if score >= floor}
+    return min(1.0, len(right & set(found)) / wanted)
+
+
+def _sample(collection: Collection, samples: int, seed: int) -> NDArray[np.float32]:
+    """Vectors [S, D] of random rows: those whose ids come first after random points of the id's range (reservoir)."""
+    rng = np.random.default_rng(seed)
+    chosen: list[str] = []
+    seen = 0
+    for rows in collection.scan_rows(Filter(), ["id"], batch=5000):
+        for row in rows:
+            seen += 1
+            if len(chosen) < samples:
+                chosen.append(row["id"])
+            elif (place := int(rng.integers(seen))) < samples:
+                chosen[place] = row["id"]
+    stored = collection.items(chosen)
+    return np.stack([stored[id][1] for id in sorted(stored)]) if stored else np.zeros((0, 0), np.float32)
+
+
+def _bound(share: float) -> str:
+    """The id below which `share` of all ids lie (32 hex characters)."""
+    return f"{min(2**128 - 1, int(share * 2**128)):032x}"
