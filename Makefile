@@ -29,6 +29,7 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest tests/test_deploy.py -rs
 	$(BIN)/python docs/generate.py --check
 
 docs: .venv/.dev
@@ -37,6 +38,7 @@ docs: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/query.py
+	$(BIN)/python benchmarks/store.py
 
 clean:
 	rm -rf demo .outcrop outcrop.db build *.egg-info

@@ -49,7 +49,7 @@ class Store:
         self.client = client
         self.version = version
         self.timeout = timeout
-        self._directory = os.path.abspath(uri)  # the process may go elsewhere before it closes a relative address
+        self._directory = Path(uri).absolute()  # the process may go elsewhere before it closes a relative address
 
     @classmethod
     def connect(cls, uri: str, token: str | None = None, timeout: float = 30.0, tls: Tls | None = None) -> Store:
@@ -122,7 +122,7 @@ class Store:
         if self.lite:
             from milvus_lite.server_manager import server_manager_instance
 
-            server_manager_instance.release_server(self._directory)
+            server_manager_instance.release_server(str(self._directory))
 
     def __enter__(self) -> Store:
         return self

@@ -39,7 +39,8 @@ def pack(items: Sequence[Item], vectors: NDArray[np.float32], dim: int) -> list[
     Milvus keeps both rows (below 2.6.8) or refuses the batch when an id comes twice, and takes NaN and zero vectors.
 
     Raises:
-        InputError: wrong shape, a vector that is not finite or not of length 1, or a text too long for its field.
+        InputError: wrong shape, a vector that is not finite or not of length 1, a text too long for its field or not valid
+            Unicode, a number that is not finite or too large.
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.shape != (len(items), dim):
@@ -67,7 +68,9 @@ def _fitting(item: Item, field: Field, value: Any) -> Any:
         try:
             size = len(value.encode())
         except UnicodeEncodeError:
-            raise InputError(f"{item.key[:120]!r}: {field.name} {value[:120]!r} is not valid Unicode; rename it") from None
+            raise InputError(
+                f"{item.key[:120]!r}: {field.name} {value[:120]!r} is not valid Unicode; rename it"
+            ) from None
         if size > field.max_length:
             raise InputError(f"{item.key[:120]}: {field.name} is longer than {field.max_length} bytes; shorten it")
         return value

@@ -187,7 +187,9 @@ class MilvusServer:
 
     def tail(self, lines: int = 30) -> str:
         """The last lines of the log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else "(no log)"
+        return (
+            "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else "(no log)"
+        )
 
 
 def free_ports(count: int) -> list[int]:

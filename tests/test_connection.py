@@ -73,7 +73,9 @@ def test_what_is_no_address_is_bad_input(uri: str) -> None:
     assert os.listdir() == [], "nothing was made on the way"
 
 
-@pytest.mark.parametrize("uri", ["http://root:{}@127.0.0.1:{}", "https://127.0.0.1:{1}", "http://127.0.0.1:{1}/?token={0}"])
+@pytest.mark.parametrize(
+    "uri", ["http://root:{}@127.0.0.1:{}", "https://127.0.0.1:{1}", "http://127.0.0.1:{1}/?token={0}"]
+)
 def test_nobody_listens(uri: str) -> None:
     (port,) = free_ports(1)
     with pytest.raises(StoreUnreachable, match=f"no answer from https?://127.0.0.1:{port}") as caught:

@@ -68,7 +68,10 @@ def test_every_error_of_pymilvus_is_one_of_ours(name: str) -> None:
         (pymilvus.exceptions.MilvusUnavailableException(message="server unavailable"), StoreUnreachable),
         (pymilvus.exceptions.ConnectError(message="x"), StoreUnreachable),
         (pymilvus.exceptions.MilvusException(message="Retry run out of 75 times, deadline exceeded"), StoreUnreachable),
-        (pymilvus.exceptions.MilvusException(message="service not ready[standalone=7]: Initializing"), StoreUnreachable),
+        (
+            pymilvus.exceptions.MilvusException(message="service not ready[standalone=7]: Initializing"),
+            StoreUnreachable,
+        ),
         (pymilvus.exceptions.MilvusException(message="node offline[node=-1]: channel not available"), StoreUnreachable),
         (pymilvus.exceptions.MilvusException(message="auth check failure, please check username"), Refused),
         (pymilvus.exceptions.MilvusException(message="PrivilegeSearch: permission deny for u in the default"), Refused),
@@ -95,7 +98,9 @@ def test_families(error: Exception, kind: type[OutcropError]) -> None:
     assert type(translate(error, "look", URI)) is kind
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), KeyError("expression"), AttributeError("unavailable"), OSError(5, "io")])
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), KeyError("expression"), AttributeError("unavailable"), OSError(5, "io")]
+)
 def test_errors_of_our_own_stay_bugs(error: Exception) -> None:
     assert translate(error, "look", URI) is None
 

@@ -19,7 +19,7 @@ from schema.item import FIELDS, POOLED_VIEW, UNKNOWN_COORDINATE, Item, Kind
 TEXTS = [f.name for f in FIELDS.values() if f.type == "text" and f.name != "kind"]
 INTEGERS = [f.name for f in FIELDS.values() if f.type == "integer"]
 NUMBERS = [f.name for f in FIELDS.values() if f.type == "number"]
-CHARACTERS = st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from('"\\,.*%_= \'잠🦴')
+CHARACTERS = st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\"\\,.*%_= '잠🦴")
 TEXT = st.text(CHARACTERS, max_size=12).map(lambda text: unicodedata.normalize("NFC", text))
 WHOLE = st.integers(1 - 2**63, 2**63 - 1)
 REAL = st.floats(allow_nan=False, allow_infinity=False)

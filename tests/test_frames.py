@@ -91,7 +91,10 @@ def test_a_capture_without_a_folder_misses_everything() -> None:
 
 
 @hypothesis_settings(max_examples=60)
-@given(st.sets(st.integers(0, 30), max_size=12), st.integers(0, 14) | st.lists(st.integers(0, 30), max_size=8) | st.just("all"))
+@given(
+    st.sets(st.integers(0, 30), max_size=12),
+    st.integers(0, 14) | st.lists(st.integers(0, 30), max_size=8) | st.just("all"),
+)
 def test_every_file_and_every_declared_frame_is_accounted_for(present: set[int], frames: Any) -> None:
     capture = capture_of(present, frames)
     taken, extra = set(numbers(capture)), {int(p.stem[2:]) for p in capture.undeclared}

@@ -227,7 +227,19 @@ def test_a_dataset_is_found_by_either_spelling() -> None:
         assert registry.dataset(unicodedata.normalize(form, "잠실")).root == JAMSHILL["root"]
 
 
-CLIMBING = ["../x", "a/../../x", "/etc", "//host/x", "C:/x", "C:x", r"\\host\share", r"..\x", r"a\..\..\x", r"\x", "a\0b"]
+CLIMBING = [
+    "../x",
+    "a/../../x",
+    "/etc",
+    "//host/x",
+    "C:/x",
+    "C:x",
+    r"\\host\share",
+    r"..\x",
+    r"a\..\..\x",
+    r"\x",
+    "a\0b",
+]
 
 
 @pytest.mark.parametrize("path", CLIMBING)
@@ -278,7 +290,9 @@ def test_a_filename_template_has_a_frame() -> None:
 @hypothesis_settings(max_examples=200)
 @given(
     st.lists(
-        st.sampled_from([f"{{{name}}}" for name in TEMPLATE_FIELDS] + ["{frame:04d}", "..", "/", "\\", "C:", "a", "{{", "}}"]),
+        st.sampled_from(
+            [f"{{{name}}}" for name in TEMPLATE_FIELDS] + ["{frame:04d}", "..", "/", "\\", "C:", "a", "{{", "}}"]
+        ),
         min_size=1,
         max_size=6,
     ).map("".join),

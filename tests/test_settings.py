@@ -121,7 +121,7 @@ def test_a_missing_named_file_is_an_error_a_missing_usual_one_is_not(tmp_path: P
 
 def test_text_that_is_not_utf_8_is_named() -> None:
     Path("outcrop.yaml").write_bytes(b"collection: \xff\xfe\n")
-    with pytest.raises(InputError, match="outcrop.yaml"):
+    with pytest.raises(InputError, match=r"outcrop\.yaml"):
         read_settings()
 
 

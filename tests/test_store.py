@@ -361,9 +361,7 @@ def test_a_filter_that_keeps_many_rows_leaves_it_to_the_index(
     assert search(graph, query, 10, where("frame=0..19")).plan.method == "exact", "less than 2 %"
 
 
-def test_more_hits_than_rows_are_no_failure_of_the_index(
-    graph: Collection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_hits_than_rows_are_no_failure_of_the_index(graph: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module("search"), "EXACT_ROWS", 100)
     answer = search(graph, unit(1), 300, where("frame=0..149"))
     assert len(answer.hits[0]) == 150
