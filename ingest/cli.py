@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from schema.errors import InputError, PartialFailure, UsageError
-from schema.space import Fit
 from screen.guard import INTERRUPTED, leave, main_guard
 from screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.progress import Meter
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from ingest.dataset import Listing, Outlook
     from ingest.pipeline import Pipeline
     from ingest.runs import Record, Run
+    from schema.space import Fit
     from store.collection import Collection
 
 app = typer.Typer(

@@ -13,13 +13,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from schema.errors import EXIT_CODES, UsageError
-from schema.settings import Settings, read_settings
 from screen.guard import run_guarded
+
+if TYPE_CHECKING:
+    from schema.settings import Settings
 
 Format = Literal["table", "json", "csv"]
 Group = Mapping[str, Any]
@@ -130,6 +132,8 @@ def command(
 
 
 def _session(common: dict[str, Any]) -> Session:
+    from schema.settings import read_settings  # pydantic takes a while, and --help needs none of it
+
     as_json, as_csv = common.pop("as_json"), common.pop("as_csv", False)
     quiet, verbose = common.pop("quiet"), common.pop("verbose")
     if as_json and as_csv:

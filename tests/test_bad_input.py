@@ -183,7 +183,7 @@ def test_usage() -> None:
     assert run("ingest", "dataset", "x", "--fit", "stretch", *LITE).code in (2, 3)
 
 
-@pytest.mark.parametrize("module", ["ingest.cli", "query.cli"])
+@pytest.mark.parametrize("module", ["ingest.cli", "query.cli", "operate.cli"])
 def test_help_loads_nothing_heavy(module: str) -> None:
     script = f"""
 import sys
@@ -193,7 +193,7 @@ try:
     app()
 except SystemExit as end:
     assert end.code == 0
-print([m for m in ("torch", "timm", "pymilvus", "numpy", "PIL", "jinja2") if m in sys.modules])
+print([m for m in ("torch", "timm", "pymilvus", "numpy", "PIL", "jinja2", "pydantic") if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
