@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from embed.protocol import PictureEncoder
 from embed.thumbnails import ThumbnailStore
-from ingest.pipeline import Options, PictureEncoder, Pipeline, Source, verify_written
+from ingest.pipeline import Options, Pipeline, verify_written
 from ingest.runs import Failure, Record, Run, running
+from ingest.sources import STORED, Source
 from schema.errors import InputError, StoreUnreachable
 from schema.filters import equals
 from schema.frames import CaptureFiles, Frame, list_captures
@@ -78,13 +80,8 @@ def look_ahead(listing: Listing, collection: Collection | None, *, force: bool =
     if collection is not None and not force:
         for start in range(0, len(listing.sources), LOOKUP):
             group = listing.sources[start : start + LOOKUP]
-            known = collection.lookup([s.item.id for s in group])
-            for source in group:
-                row, stat = known.get(source.item.id), source.path.stat()
-                unchanged += row is not None and (row["source_size"], row["source_mtime_ns"]) == (
-                    stat.st_size,
-                    stat.st_mtime_ns,
-                )
+            known = collection.lookup([s.item.id for s in group], STORED)
+            unchanged += sum(s.item.id in known and s.unchanged_since(known[s.item.id]) for s in group)
     return Outlook(
         listing.dataset,
         listing.expected,

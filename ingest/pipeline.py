@@ -7,7 +7,6 @@ stops the run. Items that are there already, unchanged, are skipped before they 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import queue
 import threading
@@ -16,50 +15,23 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.images import Decoded, decode, thumbnail
+from embed.images import decode, thumbnail
+from embed.protocol import PictureEncoder
 from embed.thumbnails import ThumbnailStore
 from ingest.runs import Failure, Run
+from ingest.sources import STORED, Contents, Source, complete
 from schema.errors import OutcropError, PictureError
-from schema.item import UNKNOWN_COORDINATE, Item
-from schema.space import Space
+from schema.item import Item
 from store.collection import LOOKUP, Collection
 
 T = TypeVar("T")
-MOST_BYTES = 2**30
-"""Files larger than this (bytes) are no photographs and are not read."""
 WRITE_ROWS = 256
 """Rows that the writer gathers, where they are waiting, before it sends them."""
-
-
-class PictureEncoder(Protocol):
-    """What the pipeline needs of an encoder (`embed.encoder.Encoder` is one)."""
-
-    space: Space
-
-    def prepare(self, decoded: Decoded) -> NDArray[np.uint8]:
-        """Pixels [H, W, 3] for `encode`."""
-        ...
-
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Vectors [N, D] of length 1 for pixels [N, H, W, 3]."""
-        ...
-
-
-@dataclass(frozen=True)
-class Source:
-    """One file to be embedded as `item`; what only the file can tell (size, digest, EXIF) is filled in on the way.
-
-    `altitude_stated` tells that the item's altitude comes from the registry or the capture's name and is to be kept.
-    """
-
-    item: Item
-    path: Path
-    altitude_stated: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,13 +140,13 @@ class Pipeline:
     def _list(self, sources: Iterable[Source], workers: int) -> None:
         for group in _groups(sources, LOOKUP):
             begun = time.thread_time()
-            known = {} if self.options.force else self.collection.lookup([source.item.id for source in group])
+            known = {} if self.options.force else self.collection.lookup([source.item.id for source in group], STORED)
             self.run.spent("look up", time.thread_time() - begun)
             for source in group:
                 if self.stopped:
                     break
                 row = known.get(source.item.id)
-                if row is not None and self._same_file(source, row):
+                if row is not None and source.unchanged_since(row):
                     self._unchanged(source.item)
                 else:
                     self._put(self._to_decode, (source, row))
@@ -191,24 +163,14 @@ class Pipeline:
             begun = time.thread_time()
             stage = "read"
             try:
-                stat = source.path.stat()
-                if stat.st_size > MOST_BYTES:
-                    raise PictureError(f"{source.path} has {stat.st_size} bytes, more than a photograph; move it away")
-                data = source.path.read_bytes()
-                digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-                if (
-                    row is not None
-                    and row["source_digest"] == digest
-                    and row["source_size"] == len(data)
-                    and not self.options.force
-                ):
+                contents = Contents.read(source.path)
+                if row is not None and row["source_digest"] == contents.digest and source.registered_as(row):
                     self._unchanged(source.item)
                     continue
                 stage = "decode"
-                space = self.encoder.space
-                decoded = decode(data, name=str(source.path), at_least=space.size)
-                del data
-                item = complete(source, decoded, stat, digest)
+                decoded = decode(contents.data, name=str(source.path), at_least=self.encoder.space.size)
+                item = complete(source, decoded, contents)
+                del contents
                 small = thumbnail(decoded.image) if self.thumbnails is not None else None
                 prepared = _Prepared(item, source.path, self.encoder.prepare(decoded), small)
                 del decoded
@@ -294,13 +256,6 @@ class Pipeline:
         if batch:
             yield batch
 
-    def _same_file(self, source: Source, row: dict[str, Any]) -> bool:
-        try:
-            stat = source.path.stat()
-        except OSError:
-            return False  # the decoder will say why
-        return bool(stat.st_size == row["source_size"] and stat.st_mtime_ns == row["source_mtime_ns"])
-
     def _unchanged(self, item: Item) -> None:
         self.ids.append(item.id)
         self.run.count(unchanged=1)
@@ -339,36 +294,6 @@ class Pipeline:
             except queue.Empty:
                 continue
         return None
-
-
-def complete(source: Source, decoded: Decoded, stat: os.stat_result, digest: str) -> Item:
-    """The item with what its file tells: size, time, digest, place, time of the photograph, and altitude where none is stated.
-
-    The height above ground and the camera's heading (degrees clockwise from north), where the file has them, are kept as
-    `relative_altitude` and `yaw` in any case.
-    """
-    facts, item = decoded.metadata, source.item
-    extra = dict(item.extra, width=decoded.width, height=decoded.height)
-    altitude = item.altitude
-    if facts.relative_altitude is not None:
-        extra["relative_altitude"] = facts.relative_altitude
-        altitude = altitude if source.altitude_stated else max(0.0, facts.relative_altitude)
-    if facts.yaw is not None:
-        extra["yaw"] = facts.yaw
-    latitude, longitude = facts.latitude, facts.longitude
-    if latitude is None or longitude is None:
-        latitude = longitude = UNKNOWN_COORDINATE
-    return replace(
-        item,
-        altitude=altitude,
-        extra=extra,
-        source_size=stat.st_size,
-        source_mtime_ns=stat.st_mtime_ns,
-        source_digest=digest,
-        latitude=latitude,
-        longitude=longitude,
-        captured_at=facts.captured_at or "",
-    )
 
 
 def verify_written(collection: Collection, ids: list[str]) -> None:

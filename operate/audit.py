@@ -13,7 +13,7 @@ from schema.errors import InputError, OutcropError
 from schema.filters import equals
 from schema.frames import dataset_root
 from schema.item import Kind, item_id
-from schema.registry import read_registry
+from schema.registry import Registry, read_registry
 from store.collection import Collection
 
 Trouble = Literal["missing", "changed", "orphan", "no file"]
@@ -104,20 +104,30 @@ def orphans(
     Unlike `audit_dataset` this asks the disk alone, not what the registry declares: an item whose file is there stays.
 
     Raises:
-        OutcropError: a dataset's root is not there: a disk that is not mounted must not empty a collection.
+        InputError: a dataset's root is not there, or empty.
     """
     known = read_registry(registry)
     gone = []
     for name in names if names is not None else sorted(known.datasets):
-        root = dataset_root(known, name, datasets)
-        if not any(root.iterdir()):
-            raise InputError(f"the root {root} of dataset {name!r} is empty: is its disk mounted? Nothing is pruned")
+        root = mounted_root(known, name, datasets)
         filter = equals("kind", *map(str, FROM_FILES)) & equals("dataset", name)
         for rows in collection.scan_rows(filter, ["id", "key", "source"]):
             gone += [
                 Finding("orphan", row["key"], row["source"]) for row in rows if not (root / row["source"]).is_file()
             ]
     return sorted(gone, key=lambda finding: finding.key)
+
+
+def mounted_root(registry: Registry, name: str, datasets: Path) -> Path:
+    """The folder of a dataset; to be asked before anything is removed because its file is gone.
+
+    Raises:
+        InputError: the folder is not there, or empty: a disk that is not mounted must not empty a collection.
+    """
+    root = dataset_root(registry, name, datasets)
+    if not any(root.iterdir()):
+        raise InputError(f"the root {root} of dataset {name!r} is empty: is its disk mounted? Nothing is removed")
+    return root
 
 
 def prune(collection: Collection, findings: Iterable[Finding]) -> int:

@@ -91,7 +91,7 @@ def agreed(question: str, yes: bool) -> None:
         raise Refused("nothing was changed")
 
 
-def build_parameters(texts: list[str] | None) -> dict[str, Any] | None:
+def build_parameters(texts: list[str] | None, option: str = "--build") -> dict[str, Any] | None:
     """``["M=48"]`` as ``{"M": 48}``."""
     from schema.errors import UsageError
 
@@ -99,6 +99,6 @@ def build_parameters(texts: list[str] | None) -> dict[str, Any] | None:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UsageError(f"--build {text!r} is no NAME=VALUE")
+            raise UsageError(f"{option} {text!r} is no NAME=VALUE")
         values[name] = int(value) if value.lstrip("-").isdigit() else value
     return values or None

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from schema.errors import OutcropError, StoreUnreachable
-from schema.indexes import PROFILES, profile_for
+from schema.indexes import PROFILES, profile_for, profile_named
 from schema.item import Item, Kind
 from schema.settings import Settings
 from schema.space import Space
@@ -174,7 +174,11 @@ def _probe(store: Store, index: str, deadline: float) -> Finding:
         pooling="avg",
         dim=32,
     )
-    collection = Collection.create(store, "outcrop_probe", space, index=index, alias=False)
+    profile_named(index)
+    try:
+        collection = Collection.create(store, "outcrop_probe", space, index=index, alias=False)
+    except OutcropError as error:
+        return Finding("probe", "wrong", str(error), "use a CPU index, or a newer server")
     try:
         vectors = np.random.default_rng(0).normal(size=(PROBE_ROWS, 32)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)

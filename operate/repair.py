@@ -9,9 +9,9 @@ from embed.thumbnails import ThumbnailStore
 from ingest.dataset import ingest_dataset, list_dataset
 from ingest.runs import Run
 from ingest.target import open_encoder
-from operate.audit import Audit, prune
+from operate.audit import Audit, mounted_root, prune
 from schema.errors import OutcropError, SpaceMismatch
-from schema.registry import weights_search
+from schema.registry import read_registry, weights_search
 from schema.settings import Settings
 from store.collection import Collection
 
@@ -33,7 +33,14 @@ def stale_space(collection: Collection, settings: Settings) -> str:
 
 
 def repair(collection: Collection, audit: Audit, settings: Settings, *, say: Callable[[str], None]) -> None:
-    """Embeds missing and changed items and removes orphans. What needs a person (missing files, another space) stays."""
+    """Embeds missing and changed items and removes orphans. What needs a person (missing files, another space) stays.
+
+    Raises:
+        InputError: orphans were to be removed, but the dataset's root is empty.
+    """
+    orphans = [finding for finding in audit.findings if finding.trouble == "orphan"]
+    if orphans:
+        mounted_root(read_registry(settings.registry), audit.dataset, settings.datasets_folder)
     wanted = [finding.key for finding in audit.findings if finding.trouble in ("missing", "changed")]
     if wanted and not audit.stale:
         listing = list_dataset(settings.registry, audit.dataset, settings.datasets_folder, only=wanted)
@@ -47,6 +54,5 @@ def repair(collection: Collection, audit: Audit, settings: Settings, *, say: Cal
         run = Run.begin(settings.state, "audit", {"name": audit.dataset, "collection": collection.name})
         record = ingest_dataset(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(settings.state))
         say(f"{audit.dataset}: {record.upserted} items embedded, {record.failed} failed (run {record.run})")
-    orphans = [finding for finding in audit.findings if finding.trouble == "orphan"]
     if orphans:
         say(f"{audit.dataset}: {prune(collection, orphans)} orphans removed")

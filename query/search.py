@@ -11,17 +11,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.images import Decoded, decode, thumbnail
+from embed.images import decode, thumbnail
 from embed.photo import PhotoMetadata
+from embed.protocol import PictureEncoder
 from schema.errors import InputError, OutcropError, PictureError
 from schema.filters import Filter, equals
 from schema.item import ANSWER_FIELDS, Item, Kind, item_id
-from schema.space import Space
 from store.collection import Collection
 from store.search import MOST_HITS, Hit, Plan, drop_hits, search
 
@@ -30,20 +30,6 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp",
 MOST_BYTES = 2**30
 BATCH = 64
 """Query pictures, or stored query vectors, in one go."""
-
-
-class PictureEncoder(Protocol):
-    """What a query needs of an encoder (`embed.encoder.Encoder` is one)."""
-
-    space: Space
-
-    def prepare(self, decoded: Decoded) -> NDArray[np.uint8]:
-        """Pixels [H, W, 3] for `encode`."""
-        ...
-
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Vectors [N, D] of length 1 for pixels [N, H, W, 3]."""
-        ...
 
 
 @dataclass(frozen=True)

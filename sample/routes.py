@@ -45,7 +45,7 @@ def river(canvas: Canvas, rng: np.random.Generator, line: Points) -> None:
     left = np.stack([-ahead[:, 1], ahead[:, 0]], axis=1) / np.hypot(ahead[:, 0], ahead[:, 1])[:, None]
     canvas.flood(np.concatenate([line + left * width[:, None], (line - left * width[:, None])[::-1]]))
     canvas.band(line, 2 * float(width.max()) + 22, vary(rng, (116, 124, 80), 5), 170)
-    canvas.reserve(line, 2 * float(width.mean()) + 8)
+    canvas.reserve(line, 2 * float(width.max()) + 18)
     for side in (-1, 1):
         bank = np.repeat(line, 14, axis=0) + np.repeat(left * (side * (width + 9))[:, None], 14, axis=0)
         bank = bank + rng.normal(0, 3.5, bank.shape)

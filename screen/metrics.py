@@ -22,7 +22,7 @@ def write_metrics(
     lines = []
     for figure, value in figures.items():
         name = re.sub(r"[^a-zA-Z0-9_]", "_", f"outcrop_{command}_{figure}")
-        lines += [f"# TYPE {name} gauge", f"{name}{{{pairs}}} {value:g}" if pairs else f"{name} {value:g}"]
+        lines += [f"# TYPE {name} gauge", f"{name}{{{pairs}}} {value:.15g}" if pairs else f"{name} {value:.15g}"]
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

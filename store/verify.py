@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.errors import InputError
+from schema.errors import InputError, nearest
 from schema.filters import Filter
 from store.collection import Collection
 from store.search import index_search
@@ -81,8 +81,13 @@ def verify(
     best. `search_params` replaces the profile's. Hits that tie with the k-th count as found.
 
     Raises:
-        InputError: the collection is empty, or k or the samples are out of range.
+        InputError: the collection is empty, or k, the samples or a search parameter are out of range.
     """
+    for name in search_params or ():
+        if name not in collection.profile.search:
+            raise InputError(
+                f"{collection.profile.name} has no search parameter {name!r}{nearest(name, collection.profile.search)}"
+            )
     if not 1 <= k <= 1000 or not 1 <= samples <= 10_000:
         raise InputError("k must lie between 1 and 1000, the number of samples between 1 and 10000")
     shares = sorted({1.0, *shares}, reverse=True)

@@ -10,12 +10,18 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from milvus_server import MilvusServer, remove_binaries, why_not
+from milvus_server import MilvusServer, why_not
 
 from store.connection import Store
 
 hypothesis.settings.register_profile("outcrop", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("outcrop")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Skipped tests are named with their reasons, even where nobody asked with ``-rs``."""
+    if "s" not in config.option.reportchars:
+        config.option.reportchars += "s"
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +51,6 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusSe
     yield server
     server.stop()
     shutil.rmtree(server.folder, ignore_errors=True)
-    remove_binaries()
 
 
 @pytest.fixture(scope="session")

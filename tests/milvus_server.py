@@ -1,10 +1,12 @@
 """A real Milvus server for the tests, without a container: the binary of the PyPI package `milvus` (2.3.5).
 
 Every port is a free one and the embedded etcd has its own, so that it stands beside any other Milvus on the machine.
+It listens on all interfaces: this version cannot be told otherwise.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import importlib.util
@@ -39,24 +41,18 @@ def why_not() -> str:
 
 @functools.cache
 def _binaries() -> Path:
-    """A folder with the server's binaries, unpacked once for all servers of a test run."""
+    """A folder with the server's binaries, unpacked once for all servers of a test run and removed at its end."""
     import milvus
 
     packed = Path(milvus.__file__).parent / "data/bin"
     folder = Path(tempfile.mkdtemp(prefix="outcrop-milvus-bin-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for source in packed.glob("*.lzma"):
         target = folder / source.stem
         with lzma.open(source) as reader, open(target, "wb") as writer:
             shutil.copyfileobj(reader, writer)
         target.chmod(0o755)
     return folder
-
-
-def remove_binaries() -> None:
-    """Removes what `_binaries` unpacked, once no server needs it any more."""
-    if _binaries.cache_info().currsize:
-        shutil.rmtree(_binaries(), ignore_errors=True)
-        _binaries.cache_clear()
 
 
 class MilvusServer:

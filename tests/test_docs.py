@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_generated_pages_are_up_to_date() -> None:
-    done = subprocess.run([sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/generate.py", "--check"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -30,7 +32,9 @@ def test_every_command_is_described_and_helps() -> None:
             assert f"### {name} {sub}\n" in page
             assert command.help and command.help.strip().endswith((".", "…")), f"{name} {sub} has no help"
             for parameter in command.params:
-                assert parameter.name == "help" or getattr(parameter, "help", ""), f"{name} {sub}: {parameter.name} has no help"
+                assert parameter.name == "help" or getattr(parameter, "help", ""), (
+                    f"{name} {sub}: {parameter.name} has no help"
+                )
 
 
 def test_the_tour_in_python_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,8 +53,16 @@ def test_the_tour_in_python_runs(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def commands_in(page: str) -> list[list[str]]:
     """The lines of a page's shell blocks that call one of our commands."""
-    lines = [line for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
-    return [words for line in lines if (words := line.split("#")[0].split()) and words[0] in ("ingest", "query", "collection")]
+    lines = [
+        line
+        for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", page, re.DOTALL)
+        for line in block.splitlines()
+    ]
+    return [
+        words
+        for line in lines
+        if (words := line.split("#")[0].split()) and words[0] in ("ingest", "query", "collection")
+    ]
 
 
 def test_commands_of_the_readme_exist() -> None:

@@ -80,6 +80,16 @@ def test_touched_but_equal_file_is_not_embedded_again(dataset: Path) -> None:
     assert (again["embedded"], again["unchanged"]) == (0, 9)
 
 
+def test_an_altitude_corrected_in_the_registry_reaches_the_rows(dataset: Path) -> None:
+    ingest()
+    values = json.loads(dataset.read_text())
+    values["datasets"]["jamshill_image"]["images"]["250918101210_150"] = {"frames": 4, "altitude": 155}
+    dataset.write_text(json.dumps(values))
+    again = ingest().json
+    assert (again["upserted"], again["unchanged"]) == (4, 5)
+    assert {row["altitude"] for row in rows("altitude").values()} == {300.0, 155.0}
+
+
 def test_force_embeds_again_without_doubling(dataset: Path) -> None:
     ingest()
     again = ingest("jamshill_image", "--force").json

@@ -1,0 +1,25 @@
+"""What users of an encoder need of it: `embed.encoder.Encoder` and `embed.opening.LazyEncoder` are such."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.images import Decoded
+from schema.space import Space
+
+
+class PictureEncoder(Protocol):
+    """Makes vectors of one embedding space from pictures."""
+
+    space: Space
+
+    def prepare(self, decoded: Decoded) -> NDArray[np.uint8]:
+        """Pixels [H, W, 3] for `encode`."""
+        ...
+
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Vectors [N, D] of length 1 for pixels [N, H, W, 3]."""
+        ...
