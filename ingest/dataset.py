@@ -17,7 +17,8 @@ from schema.filters import equals
 from schema.frames import CaptureFiles, Frame, list_captures
 from schema.item import Item, Kind, image_key
 from schema.registry import read_registry
-from store.collection import LOOKUP, Collection
+from store.collection import Collection
+from store.table import LOOKUP
 
 
 @dataclass(frozen=True)

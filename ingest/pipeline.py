@@ -27,7 +27,8 @@ from ingest.runs import Failure, Run
 from ingest.sources import STORED, Contents, Source, complete
 from schema.errors import OutcropError, PictureError
 from schema.item import Item
-from store.collection import LOOKUP, Collection
+from store.collection import Collection
+from store.table import LOOKUP
 
 T = TypeVar("T")
 WRITE_ROWS = 256

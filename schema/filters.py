@@ -188,7 +188,7 @@ def parse(text: str) -> Condition:
         alone = pieces[0].text
         if ".." in alone:
             low, _, high = alone.partition("..")
-            return Condition(name, "range", (low.strip() or None, high.strip() or None), negated)
+            return _forward(Condition(name, "range", (low.strip() or None, high.strip() or None), negated))
         if alone.endswith("*"):
             return Condition(name, "prefix", (alone[:-1],), negated)
     for piece in pieces:
@@ -197,6 +197,14 @@ def parse(text: str) -> Condition:
                 f'{name}: a prefix stands alone, not in a list; write two queries, or quote "{piece.text}"'
             )
     return Condition(name, "in", tuple(p.text for p in pieces), negated)
+
+
+def _forward(condition: Condition) -> Condition:
+    """Refuses a range that runs backwards: it holds nothing, and nobody means that."""
+    low, high = condition.values
+    if low is not None and high is not None and low > high:  # type: ignore[operator]  # both of the field's type
+        raise FilterError(f"the range of {condition.field} runs backwards; write {condition.field}={high}..{low}")
+    return condition
 
 
 def field_named(name: str) -> Field:
@@ -238,6 +246,8 @@ def _pieces(name: str, text: str) -> Sequence[_Piece]:
             assert match is not None  # the pattern matches the empty text
             if not match[1]:
                 raise FilterError(f'{name}: an empty value in the list {text!r}; remove the comma, or write ""')
+            if match[1].startswith('"'):
+                raise FilterError(f'{name}: the quote in {match[1]} is not closed; write {name}="…"')
             pieces.append(_Piece(match[1], False))
         if match[2] != ",":
             return pieces

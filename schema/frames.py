@@ -69,7 +69,10 @@ def list_captures(registry: Registry, name: str, datasets: Path) -> list[Capture
     dataset = registry.dataset(name)
     root = dataset_root(registry, name, datasets)
     name = _nfc(name)
-    return [_list_capture(dataset, name, capture_id, root) for capture_id in dataset.images]
+    try:
+        return [_list_capture(dataset, name, capture_id, root) for capture_id in dataset.images]
+    except OSError as error:
+        raise RegistryError(f"dataset {name!r}: {error.filename} cannot be listed ({error.strerror})") from None
 
 
 def _list_capture(dataset: Dataset, name: str, capture_id: str, root: Path) -> CaptureFiles:

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from schema.errors import RegistryError, nearest
 
 TEMPLATE_FIELDS = ("capture_id", "frame", "scene", "altitude", "label", "folder")
-_SCENE_ALTITUDE = re.compile(r"(?P<scene>.+)_(?P<altitude>\d{1,5}(?:\.\d+)?)\Z")
+_SCENE_ALTITUDE = re.compile(r"(?P<scene>.+)_(?P<altitude>(?:0|[1-9]\d{0,4})(?:\.\d+)?)\Z")
 _RANGE = re.compile(r"(\d+)\s*(?:\.\.|-)\s*(\d+)\Z")
 MAX_FRAMES = 10_000_000
 

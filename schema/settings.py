@@ -31,7 +31,9 @@ class Settings(BaseSettings):
     tls_ca: Path | None = Field(None, description="certificate (PEM) of the authority that signed the server's")
     tls_cert: Path | None = Field(None, description="our certificate (PEM), where the server wants one (mutual TLS)")
     tls_key: Path | None = Field(None, description="the key (PEM) of our certificate")
-    tls_server_name: str | None = Field(None, description="the name in the server's certificate, where it is not the host's")
+    tls_server_name: str | None = Field(
+        None, description="the name in the server's certificate, where it is not the host's"
+    )
     collection: str = Field("outcrop", description="name of the collection")
     registry: Path = Field(Path("data_key.json"), description="the registry file")
     datasets: Path | None = Field(

@@ -7,12 +7,14 @@ keys tell kind, dataset, capture and frame by themselves.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -44,10 +46,13 @@ def export_arrays(
         whole_file(path) as main,
     ):
         rows = 0
-        with ids.open("w", encoding="utf-8") as id_file, lines.open("w", encoding="utf-8") as item_file:
-            store_vectors = _faiss_writer(main, dim) if path.suffix != ".npy" else _npy_writer(main, expected, dim)
+        with (
+            ids.open("w", encoding="utf-8") as id_file,
+            lines.open("w", encoding="utf-8") as item_file,
+            _faiss_writer(main, dim) if path.suffix != ".npy" else _npy_writer(main, expected, dim) as store_vectors,
+        ):
             for page in collection.scan_rows(filter, ["*"], batch=PAGE):
-                store_vectors(np.asarray([row["vector"] for row in page], dtype=np.float32), rows)
+                store_vectors(np.asarray([row["vector"] for row in page], dtype=np.float32))
                 for row in page:
                     item = Item.from_row(row)
                     id_file.write(item.key + "\n")
@@ -57,7 +62,6 @@ def export_arrays(
                 rows += len(page)
                 if progress is not None:
                     progress(rows)
-            store_vectors(None, rows)
         require_complete(collection, rows, expected)
         with whole_file(_beside(path, ".space.json")) as space:
             space.write_text(collection.space.model_dump_json(indent=1), encoding="utf-8")
@@ -109,37 +113,23 @@ def import_arrays(
     return Transfer(len(items), collection.physical)
 
 
-def _npy_writer(path: Path, rows: int, dim: int) -> Callable[[NDArray[np.float32] | None, int], None]:
-    from numpy.lib.format import open_memmap
-
-    # numpy adds ".npy" to names without it, so the map is opened by its own function.
-    out = open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, dim)) if rows else None
-    if out is None:
-        with path.open("wb") as empty:
-            np.save(empty, np.zeros((0, dim), np.float32))
-
-    def write(vectors: NDArray[np.float32] | None, at: int) -> None:
-        if vectors is None and out is not None:
-            out.flush()
-        elif vectors is not None and out is not None:
-            if at + len(vectors) > rows:
-                raise InputError("the collection grew while it was exported; try again")
-            out[at : at + len(vectors)] = vectors
-
-    return write
+@contextlib.contextmanager
+def _npy_writer(path: Path, rows: int, dim: int) -> Iterator[Callable[[NDArray[np.float32]], object]]:
+    """Takes pages of vectors; they are written as plain bytes, for a disk that fills up under a memory map ends the process."""
+    with path.open("wb") as file:
+        write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)})
+        yield lambda vectors: file.write(np.ascontiguousarray(vectors, dtype="<f4").tobytes())
 
 
-def _faiss_writer(path: Path, dim: int) -> Callable[[NDArray[np.float32] | None, int], None]:
+@contextlib.contextmanager
+def _faiss_writer(path: Path, dim: int) -> Iterator[Callable[[NDArray[np.float32]], object]]:
     faiss = _faiss()
     index = faiss.IndexFlatIP(dim)
-
-    def write(vectors: NDArray[np.float32] | None, at: int) -> None:
-        if vectors is None:
-            faiss.write_index(index, str(path))
-        else:
-            index.add(vectors)
-
-    return write
+    yield index.add
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:
+        raise OSError(str(error).splitlines()[0].rpartition(": ")[2]) from None
 
 
 def _read_vectors(path: Path) -> NDArray[np.float32]:
@@ -150,8 +140,9 @@ def _read_vectors(path: Path) -> NDArray[np.float32]:
             return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False), dtype=np.float32)
         index = _faiss().read_index(str(path))
         return np.asarray(index.reconstruct_n(0, index.ntotal), dtype=np.float32)
-    except (ValueError, OSError, RuntimeError, EOFError) as error:
-        raise InputError(f"{path} cannot be read ({str(error).splitlines()[0][:160]}); make it again") from None
+    except (ValueError, OSError, RuntimeError, EOFError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise InputError(f"{path} cannot be read ({reason}); make it again") from None
 
 
 def _read_ids(path: Path) -> list[str]:

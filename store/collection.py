@@ -9,28 +9,20 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from schema.errors import InputError, OutcropError, Refused, SpaceMismatch, StoreUnreachable, nearest
-from schema.filters import Filter, ids_expression
+from schema.errors import InputError, Refused, SpaceMismatch, StoreUnreachable, nearest
 from schema.indexes import METRIC, IndexProfile, profile_for, profile_named
-from schema.item import FIELDS, Item, Kind
 from schema.space import Space
-from store.connection import Store, patiently
-from store.partitions import chosen, home_of, partition_name
-from store.rows import milvus_schema, pack, unpack
+from store.connection import Store
+from store.rows import milvus_schema
+from store.table import Table
 
 PROPERTY_SPACE, PROPERTY_WEIGHTS, PROPERTY_INDEX = "outcrop.space", "outcrop.weights", "outcrop.index"
-LOOKUP = 1000
-"""Ids asked for in one request."""
-MESSAGE_BYTES = 8 * 2**20
-"""Bytes of rows sent in one request: a server takes 64 MB, and larger ones are not faster."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}\Z")
 _PHYSICAL = re.compile(r".+__[0-9a-f]{8}\Z")
 
@@ -51,7 +43,7 @@ class IndexState:
         return self.state == "Finished" and self.pending == 0
 
 
-class Collection:
+class Collection(Table):
     """One open collection. Make one with `open`, `create` or `ensure`.
 
     `name` is what was asked for, `physical` the collection behind it; `space` the vectors' space; `profile` the index.
@@ -67,16 +59,12 @@ class Collection:
         build: dict[str, Any],
         weights: str,
     ) -> None:
-        self.store = store
-        self.name = name
-        self.physical = physical
+        super().__init__(store, name, physical, space.dim)
         self.space = space
         self.profile = profile
         self.build = build
         self.weights_hint = weights
         self.notes: list[str] = []
-        self._partitions: set[str] | None = None
-        self._loaded = False
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -201,172 +189,7 @@ class Collection:
                 "leave --model out to use the collection's, or choose another --collection"
             )
 
-    # -- writing ---------------------------------------------------------------------------------------------------
-
-    def upsert(
-        self,
-        items: Sequence[Item],
-        vectors: NDArray[np.float32],
-        *,
-        patience: float = 0.0,
-        waiting: Callable[[str], None] | None = None,
-    ) -> int:
-        """Writes items with their vectors [N, D] float32 (length 1), replacing rows of the same id; returns how many rows.
-
-        Where the server goes away, tries again for `patience` seconds: the same rows twice are the same rows.
-
-        Raises:
-            InputError: vectors of a wrong shape or length, or a field too long.
-            StoreUnreachable: no answer within the patience.
-        """
-        rows = pack(items, vectors, self.space.dim)
-        by_partition: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            by_partition.setdefault(self._home(Kind(row["kind"]), row["dataset"]), []).append(row)
-        limit = max(1, MESSAGE_BYTES // (self.space.dim * 4 + 1024))
-        for partition, members in by_partition.items():
-            for start in range(0, len(members), limit):
-                chunk = members[start : start + limit]
-
-                def send(chunk: list[dict[str, Any]] = chunk, partition: str = partition) -> None:
-                    with self.store.calling(f"write to {self.name!r}"):
-                        self.store.client.upsert(
-                            self.physical, chunk, partition_name=partition, timeout=self.store.timeout
-                        )
-
-                patiently(send, patience, waiting)
-        return len(rows)
-
-    def delete(self, ids: Iterable[str]) -> int:
-        """Removes rows by id; returns how many ids were asked for."""
-        ids = list(ids)
-        for start in range(0, len(ids), LOOKUP):
-            with self.store.calling(f"delete from {self.name!r}"):
-                self.store.client.delete(
-                    self.physical, filter=ids_expression(ids[start : start + LOOKUP]), timeout=self.store.timeout
-                )
-        return len(ids)
-
-    def flush(self) -> None:
-        """Seals what was written and makes it durable. Once at the end of an ingest: servers allow one in ten seconds."""
-
-        def send() -> None:
-            with self.store.calling(f"flush {self.name!r}"):
-                self.store.client.flush(self.physical, timeout=max(120.0, self.store.timeout))
-
-        for attempt in range(4):
-            try:
-                patiently(send, 10.0)
-                break
-            except OutcropError as error:
-                if "rate" not in str(error).lower() or attempt == 3:
-                    raise
-                time.sleep(5.0)
-        self.store.persist()
-
-    # -- reading ---------------------------------------------------------------------------------------------------
-
-    def count(self, filter: Filter | None = None) -> int:
-        """The true number of rows that a filter keeps (`count(*)`, strongly consistent)."""
-        self.load()
-        filter = filter or Filter()
-        names, _ = self.chosen(filter)
-        if names is not None and not names:
-            return 0
-        expression = filter.expression or 'id >= ""'  # without any expression Milvus Lite counts superseded rows
-        with self.store.calling(f"count in {self.name!r}"):
-            found = self.store.client.query(
-                self.physical,
-                filter=expression,
-                output_fields=["count(*)"],
-                partition_names=names,
-                consistency_level="Strong",
-                timeout=max(60.0, self.store.timeout),
-            )
-        return int(found[0]["count(*)"])
-
-    def lookup(
-        self, ids: Sequence[str], fields: Sequence[str] = ("source_size", "source_mtime_ns", "source_digest")
-    ) -> dict[str, dict[str, Any]]:
-        """The given fields of the rows with these ids, by id; ids that are not there are left out."""
-        self.load()
-        found: dict[str, dict[str, Any]] = {}
-        for start in range(0, len(ids), LOOKUP):
-            with self.store.calling(f"look up items in {self.name!r}"):
-                rows = self.store.client.query(
-                    self.physical,
-                    filter=ids_expression(ids[start : start + LOOKUP]),
-                    output_fields=["id", *fields],
-                    consistency_level="Strong",
-                    timeout=self.store.timeout,
-                )
-            found.update({row["id"]: dict(row) for row in rows})
-        return found
-
-    def items(self, ids: Sequence[str]) -> dict[str, tuple[Item, NDArray[np.float32]]]:
-        """Items with their vectors [D] float32, by id; ids that are not there are left out."""
-        rows = self.lookup(ids, fields=("*",))
-        items, vectors = unpack(rows.values())
-        return {item.id: (item, vector) for item, vector in zip(items, vectors, strict=True)}
-
-    def scan(
-        self, filter: Filter | None = None, *, vectors: bool = False, batch: int = 1000
-    ) -> Iterator[tuple[list[Item], NDArray[np.float32]]]:
-        """All rows that a filter keeps, in batches: items and their vectors [N, D] ([N, 0] without `vectors`). Order: by id.
-
-        Raises:
-            OutcropError: Milvus gave a row twice (its iterators have done so).
-        """
-        fields = ["id", *FIELDS, *(["vector"] if vectors else [])]
-        for rows in self.scan_rows(filter, fields, batch=batch):
-            yield unpack(rows)
-
-    def scan_rows(
-        self, filter: Filter | None, fields: Sequence[str], *, batch: int = 1000
-    ) -> Iterator[list[dict[str, Any]]]:
-        """As `scan`, but plain rows with the given fields (``"*"`` for all, dynamic ones included)."""
-        self.load()
-        filter = filter or Filter()
-        names, rest = self.chosen(filter)
-        if names is not None and not names:
-            return
-        seen: set[str] = set()
-        with self.store.calling(f"scan {self.name!r}"):
-            pages = self.store.client.query_iterator(
-                self.physical,
-                batch_size=batch,
-                filter=rest.expression,
-                output_fields=list(fields),
-                partition_names=names,
-                consistency_level="Strong",
-                timeout=max(60.0, self.store.timeout),
-            )
-        try:
-            while True:
-                with self.store.calling(f"scan {self.name!r}"):
-                    page = pages.next()
-                if not page:
-                    return
-                rows = [dict(row) for row in page]
-                ids = {row["id"] for row in rows}
-                if len(ids) != len(rows) or not seen.isdisjoint(ids):
-                    raise OutcropError(
-                        f"the scan of {self.name!r} gave a row twice; run `collection compact {self.name}` and try again"
-                    )
-                seen |= ids
-                yield rows
-        finally:
-            pages.close()
-
-    # -- index and memory ------------------------------------------------------------------------------------------
-
-    def load(self) -> None:
-        """Makes the collection answer queries (once; it costs nothing when it is loaded)."""
-        if self._loaded:
-            return
-        with self.store.calling(f"load {self.name!r}"):
-            self.store.client.load_collection(self.physical, timeout=max(120.0, self.store.timeout))
-        self._loaded = True
+    # -- index -----------------------------------------------------------------------------------------------------
 
     def index_state(self) -> IndexState:
         """What the server says of the vector index."""
@@ -412,34 +235,6 @@ class Collection:
         with self.store.calling(f"describe {self.name!r}"):
             facts = self.store.client.describe_collection(self.physical, timeout=self.store.timeout)
         return dict(facts.get("properties") or {})
-
-    def partitions(self, fresh: bool = False) -> set[str]:
-        """The names of the partitions (remembered; `fresh` asks again)."""
-        if self._partitions is None or fresh:
-            with self.store.calling(f"list the partitions of {self.name!r}"):
-                self._partitions = set(self.store.client.list_partitions(self.physical, timeout=self.store.timeout))
-        return self._partitions
-
-    def chosen(self, filter: Filter) -> tuple[list[str] | None, Filter]:
-        """The partitions that a filter chooses (None = all) and what is left to be sifted; see `store.partitions.chosen`.
-
-        Milvus is asked anew where partitions matter: another process may have made some.
-        """
-        pinned = filter.chosen("kind") is not None or filter.chosen("dataset") is not None
-        return chosen(filter, self.partitions(fresh=pinned))
-
-    def _home(self, kind: Kind, dataset: str) -> str:
-        """The partition of an item, made where it is missing."""
-        wanted = partition_name(kind, dataset)
-        existing = self.partitions()
-        if wanted in existing:
-            return wanted
-        name = home_of(kind, dataset, self.partitions(fresh=True))
-        if name not in self.partitions():
-            with self.store.calling(f"create partition {name} of {self.name!r}"):
-                self.store.client.create_partition(self.physical, name, timeout=self.store.timeout)
-            self.partitions().add(name)
-        return name
 
 
 def check_name(name: str) -> None:

@@ -65,7 +65,9 @@ def _build(
         if "vector" in client.list_indexes(physical, timeout=timeout):
             client.drop_index(physical, "vector", timeout=timeout)
         wanted = client.prepare_index_params()
-        wanted.add_index("vector", index_type=profile.name, index_name="vector", metric_type=METRIC, params=params)
+        # pymilvus unfolds the parameters; Milvus Lite reads them folded only, and takes its own defaults otherwise.
+        sent = {"params": params} if store.lite else params
+        wanted.add_index("vector", index_type=profile.name, index_name="vector", metric_type=METRIC, params=sent)
         client.create_index(physical, wanted, timeout=timeout, sync=False)
     collection.profile, collection.build = profile, params
     collection.wait_for_index(max(1.0, end - time.monotonic()), progress)

@@ -7,6 +7,7 @@ the space, the index and the number of rows stand in the file's metadata. `store
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -37,6 +38,7 @@ SAMPLED = 200
 _FORMAT = b"outcrop.format"
 _SPACE = b"outcrop.space"
 _FACTS = b"outcrop.facts"
+_DIGEST = b"outcrop.digest"
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,14 @@ def export_parquet(
         "weights": collection.weights_hint,
         "name": collection.name.removesuffix("__" + collection.space.fingerprint[:8]),
     }
-    schema = _arrow_schema(collection.space.dim).with_metadata({
-        _FORMAT: b"1",
-        _SPACE: collection.space.model_dump_json().encode(),
-        _FACTS: json.dumps(facts).encode(),
-    })  # fmt: skip
+    space_text, facts_text = collection.space.model_dump_json().encode(), json.dumps(facts).encode()
+    schema = _arrow_schema(collection.space.dim).with_metadata(
+        {_FORMAT: b"1", _SPACE: space_text, _FACTS: facts_text, _DIGEST: _digest(space_text, facts_text)}
+    )
     rows = 0
-    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    # Checksums: a flipped bit in a vector or a number would pass unnoticed otherwise.
+    options = {"compression": "zstd", "write_page_checksum": True}
+    with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         for page in collection.scan_rows(filter, ["*"], batch=PAGE):
             items, vectors = unpack(page)
             writer.write_table(_table(items, vectors, schema, pa))
@@ -102,8 +105,11 @@ def import_parquet(
         InputError: no such file, damaged, or not one of ours. SpaceMismatch: the collection is of another space.
     """
     space, facts = read_parquet_facts(path)
-    for _ in _pages(path, space, check=True):
-        pass
+    counted = sum(len(items) for items, _ in _pages(path, space, check=True))
+    if counted != facts.get("rows"):
+        raise InputError(
+            f"{path} holds {counted} rows, but says {facts.get('rows')}; nothing was written, export it again"
+        )
     collection = Collection.ensure(
         store, name or str(facts.get("name") or "outcrop"), space, index=index, weights=str(facts.get("weights", ""))
     )
@@ -141,6 +147,8 @@ def read_parquet_facts(path: Path) -> tuple[Space, dict[str, Any]]:
             f"{path} is not an export of Outcrop (it names no embedding space); `collection export` makes one"
         )
     try:
+        if metadata[_DIGEST] != _digest(metadata[_SPACE], metadata[_FACTS]):
+            raise ValueError("digest")
         space = Space.model_validate_json(metadata[_SPACE])
         facts = json.loads(metadata[_FACTS])
     except (KeyError, ValueError, ValidationError):
@@ -267,9 +275,12 @@ def _pages(path: Path, space: Space, *, check: bool) -> Iterator[tuple[list[Item
 
     seen = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for batch in file.iter_batches(PAGE):
                 seen += len(batch)
+                for field, column in zip(batch.schema, batch.columns, strict=True):
+                    if column.null_count:
+                        raise ValueError(f"column {field.name!r} has gaps")
                 vectors = (
                     batch.column("vector")
                     .flatten()
@@ -315,6 +326,10 @@ def _same_place(one: Store, other: Store) -> bool:
     if one.lite and other.lite:
         return Path(one.uri).resolve() == Path(other.uri).resolve()
     return one.uri.rstrip("/") == other.uri.rstrip("/")
+
+
+def _digest(*parts: bytes) -> bytes:
+    return hashlib.blake2b(b"\0".join(parts), digest_size=16).hexdigest().encode()
 
 
 def _first_line(error: Exception) -> str:

@@ -60,7 +60,7 @@ def typed(condition: Condition) -> str | None:
         if re.search(r'[,"]|\.\.', prefix) or prefix != prefix.strip():
             return None
         return f"{condition.field}{sign}{prefix}*"
-    if condition.field in TEXTS:
+    if condition.field in TEXTS or (None not in condition.values and condition.values[0] > condition.values[1]):
         return None
     low, high = ("" if v is None else repr(v) for v in condition.values)
     return f"{condition.field}{sign}{low}..{high}"
@@ -154,6 +154,8 @@ def test_the_grammar(text: str, condition: Condition) -> None:
         ("kind=photo", "kind is one of image, reference, view, specimen"),
         ("kind=imag", "did you mean 'image'"),
         ("dataset=a*,b", "a prefix stands alone"),
+        ("altitude=400..200", "write altitude=200.0..400.0"),
+        ('dataset="a', "not closed"),
         ("dataset=\x07", "control character"),
     ],
 )

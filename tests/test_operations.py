@@ -22,7 +22,7 @@ from pictures import picture, write_dataset
 
 from schema.filters import where
 from schema.indexes import PROFILES
-from schema.item import Item, Kind, image_key
+from schema.item import Item, Kind, image_key, item_id
 from schema.space import Space
 from store.collection import Collection
 from store.connection import Store, is_lite
@@ -247,7 +247,8 @@ def test_index_is_changed_in_place(uri: str, name: str) -> None:
         assert changed["build"] == dry["build"]
         facts = done("describe", name)
         assert (facts["index"]["profile"], facts["index"]["state"], facts["index"]["pending"]) == (profile, "Finished", 0)
-        assert facts["index"]["build"] == changed["build"] and facts["physical"] == physical and facts["loaded"]
+        assert facts["index"]["build"] == changed["build"] and facts["physical"] == physical
+        assert facts["loaded"] or is_lite(uri), "a Milvus Lite directory is loaded by whoever opens it"
         assert facts["space"]["fingerprint"] == SPACE.fingerprint, "the properties must survive"
         assert answers_rightly(uri, name, 1100)
     assert "did you mean" in collection("index", name, "IVFFLAT").error(3)
@@ -277,7 +278,7 @@ def test_load_and_release(uri: str, name: str) -> None:
     assert done("release", name) == {"released": [physical]}
     assert not entry(physical)["loaded"]
     assert done("load", name) == {"loaded": [physical]}
-    assert entry(physical)["loaded"]
+    assert entry(physical)["loaded"] or is_lite(uri), "a Milvus Lite directory is loaded by whoever opens it"
     done("release", name)
     assert answers_rightly(uri, name, 40), "the next query loads it again"
 
@@ -440,7 +441,8 @@ def test_verify_with_bad_search_parameters(uri: str, large: str) -> None:
 
 
 def test_verify_an_index_built_badly(uri: str, name: str) -> None:
-    make(uri, name, ROWS, "HNSW", build={"M": 2, "efConstruction": 1})
+    make(uri, name, ROWS)
+    done("index", name, "HNSW", "--build", "M=2", "--build", "efConstruction=1")
     outcome = collection("verify", name, "--samples", 50)
     outcome.error(6)
     assert outcome.json["recall"] < 0.9
@@ -486,8 +488,7 @@ def test_audit_finds_and_repairs(uri: str, name: str, dataset: Path) -> None:
     assert (in_order["findings"], in_order["rows"][0]["good"], in_order["fixed"]) == ([], 6, False)
 
     with Store.connect(uri) as store:
-        opened = Collection.open(store, name)
-        opened.delete([items(1)[0].id, *(row["id"] for key, row in rows_of(uri, name).items() if key.endswith("300/0001"))])
+        Collection.open(store, name).delete([item_id(image_key("town", "250918092555_300", 1))])
     picture(900).save(file_of(dataset, 2), quality=90)
     file_of(dataset, 3).unlink()
     outcome = collection("audit", "--metrics-file", "audit.prom")

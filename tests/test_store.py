@@ -231,7 +231,7 @@ def test_one_bad_vector_keeps_the_whole_batch_out(store: Store, name: str) -> No
 def test_writing_is_chunked_and_so_are_lookups_and_searches(
     store: Store, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module("collection"), "MESSAGE_BYTES", 7 * (DIM * 4 + 1024))
+    monkeypatch.setattr(store_module("table"), "MESSAGE_BYTES", 7 * (DIM * 4 + 1024))
     monkeypatch.setattr(store_module("collection"), "LOOKUP", 9)
     monkeypatch.setattr(store_module("search"), "MOST_QUERIES", 8)
     made = Collection.create(store, name, SPACE, index="FLAT")

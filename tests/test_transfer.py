@@ -1,0 +1,571 @@
+"""Export, import and copy: what goes out comes back bit for bit, and nothing is ever half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from commands import Outcome, run
+from conftest import drop_since
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from schema.filters import where
+from schema.item import FIELDS, Item, Kind, image_key, part
+from schema.space import Space
+from store.collection import Collection
+from store.connection import Store
+from store.transfer import whole_file
+
+DIM = 16
+SPACE = Space(model="move", weights_digest="0", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=DIM)
+OTHER = SPACE.model_copy(update={"model": "other"})
+FORMATS = ("x.parquet", "x.npy", "x.faiss")
+NASTY = ["a", '"', "'", "\\", "%", "*", ";", "\n", "\r", "\t", "잠", "é", "e\u0301", "🦴", "\u2028", "\u0085", "\x00", "\U0010ffff", " ", "/", "{", ","]  # fmt: skip
+
+
+def unit(count: int, dim: int = DIM, seed: int = 0) -> NDArray[np.float32]:
+    vectors = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def items(count: int, dataset: str = "town") -> list[Item]:
+    return [
+        Item(image_key(dataset, "c_100", n), Kind.IMAGE, dataset, "c_100", frame=n, altitude=100.0 * (1 + n % 3))
+        for n in range(count)
+    ]
+
+
+def odd_items(count: int, seed: int = 0) -> list[Item]:
+    """Items of every kind with odd texts, extreme numbers and nested extras."""
+    rng = random.Random(seed)
+
+    def text(longest: int = 12) -> str:
+        return unicodedata.normalize("NFC", "".join(rng.choices(NASTY, k=rng.randint(0, longest))))
+
+    made = []
+    for n in range(count):
+        kind, dataset = rng.choice(list(Kind)), rng.choice(["plain", "잠실 🦴", 'quo"te'])
+        extra = rng.choice([{}, {"width": 640, "yaw": -0.125}, {"a b": [1, {"c": text()}, None, True], text() or "x": text()}])
+        made.append(
+            Item(
+                f"{kind}/{part(dataset)}/{part(text() + 'x')}/{n:04d}", kind, dataset, text(), category=text(), frame=rng.choice([0, -1, 2**53 + 1]),
+                altitude=rng.choice([0.0, 1 / 3, 1e22]), rotation=rng.uniform(0, 360), crop=n, view=rng.choice([-1, 7]), latitude=rng.uniform(-90, 90),
+                captured_at=text(5), source=text(), source_size=2**62 + n, source_mtime_ns=1758187555123456789, source_digest=text(5), extra=extra,
+            )  # fmt: skip
+        )
+    return made
+
+
+@pytest.fixture(scope="module", params=["lite", "server"])
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of each backend; the collections made meanwhile are dropped afterwards."""
+    if request.param == "lite":
+        yield str(tmp_path_factory.mktemp("transfer") / "t.db")
+        return
+    address = request.getfixturevalue("server_uri")
+    with Store.connect(address) as store:
+        before = set(store.client.list_collections())
+    yield address
+    with Store.connect(address) as store:
+        drop_since(store, before)
+
+
+@pytest.fixture
+def uri(backend: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same, and the commands use it."""
+    monkeypatch.setenv("OUTCROP_URI", backend)
+    return backend
+
+
+@pytest.fixture
+def lite(lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty Milvus Lite directory, and the commands use it: for what no backend can change."""
+    monkeypatch.setenv("OUTCROP_URI", lite_uri)
+    return lite_uri
+
+
+def make(uri: str, name: str, rows: list[Item], space: Space = SPACE, index: str = "FLAT") -> str:
+    with Store.connect(uri) as store:
+        made = Collection.create(store, name, space, index=index)
+        vectors = unit(len(rows), space.dim)
+        for start in range(0, len(rows), 2000):
+            made.upsert(rows[start : start + 2000], vectors[start : start + 2000])
+        made.flush()
+        return made.physical
+
+
+def collection(*arguments: object) -> Outcome:
+    return run("collection", *arguments, "--json")
+
+
+def done(*arguments: object) -> Any:
+    outcome = collection(*arguments)
+    assert outcome.code == 0, outcome.err
+    return outcome.json
+
+
+def content(uri: str, name: str) -> dict[str, tuple[Item, bytes]]:
+    """Every row, by id: the item with its extras, and the bytes of its vector."""
+    with Store.connect(uri) as store:
+        opened = Collection.open(store, name)
+        pages = opened.scan_rows(where(), ["*"])
+        found = [(Item.from_row(row), np.asarray(row["vector"], np.float32).tobytes()) for page in pages for row in page]
+        assert len(found) == opened.count()
+        return {item.id: (item, vector) for item, vector in found}
+
+
+def expected(rows: list[Item]) -> dict[str, tuple[Item, bytes]]:
+    return {item.id: (item, v.tobytes()) for item, v in zip(rows, unit(len(rows)), strict=True)}
+
+
+def names(uri: str) -> set[str]:
+    with Store.connect(uri) as store:
+        return set(store.client.list_collections())
+
+
+# -- there and back ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", FORMATS)
+def test_export_then_import(uri: str, name: str, file: str) -> None:
+    rows = odd_items(300)
+    physical = make(uri, name, rows)
+    report = done("export", name, file)
+    assert report == {"rows": 300, "file": file, "collection": physical}
+    back = done("import", file, "--to", f"{name}_back")
+    assert back["rows"] == 300 and back["physical"] == f"{name}_back__{SPACE.fingerprint[:8]}"
+    assert content(uri, f"{name}_back") == content(uri, name) == expected(rows)
+    assert done("describe", f"{name}_back")["space"] == done("describe", name)["space"]
+    assert not list(Path().glob(".*"))
+
+
+def test_import_replaces_rows_of_the_same_key(uri: str, name: str) -> None:
+    rows = items(30)
+    make(uri, name, [replace(item, extra={"width": 640}) for item in rows])
+    done("export", name, "x.parquet")
+    before = content(uri, name)
+    with Store.connect(uri) as store:
+        opened = Collection.open(store, name)
+        opened.upsert([replace(rows[0], extra={"width": 1, "height": 2}), items(2, "field")[1]], unit(2, seed=5))
+        opened.delete([rows[1].id])
+    assert done("import", "x.parquet")["physical"] == done("describe", name)["physical"], "the name it came from"
+    after = content(uri, name)
+    assert {id: after[id] for id in before} == before
+    assert len(after) == 31
+
+
+def test_a_part_is_exported(uri: str, name: str) -> None:
+    rows = [*items(12), *items(5, "field")]
+    make(uri, name, rows)
+    assert done("export", name, "x.parquet", "--where", "dataset=town", "--where", "altitude=100..200")["rows"] == 8
+    assert set(pq.read_table("x.parquet").column("dataset").to_pylist()) == {"town"}
+    assert done("export", name, "none.parquet", "--where", "dataset=sea")["rows"] == 0
+    assert done("import", "none.parquet", "--to", f"{name}_none")["rows"] == 0
+    assert done("export", name, "none.npy", "--where", "dataset=sea")["rows"] == 0
+    assert np.load("none.npy").shape == (0, DIM)
+
+
+def test_columns_are_the_fields(uri: str, name: str) -> None:
+    rows = odd_items(40)
+    make(uri, name, rows)
+    done("export", name, "x.parquet")
+    table = pq.read_table("x.parquet")
+    assert table.column_names == [*FIELDS, "vector", "extra"]
+    by_key = {item.key: (item, vector) for item, vector in zip(rows, unit(40), strict=True)}
+    ids = []
+    for row in table.to_pylist():
+        item, vector = by_key[row["key"]]
+        ids.append(item.id)
+        assert all(row[field] == getattr(item, field) for field in FIELDS)
+        assert np.asarray(row["vector"], np.float32).tobytes() == vector.tobytes()
+        assert json.loads(row["extra"]) == item.extra
+    assert ids == sorted(ids)
+    assert Space.model_validate_json(table.schema.metadata[b"outcrop.space"]) == SPACE
+
+
+def test_arrays_lie_row_by_row_beside_their_keys(uri: str, name: str) -> None:
+    import faiss
+
+    rows = odd_items(40)
+    make(uri, name, rows)
+    vector_of = {item.key: vector for item, vector in zip(rows, unit(40), strict=True)}
+    for file in ("a.npy", "b.faiss"):
+        done("export", name, file)
+        keys = Path(file).with_suffix(".ids.txt").read_bytes().decode().split("\n")[:-1]
+        vectors = np.load(file) if file == "a.npy" else faiss.read_index(file).reconstruct_n(0, 40)
+        assert vectors.dtype == np.float32
+        assert [v.tobytes() for v in vectors] == [vector_of[key].tobytes() for key in keys]
+        lines = Path(file).with_suffix(".items.jsonl").read_bytes().decode().split("\n")[:-1]
+        assert [json.loads(line)["key"] for line in lines] == keys
+        assert Space.model_validate_json(Path(file).with_suffix(".space.json").read_text()) == SPACE
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).map(lambda t: unicodedata.normalize("NFC", t))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=5,
+)
+RESERVED = {*FIELDS, "id", "vector", "extra", "$meta"}
+
+
+@st.composite
+def any_item(draw: st.DrawFn) -> Item:
+    name = draw(TEXT.filter(bool))
+    return Item(
+        image_key(name, draw(TEXT.filter(bool)), draw(st.integers(0, 99999))), Kind.IMAGE, name, draw(TEXT), category=draw(TEXT), source=draw(TEXT),
+        frame=draw(st.integers(-(2**63) + 1, 2**63 - 1)), altitude=draw(st.floats(0, 1e6)), captured_at=draw(TEXT.map(lambda t: t[:10])),
+        extra=draw(st.dictionaries(TEXT.filter(lambda t: t and t not in RESERVED), JSON, max_size=3)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("file", FORMATS)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(rows=st.lists(any_item(), min_size=1, max_size=8, unique_by=lambda item: item.id))
+def test_any_items_come_back(lite: str, file: str, rows: list[Item]) -> None:
+    for name in names(lite):
+        done("drop", name, "--yes")
+    make(lite, "one", rows)
+    stored = content(lite, "one")
+    assert done("export", "one", file, "--force")["rows"] == len(rows)
+    done("import", file, "--to", "two")
+    assert content(lite, "two") == stored
+    assert {id: (replace(item, extra={}), vector) for id, (item, vector) in stored.items()} == {
+        id: (replace(item, extra={}), vector) for id, (item, vector) in expected(rows).items()
+    }
+
+
+# -- copy --------------------------------------------------------------------------------------------------------------
+
+
+def copy_there_and_back(lite: str, server: str, name: str, rows: list[Item]) -> None:
+    make(lite, name, rows)
+    before = content(lite, name)
+    dry = done("copy", name, "--to-uri", server, "--dry-run")
+    assert dry["rows"] == len(rows) and f"{name}__{SPACE.fingerprint[:8]}" not in names(server)
+    try:
+        there = done("copy", name, "--to-uri", server, "--index", "IVF_FLAT")
+        assert there["rows"] == len(rows) and there["checked"] > 0
+        assert content(server, name) == before
+        assert done("describe", name, "--uri", server)["index"]["profile"] == "IVF_FLAT"
+        done("copy", name, "--uri", server, "--to-uri", lite, "--to", "back")
+        assert content(lite, "back") == before
+    finally:
+        run("collection", "drop", name, "--uri", server, "--yes")
+
+
+def test_copy_to_a_server_and_back(lite: str, server_uri: str, name: str) -> None:
+    copy_there_and_back(lite, server_uri, name, odd_items(500))
+
+
+@pytest.mark.slow
+def test_copy_of_more_rows_than_a_page_or_a_message_holds(lite: str, server_uri: str, name: str) -> None:
+    rows = [*odd_items(500), *items(4500)]
+    copy_there_and_back(lite, server_uri, name, rows)
+
+
+def test_copy_within_one_store_and_what_it_refuses(uri: str, name: str) -> None:
+    physical = make(uri, name, items(30))
+    assert "is the collection itself" in collection("copy", name).error(6)
+    assert "is the collection itself" in collection("copy", physical).error(6)
+    assert done("copy", physical, "--to", f"{name}_2", "--index", "HNSW")["rows"] == 30
+    assert content(uri, f"{name}_2") == content(uri, name)
+    make(uri, f"{name}_3", items(3), OTHER)
+    assert "[" + OTHER.fingerprint[:8] in collection("copy", name, "--to", f"{name}_3").error(6)
+    assert len(content(uri, f"{name}_3")) == 3
+    line = collection("copy", name, "--to-uri", "http://127.0.0.1:9", "--timeout", 2).error(5)
+    assert "http://127.0.0.1:9" in line
+
+
+def test_copy_over_an_older_copy(uri: str, name: str) -> None:
+    make(uri, name, items(30))
+    done("copy", name, "--to", f"{name}_2")
+    with Store.connect(uri) as store:
+        opened = Collection.open(store, name)
+        opened.upsert([replace(items(30)[0], source="changed")], unit(1, seed=9))
+    done("copy", name, "--to", f"{name}_2")
+    assert content(uri, f"{name}_2") == content(uri, name)
+
+
+# -- what must not be written ------------------------------------------------------------------------------------------
+
+
+def test_export_refuses(lite: str, name: str) -> None:
+    make(lite, name, items(5))
+    Path("there.parquet").write_text("mine")
+    assert "--force" in collection("export", name, "there.parquet").error(3)
+    assert Path("there.parquet").read_text() == "mine"
+    assert done("export", name, "there.parquet", "--force")["rows"] == 5
+    assert "one of .parquet" in collection("export", name, "x.csv").error(3)
+    assert "does not exist" in collection("export", name, "no/x.parquet").error(3)
+    Path("folder.parquet").mkdir()
+    assert "folder" in collection("export", name, "folder.parquet", "--force").error(3)
+    assert "did you mean 'altitude'" in collection("export", name, "y.parquet", "--where", "altitud=1").error(3)
+    assert sorted(os.listdir()) == ["folder.parquet", "outcrop.db", "there.parquet"]
+
+
+def nothing_written(uri: str, file: str, *more: object, code: int = 3) -> str:
+    """Imports into a new collection, and says the error; there must be none afterwards."""
+    before = names(uri)
+    line = collection("import", file, "--to", "fresh", *more).error(code)
+    assert names(uri) == before, "a collection was made for a file that cannot be read"
+    assert file in line
+    return line
+
+
+def test_import_of_a_damaged_parquet_file(lite: str, name: str) -> None:
+    """Whatever byte is wrong: it is refused before anything is written, or it did no harm."""
+    make(lite, name, odd_items(60))
+    done("export", name, "x.parquet")
+    good, stored = Path("x.parquet").read_bytes(), content(lite, name)
+    rng = random.Random(1)
+    for length in (0, 3, 4, 100, len(good) // 2, len(good) - 9, len(good) - 1):
+        Path("bad.parquet").write_bytes(good[:length])
+        nothing_written(lite, "bad.parquet")
+    harmless = 0
+    for _ in range(120):
+        bad = bytearray(good)
+        place = rng.randrange(len(bad))
+        bad[place] ^= 1 << rng.randrange(8)
+        Path("bad.parquet").write_bytes(bad)
+        before = names(lite)
+        outcome = collection("import", "bad.parquet", "--to", "fresh")
+        if outcome.code == 0:
+            harmless += 1
+            assert content(lite, "fresh") == stored, f"byte {place} changed what was imported"
+            done("drop", "fresh", "--yes")
+        else:
+            assert "bad.parquet" in outcome.error(3)
+        assert names(lite) == before
+    assert harmless < 60, "hardly any damage is seen"
+    assert content(lite, name) == stored
+
+
+def test_import_of_a_foreign_parquet_file(lite: str, name: str) -> None:
+    pq.write_table(pa.table({"id": [1, 2], "vector": [[0.1], [0.2]]}), "foreign.parquet")
+    assert "not an export of Outcrop" in nothing_written(lite, "foreign.parquet")
+    Path("text.parquet").write_text("no parquet at all, but long enough to be read as one PAR1")
+    assert "no readable Parquet file" in nothing_written(lite, "text.parquet")
+    assert "no file" in nothing_written(lite, "nowhere.parquet")
+    Path("folder.parquet").mkdir()
+    nothing_written(lite, "folder.parquet")
+
+
+def rewritten(table: pa.Table, file: str, **columns: pa.Array | None) -> str:
+    """The file with other columns (None = left out), and the same promises in its metadata."""
+    metadata = table.schema.metadata
+    for column, values in columns.items():
+        place = table.column_names.index(column)
+        table = table.remove_column(place)
+        if values is not None:
+            table = table.add_column(place, column, values)
+    pq.write_table(table.replace_schema_metadata(metadata), file)
+    return file
+
+
+def test_import_of_wrong_columns(lite: str, name: str) -> None:
+    make(lite, name, items(3))
+    done("export", name, "x.parquet")
+    table = pq.read_table("x.parquet")
+    texts = pa.array(["a", "b", "c"])
+    assert "'frame' is missing" in nothing_written(lite, rewritten(table, "a.parquet", frame=None))
+    assert "'frame' is missing or of another type" in nothing_written(lite, rewritten(table, "b.parquet", frame=texts))
+    short = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(24, np.float32)), 8)
+    assert "'vector'" in nothing_written(lite, rewritten(table, "c.parquet", vector=short))
+    zero = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(3 * DIM, np.float32)), DIM)
+    assert "length 0" in nothing_written_plain(lite, rewritten(table, "d.parquet", vector=zero))
+    assert "no item" in nothing_written(lite, rewritten(table, "e.parquet", kind=texts))
+    assert "no item" in nothing_written(lite, rewritten(table, "f.parquet", extra=texts))
+    assert "gaps" in nothing_written(lite, rewritten(table, "g.parquet", key=pa.array(["a", None, "c"])))
+    long = pa.array(["x" * 2000] * 3)
+    assert "longer than" in nothing_written_plain(lite, rewritten(table, "h.parquet", source=long))
+    assert "says 3" in nothing_written(lite, rewritten(table.slice(0, 2), "i.parquet"))
+
+
+def nothing_written_plain(uri: str, file: str) -> str:
+    """As `nothing_written`, where the message names the item instead of the file."""
+    before = names(uri)
+    line = collection("import", file, "--to", "fresh").error(3)
+    assert names(uri) == before
+    return line
+
+
+def test_import_into_another_space(uri: str, name: str) -> None:
+    make(uri, name, items(10))
+    make(uri, f"{name}_other", items(3), OTHER)
+    before = content(uri, f"{name}_other")
+    for file in FORMATS:
+        done("export", name, file, "--force")
+        assert OTHER.fingerprint[:8] in collection("import", file, "--to", f"{name}_other").error(6)
+    assert content(uri, f"{name}_other") == before
+    assert "no name for a collection" in collection("import", "x.parquet", "--to", "a b").error(3)
+    assert "physical name" in collection("import", "x.parquet", "--to", "x__12345678").error(3)
+
+
+def test_import_dry_run(uri: str, name: str) -> None:
+    make(uri, name, items(10))
+    done("export", name, "x.parquet")
+    before = names(uri)
+    assert done("import", "x.parquet", "--to", f"{name}_2", "--dry-run") == {
+        "rows": 10, "to": f"{name}_2", "space": SPACE.fingerprint, "dry_run": True,
+    }  # fmt: skip
+    assert names(uri) == before
+
+
+# -- arrays from elsewhere ---------------------------------------------------------------------------------------------
+
+
+def test_arrays_from_elsewhere(uri: str, name: str) -> None:
+    """Vectors of another tool, not normalised, with nothing but their keys."""
+    make(uri, name, items(3))
+    vectors = (unit(8) * np.arange(1, 9)[:, None]).astype(np.float64)
+    keys = ["image/far/c_200/0007", "reference/far/c/0001/rot030/crop02", "view/f/Mollusca/Gastropoda/s1/03", "specimen/f/Mollusca/s1"]
+    keys += [image_key("far %/away", "c", n) for n in range(4)]
+    np.save("far.npy", vectors)
+    Path("far.ids.txt").write_text("\n".join(keys) + "\n")
+    assert "--space-of" in nothing_written(uri, "far.npy")
+    assert done("import", "far.npy", "--to", f"{name}_far", "--space-of", name)["rows"] == 8
+    found = {item.key: (item, np.frombuffer(vector, np.float32)) for item, vector in content(uri, f"{name}_far").values()}
+    assert set(found) == set(keys)
+    for key, vector in zip(keys, unit(8), strict=True):
+        assert np.allclose(found[key][1], vector, atol=1e-6)
+    view, reference = found[keys[2]][0], found[keys[1]][0]
+    assert (view.category, view.capture_id, view.view) == ("Mollusca/Gastropoda", "s1", 3)
+    assert (reference.rotation, reference.crop, reference.frame) == (30.0, 2, 1)
+    assert found[keys[5]][0].dataset == "far %/away"
+
+
+def test_arrays_that_do_not_fit(lite: str, name: str) -> None:
+    make(lite, name, items(3))
+    good = unit(4)
+    keys = [image_key("far", "c", n) for n in range(4)]
+
+    def attempt(vectors: NDArray[Any], lines: list[str], said: str) -> None:
+        np.save("far.npy", vectors)
+        Path("far.ids.txt").write_text("\n".join(lines) + "\n")
+        before = names(lite)
+        assert said in collection("import", "far.npy", "--to", "fresh", "--space-of", name).error(3)
+        assert names(lite) == before
+
+    attempt(good[:, :8], keys, "shape [4, 8]")
+    attempt(good[0], keys, "shape [16]")
+    attempt(good, keys[:3], "need [3, 16]")
+    attempt(good, [keys[0], *keys[:3]], "twice")
+    attempt(good, ["a/b/c", *keys[1:]], "is no key")
+    bad = good.copy()
+    bad[2] = 0
+    attempt(bad, keys, "zero or not finite")
+    bad[2] = np.nan
+    attempt(bad, keys, "zero or not finite")
+    attempt(np.array([["x"] * DIM] * 4), keys, "cannot be read")
+
+    np.save("far.npy", good)
+    Path("far.ids.txt").write_text("\n".join(keys))
+    whole = Path("far.npy").read_bytes()
+    for part_of in (whole[:-3], whole[:50], b"", b"\x93NUMPY garbage"):
+        Path("far.npy").write_bytes(part_of)
+        nothing_written(lite, "far.npy", "--space-of", name)
+    Path("far.faiss").write_bytes(b"IxFI" + os.urandom(60))
+    nothing_written(lite, "far.faiss", "--space-of", name)
+    Path("far.ids.txt").unlink()
+    Path("far.npy").write_bytes(whole)
+    assert "far.ids.txt" in collection("import", "far.npy", "--to", "fresh", "--space-of", name).error(3)
+    assert "did you mean" in collection("import", "far.npy", "--space-of", name[:-1]).error(3)
+
+
+def test_damaged_companions_of_arrays(lite: str, name: str) -> None:
+    make(lite, name, items(4))
+    done("export", name, "x.npy")
+    lines = Path("x.items.jsonl").read_text().split("\n")
+    Path("x.items.jsonl").write_text("\n".join([lines[1], lines[0], *lines[2:]]))
+    assert "name different items" in collection("import", "x.npy", "--to", "fresh").error(3)
+    Path("x.items.jsonl").write_text("\n".join(lines)[:-40])
+    assert "x.items.jsonl" in collection("import", "x.npy", "--to", "fresh").error(3)
+    Path("x.items.jsonl").write_text("\n".join(lines))
+    Path("x.space.json").write_text('{"model": "x"}')
+    assert "states no embedding space" in collection("import", "x.npy", "--to", "fresh").error(3)
+    assert len(names(lite)) == 1
+
+
+# -- a full disk -------------------------------------------------------------------------------------------------------
+
+LIMITED = """
+import resource, sys
+from operate.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))
+sys.argv = ["collection", *sys.argv[2:]]
+main()
+"""
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[bool]:
+    """A file system of this size at `folder`, where this machine lets us have one."""
+    folder.mkdir()
+    mounted = False
+    with contextlib.suppress(OSError):
+        mounted = not subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("file", FORMATS)
+def test_export_to_a_full_disk(lite: str, name: str, tmp_path: Path, file: str) -> None:
+    """No file under the final name, no temporary one beside it, and a line that says why; what was there stays."""
+    make(lite, name, items(3000))
+    with small_disk(tmp_path / "disk", "128k") as mounted:
+        if not mounted:
+            pytest.skip("no file system may be mounted here; the test with a limited file size stands in")
+        line = collection("export", name, tmp_path / "disk" / file).error(3)
+        assert "No space left on device" in line
+        assert os.listdir(tmp_path / "disk") == []
+        (tmp_path / "disk" / file).write_text("the former export")
+        collection("export", name, tmp_path / "disk" / file, "--force").error(3)
+        assert os.listdir(tmp_path / "disk") == [file]
+        assert (tmp_path / "disk" / file).read_text() == "the former export"
+    assert done("export", name, file)["rows"] == 3000
+
+
+@pytest.mark.parametrize("file", FORMATS)
+def test_export_past_a_limit_of_the_file_size(lite: str, name: str, file: str) -> None:
+    make(lite, name, items(3000))
+    Path("out").mkdir()
+    result = subprocess.run(
+        [sys.executable, "-c", LIMITED, "100000", "export", name, f"out/{file}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    outcome = Outcome(result.returncode, result.stdout, result.stderr)
+    assert "File too large" in outcome.error(3)
+    assert os.listdir("out") == []
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    target = tmp_path / "x"
+    with pytest.raises(KeyboardInterrupt), whole_file(target) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert os.listdir(tmp_path) == []
+    with whole_file(target) as temporary:
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert (os.listdir(tmp_path), target.read_text()) == (["x"], "whole")
