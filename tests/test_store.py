@@ -11,9 +11,9 @@ import pytest
 from milvus_server import MilvusServer, why_not
 from numpy.typing import NDArray
 
-import store.collection
 import store.partitions
 import store.search
+import store.table
 from schema.errors import InputError, OutcropError, Refused, SpaceMismatch, StoreUnreachable
 from schema.filters import Filter, where
 from schema.indexes import PROFILES, IndexProfile
@@ -232,7 +232,7 @@ def test_writing_is_chunked_and_so_are_lookups_and_searches(
     store: Store, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module("table"), "MESSAGE_BYTES", 7 * (DIM * 4 + 1024))
-    monkeypatch.setattr(store_module("collection"), "LOOKUP", 9)
+    monkeypatch.setattr(store_module("table"), "LOOKUP", 9)
     monkeypatch.setattr(store_module("search"), "MOST_QUERIES", 8)
     made = Collection.create(store, name, SPACE, index="FLAT")
     items, vectors = [image(n, "ab"[n % 2]) for n in range(30)], unit(30)
@@ -246,7 +246,7 @@ def test_writing_is_chunked_and_so_are_lookups_and_searches(
 
 
 def store_module(name: str) -> object:
-    return {"collection": store.collection, "search": store.search, "partitions": store.partitions}[name]
+    return {"table": store.table, "search": store.search, "partitions": store.partitions}[name]
 
 
 # -- partitions --------------------------------------------------------------------------------------------------------
