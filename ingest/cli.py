@@ -59,6 +59,12 @@ Index = Annotated[
         "--index", help="Index profile of a new collection. [FLAT on Milvus Lite, HNSW on a server]", show_default=False
     ),
 ]
+Metrics = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--metrics-file", help="Also write the run's figures for Prometheus (text format).", show_default=False
+    ),
+]
 Patience = Annotated[
     float, typer.Option("--patience", min=0, help="Seconds to wait for a server that went away during the run.")
 ]
@@ -80,6 +86,7 @@ def dataset(
     fit: FitTo = None,
     index: Index = None,
     patience: Patience = 60.0,
+    metrics_file: Metrics = None,
 ) -> None:
     """Embed a dataset of the registry and upsert it: new and changed pictures only."""
     from ingest.dataset import list_dataset
@@ -96,6 +103,7 @@ def dataset(
         "workers": workers,
         "thumbnails": not no_thumbnails,
         "patience": patience,
+        "metrics": str(metrics_file) if metrics_file is not None else None,
     }
     _ingest(session, "dataset", listing, arguments, dry_run, _fit(fit), size, index)
 
@@ -198,7 +206,13 @@ def _ingest(
         if dry_run:
             _print_outlook(session, look_ahead(listing, found, force=bool(arguments["force"])), str(space))
             return
-        first = open_encoder(settings, space, weights, int(arguments["batch"])) if found is None else None
+
+        def open_now() -> Encoder:
+            session.say(f"opening {space.model}")
+            return open_encoder(settings, space, weights, int(arguments["batch"]))
+
+        # A new collection is made only when its encoder could be opened; an existing one may need no encoder at all.
+        first = open_now() if found is None else None
         collection = open_collection(store, settings, space, weights, index)
         for note in collection.notes:
             session.warn(note)
@@ -210,11 +224,13 @@ def _ingest(
             run.record.device = encoder.device
             session.say(encoder.describe())
 
-        # A new collection is made only when its encoder could be opened; an existing one may need no encoder at all.
-        encoder = LazyEncoder(
-            space, lambda: first or open_encoder(settings, space, weights, int(arguments["batch"])), opened
-        )
+        encoder = LazyEncoder(space, lambda: first or open_now(), opened)
         record = _run(session, listing, arguments, encoder, collection, run)
+    if arguments.get("metrics"):
+        figures = {name: float(getattr(record, name)) for name in (*COUNTS, "seconds", "images_per_second")}
+        write_metrics(
+            Path(arguments["metrics"]), "ingest", figures, {"dataset": listing.dataset, "collection": record.collection}
+        )
     _print_record(session, record, run)
 
 

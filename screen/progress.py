@@ -69,15 +69,12 @@ class Meter:
 
     def _line(self) -> None:
         seconds = time.monotonic() - self._started
-        left = ""
+        said = [f"{self.title}: {self.done}{f' of {self.total}' if self.total is not None else ''} {self.unit}"]
+        if self.done:
+            said.append(self.rate())
         if self.total and 0 < self.done < self.total:
-            left = f", ETA {(self.total - self.done) * seconds / self.done:.0f} s"
-        of = f" of {self.total}" if self.total is not None else ""
-        print(
-            f"{self.title}: {self.done}{of} {self.unit}, {self.rate()}{left}{'; ' + self._note if self._note else ''}",
-            file=sys.stderr,
-            flush=True,
-        )
+            said.append(f"ETA {(self.total - self.done) * seconds / self.done:.0f} s")
+        print(", ".join(said) + (f"; {self._note}" if self._note else ""), file=sys.stderr, flush=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

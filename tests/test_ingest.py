@@ -166,6 +166,13 @@ def test_status_lists_runs_newest_first(dataset: Path) -> None:
     assert "no run" in run("ingest", "status", "nonsense").error(3)
 
 
+def test_figures_for_prometheus(dataset: Path) -> None:
+    ingest("jamshill_image", "--metrics-file", "ingest.prom")
+    lines = Path("ingest.prom").read_text().splitlines()
+    assert 'outcrop_ingest_embedded{dataset="jamshill_image",collection="outcrop"} 9' in lines
+    assert "# TYPE outcrop_ingest_failed gauge" in lines
+
+
 def test_unicode_datasets(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"잠실_300": 2}, name="잠실 데이터", root="항공/東京")
     assert ingest("잠실 데이터").json["embedded"] == 2
