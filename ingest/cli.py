@@ -15,6 +15,7 @@ import typer
 
 from schema.errors import InputError, PartialFailure, UsageError
 from screen.guard import INTERRUPTED, leave, main_guard
+from screen.metrics import write_metrics
 from screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.progress import Meter
 from screen.tables import print_csv, print_json, print_table
