@@ -114,9 +114,9 @@ def verify(
             answers = index_search(collection, queries, k, filter, None, params, "Strong")
             seconds = time.perf_counter() - begun
             wanted = min(k, kept[share])
-            recalls = [
-                _recall(exact[share].best(q), [hit.item.id for hit in hits], wanted) for q, hits in enumerate(answers)
-            ]
+            found = [[hit.item.id for hit in hits] for hits in answers]
+            truths = _with_ties(collection, queries, [exact[share].best(q) for q in range(len(queries))], found, wanted)
+            recalls = [_recall(truth, ids, wanted) for truth, ids in zip(truths, found, strict=True)]
             short = sum(len(hits) < wanted for hits in answers)
             checks.append(
                 Check(
@@ -130,6 +130,24 @@ def verify(
                 )
             )
     return Verification(collection.name, collection.profile.name, k, len(queries), kept[1.0], tuple(checks))
+
+
+def _with_ties(
+    collection: Collection,
+    queries: NDArray[np.float32],
+    truths: list[list[tuple[float, str]]],
+    found: list[list[str]],
+    wanted: int,
+) -> list[list[tuple[float, str]]]:
+    """The truths, and the exact scores of what was found beyond them where more rows tie than were kept."""
+    unknown = {
+        q: set(found[q]) - {id for _, id in truth}
+        for q, truth in enumerate(truths)
+        if len(truth) > wanted and truth[-1][0] >= truth[wanted - 1][0] - TIE
+    }
+    stored = collection.items(sorted(set().union(*unknown.values())))
+    more = {q: [(float(queries[q] @ stored[id][1]), id) for id in ids if id in stored] for q, ids in unknown.items()}
+    return [[*truth, *more.get(q, ())] for q, truth in enumerate(truths)]
 
 
 def _recall(truth: list[tuple[float, str]], found: list[str], wanted: int) -> float:

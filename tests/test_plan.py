@@ -1,0 +1,114 @@
+"""Sizes before anything runs: they grow with the rows, keep to the hardware's limits, and say when it does not fit."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schema.errors import InputError
+from schema.indexes import PROFILES
+from store.plan import GIB, LITE_ROWS, LOAD_LIMIT, ONE_MACHINE_ROWS, plan
+
+SIZES = ("raw", "host_memory", "gpu_memory", "build_peak", "disk", "thumbnails")
+
+
+@pytest.mark.parametrize("index", list(PROFILES))
+def test_every_index_has_sizes(index: str) -> None:
+    made = plan(1_000_000, 768, index, rate=100, build_rate=1000)
+    assert made.index == index and made.raw == 1_000_000 * 768 * 4
+    assert made.host_memory > 0 and made.disk > made.raw and made.build_peak >= made.raw and made.thumbnails > 0
+    assert (made.gpu_memory > 0) == PROFILES[index].gpu
+    assert made.embed_hours == pytest.approx(1e4 / 3600)
+    assert made.build_hours == (0 if PROFILES[index].exact else pytest.approx(1e3 / 3600))
+    assert PROFILES[index].note in made.advice and made.fits is None
+
+
+@given(
+    st.sampled_from(list(PROFILES)),
+    st.integers(1, 10**11),
+    st.integers(0, 10**11),
+    st.integers(1, 4096),
+    st.integers(0, 4096),
+)
+def test_more_rows_or_numbers_never_need_less(index: str, rows: int, more: int, dim: int, longer: int) -> None:
+    small, large = plan(rows, dim, index), plan(rows + more, dim + longer, index)
+    assert all(getattr(small, size) <= getattr(large, size) for size in SIZES)
+
+
+@pytest.mark.parametrize(
+    ("rows", "gpu", "host", "backend", "index"),
+    [
+        (1, None, None, "Milvus Lite", "FLAT"),
+        (100_000, None, None, "Milvus Lite", "FLAT"),
+        (100_001, None, None, "Milvus Lite", "HNSW"),
+        (LITE_ROWS, None, None, "Milvus Lite", "HNSW"),
+        (LITE_ROWS + 1, None, None, "Milvus standalone", "HNSW"),
+        (1000, 24, None, "Milvus standalone", "GPU_CAGRA"),
+        (5_000_000, 24, None, "Milvus standalone", "GPU_CAGRA"),
+        (20_000_000, 24, None, "Milvus standalone", "GPU_IVF_PQ"),
+        (5_000_000, None, 64, "Milvus standalone", "HNSW"),
+        (5_000_000, None, 12, "Milvus standalone", "HNSW_SQ"),
+        (5_000_000, None, 8, "Milvus standalone", "DISKANN"),
+        (ONE_MACHINE_ROWS, None, None, "Milvus standalone", "HNSW"),
+        (ONE_MACHINE_ROWS + 1, None, None, "Milvus Distributed", "HNSW"),
+        (ONE_MACHINE_ROWS + 1, 80, None, "Milvus Distributed", "GPU_IVF_PQ"),
+    ],
+)
+def test_recommendations(rows: int, gpu: float | None, host: float | None, backend: str, index: str) -> None:
+    made = plan(rows, 768, gpu_gib=gpu, host_gib=host)
+    assert (made.backend, made.index) == (backend, index)
+
+
+@given(st.integers(1, 10**9), st.integers(1, 4096), st.floats(0.1, 4000), st.floats(0.1, 4000))
+def test_what_is_said_to_fit_fits(rows: int, dim: int, gpu: float, host: float) -> None:
+    for made in (
+        plan(rows, dim, gpu_gib=gpu, host_gib=host),
+        plan(rows, dim, host_gib=host),
+        plan(rows, dim, gpu_gib=gpu),
+    ):
+        limits = [(made.gpu_memory, gpu), (made.host_memory, host)]
+        if made.fits:
+            # A limit that was not given is not held against it, and the GPU's share is 0 for the others.
+            assert made.gpu_memory <= gpu * GIB * LOAD_LIMIT
+        else:
+            assert any(need > limit * GIB * LOAD_LIMIT for need, limit in limits)
+            assert "does NOT fit" in made.advice
+        assert ("does NOT fit" in made.advice) == (made.fits is False)
+
+
+def test_what_does_not_fit_is_said() -> None:
+    made = plan(40_000_000, 1280, "GPU_CAGRA", gpu_gib=24, host_gib=64)
+    assert made.fits is False and "does NOT fit" in made.advice and "GPU_IVF_PQ or DISKANN" in made.advice
+    assert plan(40_000_000, 1280, "GPU_CAGRA", gpu_gib=400, host_gib=64).fits is True
+    assert plan(40_000_000, 1280, "GPU_CAGRA", gpu_gib=400, host_gib=16).fits is False, "metadata lives on the host"
+
+
+def test_cagra_by_the_measured_figures() -> None:
+    """3,328 bytes a vector at 768 numbers and degree 64, as cuVS lays it out; a tenth is put on top."""
+    made = plan(1_000_000, 768, "GPU_CAGRA")
+    assert made.gpu_memory == pytest.approx(3328e6 * 1.1, rel=1e-6)
+    assert "2.6.20" in made.advice and "collection verify" in made.advice
+
+
+def test_a_gpu_index_without_a_server_is_pointed_out() -> None:
+    assert "needs a server" in plan(1000, 768, "GPU_CAGRA").advice
+    assert "needs a server" not in plan(1000, 768, "HNSW").advice
+
+
+@pytest.mark.parametrize(("rows", "dim"), [(0, 768), (-1, 768), (10**12 + 1, 768), (1, 0), (1, 32_769)])
+def test_figures_that_make_no_sense(rows: int, dim: int) -> None:
+    with pytest.raises(InputError, match="must lie between"):
+        plan(rows, dim)
+
+
+def test_unknown_index() -> None:
+    with pytest.raises(InputError, match="did you mean 'GPU_CAGRA'"):
+        plan(1000, 768, "GPU_CAGRAA")
+
+
+def test_times_need_a_rate() -> None:
+    assert plan(1000, 768, "GPU_CAGRA").embed_hours is None
+    assert plan(1000, 768, "GPU_CAGRA").build_hours is None
+    assert plan(1000, 768, "HNSW").build_hours == pytest.approx(1000 / 2500 / 3600)
+    assert plan(1000, 1536, "HNSW").build_hours == pytest.approx(2 * 1000 / 2500 / 3600)
