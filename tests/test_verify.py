@@ -19,7 +19,7 @@ from store.maintenance import change_index
 from store.topk import TopK
 from store.verify import SHARES, _bound, _recall, verify
 
-DIM, ROWS = 32, 2500
+DIM, ROWS = 64, 2500
 SPACE = Space(model="verify", weights_digest="0", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=DIM)
 
 
