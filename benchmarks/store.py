@@ -87,10 +87,11 @@ def measure(uri: str, rows: int, dim: int, batch: int, queries: int) -> dict[str
         return Space(model=model, weights_digest="0", size=(8, 8), mean=zero, std=one, pooling="avg", dim=dim)
 
     def items(start: int, count: int) -> list[Item]:
+        fields = {"altitude": 100.0, "extra": {"width": 4000}}
         return [
-            Item(image_key("bench", "c", n), Kind.IMAGE, "bench", "c", frame=n, altitude=100.0, source=f"c/{n}.jpg", extra={"width": 4000})
+            Item(image_key("bench", "c", n), Kind.IMAGE, "bench", "c", frame=n, source=f"c/{n}.jpg", **fields)
             for n in range(start, start + count)
-        ]  # fmt: skip
+        ]
 
     with Store.connect(uri) as store:
         client = store.client

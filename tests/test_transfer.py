@@ -298,14 +298,10 @@ def copy_there_and_back(lite: str, server: str, name: str, rows: list[Item]) -> 
         run("collection", "drop", name, "--uri", server, "--yes")
 
 
-def test_copy_to_a_server_and_back(lite: str, server_uri: str, name: str) -> None:
-    copy_there_and_back(lite, server_uri, name, odd_items(500))
-
-
 @pytest.mark.slow
-def test_copy_of_more_rows_than_a_page_or_a_message_holds(lite: str, server_uri: str, name: str) -> None:
-    rows = [*odd_items(500), *items(4500)]
-    copy_there_and_back(lite, server_uri, name, rows)
+def test_copy_to_a_server_and_back(lite: str, server_uri: str, name: str) -> None:
+    """More rows than a page or a message holds, odd ones among them."""
+    copy_there_and_back(lite, server_uri, name, [*odd_items(500), *items(4500)])
 
 
 def test_copy_within_one_store_and_what_it_refuses(uri: str, name: str) -> None:
@@ -565,36 +561,37 @@ def small_disk(folder: Path, size: str) -> Iterator[bool]:
             subprocess.run(["umount", folder], check=True)
 
 
-@pytest.mark.parametrize("file", FORMATS)
-def test_export_to_a_full_disk(lite: str, name: str, tmp_path: Path, file: str) -> None:
+def test_export_to_a_full_disk(lite: str, name: str, tmp_path: Path) -> None:
     """No file under the final name, no temporary one beside it, and a line that says why; what was there stays."""
     make(lite, name, items(3000))
     with small_disk(tmp_path / "disk", "128k") as mounted:
         if not mounted:
             pytest.skip("no file system may be mounted here; the test with a limited file size stands in")
-        line = collection("export", name, tmp_path / "disk" / file).error(3)
-        assert "No space left on device" in line
-        assert os.listdir(tmp_path / "disk") == []
-        (tmp_path / "disk" / file).write_text("the former export")
-        collection("export", name, tmp_path / "disk" / file, "--force").error(3)
-        assert os.listdir(tmp_path / "disk") == [file]
-        assert (tmp_path / "disk" / file).read_text() == "the former export"
-    assert done("export", name, file)["rows"] == 3000
+        for file in FORMATS:
+            target = tmp_path / "disk" / file
+            assert "No space left on device" in collection("export", name, target).error(3)
+            assert os.listdir(tmp_path / "disk") == []
+            target.write_text("the former export")
+            assert "No space left on device" in collection("export", name, target, "--force").error(3)
+            assert os.listdir(tmp_path / "disk") == [file]
+            assert target.read_text() == "the former export"
+            target.unlink()
+    assert done("export", name, "x.npy")["rows"] == 3000
 
 
-@pytest.mark.parametrize("file", FORMATS)
-def test_export_past_a_limit_of_the_file_size(lite: str, name: str, file: str) -> None:
+def test_export_past_a_limit_of_the_file_size(lite: str, name: str) -> None:
     make(lite, name, items(3000))
     Path("out").mkdir()
-    result = subprocess.run(
-        [sys.executable, "-c", LIMITED, "100000", "export", name, f"out/{file}"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-    )
-    outcome = Outcome(result.returncode, result.stdout, result.stderr)
-    assert "File too large" in outcome.error(3)
-    assert os.listdir("out") == []
+    for file in FORMATS:
+        result = subprocess.run(
+            [sys.executable, "-c", LIMITED, "100000", "export", name, f"out/{file}"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        outcome = Outcome(result.returncode, result.stdout, result.stderr)
+        assert "File too large" in outcome.error(3)
+        assert os.listdir("out") == []
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -132,7 +132,6 @@ def test_an_index_that_looks_nowhere_is_near_random(lists: Collection) -> None:
     assert (result.k, result.samples, result.rows, result.index) == (10, 40, ROWS, "IVF_FLAT")
     assert seen[-1] == ROWS
     assert 0 < result.checks[0].worst <= result.checks[0].recall < 0.3
-    assert result.checks[0].short > 0, "one list in a thousand holds fewer than ten rows"
 
 
 def test_an_index_that_looks_everywhere_is_exact(lists: Collection) -> None:
