@@ -20,7 +20,7 @@ from schema.indexes import METRIC, IndexProfile, profile_for, profile_named
 from schema.space import Space
 from store.connection import Store
 from store.rows import milvus_schema
-from store.table import Table
+from store.table import PROPERTY_PARTLY, Table
 
 PROPERTY_SPACE, PROPERTY_WEIGHTS, PROPERTY_INDEX = "outcrop.space", "outcrop.weights", "outcrop.index"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}\Z")
@@ -94,9 +94,10 @@ class Collection(Table):
                 f"collection {name!r} states a space or index this version cannot read "
                 f"({str(error).splitlines()[0]}); use the version that made it"
             ) from None
-        return cls(
-            store, name, facts["collection_name"], space, profile, index["build"], properties.get(PROPERTY_WEIGHTS, "")
-        )
+        weights = properties.get(PROPERTY_WEIGHTS, "")
+        found = cls(store, name, facts["collection_name"], space, profile, index["build"], weights)
+        found.partly_loaded = bool(properties.get(PROPERTY_PARTLY))
+        return found
 
     @classmethod
     def open(cls, store: Store, name: str) -> Collection:

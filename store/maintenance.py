@@ -15,6 +15,7 @@ from store.collection import PROPERTY_INDEX, Collection, IndexState, check_name
 from store.connection import Store
 from store.inventory import aliases_of
 from store.partitions import partition_name
+from store.table import PROPERTY_PARTLY
 
 PROPERTY_PREVIOUS = "outcrop.previous"
 """On a collection that an alias was switched to: the physical collection the alias led to before."""
@@ -92,6 +93,7 @@ def load(collection: Collection, dataset: str | None = None, *, kinds: tuple[Kin
             store.client.load_collection(collection.physical, timeout=max(120.0, store.timeout))
             return [collection.physical]
         store.client.load_partitions(collection.physical, names, timeout=max(120.0, store.timeout))
+        store.client.alter_collection_properties(collection.physical, {PROPERTY_PARTLY: "yes"}, timeout=store.timeout)
     return names
 
 
@@ -104,6 +106,7 @@ def release(collection: Collection, dataset: str | None = None, *, kinds: tuple[
             store.client.release_collection(collection.physical, timeout=store.timeout)
             return [collection.physical]
         store.client.release_partitions(collection.physical, names, timeout=store.timeout)
+        store.client.alter_collection_properties(collection.physical, {PROPERTY_PARTLY: "yes"}, timeout=store.timeout)
     return names
 
 

@@ -22,6 +22,10 @@ MESSAGE_BYTES = 8 * 2**20
 """Bytes of rows sent in one request: a server takes 64 MB, and larger ones are not faster."""
 
 
+PROPERTY_PARTLY = "outcrop.partly_loaded"
+"""On a collection of which some partitions were loaded or released by themselves; see `Table.load`."""
+
+
 class Table:
     """Items with vectors of `dim` numbers in the physical collection `physical`; `name` is used in messages."""
 
@@ -32,6 +36,7 @@ class Table:
         self.dim = dim
         self._partitions: set[str] | None = None
         self._loaded = False
+        self.partly_loaded = False
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -198,8 +203,15 @@ class Table:
         """Makes the collection answer queries (once; it costs nothing when it is loaded)."""
         if self._loaded:
             return
+        client, timeout = self.store.client, max(120.0, self.store.timeout)
         with self.store.calling(f"load {self.name!r}"):
-            self.store.client.load_collection(self.physical, timeout=max(120.0, self.store.timeout))
+            if self.partly_loaded:
+                # Milvus 2.3.5 calls a collection loaded of which only some partitions are, and counts 0 in the others.
+                client.release_collection(self.physical, timeout=timeout)
+            client.load_collection(self.physical, timeout=timeout)
+            if self.partly_loaded:
+                client.alter_collection_properties(self.physical, {PROPERTY_PARTLY: ""}, timeout=timeout)
+        self.partly_loaded = False
         self._loaded = True
 
     def partitions(self, fresh: bool = False) -> set[str]:
