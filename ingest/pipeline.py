@@ -59,6 +59,7 @@ class _Prepared:
     path: Path
     pixels: NDArray[np.uint8]
     thumbnail: bytes | None
+    replaces: bool
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class _Encoded:
     items: list[Item]
     vectors: NDArray[np.float32]
     thumbnails: list[bytes | None]
+    replaces: bool
 
 
 class Pipeline:
@@ -173,7 +175,8 @@ class Pipeline:
                 item = complete(source, decoded, contents)
                 del contents
                 small = thumbnail(decoded.image) if self.thumbnails is not None else None
-                prepared = _Prepared(item, source.path, self.encoder.prepare(decoded), small)
+                known = row is not None or self.options.force
+                prepared = _Prepared(item, source.path, self.encoder.prepare(decoded), small, known)
                 del decoded
             except PictureError as error:
                 self._failed(source, stage, str(error))
@@ -210,9 +213,9 @@ class Pipeline:
                 vectors = np.stack(kept)
             self.run.spent("encode", time.perf_counter() - begun)
             self.run.count(embedded=len(good))
-            self._put(
-                self._to_write, _Encoded([p.item for p in good], vectors, [p.thumbnail for p in good]), always=True
-            )
+            known = any(p.replaces for p in good)
+            encoded = _Encoded([p.item for p in good], vectors, [p.thumbnail for p in good], known)
+            self._put(self._to_write, encoded, always=True)
         self._put(self._to_write, None, always=True)
 
     def _write(self) -> None:
@@ -240,7 +243,13 @@ class Pipeline:
                         self.thumbnails.write(item.id, small)
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             items = [replace(item, ingested_at=now) for item in items]
-            self.collection.upsert(items, vectors, patience=self.options.patience, waiting=self._waiting)
+            self.collection.upsert(
+                items,
+                vectors,
+                replacing=any(part.replaces for part in parts),
+                patience=self.options.patience,
+                waiting=self._waiting,
+            )
             self.run.spent("store", time.thread_time() - begun)
             self.ids += [item.id for item in items]
             self.run.count(upserted=len(items))

@@ -105,7 +105,7 @@ def import_arrays(
         pack(items[start : start + PAGE], vectors[start : start + PAGE], space.dim)
     collection = Collection.ensure(store, name, space, index=index)
     for start in range(0, len(items), PAGE):
-        collection.upsert(items[start : start + PAGE], vectors[start : start + PAGE], patience=60)
+        collection.upsert(items[start : start + PAGE], vectors[start : start + PAGE], replacing=True, patience=60)
         if progress is not None:
             progress(start + len(items[start : start + PAGE]))
     collection.flush()

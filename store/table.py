@@ -45,18 +45,22 @@ class Table:
         items: Sequence[Item],
         vectors: NDArray[np.float32],
         *,
+        replacing: bool = False,
         patience: float = 0.0,
         waiting: Callable[[str], None] | None = None,
     ) -> int:
         """Writes items with their vectors [N, D] float32 (length 1), replacing rows of the same id; returns how many rows.
 
-        Where the server goes away, tries again for `patience` seconds: the same rows twice are the same rows.
+        Where the server goes away, tries again for `patience` seconds: the same rows twice are the same rows. Say `replacing`
+        where rows of these ids may be there: Milvus Lite would keep what their `extra` had and the new one has not.
 
         Raises:
             InputError: vectors of a wrong shape or length, or a field too long.
             StoreUnreachable: no answer within the patience.
         """
         rows = pack(items, vectors, self.dim)
+        if replacing and self.store.lite:
+            self.delete(self.lookup([row["id"] for row in rows], ("kind",)))
         by_partition: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_partition.setdefault(self._home(Kind(row["kind"]), row["dataset"]), []).append(row)

@@ -115,7 +115,7 @@ def import_parquet(
     )
     rows = 0
     for items, vectors in _pages(path, space, check=False):
-        rows += collection.upsert(items, vectors, patience=60)
+        rows += collection.upsert(items, vectors, replacing=True, patience=60)
         if progress is not None:
             progress(rows)
     collection.flush()
@@ -185,7 +185,7 @@ def copy(
     rows = 0
     for page in source.scan_rows(Filter(), ["*"], batch=PAGE):
         items, vectors = unpack(page)
-        rows += collection.upsert(items, vectors, patience=60)
+        rows += collection.upsert(items, vectors, replacing=True, patience=60)
         if progress is not None:
             progress(rows)
     require_complete(source, rows, expected)
