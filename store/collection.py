@@ -149,9 +149,11 @@ class Collection(Table):
                 PROPERTY_WEIGHTS: weights,
                 PROPERTY_INDEX: json.dumps({"profile": profile.name, "build": params}),
             }
+            # pymilvus unfolds the parameters; Milvus Lite reads them folded only, and takes its own defaults otherwise.
+            sent = {"params": params} if store.lite else params
             index_params = client.prepare_index_params()
             index_params.add_index(
-                "vector", index_type=profile.name, index_name="vector", metric_type=METRIC, params=params
+                "vector", index_type=profile.name, index_name="vector", metric_type=METRIC, params=sent
             )
             client.create_collection(
                 physical,
