@@ -28,7 +28,7 @@ _NOISY = ("pymilvus", "milvus_lite", "grpc")
 _LOST = re.compile(
     r"unavailable|connection refused|failed to connect|deadline exceeded|not ready|server.*not.*healthy|"
     r"socket closed|connection reset|node.*(offline|not.*available)|no available|broken pipe|channel closed|"
-    r"closed channel|session.*expired|connect.*timeout",
+    r"closed channel|session.*expired|connect.*timeout|node not (match|found)|session not found|connection is closing",
     re.IGNORECASE,
 )
 _EXPRESSION = re.compile(  # as servers and as Milvus Lite say it
@@ -319,4 +319,9 @@ def _status_names(error: BaseException | None) -> set[str]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(str(text).split())[:300]
+    text = str(text)
+    if "stack trace:" in text:
+        text = text.rpartition("attempt #")[
+            2
+        ]  # the cause of the last try stands behind pages of the server's own calls
+    return " ".join(text.split())[:300]

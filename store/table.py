@@ -97,7 +97,7 @@ class Table:
 
         for attempt in range(4):
             try:
-                patiently(send, 10.0)
+                patiently(send, 60.0)
                 break
             except OutcropError as error:
                 if "rate" not in str(error).lower() or attempt == 3:

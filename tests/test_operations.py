@@ -261,6 +261,7 @@ def answers_rightly(uri: str, name: str, rows: int) -> bool:
         return opened.count() == rows and [h[0].item.frame for h in hits] == list(range(5))
 
 
+@pytest.mark.slow
 def test_index_is_changed_in_place(uri: str, medium: str) -> None:
     name, physical = medium, done("describe", medium)["physical"]
     for profile, build in (("FLAT", ()), ("IVF_FLAT", ("nlist=16",)), ("HNSW", ("M=24",))):
@@ -650,6 +651,7 @@ def test_drop_one_dataset_of_two(uri: str, name: str) -> None:
 # -- doctor and plan ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_doctor(uri: str, large: str) -> None:
     report = done("doctor", "--probe-index", "HNSW")
     found = {finding["check"]: finding for finding in report["findings"]}
@@ -661,6 +663,7 @@ def test_doctor(uri: str, large: str) -> None:
     assert "probe" in run("collection", "doctor", "--probe-index", "FLAT").out
 
 
+@pytest.mark.slow
 def test_doctor_says_when_an_index_cannot_be_had(uri: str) -> None:
     if is_lite(uri):
         found = done("doctor", "--probe-index", "GPU_IVF_FLAT")["findings"][-1]

@@ -182,6 +182,7 @@ def test_server_killed_during_an_ingest(tmp_path: Path) -> None:
 # -- two at once -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_ingests_into_one_lite_directory(tmp_path: Path) -> None:
     total = 100
     write_dataset(tmp_path, {"250918092555_300": total}, name="town")

@@ -162,6 +162,7 @@ def names(uri: str) -> set[str]:
 # -- there and back ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_export_then_import(uri: str, name: str) -> None:
     rows = odd_items(300)
     physical = make(uri, name, rows)
@@ -263,6 +264,7 @@ def any_item(draw: st.DrawFn) -> Item:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(rows=st.lists(any_item(), min_size=1, max_size=25, unique_by=lambda item: item.id))
 def test_any_items_come_back(lite_uri: str, rows: list[Item]) -> None:
@@ -304,6 +306,7 @@ def test_copy_to_a_server_and_back(lite: str, server_uri: str, name: str) -> Non
     copy_there_and_back(lite, server_uri, name, [*odd_items(500), *items(4500)])
 
 
+@pytest.mark.slow
 def test_copy_within_one_store_and_what_it_refuses(uri: str, name: str) -> None:
     physical = make(uri, name, items(30))
     assert "is the collection itself" in collection("copy", name).error(6)
@@ -353,6 +356,7 @@ def nothing_written(uri: str, file: str, *more: object, code: int = 3) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_import_of_a_damaged_parquet_file(lite: str, name: str) -> None:
     """Whatever byte is wrong: it is refused before anything is written, or it did no harm."""
     make(lite, name, odd_items(60))
