@@ -26,7 +26,9 @@ class Settings(BaseSettings):
         env_prefix="OUTCROP_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
     )
 
-    uri: str = Field("./outcrop.db", description="Milvus: a Milvus Lite directory, or http(s)://host:port of a server")
+    uri: str = Field(
+        "./outcrop.db", repr=False, description="Milvus: a Milvus Lite directory, or http(s)://host:port of a server"
+    )
     token: SecretStr | None = Field(None, description="user:password or API key of the server (environment only)")
     tls_ca: Path | None = Field(None, description="certificate (PEM) of the authority that signed the server's")
     tls_cert: Path | None = Field(None, description="our certificate (PEM), where the server wants one (mutual TLS)")

@@ -74,7 +74,10 @@ class Store:
 
             quiet_libraries()
             try:
-                client = MilvusClient(uri=uri, token=token or "", timeout=timeout, **secured)
+                # A shared channel would serve the next connection too, whatever its certificates: one of our own, then.
+                client = MilvusClient(
+                    uri=uri, token=token or "", timeout=timeout, dedicated=not is_lite(uri), **secured
+                )
             except Exception as error:
                 if is_lite(uri) and type(error).__name__ == "ConnectionConfigException":
                     raise _lite_failure(Path(uri)) from None

@@ -15,8 +15,8 @@ from commands import Outcome, run, start
 from milvus_server import ROOT_TOKEN, MilvusServer, why_not
 from pictures import write_dataset
 
-from schema.errors import Refused
-from schema.settings import Settings
+from schema.errors import Refused, StoreUnreachable
+from schema.settings import Settings, read_settings
 from store.connection import Store
 from store.tls import Tls
 
@@ -285,3 +285,20 @@ def test_tls(secured: TlsServer) -> None:
         line = outcome.error(5)
         assert "no answer from http" in line and secured.uri.partition("://")[2] in line and len(line) < 600
     assert os.listdir() == ["garbage.pem"]
+
+
+def test_tls_of_one_connection_does_not_vouch_for_the_next(secured: TlsServer) -> None:
+    """pymilvus would share the channel of an open connection with the next one to the same address, whatever its certificates."""
+    ca, foreign, client, key = (secured.folder / n for n in ("ca.pem", "foreign.pem", "client.pem", "client.key"))
+    ours = {"cert": client, "key": key} if secured.mutual else {}
+    with Store.connect(secured.uri, timeout=5, tls=Tls(ca=ca, **ours)) as first:
+        with pytest.raises(StoreUnreachable):
+            Store.connect(secured.uri, timeout=5, tls=Tls(ca=foreign, **ours))
+        with pytest.raises(StoreUnreachable):
+            Store.connect(secured.uri.replace("https://", "http://"), timeout=5)
+        assert first.client.list_collections() == []
+
+
+def test_settings_do_not_show_a_password_of_the_address() -> None:
+    settings = read_settings(uri="http://root:hunter2@127.0.0.1:19530")
+    assert "hunter2" not in repr(settings) + str(settings)
