@@ -121,7 +121,12 @@ def verify(
 
     with opened(session, name) as collection, Meter("verify", None, "rows", session.quiet) as meter:
         result = verify_collection(
-            collection, k=k, samples=samples, seed=seed, search_params=build_parameters(param, "--param"), progress=meter.update
+            collection,
+            k=k,
+            samples=samples,
+            seed=seed,
+            search_params=build_parameters(param, "--param"),
+            progress=meter.update,
         )
     rows = [asdict(check) for check in result.checks]
     values = {

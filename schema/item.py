@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import re
 import unicodedata
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Literal
 from urllib.parse import quote, unquote
@@ -123,9 +123,12 @@ class Item:
 
         What `extra` calls like a field (or `id`) is left out: it would replace the field, even the primary key.
         """
-        values = asdict(self)
-        extra = {name: value for name, value in values.pop("extra").items() if name not in ("id", "vector")}
-        return {"id": self.id, **extra, **values, "kind": str(self.kind)}
+        row: dict[str, Any] = {"id": self.id, **self.extra}
+        row.pop("vector", None)
+        for name in FIELDS:  # not `asdict`, which copies deeply: an ingest asks for every item's row
+            row[name] = getattr(self, name)
+        row["id"], row["kind"] = self.id, str(self.kind)
+        return row
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Item:

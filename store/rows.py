@@ -45,7 +45,7 @@ def pack(items: Sequence[Item], vectors: NDArray[np.float32], dim: int) -> list[
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.shape != (len(items), dim):
         raise InputError(f"{len(items)} items need vectors of shape [{len(items)}, {dim}], not {list(vectors.shape)}")
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     bad = np.flatnonzero(~(np.abs(norms - 1.0) < 1e-3))
     if len(bad):
         first = int(bad[0])
@@ -56,7 +56,10 @@ def pack(items: Sequence[Item], vectors: NDArray[np.float32], dim: int) -> list[
     for item, vector in zip(items, vectors, strict=True):
         row = item.row()
         for name, field in FIELDS.items():
-            row[name] = _fitting(item, field, row[name])
+            value = row[name]
+            if field.type == "text" and value.isascii() and len(value) <= field.max_length:
+                continue  # nearly all of them
+            row[name] = _fitting(item, field, value)
         row["vector"] = vector
         rows[row["id"]] = row
     return list(rows.values())
