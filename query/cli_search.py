@@ -1,0 +1,184 @@
+"""`query image`, `query item` and `query dataset`: top-k search, and its answers as tables, JSON, CSV and reports."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from query.console import (
+    Exact,
+    ExcludeSelf,
+    Explain,
+    K,
+    Raw,
+    Report,
+    Where,
+    app,
+    check_report,
+    condition_of,
+    kind_of,
+    opened,
+)
+from schema.errors import PartialFailure
+from screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
+from screen.progress import Meter
+from screen.tables import print_csv, print_json, print_table
+
+if TYPE_CHECKING:
+    from query.search import Results
+
+COLUMNS = ("rank", "score", "key", "altitude", "rotation", "crop", "view", "source")
+CSV_COLUMNS = (
+    "query",
+    "rank",
+    "key",
+    "score",
+    "kind",
+    "dataset",
+    "category",
+    "capture_id",
+    "frame",
+    "altitude",
+    "rotation",
+    "crop",
+    "view",
+    "source",
+)
+
+
+@command(app, STORE, REGISTRY, MODEL, STATE, CSV)
+def image(
+    session: Session,
+    paths: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.", show_default=False)],
+    k: K = 10,
+    where: Where = None,
+    filter: Raw = "",
+    exclude_self: ExcludeSelf = False,
+    exact: Exact = False,
+    explain: Explain = False,
+    report: Report = None,
+) -> None:
+    """Find the items that look like a picture."""
+    from query.search import query_images
+    from query.target import open_encoder
+
+    condition = condition_of(where, filter)
+    check_report(report)
+    with opened(session) as collection:
+        encoder = open_encoder(session.settings, collection)
+        session.say(encoder.describe())
+        results = query_images(paths, encoder, collection, k, condition, exclude_self=exclude_self, exact=exact)
+    _print(session, [results], explain, report)
+
+
+@command(app, STORE, STATE, CSV)
+def item(
+    session: Session,
+    keys: Annotated[list[str], typer.Argument(help="Keys of stored items.", show_default=False)],
+    k: K = 10,
+    where: Where = None,
+    filter: Raw = "",
+    exclude_self: ExcludeSelf = False,
+    exact: Exact = False,
+    explain: Explain = False,
+    report: Report = None,
+) -> None:
+    """Find the items that look like a stored item."""
+    from query.search import query_items
+
+    condition = condition_of(where, filter)
+    check_report(report)
+    with opened(session) as collection:
+        results = query_items(keys, collection, k, condition, exclude_self=exclude_self, exact=exact)
+    _print(session, [results], explain, report)
+
+
+@command(app, STORE, STATE, CSV)
+def dataset(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Name of an ingested dataset.")],
+    k: K = 10,
+    where: Where = None,
+    filter: Raw = "",
+    kind: Annotated[
+        str,
+        typer.Option("--kind", help="Which items of the dataset are the queries: image, reference, view or specimen."),
+    ] = "image",
+    limit: Annotated[
+        Optional[int], typer.Option("--limit", min=1, help="Only the first N items as queries.", show_default=False)
+    ] = None,
+    exclude_self: ExcludeSelf = False,
+    exact: Exact = False,
+    explain: Explain = False,
+    report: Report = None,
+) -> None:
+    """Ask with every stored item of a dataset, by its stored vector."""
+    from query.search import query_dataset
+
+    condition = condition_of(where, filter)
+    check_report(report)
+    queries = kind_of(kind)
+    batches: list[Results] = []
+    with opened(session) as collection, Meter(name, limit, "queries", session.quiet) as meter:
+        for results in query_dataset(
+            name, collection, k, condition, kind=queries, limit=limit, exclude_self=exclude_self, exact=exact
+        ):
+            batches.append(results)
+            meter.update(sum(len(batch.results) for batch in batches))
+    ordered = replace(
+        batches[-1], results=tuple(sorted((r for batch in batches for r in batch.results), key=lambda r: r.query.name))
+    )
+    _print(session, [ordered], explain, report)
+
+
+def _print(session: Session, batches: list[Results], explain: bool, report: Path | None) -> None:
+    from query.search import hit_json, plan_json, result_json
+
+    plan = next((batch.plan for batch in reversed(batches) if batch.plan is not None), None)
+    results = [result for batch in batches for result in batch.results]
+    if session.format == "json":
+        print_json(
+            {"collection": batches[0].collection, "plan": plan_json(plan), "queries": [result_json(r) for r in results]}
+        )
+    elif session.format == "csv":
+        print_csv([{"query": r.query.name, **hit_json(hit)} for r in results for hit in r.hits], CSV_COLUMNS)
+    else:
+        for result in results:
+            if not result.error:
+                print_table(
+                    [{**hit_json(hit), "score": f"{hit.score:.4f}"} for hit in result.hits],
+                    _columns(result.hits),
+                    result.query.name,
+                )
+    if explain and plan is not None and session.format != "json":
+        print(f"plan: {plan}", file=sys.stderr if session.format == "csv" else sys.stdout)
+    if plan is not None and plan.fallback:
+        session.warn(f"searched exactly: {plan.reason}")
+    if report is not None:
+        from embed.thumbnails import ThumbnailStore
+        from query.report import write_report
+
+        written = write_report(
+            batches,
+            report,
+            ThumbnailStore.below(session.settings.state),
+            remark=f"collection {session.settings.collection}",
+        )
+        session.say(f"report: {written.absolute()}")
+    broken = [result for result in results if result.error]
+    for result in broken:
+        session.warn(result.error)
+    if broken:
+        raise PartialFailure(f"{len(broken)} of {len(results)} query pictures could not be read; they are named above")
+
+
+def _columns(hits: Any) -> list[str]:
+    """The columns in which something stands: rotation of plain images is always 0 and says nothing."""
+    quiet = {"rotation": 0.0, "crop": 0, "view": -1, "altitude": 0.0, "source": ""}
+    return [
+        name for name in COLUMNS if name not in quiet or any(getattr(hit.item, name) != quiet[name] for hit in hits)
+    ]

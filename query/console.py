@@ -1,0 +1,80 @@
+"""The `query` command's application, and what its subcommands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from schema.errors import InputError, nearest
+from schema.filters import Filter, where
+from schema.item import Kind
+from screen.options import Session
+
+if TYPE_CHECKING:
+    from store.collection import Collection
+
+app = typer.Typer(
+    help="Ask a collection: what looks like this picture, like this item?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+K = Annotated[int, typer.Option("-k", "--top-k", min=1, max=16384, help="Hits per query.")]
+Where = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--where",
+        help="FIELD=VALUE, FIELD=A..B, FIELD=V1,V2, FIELD=PREFIX* or FIELD!=…; repeat it for AND.",
+        show_default=False,
+    ),
+]
+Raw = Annotated[
+    str, typer.Option("--filter", help="A raw Milvus expression, for what --where cannot say.", show_default=False)
+]
+ExcludeSelf = Annotated[
+    bool, typer.Option("--exclude-self", help="Leave out the item itself (items made of the very same file).")
+]
+Exact = Annotated[bool, typer.Option("--exact", help="Compare with every row, whatever the index.")]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Say how the search was done: partitions, filter, index or row by row.")
+]
+Report = Annotated[
+    Optional[Path], typer.Option("--report", help="Write an HTML report with pictures.", show_default=False)
+]
+
+
+@contextmanager
+def opened(session: Session) -> Iterator[Collection]:
+    """The collection that the settings name, open for the length of a `with`."""
+    from store.collection import Collection
+    from store.connection import Store
+
+    with Store.of(session.settings) as store:
+        yield Collection.open(store, session.settings.collection)
+
+
+def condition_of(texts: list[str] | None, raw: str) -> Filter:
+    """What `--where` and `--filter` say."""
+    return where(*(texts or ()), raw=raw)
+
+
+def check_report(report: Path | None) -> None:
+    """Before any work: a report that could not be written would lose it."""
+    if report is None:
+        return
+    if report.is_dir():
+        raise InputError(f"--report {report} is a folder; give the name of a file")
+    if not report.absolute().parent.is_dir():
+        raise InputError(f"--report {report}: the folder {report.absolute().parent} does not exist; create it")
+
+
+def kind_of(text: str) -> Kind:
+    """What `--kind` names."""
+    if text not in tuple(Kind):
+        raise InputError(f"--kind is one of {', '.join(Kind)}, not {text!r}{nearest(text, Kind)}")
+    return Kind(text)
