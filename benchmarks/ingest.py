@@ -111,7 +111,8 @@ def ingest_once(registry: Path) -> dict[str, float]:
 
     from embed.encoder import Encoder
     from embed.thumbnails import ThumbnailStore
-    from ingest.dataset import ingest_dataset, list_dataset
+    from ingest.dataset import list_dataset
+    from ingest.listing import ingest_listing
     from ingest.runs import Run
     from store.collection import Collection
     from store.connection import Store
@@ -123,7 +124,7 @@ def ingest_once(registry: Path) -> dict[str, float]:
         begun, cpu = time.perf_counter(), time.process_time()
         listing = list_dataset(registry, "bench", registry.parent)
         run = Run.begin(Path(state), "dataset", {})
-        record = ingest_dataset(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(Path(state)))
+        record = ingest_listing(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(Path(state)))
         seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
         assert record.upserted == listing.expected == collection.count()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -34,6 +34,10 @@ class ThumbnailStore:
             temporary.write_bytes(data)
         os.replace(temporary, path)
 
+    def remove(self, id: str) -> None:
+        """Forgets a thumbnail, where there is one."""
+        self.path(id).unlink(missing_ok=True)
+
     def read(self, id: str) -> bytes | None:
         """The thumbnail's bytes, or None where there is none."""
         try:

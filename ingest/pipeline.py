@@ -1,7 +1,8 @@
-"""The way from sources to rows: look up, decode (threads), encode (device), upsert (one writer), with bounded queues.
+"""The way from sources to rows: look up, prepare (threads), encode (device), upsert (one writer), with bounded queues.
 
-Memory holds a few batches, however large the dataset. A broken item goes to the ledger and the run goes on; a broken stage
-stops the run. Items that are there already, unchanged, are skipped before they are read.
+What a source is, and what it owes, stands in `ingest.sources`. Memory holds a few batches of pictures, however large the
+dataset and however many items one source makes. A broken item goes to the ledger and the run goes on; a broken stage stops the
+run. Items that are there already, unchanged, are skipped before their file is read.
 """
 
 from __future__ import annotations
@@ -11,26 +12,23 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.images import decode, thumbnail
 from embed.protocol import PictureEncoder
 from embed.thumbnails import ThumbnailStore
 from ingest.runs import Failure, Run
-from ingest.sources import STORED, Contents, Source, complete
+from ingest.sources import STORED, Pools, Prepared, Rows, Source, Unchanged
 from schema.errors import OutcropError, PictureError
-from schema.item import Item
+from schema.item import Item, Kind, parent_of
 from store.collection import Collection
 from store.table import LOOKUP
 
-T = TypeVar("T")
 WRITE_ROWS = 256
 """Rows that the writer gathers, where they are waiting, before it sends them."""
 
@@ -39,7 +37,7 @@ WRITE_ROWS = 256
 class Options:
     """How the pipeline runs.
 
-    `batch` pictures per forward pass; `workers` decoding threads; `force` embeds unchanged items too; `patience` seconds
+    `batch` pictures per forward pass; `workers` preparing threads; `force` embeds unchanged items too; `patience` seconds
     for which the writer waits for a server that went away.
     """
 
@@ -49,25 +47,51 @@ class Options:
     patience: float = 60.0
 
     def worker_count(self) -> int:
-        """The decoding threads: as asked for, else one per core."""
+        """The preparing threads: as asked for, else one per core."""
         return self.workers or cores()
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    item: Item
-    path: Path
-    pixels: NDArray[np.uint8]
-    thumbnail: bytes | None
+@dataclass
+class _Work:
+    """One source in the pass: the rows there are, the items it must make, and what became of them.
+
+    Only one thread has it at a time: the lister, then one that prepares, then the encoder.
+    """
+
+    source: Source
+    rows: Rows
     replaces: bool
+    left: dict[str, Item]
+    failed: bool = False
+    items: list[Item] = field(default_factory=list)
+    vectors: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
+class _Piece:
+    """One picture on its way to the encoder."""
+
+    work: _Work
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class _End:
+    """Behind the last piece of a source; `complete` unless the pass was stopped before it."""
+
+    work: _Work
+    complete: bool
+
+
+@dataclass
 class _Encoded:
-    items: list[Item]
-    vectors: NDArray[np.float32]
-    thumbnails: list[bytes | None]
-    replaces: bool
+    """Rows to be written, and the sources that are covered once they are."""
+
+    items: list[Item] = field(default_factory=list)
+    vectors: list[NDArray[np.float32]] = field(default_factory=list)
+    thumbnails: list[bytes | None] = field(default_factory=list)
+    covered: list[Source] = field(default_factory=list)
+    replaces: bool = False
 
 
 class Pipeline:
@@ -94,16 +118,20 @@ class Pipeline:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._broken: list[BaseException] = []
-        self._decoding = 0
+        self._preparing = 0
         depth = 2 * options.batch
-        self._to_decode: queue.Queue[tuple[Source, dict[str, Any] | None] | None] = queue.Queue(depth)
-        self._to_encode: queue.Queue[_Prepared | None] = queue.Queue(depth)
+        self._to_prepare: queue.Queue[_Work | None] = queue.Queue(depth)
+        self._to_encode: queue.Queue[_Piece | _End | None] = queue.Queue(depth)
         self._to_write: queue.Queue[_Encoded | None] = queue.Queue(4)
         self.ids: list[str] = []
         """The ids of all items that are in the collection after the pass: written, or found unchanged."""
+        self.covered: set[str] = set()
+        """The parents (keys) all of whose items are among `ids`; others of theirs are leftovers. Photographs are left out."""
+        self.scopes: set[tuple[Kind, str]] = set()
+        """The kinds and datasets of the items of covered sources."""
 
     def stop(self) -> None:
-        """Ends the pass: what is being decoded is finished, embedded and written; nothing more is begun."""
+        """Ends the pass: pictures that are being made are embedded and written; nothing more is begun."""
         self._stop.set()
 
     @property
@@ -118,8 +146,8 @@ class Pipeline:
             OutcropError: a stage broke (the store is away, the device is out of memory); what was written stays.
         """
         workers = self.options.worker_count()
-        self._decoding = workers
-        stages: list[tuple[str, Callable[[], None]]] = [(f"decode-{n}", self._decode) for n in range(workers)]
+        self._preparing = workers
+        stages: list[tuple[str, Callable[[], None]]] = [(f"prepare-{n}", self._prepare) for n in range(workers)]
         stages += [("list", lambda: self._list(sources, workers)), ("encode", self._encode), ("write", self._write)]
         threads = [
             threading.Thread(target=self._guard, args=(stage,), name=name, daemon=True) for name, stage in stages
@@ -141,82 +169,117 @@ class Pipeline:
     # -- stages ----------------------------------------------------------------------------------------------------
 
     def _list(self, sources: Iterable[Source], workers: int) -> None:
-        for group in _groups(sources, LOOKUP):
+        for group in groups(sources, LOOKUP):
             begun = time.thread_time()
-            known = {} if self.options.force else self.collection.lookup([source.item.id for source in group], STORED)
+            ids = [] if self.options.force else [item.id for source in group for item in source.items]
+            known = self.collection.lookup(ids, STORED)
             self.run.spent("look up", time.thread_time() - begun)
             for source in group:
                 if self.stopped:
                     break
-                row = known.get(source.item.id)
-                if row is not None and source.unchanged_since(row):
-                    self._unchanged(source.item)
+                items = {item.id: item for item in source.items}
+                rows = {id: known[id] for id in items if id in known}
+                wanted = {item.id: item for item in source.outdated(rows)}
+                for id, item in items.items():
+                    if id not in wanted:
+                        self._unchanged(item)
+                if wanted:
+                    work = _Work(source, rows, bool(rows) or self.options.force, wanted)
+                    self._put(self._to_prepare, work)
                 else:
-                    self._put(self._to_decode, (source, row))
+                    self._covered(source)
             if self.stopped:
                 break
         for _ in range(workers):
-            self._put(self._to_decode, None, always=True)
+            self._put(self._to_prepare, None, always=True)
 
-    def _decode(self) -> None:
-        while (work := self._take(self._to_decode)) is not None:
-            source, row = work
+    def _prepare(self) -> None:
+        while (work := self._take(self._to_prepare)) is not None:
             if self.stopped:
                 continue
             begun = time.thread_time()
-            stage = "read"
             try:
-                contents = Contents.read(source.path)
-                if row is not None and row["source_digest"] == contents.digest and source.registered_as(row):
-                    self._unchanged(source.item)
-                    continue
-                stage = "decode"
-                decoded = decode(contents.data, name=str(source.path), at_least=self.encoder.space.size)
-                item = complete(source, decoded, contents)
-                del contents
-                small = thumbnail(decoded.image) if self.thumbnails is not None else None
-                known = row is not None or self.options.force
-                prepared = _Prepared(item, source.path, self.encoder.prepare(decoded), small, known)
-                del decoded
+                self._outcomes(work)
             except PictureError as error:
-                self._failed(source, stage, str(error))
-                continue
+                self._failed(work, work.left.values(), work.source.stage, str(error))
             except OSError as error:
-                self._failed(source, stage, error.strerror or str(error))
-                continue
+                self._failed(work, work.left.values(), "read", error.strerror or str(error))
             finally:
-                self.run.spent("decode", time.thread_time() - begun)
-            self._put(self._to_encode, prepared, always=True)
+                self.run.spent(work.source.stage, time.thread_time() - begun)
         with self._lock:
-            self._decoding -= 1
-            last = self._decoding == 0
+            self._preparing -= 1
+            last = self._preparing == 0
         if last:
             self._put(self._to_encode, None, always=True)
+
+    def _outcomes(self, work: _Work) -> None:
+        wanted = list(work.left.values())
+        outcomes = work.source.prepare(wanted, work.rows, self.encoder, self.thumbnails is not None)
+        while (outcome := next(outcomes, None)) is not None:
+            del work.left[outcome.item.id]
+            if isinstance(outcome, Prepared):
+                self._put(self._to_encode, _Piece(work, outcome), always=True)
+            elif isinstance(outcome, Unchanged):
+                self._unchanged(outcome.item)
+            else:
+                self._failed(work, [outcome.item], work.source.stage, outcome.reason)
+            if self.stopped and work.left:
+                self._put(self._to_encode, _End(work, False), always=True)
+                return
+        self._put(self._to_encode, _End(work, True), always=True)
 
     def _encode(self) -> None:
         for batch in self._batches():
             begun = time.perf_counter()
-            try:
-                vectors = self.encoder.encode(np.stack([p.pixels for p in batch]))
-                good = batch
-            except PictureError:
-                # One picture of the batch gives no usable vector: find out which, and keep the others.
-                good, kept = [], []
-                for prepared in batch:
-                    try:
-                        kept.append(self.encoder.encode(prepared.pixels[None])[0])
-                        good.append(prepared)
-                    except PictureError as error:
-                        self._failed(Source(prepared.item, prepared.path), "embed", str(error))
-                if not good:
-                    continue
-                vectors = np.stack(kept)
+            pieces = [entry for entry in batch if isinstance(entry, _Piece)]
+            vectors = iter(self._vectors(pieces))
+            encoded = _Encoded()
+            for entry in batch:
+                if isinstance(entry, _End):
+                    self._finished(entry, encoded)
+                elif (vector := next(vectors)) is not None:
+                    self._add(encoded, entry.work, entry.prepared.item, vector, entry.prepared.thumbnail)
+                    if isinstance(entry.work.source, Pools):
+                        entry.work.items.append(entry.prepared.item)
+                        entry.work.vectors.append(vector)
             self.run.spent("encode", time.perf_counter() - begun)
-            self.run.count(embedded=len(good))
-            known = any(p.replaces for p in good)
-            encoded = _Encoded([p.item for p in good], vectors, [p.thumbnail for p in good], known)
+            self.run.count(embedded=len(encoded.items))
             self._put(self._to_write, encoded, always=True)
         self._put(self._to_write, None, always=True)
+
+    def _vectors(self, pieces: Sequence[_Piece]) -> Sequence[NDArray[np.float32] | None]:
+        """A vector for each piece; None for one that gives no usable vector, which is noted as failed."""
+        if not pieces:
+            return []
+        try:
+            return list(self.encoder.encode(np.stack([piece.prepared.pixels for piece in pieces])))
+        except PictureError:
+            # One picture of the batch gives no usable vector: find out which, and keep the others.
+            found: list[NDArray[np.float32] | None] = []
+            for piece in pieces:
+                try:
+                    found.append(self.encoder.encode(piece.prepared.pixels[None])[0])
+                except PictureError as error:
+                    self._failed(piece.work, [piece.prepared.item], "embed", str(error))
+                    found.append(None)
+            return found
+
+    def _finished(self, end: _End, encoded: _Encoded) -> None:
+        """Behind a source's last picture: pools what is to be pooled, and tells the writer that the source is covered."""
+        work, source = end.work, end.work.source
+        if end.complete and work.left and work.items and isinstance(source, Pools):
+            try:
+                pooled = source.pool(work.items, np.stack(work.vectors))
+                for item, vector, small in zip(pooled.items, pooled.vectors, pooled.thumbnails, strict=True):
+                    del work.left[item.id]
+                    self._add(encoded, work, item, vector, small)
+            except PictureError as error:
+                self._failed(work, work.left.values(), "embed", str(error))
+                work.left.clear()
+        if end.complete and work.left:
+            self._failed(work, work.left.values(), work.source.stage, "its source made no picture of it")
+        if end.complete and not work.failed:
+            encoded.covered.append(source)
 
     def _write(self) -> None:
         open_end = True
@@ -236,42 +299,68 @@ class Pipeline:
                 parts.append(more)
             begun = time.thread_time()
             items = [item for part in parts for item in part.items]
-            vectors = np.concatenate([part.vectors for part in parts])
-            if self.thumbnails is not None:
-                for item, small in zip(items, (t for part in parts for t in part.thumbnails), strict=True):
-                    if small is not None:
-                        self.thumbnails.write(item.id, small)
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            items = [replace(item, ingested_at=now) for item in items]
-            self.collection.upsert(
-                items,
-                vectors,
-                replacing=any(part.replaces for part in parts),
-                patience=self.options.patience,
-                waiting=self._waiting,
-            )
+            if items:
+                self._upsert(items, parts)
             self.run.spent("store", time.thread_time() - begun)
+            for part in parts:
+                for source in part.covered:
+                    self._covered(source)
+
+    def _upsert(self, items: list[Item], parts: Sequence[_Encoded]) -> None:
+        if self.thumbnails is not None:
+            for item, small in zip(items, (t for part in parts for t in part.thumbnails), strict=True):
+                if small is not None:
+                    self.thumbnails.write(item.id, small)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.collection.upsert(
+            [replace(item, ingested_at=now) for item in items],
+            np.stack([vector for part in parts for vector in part.vectors]),
+            replacing=any(part.replaces for part in parts),
+            patience=self.options.patience,
+            waiting=self._waiting,
+        )
+        with self._lock:
             self.ids += [item.id for item in items]
-            self.run.count(upserted=len(items))
+        self.run.count(upserted=len(items))
 
     # -- between stages --------------------------------------------------------------------------------------------
 
-    def _batches(self) -> Iterator[list[_Prepared]]:
-        batch: list[_Prepared] = []
-        while (prepared := self._take(self._to_encode)) is not None:
-            batch.append(prepared)
-            if len(batch) == self.options.batch:
+    def _batches(self) -> Iterator[list[_Piece | _End]]:
+        """Entries with up to a batch of pieces among them, in the order in which they came."""
+        batch: list[_Piece | _End] = []
+        pieces = 0
+        while (entry := self._take(self._to_encode)) is not None:
+            batch.append(entry)
+            pieces += isinstance(entry, _Piece)
+            if pieces in (0, self.options.batch):  # an end with no piece before it has nothing to wait for
                 yield batch
-                batch = []
+                batch, pieces = [], 0
         if batch:
             yield batch
 
+    @staticmethod
+    def _add(encoded: _Encoded, work: _Work, item: Item, vector: NDArray[np.float32], thumbnail: bytes | None) -> None:
+        encoded.items.append(item)
+        encoded.vectors.append(vector)
+        encoded.thumbnails.append(thumbnail)
+        encoded.replaces |= work.replaces
+
     def _unchanged(self, item: Item) -> None:
-        self.ids.append(item.id)
+        with self._lock:
+            self.ids.append(item.id)
         self.run.count(unchanged=1)
 
-    def _failed(self, source: Source, stage: str, reason: str) -> None:
-        self.run.fail(Failure(source.item.key, str(source.path), stage, reason))
+    def _covered(self, source: Source) -> None:
+        items = source.items
+        if source.whole and items[0].kind is not Kind.IMAGE:
+            with self._lock:
+                self.covered.add(parent_of(items[0].key))
+                self.scopes.update((item.kind, item.dataset) for item in items)
+
+    def _failed(self, work: _Work, items: Iterable[Item], stage: str, reason: str) -> None:
+        work.failed = True
+        for item in items:
+            self.run.fail(Failure(item.key, str(work.source.path), stage, reason))
 
     def _guard(self, stage: Callable[[], None]) -> None:
         try:
@@ -282,7 +371,7 @@ class Pipeline:
         finally:
             # A stage that broke may leave a full queue before it: drain, so that nobody waits for ever.
             if self._broken:
-                for waiting in (self._to_decode, self._to_encode, self._to_write):
+                for waiting in (self._to_prepare, self._to_encode, self._to_write):
                     with contextlib.suppress(queue.Empty):
                         while True:
                             waiting.get_nowait()
@@ -296,7 +385,7 @@ class Pipeline:
             except queue.Full:
                 continue
 
-    def _take(self, source: queue.Queue[T | None]) -> T | None:
+    def _take(self, source: queue.Queue[Any]) -> Any:
         """Takes a value; None at the end or when the pass is broken."""
         while not self._broken:
             try:
@@ -327,12 +416,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _groups(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    group: list[T] = []
-    for value in values:
-        group.append(value)
-        if len(group) == size:
+def groups(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    """Sources in groups of about `size` items."""
+    group: list[Source] = []
+    items = 0
+    for source in sources:
+        group.append(source)
+        items += source.count
+        if items >= size:
             yield group
-            group = []
+            group, items = [], 0
     if group:
         yield group

@@ -31,7 +31,8 @@ class Record:
     """The record of one run. Counts are items; `stages` holds seconds of processor time per stage.
 
     `expected` items the source declares; `embedded` computed; `upserted` rows written; `unchanged` skipped since they were
-    there already; `failed` in the ledger (those declared but `missing` from the disk among them).
+    there already; `failed` in the ledger (those declared but `missing` from the disk among them); `removed` rows of sources
+    that no longer make them.
     """
 
     run: str
@@ -53,6 +54,7 @@ class Record:
     failed: int = 0
     missing: int = 0
     undeclared: int = 0
+    removed: int = 0
     seconds: float = 0.0
     stages: dict[str, float] = field(default_factory=dict)
     process: int = 0

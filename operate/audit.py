@@ -71,7 +71,7 @@ def audit_dataset(
         RegistryError: unknown dataset, or a root that is not there.
     """
     listing = list_dataset(registry, name, datasets)
-    declared = {source.item.id: source for source in listing.sources}
+    declared = {item.id: (item, source.path) for source in listing.sources for item in source.items}
     findings = [Finding("no file", failure.key, "") for failure in listing.missing]
     good, found = 0, set()
     fields = ["id", "key", "source", "source_size", "source_mtime_ns", "source_digest"]
@@ -79,16 +79,15 @@ def audit_dataset(
     for rows in collection.scan_rows(filter, fields):
         for row in rows:
             found.add(row["id"])
-            source = declared.get(row["id"])
-            if source is None:
+            if row["id"] not in declared:
                 findings.append(Finding("orphan", row["key"], row["source"]))
-            elif _changed(source.path, row, digests):
+            elif _changed(declared[row["id"]][1], row, digests):
                 findings.append(Finding("changed", row["key"], row["source"]))
             else:
                 good += 1
         if progress is not None:
             progress(len(found))
-    findings += [Finding("missing", s.item.key, s.item.source) for id, s in declared.items() if id not in found]
+    findings += [Finding("missing", item.key, item.source) for id, (item, _) in declared.items() if id not in found]
     order = {"missing": 0, "changed": 1, "orphan": 2, "no file": 3}
     findings.sort(key=lambda finding: (order[finding.trouble], finding.key))
     return Audit(

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from embed.opening import LazyEncoder, locate_for_space
 from embed.thumbnails import ThumbnailStore
-from ingest.dataset import ingest_dataset, list_dataset
+from ingest.dataset import list_dataset
+from ingest.listing import ingest_listing
 from ingest.runs import Run
 from ingest.target import open_encoder
 from operate.audit import Audit, mounted_root, prune
@@ -52,7 +53,7 @@ def repair(collection: Collection, audit: Audit, settings: Settings, *, say: Cal
         )
         encoder = LazyEncoder(collection.space, lambda: open_encoder(settings, collection.space, weights, 32))
         run = Run.begin(settings.state, "audit", {"name": audit.dataset, "collection": collection.name})
-        record = ingest_dataset(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(settings.state))
+        record = ingest_listing(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(settings.state))
         say(f"{audit.dataset}: {record.upserted} items embedded, {record.failed} failed (run {record.run})")
     if orphans:
         say(f"{audit.dataset}: {prune(collection, orphans)} orphans removed")

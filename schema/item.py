@@ -150,6 +150,44 @@ def image_key(dataset: str, capture_id: str, frame: int) -> str:
     return "/".join((Kind.IMAGE, part(dataset), part(capture_id), f"{frame:04d}"))
 
 
+def reference_key(dataset: str, capture_id: str, frame: int, rotation: float, crop: int) -> str:
+    """``reference/<dataset>/<capture_id>/<frame>/rot<RRR>/crop<CC>``; a rotation has up to three decimals (``rot022.5``).
+
+    Raises:
+        InputError: the rotation is no angle in [0, 360) degrees.
+    """
+    if not 0 <= rotation < 360:
+        raise InputError(f"a rotation of {rotation:g} degrees lies outside [0, 360); give {rotation % 360:g}")
+    turned = f"{rotation:07.3f}".rstrip("0").rstrip(".")
+    return "/".join(
+        (Kind.REFERENCE, part(dataset), part(capture_id), f"{frame:04d}", f"rot{turned}", f"crop{crop:02d}")
+    )
+
+
+def view_key(dataset: str, category: str, specimen: str, view: int) -> str:
+    """``view/<dataset>/<category…>/<specimen>/<VV>``; a category's levels are separated by ``/``, '' has none."""
+    return "/".join((Kind.VIEW, part(dataset), *_levels(category), part(specimen), f"{view:02d}"))
+
+
+def specimen_key(dataset: str, category: str, specimen: str) -> str:
+    """``specimen/<dataset>/<category…>/<specimen>``; see `view_key`."""
+    return "/".join((Kind.SPECIMEN, part(dataset), *_levels(category), part(specimen)))
+
+
+def parent_of(key: str) -> str:
+    """The key of what an item shows: the image of a reference, the specimen of a view; its own key otherwise."""
+    pieces = key.split("/")
+    if pieces[0] == Kind.REFERENCE and len(pieces) == 6:
+        return "/".join((Kind.IMAGE, *pieces[1:4]))
+    if pieces[0] == Kind.VIEW and len(pieces) >= 4:
+        return "/".join((Kind.SPECIMEN, *pieces[1:-1]))
+    return key
+
+
+def _levels(category: str) -> list[str]:
+    return [part(level) for level in category.split("/")] if category else []
+
+
 def part(name: str) -> str:
     """One component of a key: NFC, with ``/``, ``%`` and control characters percent-encoded, so that keys never collide."""
     name = unicodedata.normalize("NFC", name)

@@ -1,0 +1,88 @@
+"""A photograph as a source of one item: what the registry says of it, and what only the file can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from embed.images import Decoded, decode, thumbnail
+from embed.protocol import PictureEncoder
+from ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, same_file
+from schema.item import UNKNOWN_COORDINATE, Item
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """One photograph to be embedded as `item`; what only the file can tell (size, digest, EXIF) is filled in on the way.
+
+    `altitude_stated` tells that the item's altitude comes from the registry or the capture's name and is to be kept.
+    """
+
+    item: Item
+    path: Path
+    altitude_stated: bool = False
+    whole: ClassVar[bool] = True
+    stage: ClassVar[str] = "decode"
+    count: ClassVar[int] = 1
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """The one item."""
+        return (self.item,)
+
+    def outdated(self, rows: Rows) -> Sequence[Item]:
+        """The item, unless the file has the size and time that its row remembers and is registered as it was."""
+        row = rows.get(self.item.id)
+        return () if row is not None and same_file(self.path, row) and self._registered_as(row) else (self.item,)
+
+    def prepare(
+        self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
+    ) -> Iterator[Outcome]:
+        """See `ingest.sources.Source.prepare`."""
+        contents = Contents.read(self.path)
+        row = rows.get(self.item.id)
+        if row is not None and row["source_digest"] == contents.digest and self._registered_as(row):
+            yield Unchanged(self.item)
+            return
+        decoded = decode(contents.data, name=str(self.path), at_least=encoder.space.size)
+        item = complete(self.item, decoded, contents, self.altitude_stated)
+        del contents
+        small = thumbnail(decoded.image) if thumbnails else None
+        yield Prepared(item, encoder.prepare(decoded), small)
+
+    def _registered_as(self, row: Row) -> bool:
+        """Whether a stored row says the same as the registry says now (file name, stated altitude)."""
+        same_altitude = not self.altitude_stated or row["altitude"] == self.item.altitude
+        return bool(row["source"] == self.item.source and same_altitude)
+
+
+def complete(item: Item, decoded: Decoded, contents: Contents, altitude_stated: bool) -> Item:
+    """The item with what its file tells: size, time, digest, place, time of the photograph, altitude where none is stated.
+
+    The height above ground and the camera's heading (degrees clockwise from north), where the file has them, are kept as
+    `relative_altitude` and `yaw` in any case.
+    """
+    facts = decoded.metadata
+    extra = dict(item.extra, width=decoded.width, height=decoded.height)
+    altitude = item.altitude
+    if facts.relative_altitude is not None:
+        extra["relative_altitude"] = facts.relative_altitude
+        altitude = altitude if altitude_stated else max(0.0, facts.relative_altitude)
+    if facts.yaw is not None:
+        extra["yaw"] = facts.yaw
+    latitude, longitude = facts.latitude, facts.longitude
+    if latitude is None or longitude is None:
+        latitude = longitude = UNKNOWN_COORDINATE
+    return replace(
+        item,
+        altitude=altitude,
+        extra=extra,
+        source_size=contents.stat.st_size,
+        source_mtime_ns=contents.stat.st_mtime_ns,
+        source_digest=contents.digest,
+        latitude=latitude,
+        longitude=longitude,
+        captured_at=facts.captured_at or "",
+    )

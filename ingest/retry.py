@@ -1,0 +1,39 @@
+"""`ingest retry`: lists the failed items of a run again, and only those."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ingest.listing import Listing
+from ingest.runs import Failure, Record
+from schema.errors import InputError
+
+
+def retry_listing(record: Record, failures: list[Failure]) -> Listing:
+    """The sources of a run's failed items, listed as the run's command would list them now.
+
+    Raises:
+        InputError: nothing failed, the run's command cannot be retried, or nothing of it is there any more.
+    """
+    if not failures:
+        raise InputError(
+            f"run {record.run} has no failures to retry"
+            + ("; it did not end: run the same command again" if record.state != "done" else "")
+        )
+    keys = sorted({failure.key for failure in failures})
+    listing = _relisted(record, keys)
+    if not listing.expected:
+        raise InputError(
+            f"none of the {len(keys)} failed items of run {record.run} is declared in the registry any more; nothing to retry"
+        )
+    return listing
+
+
+def _relisted(record: Record, keys: list[str]) -> Listing:
+    arguments = record.arguments
+    match record.command:
+        case "dataset":
+            from ingest.dataset import list_dataset
+
+            return list_dataset(Path(arguments["registry"]), arguments["name"], Path(arguments["datasets"]), only=keys)
+    raise InputError(f"run {record.run} was `ingest {record.command}`, which cannot be retried; run it again")
