@@ -109,6 +109,7 @@ def ingest_listing(
             collection.flush()
             try:
                 collection.wait_for_index(index_deadline)
+                collection.wait_until_served()
             except StoreUnreachable as error:
                 record.error = str(error)
                 raise

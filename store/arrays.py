@@ -110,6 +110,7 @@ def import_arrays(
             progress(start + len(items[start : start + PAGE]))
     collection.flush()
     collection.wait_for_index()
+    collection.wait_until_served()
     return Transfer(len(items), collection.physical)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schema.errors import InputError, Refused, SpaceMismatch, StoreUnreachable, nearest
+from schema.errors import InputError, OutcropError, Refused, SpaceMismatch, StoreUnreachable, nearest
 from schema.indexes import METRIC, IndexProfile, profile_for, profile_named
 from schema.space import Space
 from store.connection import Store
@@ -23,6 +23,8 @@ from store.rows import milvus_schema
 from store.table import PROPERTY_PARTLY, Table
 
 PROPERTY_SPACE, PROPERTY_WEIGHTS, PROPERTY_INDEX = "outcrop.space", "outcrop.weights", "outcrop.index"
+UNINDEXED_ROWS = 1024
+"""Segments with fewer rows are searched row by row (`indexCoord.segment.minSegmentNumRowsToEnableIndex`)."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}\Z")
 _PHYSICAL = re.compile(r".+__[0-9a-f]{8}\Z")
 
@@ -232,6 +234,38 @@ class Collection(Table):
                     f"rows pending after {deadline:.0f} s; {cause}"
                 )
             time.sleep(0.5)
+
+    def wait_until_served(self, deadline: float = 30.0) -> bool:
+        """Waits until queries are answered by the finished index; whether they are, after `deadline` seconds at most.
+
+        A server goes on answering from the interim index of a fresh segment for some seconds after the real one is
+        "Finished": Milvus 2.3.5 with HNSW had a recall of 0.6 then. Segments below `UNINDEXED_ROWS` never get an index.
+        """
+        if self.store.lite or self.profile.name == "FLAT":
+            return True
+        end = time.monotonic() + deadline
+        while not self._served():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.5)
+        return True
+
+    def _served(self) -> bool:
+        client, timeout = self.store.client, self.store.timeout
+        try:
+            with self.store.calling(f"list the segments of {self.name!r}"):
+                if str(client.get_load_state(self.physical, timeout=timeout).get("state")) != "Loaded":
+                    return True
+                segments = client.list_loaded_segments(self.physical, timeout=timeout)
+        except (InputError, StoreUnreachable):
+            raise
+        except OutcropError:  # a server that tells this to nobody: nothing to wait for
+            return True
+        fine = [s.num_rows for s in segments if s.index_name or s.num_rows < UNINDEXED_ROWS]
+        if len(fine) < len(segments):
+            return False
+        # A sealed segment is missing here while it is handed from the node that wrote it to the one that answers.
+        return self.partly_loaded or sum(fine) >= self.index_state().total
 
     def properties(self) -> dict[str, str]:
         """The collection's properties as Milvus has them now."""

@@ -120,6 +120,7 @@ def import_parquet(
             progress(rows)
     collection.flush()
     collection.wait_for_index()
+    collection.wait_until_served()
     checked = _compare(
         (pair for page in _pages(path, space, check=False) for pair in zip(*page, strict=True)), collection, rows
     )
@@ -191,6 +192,7 @@ def copy(
     require_complete(source, rows, expected)
     collection.flush()
     collection.wait_for_index()
+    collection.wait_until_served()
     missing, sample = 0, random.Random(0)
     sampled: list[str] = []
     for page in source.scan_rows(Filter(), ["id"], batch=PAGE):

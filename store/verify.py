@@ -90,6 +90,8 @@ def verify(
             )
     if not 1 <= k <= 1000 or not 1 <= samples <= 10_000:
         raise InputError("k must lie between 1 and 1000, the number of samples between 1 and 10000")
+    collection.load()
+    collection.wait_until_served()  # what was just written is answered by an interim index for some seconds
     shares = sorted({1.0, *shares}, reverse=True)
     queries = _sample(collection, samples, seed)
     if not len(queries):
