@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from milvus_server import MilvusServer, why_not
+from operations import ROWS, make_indexed
 
 from store.connection import Store
 
@@ -90,3 +91,44 @@ def drop_since(store: Store, before: set[str]) -> None:
         for alias in store.client.list_aliases(physical).get("aliases", []):
             store.client.drop_alias(alias)
         store.client.drop_collection(physical)
+
+
+@pytest.fixture(scope="module", params=["lite", "server"])
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of each backend; the collections made meanwhile are dropped afterwards."""
+    if request.param == "lite":
+        yield str(tmp_path_factory.mktemp("backend") / "backend.db")
+        return
+    address = request.getfixturevalue("server_uri")
+    with Store.connect(address) as store:
+        before = set(store.client.list_collections())
+    yield address
+    with Store.connect(address) as store:
+        drop_since(store, before)
+
+
+@pytest.fixture
+def uri(backend: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The same, and the commands use it."""
+    monkeypatch.setenv("OUTCROP_URI", backend)
+    return backend
+
+
+@pytest.fixture
+def lite(lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty Milvus Lite directory, and the commands use it: for what no backend can change."""
+    monkeypatch.setenv("OUTCROP_URI", lite_uri)
+    return lite_uri
+
+
+@pytest.fixture(scope="module")
+def large(backend: str) -> str:
+    """The physical name of `large`: `ROWS` rows under an HNSW index. Tests leave it as it is."""
+    return make_indexed(backend, "large", ROWS)
+
+
+@pytest.fixture(scope="module")
+def medium(backend: str) -> str:
+    """`medium`: rows enough for a server to build an index. Tests change the index."""
+    make_indexed(backend, "medium", 1500)
+    return "medium"

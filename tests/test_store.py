@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from milvus_server import MilvusServer, why_not
 from numpy.typing import NDArray
+from vectors import unit_vectors
 
 import store.partitions
 import store.search
@@ -32,9 +33,7 @@ OTHER = SPACE.model_copy(update={"model": "n", "size": (448, 448)})
 
 
 def unit(count: int, dim: int = DIM, seed: int = 0) -> NDArray[np.float32]:
-    """Random vectors of length 1, [count, dim] float32."""
-    vectors = np.random.default_rng(seed).normal(size=(count, dim))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return unit_vectors(count, dim, seed)
 
 
 def image(number: int, dataset: str = "d", **values: object) -> Item:

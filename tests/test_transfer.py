@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import Outcome, run
-from conftest import drop_since
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from vectors import unit_vectors
 
 from schema.errors import InputError
 from schema.filters import where
@@ -42,8 +42,7 @@ NASTY = [*"a\"'\\%*;\n\r\t잠é🦴\u2028\u0085\x00\U0010ffff /{,", "e\u0301"]
 
 
 def unit(count: int, dim: int = DIM, seed: int = 0) -> NDArray[np.float32]:
-    vectors = np.random.default_rng(seed).normal(size=(count, dim)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit_vectors(count, dim, seed)
 
 
 def items(count: int, dataset: str = "town") -> list[Item]:
@@ -88,34 +87,6 @@ def odd_items(count: int, seed: int = 0) -> list[Item]:
             )
         )
     return made
-
-
-@pytest.fixture(scope="module", params=["lite", "server"])
-def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of each backend; the collections made meanwhile are dropped afterwards."""
-    if request.param == "lite":
-        yield str(tmp_path_factory.mktemp("transfer") / "t.db")
-        return
-    address = request.getfixturevalue("server_uri")
-    with Store.connect(address) as store:
-        before = set(store.client.list_collections())
-    yield address
-    with Store.connect(address) as store:
-        drop_since(store, before)
-
-
-@pytest.fixture
-def uri(backend: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The same, and the commands use it."""
-    monkeypatch.setenv("OUTCROP_URI", backend)
-    return backend
-
-
-@pytest.fixture
-def lite(lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty Milvus Lite directory, and the commands use it: for what no backend can change."""
-    monkeypatch.setenv("OUTCROP_URI", lite_uri)
-    return lite_uri
 
 
 def make(uri: str, name: str, rows: list[Item], space: Space = SPACE, index: str = "FLAT") -> str:

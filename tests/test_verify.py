@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from vectors import unit_vectors
 
 from schema.errors import InputError
 from schema.item import Item, Kind, image_key
@@ -24,8 +25,7 @@ SPACE = Space(model="verify", weights_digest="0", size=(8, 8), mean=(0, 0, 0), s
 
 
 def unit(count: int, seed: int = 0) -> NDArray[np.float32]:
-    vectors = np.random.default_rng(seed).normal(size=(count, DIM)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit_vectors(count, DIM, seed)
 
 
 def items(count: int) -> list[Item]:
