@@ -5,23 +5,19 @@ Nothing is fetched when it is opened: pictures are inlined, there is no script. 
 
 from __future__ import annotations
 
-import base64
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from embed.thumbnails import ThumbnailStore
-from query.search import Query, Result, Results
-from schema.errors import InputError
+from query.ground import EARTH_RADIUS, distances
+from query.pages import inline, render, write_whole
+from query.search import Result, Results
 from schema.item import UNKNOWN_COORDINATE
 from store.search import Hit
 
-EARTH_RADIUS = 6_371_008.8
-"""Mean radius in metres (IUGG)."""
 MAP_SIDE = 190
 """Pixels of the little map."""
 
@@ -57,36 +53,14 @@ def write_report(
     Raises:
         InputError: the file cannot be written.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("report.html.j2").render(
+    page = render(
+        "report.html.j2",
         title=title,
         remark=remark,
-        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         calls=[_call(answer, thumbnails) for answer in results],
         side=MAP_SIDE,
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"the report {path} cannot be written ({error.strerror}); give another --report FILE"
-        ) from None
-    return path
-
-
-def distance(latitude: float, longitude: float, other_latitude: float, other_longitude: float) -> float:
-    """Metres between two places in degrees, along the sphere (haversine)."""
-    a, b = math.radians(latitude), math.radians(other_latitude)
-    turn = math.radians(other_longitude - longitude)
-    h = math.sin((b - a) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(turn / 2) ** 2
-    return 2 * EARTH_RADIUS * math.asin(min(1.0, math.sqrt(h)))
+    return write_whole(path, page)
 
 
 def _call(answer: Results, thumbnails: ThumbnailStore) -> dict[str, Any]:
@@ -99,7 +73,7 @@ def _call(answer: Results, thumbnails: ThumbnailStore) -> dict[str, Any]:
 
 def _query(result: Result, thumbnails: ThumbnailStore) -> dict[str, Any]:
     query = result.query
-    place = _query_place(query)
+    place = query.place
     image = (
         query.thumbnail
         if query.thumbnail is not None
@@ -114,7 +88,7 @@ def _query(result: Result, thumbnails: ThumbnailStore) -> dict[str, Any]:
         facts += [f"{query.item.altitude:g} m"] if query.item.altitude else []
     return {
         "name": query.name,
-        "image": _inline(image),
+        "image": inline(image),
         "facts": facts,
         "error": result.error,
         "map": little_map(place, result.hits),
@@ -136,7 +110,7 @@ def _hit(hit: Hit, place: tuple[float, float] | None, thumbnails: ThumbnailStore
     if item.latitude != UNKNOWN_COORDINATE:
         facts.append(f"{item.latitude:.6f}°, {item.longitude:.6f}°")
         if place is not None:
-            facts.append(f"{distance(*place, item.latitude, item.longitude):,.0f} m from the query's GPS")
+            facts.append(f"{float(distances(*place, item.latitude, item.longitude)):,.0f} m from the query's GPS")
     return {
         "rank": hit.rank,
         "score": f"{hit.score:.4f}",
@@ -145,7 +119,7 @@ def _hit(hit: Hit, place: tuple[float, float] | None, thumbnails: ThumbnailStore
         "kind": str(item.kind),
         "facts": facts,
         "source": item.source,
-        "image": _inline(thumbnails.read(item.id)),
+        "image": inline(thumbnails.read(item.id)),
     }
 
 
@@ -176,16 +150,3 @@ def little_map(place: tuple[float, float] | None, hits: Sequence[Hit]) -> Little
     length = 10 ** math.floor(math.log10(span / 2))
     length *= next(step for step in (5, 2, 1) if length * step <= span / 2 or step == 1)
     return LittleMap(points, round(length * scale, 1), int(length))
-
-
-def _query_place(query: Query) -> tuple[float, float] | None:
-    facts = query.metadata
-    if facts is not None and facts.latitude is not None and facts.longitude is not None:
-        return facts.latitude, facts.longitude
-    if query.item is not None and query.item.latitude != UNKNOWN_COORDINATE:
-        return query.item.latitude, query.item.longitude
-    return None
-
-
-def _inline(data: bytes | None) -> str:
-    return "data:image/webp;base64," + base64.b64encode(data).decode() if data else ""

@@ -21,7 +21,7 @@ from embed.photo import PhotoMetadata
 from embed.protocol import PictureEncoder
 from schema.errors import InputError, OutcropError, PictureError
 from schema.filters import Filter, equals
-from schema.item import ANSWER_FIELDS, Item, Kind, item_id
+from schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, Kind, item_id
 from store.collection import Collection
 from store.search import MOST_HITS, Hit, Plan, drop_hits, search
 
@@ -41,6 +41,16 @@ class Query:
     thumbnail: bytes | None = None
     metadata: PhotoMetadata | None = None
     item: Item | None = None
+
+    @property
+    def place(self) -> tuple[float, float] | None:
+        """Latitude and longitude in degrees of the photograph or item, None where unknown."""
+        facts = self.metadata
+        if facts is not None and facts.latitude is not None and facts.longitude is not None:
+            return facts.latitude, facts.longitude
+        if self.item is not None and self.item.latitude != UNKNOWN_COORDINATE:
+            return self.item.latitude, self.item.longitude
+        return None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 from commands import run
 from pictures import picture, write_dataset
 
-from query.report import distance
+from query.ground import distances
 from schema.filters import Filter, where
 from schema.item import image_key
 from store.collection import Collection
@@ -164,6 +164,6 @@ def test_report_is_self_contained_and_shows_what_was_kept(tmp_path: Path) -> Non
 
 
 def test_distance_is_that_of_the_sphere() -> None:
-    assert distance(0, 0, 0, 1) == pytest.approx(111_195, rel=1e-4)  # one degree of the equator
-    assert distance(37.5, 127.0, 37.5, 127.0) == 0
-    assert distance(90, 0, -90, 0) == pytest.approx(20_015_115, rel=1e-4)
+    assert distances(0, 0, 0, 1) == pytest.approx(111_195, rel=1e-4)  # one degree of the equator
+    assert distances(37.5, 127.0, 37.5, 127.0) == 0
+    assert distances(90, 0, -90, 0) == pytest.approx(20_015_115, rel=1e-4)

@@ -1,0 +1,124 @@
+"""`query evaluate`: how often answers are right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from query.console import Exact, Raw, Where, app, check_report, condition_of, kind_of, opened
+from schema.errors import InputError, PartialFailure, UsageError
+from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
+from screen.progress import Meter
+from screen.tables import print_json, print_table
+
+if TYPE_CHECKING:
+    from query.figures import Evaluation
+    from query.truth import Truth
+
+
+@command(app, STORE, REGISTRY, MODEL, STATE)
+def evaluate(
+    session: Session,
+    truth: Annotated[str, typer.Option("--truth", help="What is right: own (the photograph or specimen that a query was made of), gps, a CSV of pairs with their overlap, or a JSON of footprints.", show_default=False)],
+    name: Annotated[Optional[str], typer.Argument(help="Name of a dataset: its stored items are the queries.", show_default=False)] = None,
+    pictures: Annotated[Optional[list[Path]], typer.Option("--pictures", help="Picture files, or folders of them, are the queries; repeatable.", show_default=False)] = None,
+    kind: Annotated[str, typer.Option("--kind", help="Which items of the dataset are the queries: image, reference, view or specimen.")] = "image",
+    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="Only N items of the dataset as queries.", show_default=False)] = None,
+    where: Where = None,
+    filter: Raw = "",
+    within: Annotated[float, typer.Option("--within", help="gps: metres within which an item is relevant.")] = 25.0,
+    ignore_within: Annotated[Optional[float], typer.Option("--ignore-within", help="gps: metres within which the others are neither right nor wrong. [--within]", show_default=False)] = None,
+    relevant: Annotated[float, typer.Option("--relevant", help="Pairs, footprints: overlap (0 to 1) from which an item is relevant.")] = 0.25,
+    ignore: Annotated[float, typer.Option("--ignore", help="Pairs, footprints: overlap from which the others are neither right nor wrong.")] = 0.05,
+    count_own: Annotated[bool, typer.Option("--count-own", help="Count the query's own photograph as an answer. [only with --truth own]")] = False,
+    at: Annotated[str, typer.Option("--at", help="Ranks k of recall@k.")] = "1,5,10,20",
+    depth: Annotated[int, typer.Option("--depth", min=1, max=16383, help="How many parents are ranked for a query; mAP and the median rank see no further.")] = 100,
+    exact: Exact = False,
+    resamples: Annotated[int, typer.Option("--resamples", min=100, max=100_000, help="Resamples of the bootstrap.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
+    report: Annotated[Optional[Path], typer.Option("--report", help="Write an HTML page with curves and the worst failures as pictures.", show_default=False)] = None,
+    worst: Annotated[int, typer.Option("--worst", min=0, max=500, help="How many failures the page shows.")] = 12,
+) -> None:  # fmt: skip
+    """Measure how often answers are right: recall@k, mAP and median rank against a truth, with confidence intervals."""
+    from query.evaluate import evaluate, hits_for
+    from query.figures import Bootstrap
+    from query.gallery import read_gallery
+    from query.search import query_dataset, query_images
+
+    if (name is None) == (not pictures):
+        raise UsageError("give the name of a dataset, or --pictures FOLDER: one of them holds the queries")
+    cutoffs, queries, condition = _cutoffs(at), kind_of(kind), condition_of(where, filter)
+    check_report(report)
+    held_against = _truth(truth, within, ignore_within, relevant, ignore)
+    with opened(session) as collection, Meter("evaluate", limit, "queries", session.quiet) as meter:
+        gallery = read_gallery(collection, condition)
+        k = hits_for(depth, gallery)
+        if name is not None:
+            answers = query_dataset(name, collection, k, condition, kind=queries, limit=limit, exact=exact)
+        else:
+            from query.target import open_encoder
+
+            encoder = open_encoder(session.settings, collection)
+            session.say(encoder.describe())
+            answers = iter([query_images(pictures or [], encoder, collection, k, condition, exact=exact)])
+        found = evaluate(
+            {"embedding": answers},
+            held_against,
+            gallery,
+            depth=depth,
+            cutoffs=cutoffs,
+            count_own=count_own or None,
+            bootstrap=Bootstrap(resamples, seed),
+            progress=lambda strategy, done: meter.update(done, strategy),
+        )
+    if report is not None:
+        from embed.thumbnails import ThumbnailStore
+        from query.evaluation_page import write_page
+
+        thumbnails = ThumbnailStore.below(session.settings.state)
+        session.say(f"report: {write_page(found, report, thumbnails, worst=worst).absolute()}")
+    _print(session, found)
+
+
+def _truth(text: str, within: float, ignore_within: float | None, relevant: float, ignore: float) -> Truth:
+    from query.truth import GpsTruth, OwnTruth, Ranges
+    from query.truth_files import read_truth
+
+    ranges, gps = Ranges(relevant, ignore), GpsTruth(within, ignore_within)
+    if text == "own":
+        return OwnTruth()
+    if text == "gps":
+        return gps
+    if not Path(text).is_file():
+        raise InputError(f"--truth {text} is no file, and neither own nor gps; give one of these, or a .csv or .json")
+    return read_truth(Path(text), ranges)
+
+
+def _cutoffs(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--at {text!r} is no list of ranks; write 1,5,10,20") from None
+
+
+def _print(session: Session, found: Evaluation) -> None:
+    if session.format == "json":
+        print_json(found.as_json())
+    else:
+        from query.evaluation_table import columns, remark, rows
+
+        print_table(rows(found), columns(found), found.truth["text"])
+        print(remark(found))
+    for query, reason in sorted(found.left_out.items()):
+        session.say(f"left out: {query}: {reason}")
+    if found.short:
+        session.warn(
+            f"{found.short} rankings had fewer than {found.cutoffs[-1]} judged places, the rest was ignored: raise --depth"
+        )
+    if found.unreadable:
+        asked = found.strategies[0].overall.queries + len(found.left_out)
+        raise PartialFailure(
+            f"{len(found.unreadable)} of {asked} query pictures could not be read; they are named above"
+        )

@@ -1,0 +1,45 @@
+"""Self-contained HTML pages: templates of this room, pictures inlined, written whole."""
+
+from __future__ import annotations
+
+import base64
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from schema.errors import InputError
+
+
+def render(template: str, **values: Any) -> str:
+    """The page that a template of this room makes of `values` (escaped) and of `made`, the time."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    return environment.get_template(template).render(made=made, **values)
+
+
+def write_whole(path: Path, page: str) -> Path:
+    """Writes a page so that a reader sees the old one or the new one, never a part; returns `path`.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        temporary.write_text(page, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"the report {path} cannot be written ({error.strerror}); give another --report FILE"
+        ) from None
+    return path
+
+
+def inline(data: bytes | None) -> str:
+    """A WebP picture as a data URI, '' for None."""
+    return "data:image/webp;base64," + base64.b64encode(data).decode() if data else ""
