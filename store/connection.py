@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from schema.errors import InputError, OutcropError, Refused, StoreUnreachable
@@ -68,7 +68,9 @@ class Store:
         else:
             _check_server(uri)
         shown = shown_uri(uri)
-        secured = tls.arguments(uri) if tls is not None else {}
+        secured: dict[str, Any] = dict(tls.arguments(uri)) if tls is not None else {}
+        if is_lite(uri):  # served from this process: pings prove nothing, and gRPC's server complains of them
+            secured["grpc_options"] = {"grpc.keepalive_time_ms": 2**31 - 1}
         with calling(f"connect to {shown}", shown):
             from pymilvus import MilvusClient
 
