@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from embed.presets import PRESETS
 from schema.errors import EXIT_CODES
 from schema.indexes import PROFILES
 from schema.item import FIELDS
+from schema.manifest import Manifest
 from schema.settings import Settings
 
 HERE = Path(__file__).parent
@@ -24,7 +26,13 @@ NOTE = "<!-- written by docs/generate.py: change the code, then run `make docs` 
 
 def pages() -> dict[str, str]:
     """The generated pages: file name to text."""
-    return {"cli.md": cli_page(), "reference.md": reference_page()}
+    return {"cli.md": cli_page(), "reference.md": reference_page(), "manifest.schema.json": manifest_schema()}
+
+
+def manifest_schema() -> str:
+    """The JSON Schema of manifests, for editors."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Manifest.model_json_schema()}
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 
 def cli_page() -> str:

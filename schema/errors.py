@@ -6,6 +6,7 @@
     ├── UsageError                  2  the command line is wrong
     ├── InputError                  3  a file, a field or a value is wrong
     │   ├── RegistryError           3  the registry (data_key) cannot be read or does not say what is needed
+    │   ├── ManifestError           3  a manifest cannot be read, or a field of it is wrong
     │   ├── PictureError            3  a picture cannot be decoded or is unfit
     │   ├── FilterError             3  a condition names no field, or its value has the wrong type
     │   └── WeightsError            3  model weights are missing, damaged or of another model
@@ -53,6 +54,10 @@ class InputError(OutcropError):
 
 class RegistryError(InputError):
     """The registry cannot be read, or does not hold what was asked for."""
+
+
+class ManifestError(InputError):
+    """A manifest cannot be read, or a field of it is wrong."""
 
 
 class PictureError(InputError):

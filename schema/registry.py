@@ -15,16 +15,15 @@ This module reads and validates the text; `schema.frames` finds the files.
 
 from __future__ import annotations
 
-import json
 import re
 import string
 import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from schema.documents import first_complaint, read_document
 from schema.errors import RegistryError, nearest
 
 TEMPLATE_FIELDS = ("capture_id", "frame", "scene", "altitude", "label", "folder")
@@ -273,14 +272,7 @@ def read_registry(path: Path) -> Registry:
     Raises:
         RegistryError: the file is missing or unreadable, or a field is wrong; file, field and fix are named.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise RegistryError(f"no registry at {path}; give --registry FILE or set OUTCROP_REGISTRY") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise RegistryError(f"registry {path} cannot be read: {reason}") from None
-    values = _parse(path, text)
+    values = read_document(path, "registry", RegistryError, "give --registry FILE or set OUTCROP_REGISTRY").values
     if not isinstance(values, dict):
         raise RegistryError(f'registry {path} holds no object; it begins with {{"datasets": ...}}')
     if "datasets" not in values:
@@ -297,69 +289,6 @@ def weights_search(path: Path) -> list[Path]:
         return read_registry(path).weight_paths(path.parent)
     except RegistryError:
         return []
-
-
-def first_complaint(error: ValidationError) -> str:
-    """The first complaint of a validation as ``field.path: what is wrong`` (and how many more there are)."""
-    complaints = error.errors(include_url=False)
-    first = complaints[0]
-    where = ".".join(
-        str(part)
-        for part in first["loc"]
-        if part not in ("int", "constrained-int") and not str(part).startswith(("tuple[", "literal["))
-    )
-    more = f" (and {len(complaints) - 1} more)" if len(complaints) > 1 else ""
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}{more}" if where else f"{message}{more}"
-
-
-def _parse(path: Path, text: str) -> Any:
-    try:
-        if path.suffix.lower() in (".yaml", ".yml"):
-            return yaml.load(text, Loader=UniqueKeys)
-        return json.loads(text, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        raise RegistryError(
-            f"registry {path} is no JSON: line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise RegistryError(f"registry {path} is no YAML: {place}{problem}") from None
-    except RecursionError:
-        raise RegistryError(f"registry {path}: it is nested too deeply") from None
-    except ValueError as error:
-        raise RegistryError(f"registry {path}: {error}") from None
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name!r} stands there twice; only one of them would count")
-        found[name] = value
-    return found
-
-
-class UniqueKeys(yaml.SafeLoader):
-    """YAML without silently overwritten keys; keys are taken as they are written.
-
-    YAML 1.1 would read the key ``250918092555_300`` as the number 250918092555300.
-    """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        own = {id(key) for key, _ in node.value}
-        self.flatten_mapping(node)  # puts what ``<<`` merges before the node's own pairs, which win
-        merged = {
-            self._key(key): self.construct_object(value, deep=True) for key, value in node.value if id(key) not in own
-        }
-        return merged | _unique(
-            [(self._key(key), self.construct_object(value, deep=True)) for key, value in node.value if id(key) in own]
-        )
-
-    def _key(self, node: yaml.Node) -> str:
-        return str(node.value if isinstance(node, yaml.ScalarNode) else self.construct_object(node, deep=True))
 
 
 def _stays_below(text: str, what: str) -> None:

@@ -12,8 +12,8 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
+from schema.documents import UniqueKeys, first_complaint
 from schema.errors import InputError, nearest
-from schema.registry import UniqueKeys, first_complaint
 
 CONFIG_FILE = Path("outcrop.yaml")
 SECRETS = ("token",)
