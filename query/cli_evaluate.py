@@ -62,7 +62,9 @@ def evaluate(
 
             encoder = open_encoder(session.settings, collection)
             session.say(encoder.describe())
-            answers = iter([query_images(pictures or [], encoder, collection, k, condition, exact=exact)])
+            answers = (
+                query_images(paths, encoder, collection, k, condition, exact=exact) for paths in [pictures or []]
+            )
         found = evaluate(
             {"embedding": answers},
             held_against,

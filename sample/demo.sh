@@ -20,4 +20,6 @@ say ingest dataset jamshill_image
 photo=$(find queries -name '*.jpg' | sort | head -n 1)
 say query image "$photo" -k 5 --where altitude=200..400 --report report.html
 say query item image/jamshill_image/250918092555_300/0012 -k 5 --exclude-self
+say query evaluate --pictures queries --truth truth.json --report evaluation.html
 printf '\nOpen the report with pictures: %s\n' "$PWD/report.html"
+printf 'and how often answers are right: %s\n' "$PWD/evaluation.html"
