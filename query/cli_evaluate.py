@@ -15,13 +15,13 @@ from screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from query.figures import Evaluation
-    from query.truth import Truth
+    from query.truth import CategoryTruth, GpsTruth, Ranges, Truth
 
 
 @command(app, STORE, REGISTRY, MODEL, STATE)
 def evaluate(
     session: Session,
-    truth: Annotated[str, typer.Option("--truth", help="What is right: own (the photograph or specimen that a query was made of), gps, a CSV of pairs with their overlap, or a JSON of footprints.", show_default=False)],
+    truth: Annotated[str, typer.Option("--truth", help="What is right: own (the photograph or specimen that a query was made of), gps, category, a CSV of pairs with their overlap, or a JSON of footprints.", show_default=False)],
     name: Annotated[Optional[str], typer.Argument(help="Name of a dataset: its stored items are the queries.", show_default=False)] = None,
     pictures: Annotated[Optional[list[Path]], typer.Option("--pictures", help="Picture files, or folders of them, are the queries; repeatable.", show_default=False)] = None,
     kind: Annotated[str, typer.Option("--kind", help="Which items of the dataset are the queries: image, reference, view or specimen.")] = "image",
@@ -30,6 +30,7 @@ def evaluate(
     filter: Raw = "",
     within: Annotated[float, typer.Option("--within", help="gps: metres within which an item is relevant.")] = 25.0,
     ignore_within: Annotated[Optional[float], typer.Option("--ignore-within", help="gps: metres within which the others are neither right nor wrong. [--within]", show_default=False)] = None,
+    levels: Annotated[Optional[int], typer.Option("--levels", help="category: only so many levels of it. [all]", show_default=False)] = None,
     relevant: Annotated[float, typer.Option("--relevant", help="Pairs, footprints: overlap (0 to 1) from which an item is relevant.")] = 0.25,
     ignore: Annotated[float, typer.Option("--ignore", help="Pairs, footprints: overlap from which the others are neither right nor wrong.")] = 0.05,
     count_own: Annotated[bool, typer.Option("--count-own", help="Count the query's own photograph as an answer. [only with --truth own]")] = False,
@@ -46,12 +47,13 @@ def evaluate(
     from query.figures import Bootstrap
     from query.gallery import read_gallery
     from query.search import query_dataset, query_images
+    from query.truth import CategoryTruth, GpsTruth, Ranges
 
     if (name is None) == (not pictures):
         raise UsageError("give the name of a dataset, or --pictures FOLDER: one of them holds the queries")
     cutoffs, queries, condition = _cutoffs(at), kind_of(kind), condition_of(where, filter)
     check_report(report)
-    held_against = _truth(truth, within, ignore_within, relevant, ignore)
+    held_against = _truth(truth, GpsTruth(within, ignore_within), CategoryTruth(levels), Ranges(relevant, ignore))
     with opened(session) as collection, Meter("evaluate", limit, "queries", session.quiet) as meter:
         gallery = read_gallery(collection, condition)
         k = hits_for(depth, gallery)
@@ -84,17 +86,16 @@ def evaluate(
     _print(session, found)
 
 
-def _truth(text: str, within: float, ignore_within: float | None, relevant: float, ignore: float) -> Truth:
-    from query.truth import GpsTruth, OwnTruth, Ranges
+def _truth(text: str, gps: GpsTruth, category: CategoryTruth, ranges: Ranges) -> Truth:
+    """The truth that `--truth` names; the options of the others are checked all the same."""
+    from query.truth import OwnTruth
     from query.truth_files import read_truth
 
-    ranges, gps = Ranges(relevant, ignore), GpsTruth(within, ignore_within)
-    if text == "own":
-        return OwnTruth()
-    if text == "gps":
-        return gps
+    known: dict[str, Truth] = {"own": OwnTruth(), "gps": gps, "category": category}
+    if text in known:
+        return known[text]
     if not Path(text).is_file():
-        raise InputError(f"--truth {text} is no file, and neither own nor gps; give one of these, or a .csv or .json")
+        raise InputError(f"--truth {text} is no file; give {', '.join(known)}, a .csv or a .json")
     return read_truth(Path(text), ranges)
 
 

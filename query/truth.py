@@ -1,7 +1,7 @@
 """What is right: sources of truth that grade every parent of a gallery for a query.
 
-Here those that need no file: the same photograph, and the distance by GPS. Files of pairs and of footprints are read by
-`query.truth_files`.
+Here those that need no file: the same photograph or specimen, the distance by GPS, and the category. `query.truth_files` reads
+files of pairs and of footprints.
 """
 
 from __future__ import annotations
@@ -142,6 +142,35 @@ class Ranges:
             "relevant": self.relevant,
             "ignore": self.ignore,
         }
+
+
+@dataclass(frozen=True)
+class CategoryTruth:
+    """Relevant are the other specimens of the query's category, or of the first `levels` levels of it."""
+
+    levels: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.levels is not None and self.levels < 1:
+            raise InputError(f"--levels {self.levels} of a category are none; give 1 or more")
+
+    def describe(self) -> dict[str, Any]:
+        what = "category" if self.levels is None else f"category (its first {self.levels} levels)"
+        return {"kind": "category", "text": f"relevant: of the query's {what}", "levels": self.levels}
+
+    def judge(self, query: Query, gallery: Gallery) -> Judgement:
+        own = gallery.own(query.item, query.digest)
+        category = self._cut(query.item.category) if query.item is not None else ""
+        if not category:
+            nothing = np.zeros(len(gallery.parents))
+            return Judgement(nothing.astype(np.int8), nothing, own, facts_of(query), "its category is unknown")
+        same = np.array([self._cut(item.category) == category for item in gallery.items])
+        grades = np.where(same, RELEVANT, NEGATIVE)
+        grades = np.where([not item.category for item in gallery.items], IGNORED, grades).astype(np.int8)
+        return Judgement(grades, same.astype(np.float64), own, facts_of(query))
+
+    def _cut(self, category: str) -> str:
+        return "/".join(category.split("/")[: self.levels])
 
 
 def facts_of(query: Query, gallery: Gallery | None = None, rightness: NDArray[np.float64] | None = None) -> Facts:

@@ -297,11 +297,13 @@ def test_page_is_self_contained_and_shows_the_failures(stored: None) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("d", "--truth", "nowhere.csv"), "is no file, and neither own nor gps"),
+        (("d", "--truth", "nowhere.csv"), "is no file; give own, gps, category, a .csv or a .json"),
         (("d", "--truth", "gps", "--at", "1,x"), "no list of ranks"),
         (("d", "--truth", "gps", "--at", "1,200"), "from 1 to --depth"),
         (("d", "--truth", "gps", "--within", "-3"), "metres above 0"),
         (("d", "--truth", "gps", "--relevant", "0.1", "--ignore", "0.2"), "0 < ignore <= relevant"),
+        (("d", "--truth", "category", "--levels", "0"), "give 1 or more"),
+        (("d", "--truth", "category"), "its category is unknown"),
         (("d", "--truth", "gps", "--kind", "photo"), "--kind is one of"),
         (("e", "--truth", "gps"), "no image of dataset 'e'"),
         (("d", "--truth", "gps", "--where", "dataset=e"), "holds nothing that fits"),

@@ -17,12 +17,12 @@ from query.ground import areas, distances, is_convex, shares
 from query.measures import IGNORED, NEGATIVE, RELEVANT
 from query.search import Query
 from query.splits import split
-from query.truth import Facts, GpsTruth, OwnTruth, Ranges
+from query.truth import CategoryTruth, Facts, GpsTruth, OwnTruth, Ranges
 from query.truth_files import FootprintTruth, PairsTruth, read_truth
 from sample.flight import Camera, Pose, footprint
 from sample.world import overlap
 from schema.errors import InputError
-from schema.item import Item, Kind, image_key, parent_of
+from schema.item import Item, Kind, image_key, parent_of, specimen_key
 
 METRE = 360 / 40_030_228.88  # degrees of a meridian
 
@@ -101,6 +101,25 @@ def test_the_bounds_of_the_ranges() -> None:
     overlaps = np.array([0, 0.0499, 0.05, 0.2499, 0.25, 1, np.nan])
     expected = [NEGATIVE, NEGATIVE, IGNORED, IGNORED, RELEVANT, RELEVANT, IGNORED]
     assert Ranges(0.25, 0.05).grade(overlaps).tolist() == expected
+
+
+def test_category_by_its_levels() -> None:
+    def specimen(name: str, category: str) -> Item:
+        return Item(specimen_key("f", category, name), Kind.SPECIMEN, "f", name, category=category)
+
+    gallery = gallery_of(
+        specimen("a", "Ammonoidea/Dactylioceras"),
+        specimen("b", "Ammonoidea/Dactylioceras"),
+        specimen("c", "Ammonoidea/Harpoceras"),
+        specimen("d", "Trilobita"),
+        specimen("e", ""),
+    )
+    query = asked(gallery.items[0])
+    judgement = CategoryTruth().judge(query, gallery)
+    assert judgement.grades.tolist() == [RELEVANT, RELEVANT, NEGATIVE, NEGATIVE, IGNORED] and judgement.own == 0
+    assert CategoryTruth(1).judge(query, gallery).grades.tolist() == [RELEVANT, RELEVANT, RELEVANT, NEGATIVE, IGNORED]
+    assert CategoryTruth().judge(asked(gallery.items[4]), gallery).reason == "its category is unknown"
+    assert CategoryTruth().judge(Query("q.jpg"), gallery).reason == "its category is unknown"
 
 
 # -- pairs ---------------------------------------------------------------------------------------------------------------
