@@ -15,7 +15,8 @@ export PYTHON
 	@$(PIP) -e .
 	@touch $@
 
-.venv/.dev: .venv/.runtime
+.venv/.dev: .venv/.runtime deploy/test-packages.txt
+	@deploy/system-packages.sh test
 	@$(PIP) -e '.[dev,server]'
 	@touch $@
 

@@ -1,0 +1,79 @@
+"""A contact sheet: one query and its hits as a picture."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from functools import cache
+from typing import TYPE_CHECKING
+
+from embed.thumbnails import ThumbnailStore
+from query.search import Result
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFont
+
+CELL, GAP, CAPTION = 160, 12, 58
+"""Pixels: side of a thumbnail, distance between two, height of the text below one."""
+COLUMNS = 5
+INK, PALE, PAPER, FRAME = (28, 32, 38), (110, 118, 128), (255, 255, 255), (214, 219, 225)
+_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf")
+"""Fonts that know more scripts than Pillow's own; the first one that is installed is taken."""
+
+
+def hit_sheet(result: Result, thumbnails: ThumbnailStore) -> bytes:
+    """The query and its hits, best first, with rank, score and place, as the bytes of a PNG."""
+    from PIL import Image, ImageDraw
+
+    rows = max(1, -(-len(result.hits) // COLUMNS))
+    width = GAP + (COLUMNS + 1) * (CELL + GAP) + GAP
+    height = GAP + 26 + rows * (CELL + CAPTION + GAP)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, GAP - 2), _shortened(result.query.name, 120), INK, font=_font(15))
+    top = GAP + 26
+    query = result.query
+    data = query.thumbnail or (thumbnails.read(query.item.id) if query.item is not None else None)
+    _place(sheet, data, GAP, top)
+    draw.text((GAP, top + CELL + 4), (result.error and "unreadable") or "query", PALE, font=_font(13))
+    for number, hit in enumerate(result.hits):
+        left = 2 * GAP + (1 + number % COLUMNS) * (CELL + GAP)
+        y = top + number // COLUMNS * (CELL + CAPTION + GAP)
+        _place(sheet, thumbnails.read(hit.item.id), left, y)
+        draw.text((left, y + CELL + 4), f"{hit.rank}   {hit.score:.4f}", INK, font=_font(14))
+        place = hit.item.key.split("/", 1)[-1]
+        for line, text in enumerate(textwrap.wrap(place, 25, break_on_hyphens=False)[:2]):
+            draw.text((left, y + CELL + 23 + 15 * line), text, PALE, font=_font(12))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", optimize=False, compress_level=6)
+    return buffer.getvalue()
+
+
+def _place(sheet: Image.Image, data: bytes | None, left: int, top: int) -> None:
+    """A thumbnail in its cell, centred; an empty frame where there is none."""
+    from PIL import Image, ImageDraw
+
+    ImageDraw.Draw(sheet).rectangle((left, top, left + CELL - 1, top + CELL - 1), outline=FRAME)
+    if data is None:
+        ImageDraw.Draw(sheet).text((left + 8, top + CELL // 2 - 8), "no thumbnail", PALE, font=_font(12))
+        return
+    with Image.open(io.BytesIO(data)) as opened:
+        picture = opened.convert("RGB")
+    picture.thumbnail((CELL, CELL))
+    sheet.paste(picture, (left + (CELL - picture.width) // 2, top + (CELL - picture.height) // 2))
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    from PIL import ImageFont
+
+    for name in _FONTS:
+        try:
+            return ImageFont.truetype(name, size)
+        except OSError:
+            continue
+    return ImageFont.load_default(size)
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else f"…{text[1 - most :]}"
