@@ -1,14 +1,13 @@
-"""A preset and a checkpoint become a network that gives one vector per picture. timm has the architectures.
+"""A preset and a checkpoint become a network that gives one vector per picture, and its patch tokens. timm has the
+architectures.
 
-Checkpoints are converted here, tensor by tensor, and every tensor must fit: a missing, unexpected or
-misshaped one is an error that names it, never a layer left at random. The network is laid out on torch's meta
-device first, so nothing is initialised twice and a memory-mapped checkpoint is not copied.
+The network is laid out on torch's meta device first, so nothing is initialised twice and a memory-mapped checkpoint is
+not copied; every tensor must fit (see `embed.layouts`).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,35 +15,119 @@ import timm
 import torch
 from timm.models._manipulate import reinit_non_persistent_buffers
 from torch import Tensor, nn
-from torch.nn import functional
 
-from embed.presets import Preset
+from embed import layouts
+from embed.layouts import Layout, Misfit, State
+from embed.presets import PRESETS, Preset
 from schema.errors import WeightsError
+from schema.space import Pooling
 
-State = dict[str, Tensor]
 
+class Backbone(nn.Module):
+    """A network of timm's, in eval mode, that gives what all of them have in common.
 
-def build(preset: Preset, state: Mapping[str, Tensor], size: tuple[int, int], source: Path) -> nn.Module:
-    """The network of a preset in eval mode: float [N, 3, H, W] -> [N, D] before L2 normalisation.
-
-    `state` is what `weights.load_state` read from `source`; `size` is (height, width) in pixels.
-    Raises `WeightsError` naming the first tensor that does not fit.
+    `forward` gives a vector per picture, [N, D]; `features` also the patch tokens [N, H, W, D], normalised as the network
+    ends. `pooling` is where the vector comes from: the model's own way, or another made from the patch tokens.
     """
+
+    def __init__(self, network: nn.Module, own: Pooling, pooling: Pooling) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.own, self.pooling = own, pooling
+        self.prefix = int(getattr(network, "num_prefix_tokens", 0))
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """Vectors [N, D], not normalised to length 1, of pictures [N, 3, H, W]."""
+        ends = self.network.forward_features(planes)
+        return self._pooled(ends) if self.pooling == self.own else self._pooled(ends, self._tokens(ends, planes))
+
+    def features(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors [N, D] and patch tokens [N, H, W, D], in one pass."""
+        ends = self.network.forward_features(planes)
+        tokens = self._tokens(ends, planes)
+        return self._pooled(ends, tokens), tokens
+
+    def _pooled(self, ends: Tensor, tokens: Tensor | None = None) -> Tensor:
+        if self.pooling == self.own:
+            vectors: Tensor = self.network.forward_head(ends, pre_logits=True)
+            return vectors
+        if self.pooling == "token":
+            return ends[:, 0]
+        assert tokens is not None
+        return tokens.mean(dim=(1, 2)) if self.pooling == "avg" else gem(tokens)
+
+    def _tokens(self, ends: Tensor, planes: Tensor) -> Tensor:
+        """The patch tokens in their grid."""
+        if ends.ndim == 3:
+            patch = self.network.patch_embed.patch_size
+            rows, columns = planes.shape[2] // patch[0], planes.shape[3] // patch[1]
+            return self._ended(ends[:, self.prefix :].reshape(len(ends), rows, columns, -1))
+        if getattr(self.network, "output_fmt", "NCHW") == "NHWC":
+            return self._ended(ends)
+        # A ConvNeXt normalises what it has pooled: the same norm at every place makes its patch tokens, as Meta's code
+        # does.
+        head_norm = getattr(getattr(self.network, "head", None), "norm", None)
+        return (head_norm(ends) if isinstance(head_norm, nn.Module) else ends).permute(0, 2, 3, 1)
+
+    def _ended(self, tokens: Tensor) -> Tensor:
+        """With the norm that a network keeps for after its pooling."""
+        norm = getattr(self.network, "fc_norm", None)
+        return norm(tokens) if isinstance(norm, nn.Module) else tokens
+
+
+def gem(tokens: Tensor, power: float = 3.0) -> Tensor:
+    """Generalised mean over the places of [N, H, W, D] tokens: (mean of x^p)^(1/p) of their positive parts, [N, D].
+
+    Radenović, Tolias and Chum 2019, "Fine-tuning CNN image retrieval with no human annotation" (arXiv 1711.02512).
+    """
+    return tokens.float().clamp(min=1e-6).pow(power).mean(dim=(1, 2)).pow(1 / power)
+
+
+def build(
+    preset: Preset, state: Mapping[str, Tensor], size: tuple[int, int], source: Path, pooling: Pooling | None = None
+) -> Backbone:
+    """The network of a preset, in fp32 on the CPU.
+
+    `state` is what `weights.load_state` read from `source`; `size` is (height, width) in pixels; `pooling` None means the
+    preset's own. Raises `WeightsError` naming the first tensor that does not fit.
+    """
+    if preset.family == "timm":
+        from embed.timm_models import build_network
+
+        network = build_network(preset, state, size, source)
+    else:
+        network = _network(preset, state, size, source)
+    return Backbone(network.eval().requires_grad_(False), preset.pooling, pooling or preset.pooling).eval()
+
+
+def _network(preset: Preset, state: Mapping[str, Tensor], size: tuple[int, int], source: Path) -> nn.Module:
+    network = bare(preset, size)
+    state = dict(state)
+    if preset.family == "efficientnet":
+        state = layouts.efficientnet_by_order(state, network.state_dict())
+    grid = (size[0] // preset.patch, size[1] // preset.patch) if preset.patch else (0, 0)
+    layout = layouts.choose(layouts.layouts(preset, network), state)
+    try:
+        converted = layout.read(state, grid)
+    except Misfit as misfit:
+        raise _refusal(preset, source, str(misfit), state) from None
+    network.load_state_dict({name: tensor.to(torch.float32) for name, tensor in converted.items()}, assign=True)
+    _materialise(network, preset, state.get("rope_embed.periods"))
+    return network
+
+
+def bare(preset: Preset, size: tuple[int, int]) -> nn.Module:
+    """The architecture of a preset alone, on the meta device."""
     # timm's DINOv3 averages the patch tokens unless told otherwise; its DINOv2 has one fixed position table.
-    options: dict[str, Any] = {"num_classes": 0, "global_pool": preset.pooling}
+    options: dict[str, Any] = {"num_classes": 0, "global_pool": preset.pooling, **preset.options}
     if preset.family == "dinov2":
         options["img_size"] = size
     with torch.device("meta"):
         network: nn.Module = timm.create_model(preset.timm_name, pretrained=False, **options)
-    expected = network.state_dict()
-    converted = _CONVERSIONS[preset.family](dict(state), expected, size)
-    _check(preset, converted, expected, source)
-    network.load_state_dict({name: tensor.to(torch.float32) for name, tensor in converted.items()}, assign=True)
-    _materialise(network, state)
-    return network.eval().requires_grad_(False)
+    return network
 
 
-def _materialise(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+def _materialise(network: nn.Module, preset: Preset, periods: Tensor | None) -> None:
     """Give computed buffers (which no checkpoint holds) their values; the meta device left them without
     any."""
     for module in network.modules():
@@ -52,135 +135,45 @@ def _materialise(network: nn.Module, state: Mapping[str, Tensor]) -> None:
             if buffer.is_meta:
                 module.register_buffer(name, torch.empty_like(buffer, device="cpu"), persistent=False)
     reinit_non_persistent_buffers(network)
-    # Meta's DINOv3 checkpoints hold the rotary periods as they were trained, rounded to bfloat16; timm
-    # computes them anew.
-    periods = state.get("rope_embed.periods")
-    if periods is not None:
+    if preset.family == "dinov3":
+        # Meta's checkpoints hold the rotary periods as they were trained, rounded to bfloat16; timm computes them anew,
+        # and leaves them out of its own files.
         computed = network.get_buffer("rope.periods")
-        if periods.shape == computed.shape:
-            computed.copy_(periods)
+        computed.copy_(computed.bfloat16() if periods is None else periods)
 
 
-def _check(preset: Preset, state: State, expected: Mapping[str, Tensor], source: Path) -> None:
-    wrong = ""
-    if missing := [name for name in expected if name not in state]:
-        wrong = f"tensor {missing[0]!r} is missing" + _others(len(missing))
-    elif unexpected := [name for name in state if name not in expected]:
-        wrong = f"tensor {unexpected[0]!r} is unexpected" + _others(len(unexpected))
-    else:
-        for name, tensor in state.items():
-            if tensor.shape != expected[name].shape:
-                wrong = f"tensor {name!r} is {list(tensor.shape)}, expected {list(expected[name].shape)}"
-                break
-    if wrong:
-        raise _misfit(preset, source, wrong)
+def _refusal(preset: Preset, source: Path, wrong: str, state: State) -> WeightsError:
+    return WeightsError(f"{source}: does not fit {preset.name}: {wrong}; " + (_seems(state, preset) or _wanted(preset)))
 
 
-def _misfit(preset: Preset, source: Path, wrong: str) -> WeightsError:
-    return WeightsError(
-        f"{source}: does not fit {preset.name}: {wrong}; "
-        f"give {' or '.join(preset.filenames)}, or choose the --model it is of"
-    )
+def _wanted(preset: Preset) -> str:
+    return f"give {' or '.join(preset.filenames)}, or choose the --model it is of"
 
 
-def _others(count: int) -> str:
-    return f" (and {count - 1} more)" if count > 1 else ""
-
-
-def _dinov2(state: State, expected: Mapping[str, Tensor], size: tuple[int, int]) -> State:
-    """Meta's DINOv2: position table [1, 1 + patches, D] with the class token first. With registers, timm adds
-    the class token's position to the token itself and keeps the patches' table only."""
-    state.pop("mask_token", None)
-    registers = "reg_token" in expected
-    if registers and "register_tokens" in state and {"cls_token", "pos_embed"} <= state.keys():
-        state["reg_token"] = state.pop("register_tokens")
-        state["cls_token"] = state["cls_token"] + state["pos_embed"][:, :1]
-        state["pos_embed"] = state["pos_embed"][:, 1:]
-    if "pos_embed" in state and state["pos_embed"].ndim == 3:
-        state["pos_embed"] = _position_table(state["pos_embed"], (size[0] // 14, size[1] // 14), registers)
-    return {
-        re.sub(r"\.mlp\.w12\.", ".mlp.fc1.", re.sub(r"\.mlp\.w3\.", ".mlp.fc2.", name)): state[name] for name in state
-    }
-
-
-def _position_table(table: Tensor, grid: tuple[int, int], registers: bool) -> Tensor:
-    """The position table for another grid of patches, resized as Meta's code does: bicubic; without registers
-    by a scale factor with an offset of 0.1 and no antialiasing, with registers to the size and
-    antialiased."""
-    head = 0 if registers else 1
-    side = round((table.shape[1] - head) ** 0.5)
-    if side * side + head != table.shape[1] or (side, side) == grid:
-        return table  # not a square table: the check of shapes says so
-    square = table[:, head:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    if registers:
-        resized = functional.interpolate(square, size=grid, mode="bicubic", antialias=True)
-    else:
-        factors = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
-        resized = functional.interpolate(square, scale_factor=factors, mode="bicubic")
-    return torch.cat([table[:, :head].float(), resized.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
-
-
-def _dinov3(state: State, expected: Mapping[str, Tensor], size: tuple[int, int]) -> State:
-    """Meta's DINOv3 ViT: registers are called storage tokens, and the key's third of each qkv bias is masked
-    to zero."""
-    converted: State = {}
-    for name, tensor in state.items():
-        if name.startswith(("rope", "local_cls_norm.")) or name.endswith((".bias_mask", "mask_token")):
-            continue  # computed, or used in training only
-        if name.endswith("qkv.bias") and tensor.ndim == 1 and len(tensor) % 3 == 0:
-            query, _, value = tensor.chunk(3)
-            converted[name.replace("qkv.bias", "q_bias")] = query
-            converted[name.replace("qkv.bias", "v_bias")] = value
+def _seems(state: State, preset: Preset) -> str:
+    """What a checkpoint is, where it is one of another preset, whole; '' where it is not."""
+    if "embeddings.cls_token" in state or any(name.startswith("embeddings.") for name in state):
+        return "it is laid out as for transformers: give the .pth that Meta publishes, or --weights hub:"
+    for other in PRESETS.values():
+        if other.name == preset.name or other.family == "efficientnet" or not _alike(other, state):
             continue
-        for old, new in _DINOV3_NAMES:
-            name = name.replace(old, new)
-        converted[name] = tensor
-    return converted
+        if any(_fits(layout, state) for layout in layouts.layouts(other, bare(other, other.size))):
+            return f"its tensors are those of {other.name}: use --model {other.name}"
+    return ""
 
 
-_DINOV3_NAMES = (
-    ("storage_tokens", "reg_token"),
-    (".ls1.gamma", ".gamma_1"),
-    (".ls2.gamma", ".gamma_2"),
-    (".mlp.w1.", ".mlp.fc1_g."),
-    (".mlp.w2.", ".mlp.fc1_x."),
-    (".mlp.w3.", ".mlp.fc2."),
-)
+def _alike(preset: Preset, state: State) -> bool:
+    """A quick look before a network is laid out: the width of the first layer and of the patches."""
+    first = next((state[name] for name in _FIRST if name in state), None)
+    if first is None or first.ndim != 4:
+        return False
+    if preset.patch is None:
+        return (first.shape[0], first.shape[2]) == (preset.dim // 8, 4)  # a ConvNeXt's stem
+    return (first.shape[0], first.shape[2]) == (preset.dim, preset.patch)
 
 
-def _convnext(state: State, expected: Mapping[str, Tensor], size: tuple[int, int]) -> State:
-    """Meta's ConvNeXt; ``norms.3`` is a second name of the last norm."""
-    converted: State = {}
-    for name, tensor in state.items():
-        if name.startswith("norms."):
-            continue
-        name = (
-            name.replace("downsample_layers.0.", "stem.").replace(".dwconv.", ".conv_dw.").replace(".pwconv", ".mlp.fc")
-        )
-        name = re.sub(r"^stages\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2.", name)
-        name = re.sub(r"^downsample_layers\.(\d+)\.(\d+)\.", r"stages.\1.downsample.\2.", name)
-        converted[re.sub(r"^norm\.", "head.norm.", name)] = tensor
-    return converted
+_FIRST = ("patch_embed.proj.weight", "downsample_layers.0.0.weight", "stem.0.weight")
 
 
-def _efficientnet(state: State, expected: Mapping[str, Tensor], size: tuple[int, int]) -> State:
-    """EfficientNet-Lite0 as its PyPI package names it: other names, the same tensors in the same order. A
-    file with timm's own names is taken as it is. The classifier is left out."""
-    body = {name: tensor for name, tensor in state.items() if not name.startswith(("_fc.", "classifier."))}
-    if body.keys() == expected.keys():
-        return body
-    converted: State = {}
-    for (name, tensor), (target, like) in zip(body.items(), expected.items(), strict=False):
-        same_role = name.rsplit(".", 1)[-1] == target.rsplit(".", 1)[-1]
-        # A tensor out of its place keeps its own name, which the check then reports.
-        converted[target if same_role and tensor.shape == like.shape else name] = tensor
-    converted.update({name: body[name] for name in list(body)[len(expected) :]})
-    return converted
-
-
-_CONVERSIONS: dict[str, Callable[[State, Mapping[str, Tensor], tuple[int, int]], State]] = {
-    "dinov2": _dinov2,
-    "dinov3": _dinov3,
-    "dinov3_convnext": _convnext,
-    "efficientnet": _efficientnet,
-}
+def _fits(layout: Layout, state: State) -> bool:
+    return layout.shapes == {name: tuple(tensor.shape) for name, tensor in state.items()}

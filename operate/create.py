@@ -7,7 +7,7 @@ from typing import Any
 
 from embed.encoder import describe_space
 from embed.presets import find
-from embed.weights import locate
+from embed.weights import locate, model_of
 from ingest.target import NEW_MODEL
 from schema.errors import InputError, Refused
 from schema.indexes import profile_for
@@ -50,7 +50,7 @@ def create_for_model(
     check_name(name)
     if fit is not None and fit not in ("squash", "crop", "pad"):
         raise InputError(f"--fit is squash, crop or pad, not {fit!r}")
-    model, search = settings.model or NEW_MODEL, weights_search(settings.registry)
+    model, search = settings.model or model_of(settings.weights) or NEW_MODEL, weights_search(settings.registry)
     space = describe_space(model, settings.weights, search, size, fit)  # type: ignore[arg-type]  # just checked
     hint = str(locate(find(model), settings.weights, search).resolve())
     present = Collection.find(store, name)

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Fit = Literal["squash", "crop", "pad"]
-Pooling = Literal["avg", "token", "gem"]
+Pooling = Literal["avg", "token", "gem", "native"]
 
 
 class Space(BaseModel):

@@ -55,6 +55,7 @@ def test_presets_agree_with_timm(preset: Preset) -> None:
         network = timm.create_model(preset.timm_name, num_classes=0)
     assert network.num_features == preset.dim
     assert getattr(network, "num_prefix_tokens", 0) == preset.prefix_tokens
+    assert sum(parameter.numel() for parameter in network.parameters()) == preset.parameters
     if preset.patch is not None:
         assert tuple(network.patch_embed.patch_size) == (preset.patch, preset.patch)
         assert preset.size[0] % preset.patch == preset.size[1] % preset.patch == 0
@@ -62,6 +63,8 @@ def test_presets_agree_with_timm(preset: Preset) -> None:
     config = timm.get_pretrained_cfg(preset.timm_name + tag)
     assert preset.mean == pytest.approx(config.mean, abs=0.003)  # EfficientNet-Lite: 127/255 in its own code
     assert preset.std == pytest.approx(config.std, abs=0.003)
+    assert preset.hub == config.hf_hub_id
+    assert preset.licence.lower().replace(" ", "-") == config.license
 
 
 def test_find_takes_meta_spellings_and_names_the_nearest() -> None:
