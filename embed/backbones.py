@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from embed import layouts
 from embed.layouts import Layout, Misfit, State
 from embed.presets import PRESETS, Preset
+from embed.timm_models import build_network, patch_sides
 from schema.errors import WeightsError
 from schema.space import Pooling
 
@@ -59,7 +60,7 @@ class Backbone(nn.Module):
     def _tokens(self, ends: Tensor, planes: Tensor) -> Tensor:
         """The patch tokens in their grid."""
         if ends.ndim == 3:
-            patch = self.network.patch_embed.patch_size
+            patch = patch_sides(self.network)
             rows, columns = planes.shape[2] // patch[0], planes.shape[3] // patch[1]
             return self._ended(ends[:, self.prefix :].reshape(len(ends), rows, columns, -1))
         if getattr(self.network, "output_fmt", "NCHW") == "NHWC":
@@ -91,12 +92,8 @@ def build(
     `state` is what `weights.load_state` read from `source`; `size` is (height, width) in pixels; `pooling` None means the
     preset's own. Raises `WeightsError` naming the first tensor that does not fit.
     """
-    if preset.family == "timm":
-        from embed.timm_models import build_network
-
-        network = build_network(preset, state, size, source)
-    else:
-        network = _network(preset, state, size, source)
+    make = build_network if preset.family == "timm" else _network
+    network = make(preset, state, size, source)
     return Backbone(network.eval().requires_grad_(False), preset.pooling, pooling or preset.pooling).eval()
 
 

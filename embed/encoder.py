@@ -6,28 +6,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from embed import weights as checkpoint
+from embed.features import Features
 from embed.images import Decoded, decode, fit_to
 from embed.presets import Preset, find
 from schema.errors import InputError, PictureError, nearest
-from schema.space import Fit, Space
+from schema.space import Fit, Pooling, Space
 
 if TYPE_CHECKING:
     import torch
+
+    from embed.backbones import Backbone
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 FITS = ("squash", "crop", "pad")
+POOLINGS = ("token", "avg", "gem")
 
 MIN_INPUT = 32
 """Pixels. Below this a convolutional network has no feature map left."""
@@ -46,19 +53,27 @@ def describe_space(
     search: Sequence[Path] = (),
     size: int | tuple[int, int] | None = None,
     fit: Fit | None = None,
+    pooling: Pooling | None = None,
 ) -> Space:
     """The space that `Encoder.open` would work in, from the preset and the digest of the weights alone.
 
-    `size` is one side or (height, width) in pixels; None for it or for `fit` means the preset's own.
-    Raises `WeightsError` for an unknown model or missing weights, `InputError` for an impossible size or fit.
+    `size` is one side or (height, width) in pixels; None for it, for `fit` or for `pooling` means the preset's own.
+    Raises `WeightsError` for an unknown model or missing weights, `InputError` for an impossible size, fit or pooling.
     """
     preset = find(model)
-    return _space(preset, checkpoint.locate(preset, weights, search), size, fit)
+    return _space(preset, checkpoint.locate(preset, weights, search), size, fit, pooling)
 
 
-def _space(preset: Preset, path: Path, size: int | tuple[int, int] | None, fit: Fit | None) -> Space:
+def _space(
+    preset: Preset, path: Path, size: int | tuple[int, int] | None, fit: Fit | None, pooling: Pooling | None
+) -> Space:
     if fit is not None and fit not in FITS:
         raise InputError(f"fit {fit!r}: choose squash, crop or pad{nearest(str(fit), FITS)}")
+    if pooling is not None and pooling not in (*POOLINGS, preset.pooling):
+        raise InputError(f"pooling {pooling!r}: choose token, avg or gem{nearest(str(pooling), POOLINGS)}")
+    if pooling == "token" and not preset.class_token:
+        raise InputError(f"pooling 'token': {preset.name} has no class token; choose avg or gem")
+    own = pooling in (None, preset.pooling)
     return Space(
         model=preset.name,
         weights_digest=checkpoint.digest(path),
@@ -66,8 +81,8 @@ def _space(preset: Preset, path: Path, size: int | tuple[int, int] | None, fit: 
         fit=fit or preset.fit,
         mean=preset.mean,
         std=preset.std,
-        pooling=preset.pooling,
-        dim=preset.dim,
+        pooling=pooling or preset.pooling,
+        dim=preset.dim if own else preset.token_dim or preset.dim,
     )
 
 
@@ -93,9 +108,7 @@ class Encoder:
     ``cuda:0``, ``mps``); `precision` is ``fp32``, ``bf16`` or ``fp16``. Open one with `Encoder.open`.
     """
 
-    def __init__(
-        self, space: Space, network: torch.nn.Module, device: torch.device, precision: str, batch: int
-    ) -> None:
+    def __init__(self, space: Space, network: Backbone, device: torch.device, precision: str, batch: int) -> None:
         import torch
 
         self.space = space
@@ -118,19 +131,23 @@ class Encoder:
         search: Sequence[Path] = (),
         size: int | tuple[int, int] | None = None,
         fit: Fit | None = None,
+        pooling: Pooling | None = None,
         device: str = "auto",
         precision: str = "auto",
         batch: int = 32,
         threads: int | None = None,
+        compile: bool = False,
     ) -> Encoder:
-        """Open a preset with its weights.
+        """Open a preset, or a model of timm's, with its weights.
 
-        `weights`, `search`, `size` and `fit` are as in `describe_space`. `device` is ``auto`` (CUDA, then
+        `weights`, `search`, `size`, `fit` and `pooling` are as in `describe_space`. `device` is ``auto`` (CUDA, then
         Apple's MPS, then the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. `precision` ``auto`` is bf16 on
         CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 takes two thirds of the time
         but turns EfficientNet-Lite0's vectors by up to 6 degrees (cosine 0.994 to the fp32 ones), so there it
-        is only taken when asked for. `batch` is the most pictures in one pass. `threads` sets torch's CPU
-        threads for the whole process; None leaves them.
+        is only taken when asked for. `batch` is the most pictures in one pass; where they do not fit into the
+        device's memory, it is halved until they do. `threads` sets torch's CPU threads for the whole process;
+        None leaves them. `compile` has torch.compile rewrite the network, which takes minutes at the first pass and
+        pays on long runs.
 
         Raises `WeightsError` (missing, damaged or misfit weights, unknown model) and `InputError` (device,
         size, batch).
@@ -141,21 +158,23 @@ class Encoder:
             raise InputError("batch and threads must be at least 1")
         preset = find(model)
         path = checkpoint.locate(preset, weights, search)
-        space = _space(preset, path, size, fit)
+        space = _space(preset, path, size, fit, pooling)
 
         import torch
 
-        chosen = _device(device)
+        from embed.backbones import build
+        from embed.devices import adapt, choose_device, choose_precision
+
+        chosen = choose_device(device)
+        precision = choose_precision(precision, chosen)
         if threads is not None:
             torch.set_num_threads(threads)
-        if precision == "auto":
-            modern = chosen.type == "cuda" and torch.cuda.get_device_capability(chosen) >= (8, 0)
-            precision = "bf16" if modern else "fp32"
-
-        from embed.backbones import build
-
-        network = build(preset, checkpoint.load_state(path), space.size, path)
-        return cls(space, _adapted(network, preset, space, chosen, precision), chosen, precision, batch)
+        network = build(preset, checkpoint.load_state(path), space.size, path, space.pooling)
+        network = adapt(network, preset, space, chosen, precision)
+        if compile:
+            network.compile()
+            network.features = torch.compile(network.features)  # type: ignore[method-assign]  # in place of itself
+        return cls(space, network, chosen, precision, batch)
 
     def prepare(self, decoded: Decoded) -> Pixels:
         """The pixels of one picture as `encode` wants them: uint8 [H, W, 3]."""
@@ -171,22 +190,35 @@ class Encoder:
         """
         import torch
 
+        self._check(pixels)
+        if not len(pixels):
+            return np.empty((0, self.space.dim), dtype=np.float32)
+        parts = list(self._passes(pixels, lambda planes: self._network(planes).float()))
+        return self._unit(torch.cat(parts).cpu().numpy())
+
+    def features(self, pixels: Pixels) -> Features:
+        """Vectors and patch tokens of prepared pictures, from the same forward pass: uint8 [N, H, W, 3], N at least 1.
+
+        The vectors are those of `encode`. Raises what `encode` raises, and `InputError` for a model without patches.
+        """
+        self._check(pixels)
+
+        def run(planes: torch.Tensor) -> tuple[Vectors, Vectors]:
+            vectors, tokens = self._network.features(planes)
+            return vectors.float().cpu().numpy(), tokens.float().cpu().numpy()
+
+        vectors, tokens = zip(*self._passes(pixels, run), strict=True)
+        return Features(self._unit(np.concatenate(vectors)), np.concatenate(tokens))
+
+    def _check(self, pixels: Pixels) -> None:
         expected = (*self.space.size, 3)
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != expected:
             raise InputError(
                 f"pixels are {pixels.dtype} {list(pixels.shape)}; {self.space.model} wants uint8 "
                 f"[N, {', '.join(map(str, expected))}]"
             )
-        vectors = np.empty((len(pixels), self.space.dim), dtype=np.float32)
-        if not len(pixels):
-            return vectors
-        try:
-            parts = [self._pass(pixels[start : start + self._step]) for start in range(0, len(pixels), self._step)]
-            vectors[:] = torch.cat(parts).cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            raise InputError(
-                f"batch {self._step}: does not fit into the memory of {self.device}; lower --batch"
-            ) from error
+
+    def _unit(self, vectors: Vectors) -> Vectors:
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         bad = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
         if len(bad):
@@ -195,30 +227,51 @@ class Encoder:
                 f"row {rows}: {self.space.model} in {self.precision} gave a vector that is zero or not "
                 "finite; try --precision fp32, or check the weights"
             )
-        normalised: Vectors = (vectors / norms).astype(np.float32)
-        return normalised
+        unit: Vectors = (vectors / norms).astype(np.float32)
+        return unit
 
-    def _pass(self, pixels: Pixels) -> torch.Tensor:
-        """One batch through the network: raw vectors, float32 [n, D], on the device."""
+    def _passes(self, pixels: Pixels, run: Callable[[torch.Tensor], T]) -> Iterator[T]:
+        """What `run` makes of the pictures, in as many passes as memory asks for."""
+        from embed.devices import out_of_memory, release
+
+        done = 0
+        while done < len(pixels):
+            step = self._step
+            try:
+                made = self._pass(pixels[done : done + step], run)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                made = None
+            if made is None:  # past the handler, which would keep the failed pass's memory
+                if step == 1:
+                    raise InputError(
+                        f"one picture of {self.space.size[0]}x{self.space.size[1]} pixels does not fit into the memory of "
+                        f"{self.device} with {self.space.model}; take a smaller --size or model, or another --device"
+                    )
+                release(self._device)
+                self._step = min(self._step, step // 2)
+                _log.warning(
+                    "%d pictures do not fit into the memory of %s: now %d at once", step, self.device, self._step
+                )
+                continue
+            yield made
+            done += step
+
+    def _pass(self, pixels: Pixels, run: Callable[[torch.Tensor], T]) -> T:
+        """One batch through the network."""
         import torch
+
+        from embed.devices import autocast
 
         batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
         if self._device.type == "cuda":
             batch = batch.pin_memory()
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), autocast(self._device, self.precision):
             batch = batch.to(self._device, non_blocking=True).to(torch.float32)
             # [n, H, W, 3] seen as [n, 3, H, W] is channels-last already, which is what fast convolutions
             # want.
-            normalised = torch.addcmul(self._shift, batch, self._scale).permute(0, 3, 1, 2)
-            vectors: torch.Tensor = self._network(normalised)
-            return vectors.float()
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        import torch
-
-        if self.precision == "fp32":
-            return contextlib.nullcontext()
-        return torch.autocast(self._device.type, dtype=_dtype(self.precision))
+            return run(torch.addcmul(self._shift, batch, self._scale).permute(0, 3, 1, 2))
 
     def embed_files(self, paths: Sequence[Path]) -> Vectors:
         """Vectors of picture files: [N, D] float32, in the order of the paths. Raises `PictureError` for the
@@ -251,58 +304,3 @@ class Encoder:
 
 def _cpu_step(space: Space) -> int:
     return max(1, round(CPU_STEP * 224 * 224 / (space.size[0] * space.size[1])))
-
-
-def _dtype(precision: str) -> torch.dtype:
-    import torch
-
-    return {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", torch.cuda.current_device())
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if name == "cpu":
-        return torch.device("cpu")
-    if name == "mps":
-        if not torch.backends.mps.is_available():
-            raise InputError("device mps: there is none on this machine; use --device cpu")
-        return torch.device("mps")
-    if found := re.fullmatch(r"cuda(?::(\d{1,3}))?", name):
-        if not torch.cuda.is_available():
-            raise InputError(
-                f"device {name}: torch sees no CUDA GPU (driver missing, or a CPU build); use --device cpu"
-            )
-        index = int(found.group(1) or torch.cuda.current_device())
-        if index >= torch.cuda.device_count():
-            raise InputError(
-                f"device {name}: the last GPU is cuda:{torch.cuda.device_count() - 1}; use --device cuda:0"
-            )
-        return torch.device("cuda", index)
-    raise InputError(
-        f"device {name!r}: choose auto, cpu, cuda, cuda:N or mps{nearest(name, ('auto', 'cpu', 'cuda', 'mps'))}"
-    )
-
-
-def _adapted(
-    network: torch.nn.Module, preset: Preset, space: Space, device: torch.device, precision: str
-) -> torch.nn.Module:
-    """The network on its device, laid out and rewritten for speed."""
-    import torch
-    from torch import nn
-
-    if preset.patch is None:
-        from embed.folding import fold_batch_norms, fold_padding
-
-        network = fold_padding(fold_batch_norms(network), space.size).to(memory_format=torch.channels_last)
-    if precision != "fp32":
-        # Matrix weights in half precision once, not at every pass; norms and layer scales stay in fp32 under
-        # autocast.
-        for module in network.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                module.to(_dtype(precision))
-    return network.to(device)

@@ -214,18 +214,35 @@ def fit_to(image: Image.Image, size: tuple[int, int], fit: Fit) -> np.ndarray[An
     height, width = size
     if height < 1 or width < 1:
         raise InputError(f"size {height}x{width}: both sides must be at least 1 pixel")
-    if fit == "squash":
-        fitted = _resized(image, (width, height), None)
-    elif fit == "crop":
-        fitted = _resized(image, (width, height), _middle(image.size, (width, height)))
-    elif fit == "pad":
-        scale = min(width / image.width, height / image.height)
-        inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        fitted = Image.new("RGB", (width, height), BACKGROUND)
-        fitted.paste(_resized(image, inner, None), ((width - inner[0]) // 2, (height - inner[1]) // 2))
-    else:
-        raise InputError(f"fit {fit!r}: choose squash, crop or pad")
+    box, (left, top, *inner) = inner_box(image.size, size, fit)
+    whole = box == (0, 0, image.width, image.height)
+    fitted = _resized(image, (inner[0], inner[1]), None if whole else box)
+    if (inner[0], inner[1]) != (width, height):
+        around = Image.new("RGB", (width, height), BACKGROUND)
+        around.paste(fitted, (left, top))
+        fitted = around
     return np.array(fitted, dtype=np.uint8)
+
+
+def inner_box(
+    picture: tuple[int, int], size: tuple[int, int], fit: Fit
+) -> tuple[tuple[float, float, float, float], tuple[int, int, int, int]]:
+    """What `fit_to` takes of a picture, and where it puts it.
+
+    `picture` is (width, height) and `size` (height, width) in pixels. Returns the box of the picture (left, top, right,
+    bottom) and its place in the input (left, top, width, height). Raises `InputError` for an unknown fit.
+    """
+    height, width = size
+    whole = (0.0, 0.0, float(picture[0]), float(picture[1]))
+    if fit == "squash":
+        return whole, (0, 0, width, height)
+    if fit == "crop":
+        return _middle(picture, (width, height)), (0, 0, width, height)
+    if fit != "pad":
+        raise InputError(f"fit {fit!r}: choose squash, crop or pad")
+    scale = min(width / picture[0], height / picture[1])
+    inner = max(1, round(picture[0] * scale)), max(1, round(picture[1] * scale))
+    return whole, ((width - inner[0]) // 2, (height - inner[1]) // 2, *inner)
 
 
 def _middle(size: tuple[int, int], shape: tuple[int, int]) -> tuple[float, float, float, float]:

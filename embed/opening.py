@@ -25,7 +25,7 @@ def locate_for_space(
     if weights is None and hint and Path(hint).exists():
         weights = Path(hint)
     try:
-        found = describe_space(space.model, weights, search, space.size, space.fit)
+        found = describe_space(space.model, weights, search, space.size, space.fit, space.pooling)
     except WeightsError as error:
         raise WeightsError(f"{error} (the collection's vectors were made by {space})") from None
     if found.fingerprint != space.fingerprint:
@@ -55,6 +55,7 @@ def open_for_space(
         search=search,
         size=space.size,
         fit=space.fit,
+        pooling=space.pooling,
         device=device,
         precision=precision,
         batch=batch,

@@ -30,9 +30,10 @@ class Preset:
     (height, width) in pixels; `mean` and `std` are per RGB channel in [0, 1] units; `pooling` says where the
     vector of `dim` numbers comes from; `patch` is the side of a patch in pixels for vision transformers (the
     sides of the input must be multiples of it), None for convolutional networks; `tokens` says what the
-    network makes of a picture, and `prefix_tokens` how many stand before the patches; `parameters` counts the
-    numbers in the network; `filenames` are patterns (without suffix) of the names that Meta gives the
-    checkpoint; `hub` is the repository of the same weights on the Hugging Face hub; `local_norm` tells that
+    network makes of a picture, `prefix_tokens` how many stand before the patches, the first of them a class
+    token if `class_token`; `parameters` counts the numbers in the network; `filenames` are patterns (without
+    suffix) of the names that Meta gives the checkpoint; `hub` is the repository of the same weights on the
+    Hugging Face hub; `token_dim` is the width of a patch token where it is not `dim`; `local_norm` tells that
     the checkpoint holds a second norm for the class token, which Meta used in training only; `licence` names
     the terms of the weights; `aliases` are other common spellings.
     """
@@ -47,12 +48,14 @@ class Preset:
     patch: int | None
     tokens: str
     prefix_tokens: int
+    class_token: bool
     parameters: int
     filenames: tuple[str, ...]
     hub: str
     licence: str
     fit: Fit = "squash"
     local_norm: bool = False
+    token_dim: int | None = None
     aliases: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,6 +81,7 @@ def _dinov2(letter: str, word: str, dim: int, parameters: int, registers: bool) 
         patch=14,
         tokens="class token, 4 registers, patches" if registers else "class token, patches",
         prefix_tokens=5 if registers else 1,
+        class_token=True,
         parameters=parameters + 3 * dim if registers else parameters,
         filenames=(f"{name}_reg4_pretrain*",) if registers else (f"{name}_pretrain*",),
         hub=f"timm/{timm_name}.lvd142m",
@@ -102,6 +106,7 @@ def _dinov3(size: str, timm_word: str, meta: str, dim: int, parameters: int, *, 
         patch=16,
         tokens="class token, 4 registers, patches",
         prefix_tokens=5,
+        class_token=True,
         parameters=parameters,
         filenames=(f"dinov3_{meta}_pretrain_{data}*",),
         hub=f"timm/{timm_name}.{data}",
@@ -123,6 +128,7 @@ def _convnext(size: str, dim: int, parameters: int) -> Preset:
         patch=None,
         tokens="feature map of 1/32 of the input",
         prefix_tokens=0,
+        class_token=False,
         parameters=parameters,
         filenames=(f"dinov3_convnext_{size}_pretrain_lvd1689m*",),
         hub=f"timm/convnext_{size}.dinov3_lvd1689m",
@@ -141,6 +147,7 @@ _EFFICIENTNET = Preset(
     patch=None,
     tokens="feature map of 1/32 of the input",
     prefix_tokens=0,
+    class_token=False,
     parameters=3_371_008,
     filenames=("efficientnet-lite0*", "tf_efficientnet_lite0*"),
     hub="timm/tf_efficientnet_lite0.in1k",

@@ -34,11 +34,13 @@ def describe(name: str) -> Preset:
     config = timm.get_pretrained_cfg(architecture) if not tag else _tagged(architecture, tag)
     full = f"{architecture}.{config.tag}" if config is not None and config.tag else architecture
     with torch.device("meta"):
-        network = timm.create_model(architecture, pretrained=False, num_classes=0)
+        network: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
     settings = config.to_dict() if config is not None else {}
     height, width = settings.get("input_size", (3, 224, 224))[1:]
-    prefix = int(getattr(network, "num_prefix_tokens", 0))
-    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None) if prefix else None
+    transformer = hasattr(network, "num_prefix_tokens")
+    prefix = int(network.num_prefix_tokens) if transformer else 0
+    patch = patch_sides(network)[0] if transformer else None
+    dim = int(getattr(network, "head_hidden_size", None) or network.num_features)
     return Preset(
         name=TIMM + full,
         timm_name=full,
@@ -46,15 +48,23 @@ def describe(name: str) -> Preset:
         mean=_three(settings.get("mean"), 0.5),
         std=_three(settings.get("std"), 0.5),
         pooling=_own_pooling(network),
-        dim=int(getattr(network, "head_hidden_size", network.num_features)),
-        patch=int(patch[0]) if patch else None,
-        tokens=f"{prefix} prefix tokens, patches" if prefix else "feature map",
+        dim=dim,
+        patch=patch,
+        tokens=f"{prefix} prefix tokens, patches" if transformer else "feature map",
         prefix_tokens=prefix,
+        class_token=transformer and getattr(network, "cls_token", None) is not None,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         filenames=(f"{full}*",),
         hub=str(settings.get("hf_hub_id") or ""),
         licence=str(settings.get("license") or "see the model's page"),
+        token_dim=int(network.num_features) if dim != network.num_features else None,
     )
+
+
+def patch_sides(network: Any) -> tuple[int, int]:
+    """The (height, width) of a transformer's patches in pixels."""
+    size = network.patch_embed.patch_size
+    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def _tagged(architecture: str, tag: str) -> Any:
@@ -71,12 +81,13 @@ def _three(values: Any, default: float) -> tuple[float, float, float]:
     return float(red), float(green), float(blue)
 
 
-def _own_pooling(network: nn.Module) -> Pooling:
+def _own_pooling(network: Any) -> Pooling:
+    """Where timm takes the vector from: the class token, an average, or a head of the model's own."""
     own = getattr(network, "global_pool", None)
     if own == "token":
         return "token"
     plain = own in ("avg", None) or isinstance(own, nn.Module)
-    return "avg" if plain and getattr(network, "head_hidden_size", 0) == network.num_features else "native"
+    return "avg" if plain and getattr(network, "head_hidden_size", None) in (None, network.num_features) else "native"
 
 
 def build_network(preset: Preset, state: Mapping[str, Tensor], size: tuple[int, int], source: Path) -> nn.Module:

@@ -225,22 +225,27 @@ class Registry(_Checked):
         return self.datasets[name]
 
     def weight_paths(self, base: Path) -> list[Path]:
-        """Every file or folder named under `weights` that exists, relative names taken from `base`."""
+        """Every file or folder named under `weights` that exists, relative names taken from `base`.
+
+        Keys may be folders: ``{"dinov3_weights": {"01_ViT_LVD-1689M": {"vits16": "dinov3_vits16.pth"}}}`` names the file, the
+        folder ``01_ViT_LVD-1689M`` and the file in it, also below a folder ``dinov3_weights``.
+        """
         found: list[Path] = []
 
-        def walk(value: Any) -> None:
-            if isinstance(value, str) and value and _there(base / value):
-                found.append(base / value)
+        def walk(value: Any, places: list[Path]) -> None:
+            if isinstance(value, str) and value:
+                found.extend(place / value for place in places if _there(place / value))
             elif isinstance(value, dict):
                 for name, inner in value.items():
-                    if isinstance(name, str) and _there(base / name) and (base / name).is_dir():
-                        found.append(base / name)
-                    walk(inner)
+                    below = [place / str(name) for place in places if _there(place / str(name))]
+                    folders = [folder for folder in below if folder.is_dir()]
+                    found.extend(folders)
+                    walk(inner, [*places, *folders])
             elif isinstance(value, list):
                 for inner in value:
-                    walk(inner)
+                    walk(inner, places)
 
-        walk(self.weights)
+        walk(self.weights, [base])
         return list(dict.fromkeys(found))
 
 

@@ -346,6 +346,23 @@ def test_weights_are_found_beside_the_registry(tmp_path: Path) -> None:
     assert weights_search(tmp_path / "absent.json") == []
 
 
+def test_weights_lie_in_folders_that_keys_name(tmp_path: Path) -> None:
+    """The layout of the aerial teams: a folder for each kind of weights, files named by model."""
+    for folder, file in (("01_ViT_LVD-1689M", "a.pth"), ("w/03_ViT_SAT-493M", "b.pth")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / file).touch()
+    weights = {
+        "dinov3_weights": {
+            "01_ViT_LVD-1689M": {"vits16": "a.pth", "vitb16": "absent.pth"},
+            "02_ConvNeXT_LVD-1689M": {"tiny": "c.pth"},
+        },
+        "w": {"03_ViT_SAT-493M": ["b.pth"]},
+    }
+    path = write(WHOLE | {"weights": weights}, str(tmp_path / "data_key.json"))
+    first, second = tmp_path / "01_ViT_LVD-1689M", tmp_path / "w/03_ViT_SAT-493M"
+    assert weights_search(path) == [first, first / "a.pth", tmp_path / "w", second, second / "b.pth"]
+
+
 def test_the_sample_registry_reads(shared_sample: Path) -> None:
     registry = read_registry(shared_sample / "data_key.json")
     assert {"brighton_beach", "caliterra"} <= set(registry.datasets)

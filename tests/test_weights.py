@@ -18,8 +18,10 @@ from safetensors.torch import save_file
 
 from embed import weights
 from embed.presets import PRESETS, Preset, find
-from embed.weights import digest, load_state, locate
+from embed.weights import digest, load_state, locate, model_of
+from ingest.target import target_space
 from schema.errors import WeightsError
+from schema.settings import Settings
 
 META_FILES = {
     "dinov2_vits14": "dinov2_vits14_pretrain.pth",
@@ -143,6 +145,24 @@ def test_missing_weights_name_every_way_out() -> None:
         "dinov3_vitb16_pretrain",
     ):
         assert way in message
+
+
+@pytest.mark.parametrize("model", META_FILES)
+def test_the_name_of_a_file_tells_the_model(model: str) -> None:
+    assert model_of(Path("anywhere") / META_FILES[model]) == model
+    assert model_of(Path(META_FILES[model]).with_suffix(".safetensors")) == model
+    assert model_of(Path("mine.pth")) is None and model_of(None) is None
+
+
+def test_a_new_collection_takes_the_model_from_the_name_of_its_weights(tmp_path: Path) -> None:
+    """Satellite weights bring their own mean and std with them."""
+    path = tmp_path / META_FILES["dinov3_vitl16_sat"]
+    path.write_bytes(b"x")
+    space, weights = target_space(Settings(weights=path, registry=tmp_path / "absent.json"), None)
+    assert (space.model, space.mean, space.std) == ("dinov3_vitl16_sat", (0.430, 0.411, 0.296), (0.213, 0.156, 0.143))
+    assert weights == path and space.weights_digest == digest(path)
+    with pytest.raises(WeightsError, match=r"no file named dinov3_vits16.* \(but weights of dinov3_vitl16_sat: choose"):
+        target_space(Settings(weights=tmp_path, registry=tmp_path / "absent.json"), None)
 
 
 def test_web_weights_under_a_satellite_name_are_refused(tmp_path: Path) -> None:
