@@ -50,12 +50,20 @@ class Settings(BaseSettings):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: str = Field("auto", description="auto, fp32, bf16 or fp16")
     state: Path = Field(Path(".outcrop"), description="folder for runs, failure ledgers, thumbnails and caches")
+    feature_cache: float = Field(
+        4.0, ge=0, description="GiB of local features kept in the state folder, for verification; 0 keeps none"
+    )
     timeout: float = Field(30.0, gt=0, description="seconds to wait for one answer of Milvus")
 
     @property
     def datasets_folder(self) -> Path:
         """The folder that holds the datasets' roots."""
         return self.datasets if self.datasets is not None else self.registry.parent
+
+    @property
+    def feature_cache_bytes(self) -> int:
+        """`feature_cache` in bytes."""
+        return int(self.feature_cache * 2**30)
 
     @classmethod
     def settings_customise_sources(

@@ -1,0 +1,147 @@
+"""Local features on disk, in the state folder: a picture is looked at once, however many queries it answers.
+
+``<state>/features/<fingerprint of the method>/<2 characters>/<digest of the file>.npz``, uncompressed and without pickles. The
+zip container checks its own sums: a damaged file is noticed, and its features are made anew. The folder is kept below a limit;
+what was not asked for longest goes first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from query.features import LocalFeatures
+
+IN_MEMORY = 512
+"""Pictures whose features are kept in memory: about 110 MB."""
+_PER_PICTURE = 216_000
+"""Bytes of the features of a picture with 1,500 keypoints; for the estimate of how often the folder must be measured."""
+
+
+class FeatureCache:
+    """Features by digest of the file they come from. Threads may share one; processes may share its folder.
+
+    `limit` is in bytes; 0 keeps nothing on disk. What cannot be written is not kept, and that is no error.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, limit: int = 4 * 2**30) -> None:
+        self.folder, self.limit = folder / fingerprint, limit
+        self._root = folder
+        self._memory: OrderedDict[str, LocalFeatures] = OrderedDict()
+        self._lock = threading.Lock()
+        self._written = 0
+        self.made = 0
+        """Pictures whose features were not there and had to be made."""
+
+    @classmethod
+    def below(cls, state: Path, fingerprint: str, limit: int = 4 * 2**30) -> FeatureCache:
+        """The cache in a state folder."""
+        return cls(state / "features", fingerprint, limit)
+
+    def get(self, digest: str, make: Callable[[], LocalFeatures]) -> LocalFeatures:
+        """The features of the file with this digest: from memory, from disk, or made (and kept)."""
+        with self._lock:
+            if digest in self._memory:
+                self._memory.move_to_end(digest)
+                return self._memory[digest]
+        features = self._read(digest)
+        if features is None:
+            features = make()
+            self._write(digest, features)
+        with self._lock:
+            self._memory[digest] = features
+            while len(self._memory) > IN_MEMORY:
+                self._memory.popitem(last=False)
+        return features
+
+    def path(self, digest: str) -> Path:
+        """Where the features of a file lie, or would."""
+        name = (
+            digest
+            if digest.isalnum() and len(digest) <= 64
+            else hashlib.blake2b(digest.encode(), digest_size=16).hexdigest()
+        )
+        return self.folder / name[:2] / f"{name}.npz"
+
+    def prune(self) -> int:
+        """Removes what was not asked for longest until the folder (all methods) is below nine tenths of its limit.
+
+        Returns how many files went.
+        """
+        files = []
+        for path in self._root.rglob("*.npz"):
+            with contextlib.suppress(OSError):  # another process pruned it
+                stat = path.stat()
+                files.append((stat.st_mtime_ns, stat.st_size, path))
+        total = sum(size for _, size, _ in files)
+        if total <= self.limit:
+            return 0
+        gone = 0
+        for _, size, path in sorted(files):
+            with contextlib.suppress(OSError):
+                path.unlink()
+                gone += 1
+            total -= size
+            if total <= 0.9 * self.limit:
+                break
+        return gone
+
+    def _read(self, digest: str) -> LocalFeatures | None:
+        path = self.path(digest)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                points, descriptors, facts = stored["points"], stored["descriptors"], stored["facts"]
+                method = str(stored["method"])
+            if points.ndim != 2 or points.shape[1] != 2 or descriptors.ndim != 2 or len(points) != len(descriptors):
+                return None
+            features = LocalFeatures(
+                points.astype(np.float32, copy=False),
+                descriptors,
+                int(facts[0]),
+                int(facts[1]),
+                float(facts[2]),
+                method,
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, zipfile.BadZipFile):
+            return None  # damaged: made anew, and replaced
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return features
+
+    def _write(self, digest: str, features: LocalFeatures) -> None:
+        with self._lock:
+            self.made += 1
+            self._written += 1
+            # After the first write, and then often enough never to pass the limit by more than a twentieth.
+            measure = (self._written - 1) % max(1, self.limit // (20 * _PER_PICTURE)) == 0
+        if self.limit <= 0:
+            return
+        path = self.path(digest)
+        temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                np.savez(
+                    file,
+                    points=features.points,
+                    descriptors=features.descriptors,
+                    facts=np.array([features.width, features.height, features.unit], np.float64),
+                    method=np.array(features.method),
+                )
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            return
+        if measure:
+            self.prune()

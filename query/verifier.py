@@ -1,0 +1,96 @@
+"""Features of many pictures and many verifications, in threads: OpenCV and BLAS let go of Python while they work."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from query.feature_cache import FeatureCache
+from query.features import Extractor, LocalFeatures, Sift, read_features, read_picture
+from query.geometry import one_thread_each
+from schema.errors import PictureError
+
+S = TypeVar("S")
+T = TypeVar("T")
+_AHEAD = 64
+"""Pieces of work handed to the threads before the first answer is taken: memory does not grow with what is asked."""
+
+
+class Verifier:
+    """Local features by one extractor, cached on disk where there is a cache, and work spread over threads.
+
+    A context manager: while it is open, OpenCV and BLAS use one thread for each of its own (process-wide).
+    """
+
+    def __init__(self, extractor: Extractor | None = None, cache: FeatureCache | None = None, workers: int = 0) -> None:
+        self.extractor: Extractor = extractor if extractor is not None else Sift()
+        self.cache = cache
+        self.workers = workers or cores()
+        self._pool: ThreadPoolExecutor | None = None
+        self._alone = one_thread_each()
+
+    @classmethod
+    def below(cls, state: Path, limit: int, extractor: Extractor | None = None) -> Verifier:
+        """With the cache of a state folder, of at most `limit` bytes."""
+        extractor = extractor if extractor is not None else Sift()
+        return cls(extractor, FeatureCache.below(state, extractor.fingerprint, limit))
+
+    def features(self, path: Path, digest: str = "") -> LocalFeatures:
+        """The features of a picture file. `digest` (of its bytes) saves reading it where they are cached.
+
+        Raises:
+            PictureError: it cannot be read, or is no picture.
+        """
+        data = None
+        if not digest:
+            data = read_picture(path)
+            digest = digest_of(data)
+        if self.cache is None:
+            return read_features(path, self.extractor, data)
+        return self.cache.get(digest, lambda: read_features(path, self.extractor, data))
+
+    def features_or_reason(self, path: Path, digest: str = "") -> LocalFeatures | str:
+        """As `features`, but why there are none instead of an error."""
+        try:
+            return self.features(path, digest)
+        except PictureError as error:
+            return str(error)
+
+    def map(self, work: Callable[[S], T], values: Iterable[S]) -> Iterator[T]:
+        """The results of `work` in order, made in threads."""
+        if self._pool is None:
+            raise RuntimeError("a Verifier is used in a `with`")
+        remaining = iter(values)
+        pending = [self._pool.submit(work, value) for value in islice(remaining, _AHEAD)]
+        while pending:
+            yield pending.pop(0).result()
+            pending += [self._pool.submit(work, value) for value in islice(remaining, 1)]
+
+    def __enter__(self) -> Verifier:
+        self._alone.__enter__()
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="verify")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+        self._alone.__exit__(kind, error, trace)
+
+
+def digest_of(data: bytes) -> str:
+    """The digest of a picture's bytes, as `source_digest` of the item made of it has it (hex)."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def cores() -> int:
+    """The processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

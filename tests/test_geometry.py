@@ -1,0 +1,236 @@
+"""Matching and verification: homographies that are known are found, and those that no camera makes are refused."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from query.confidence import MIN_INLIERS, UNVERIFIED, combined, confidence, is_verified, order
+from query.features import LocalFeatures
+from query.geometry import Proof, corners, implausible, project, tentative_matches, verify
+from schema.errors import InputError
+
+WIDTH, HEIGHT = 640, 480
+
+
+def scene(count: int = 300, seed: int = 0, width: int = WIDTH, height: int = HEIGHT) -> LocalFeatures:
+    """Points anywhere in a picture, each with a descriptor of its own."""
+    rng = np.random.default_rng(seed)
+    points = (rng.uniform(0, 1, (count, 2)) * (width - 1, height - 1)).astype(np.float32)
+    descriptors = (rng.gamma(0.4, 30, (count, 128))).clip(0, 255).astype(np.uint8)
+    return LocalFeatures(points, descriptors, width, height, 1.0, "sift")
+
+
+def seen(features: LocalFeatures, matrix: np.ndarray, noise: float = 0.5, seed: int = 1) -> LocalFeatures:
+    """The same points where a homography puts them, a little off, with descriptors a little changed."""
+    rng = np.random.default_rng(seed)
+    points = np.array(project(matrix, features.points)) + rng.normal(0, noise, features.points.shape)
+    changed = features.descriptors + rng.normal(0, 3, features.descriptors.shape)
+    return replace(features, points=points.astype(np.float32), descriptors=changed.clip(0, 255).astype(np.uint8))
+
+
+def similarity(degrees: float, scale: float, x: float = 0.0, y: float = 0.0) -> np.ndarray:
+    """Turns clockwise (y points down) about the middle of the picture, scales, and moves."""
+    cos, sin = scale * math.cos(math.radians(degrees)), scale * math.sin(math.radians(degrees))
+    middle = np.array([[1, 0, (WIDTH - 1) / 2], [0, 1, (HEIGHT - 1) / 2], [0, 0, 1]])
+    return middle @ np.array([[cos, -sin, x], [sin, cos, y], [0, 0, 1.0]]) @ np.linalg.inv(middle)
+
+
+@settings(max_examples=40)
+@given(
+    st.floats(0, 359.99), st.floats(0.25, 4), st.floats(-200, 200), st.floats(-200, 200),
+    st.floats(-2e-4, 2e-4), st.floats(0, 0.5), st.integers(0, 5),
+)  # fmt: skip
+def test_a_known_homography_is_found(
+    degrees: float, scale: float, x: float, y: float, tilt: float, wrong: float, seed: int
+) -> None:
+    query = scene(seed=seed)
+    truth = np.array([[1, 0, 0], [0, 1, 0], [tilt, 0, 1]]) @ similarity(degrees, scale, x, y)
+    candidate = seen(query, truth)
+    # Some points look like others somewhere else.
+    moved = np.random.default_rng(seed).choice(len(query), int(wrong * len(query)), replace=False)
+    points = candidate.points.copy()
+    points[moved] = np.random.default_rng(seed + 1).uniform(0, 600, (len(moved), 2))
+    match = verify(query, replace(candidate, points=points))
+    proof = match.proof
+    if implausible(truth, query, candidate):
+        return
+    assert proof.homography is not None and proof.inliers >= 0.9 * (len(query) - len(moved)), proof
+    assert len(match.pairs) == proof.inliers <= proof.tentative
+    here = np.array(corners(WIDTH, HEIGHT))
+    assert np.allclose(project(proof.homography, here), project(truth, here), atol=max(4.0, 6 * scale))
+    assert proof.footprint == pytest.approx(np.array(project(proof.homography, here)))
+    local = np.array(project(truth, [((WIDTH - 1) / 2 + dx, (HEIGHT - 1) / 2 + dy) for dx, dy in ((-1, 0), (1, 0))]))
+    across = local[1] - local[0]
+    if abs(tilt) < 1e-5:  # the query is the candidate turned back
+        turned = math.degrees(math.atan2(across[1], across[0])) % 360
+        assert proof.rotation is not None and abs((proof.rotation - turned + 180) % 360 - 180) < 1
+        assert proof.scale == pytest.approx(scale, rel=0.02)
+
+
+def test_rotation_is_that_of_the_query_counter_clockwise_against_the_candidate() -> None:
+    candidate = scene()
+    query = seen(candidate, similarity(-77, 1.0))  # what the candidate shows, turned counter-clockwise
+    assert verify(query, candidate).proof.rotation == pytest.approx(77, abs=0.5)
+    assert verify(candidate, query).proof.rotation == pytest.approx(283, abs=0.5)
+
+
+def test_scale_is_candidate_pixels_in_a_query_pixel_of_the_full_sizes() -> None:
+    candidate = scene()
+    enlarged = LocalFeatures(
+        candidate.points * 5, candidate.descriptors, WIDTH * 5, HEIGHT * 5, 5.0, "sift"
+    )  # looked at in the same working size
+    assert verify(enlarged, candidate).proof.scale == pytest.approx(0.2, rel=1e-3)
+    assert verify(candidate, enlarged).proof.scale == pytest.approx(5, rel=1e-3)
+
+
+def test_the_same_proof_every_time_and_in_threads() -> None:
+    query = scene(400)
+    candidate = seen(query, similarity(33, 0.8, 50, -20), noise=1.5)
+    first = verify(query, candidate)
+    with ThreadPoolExecutor(4) as pool:
+        for again in pool.map(lambda _: verify(query, candidate), range(12)):
+            assert again.proof == first.proof and np.array_equal(again.pairs, first.pairs)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "reason"),
+    [
+        (np.array([[-1, 0, WIDTH], [0, 1, 0], [0, 0, 1.0]]), "mirrors"),
+        (similarity(10, 1) @ np.diag([1, 0.2, 1]), "stretches"),
+        (similarity(0, 30), "scales"),
+        (similarity(0, 0.02), "scales"),
+        (np.array([[1, 0, 0], [0, 1, 0], [0.01, 0, 1.0]]), "converges"),
+        (np.array([[1, 0, 0], [0, 1, 0], [-0.01, 0, 1.0]]), "horizon"),
+        (np.zeros((3, 3)), "horizon"),
+        (np.full((3, 3), np.nan), "finite"),
+    ],
+)
+def test_homographies_that_no_camera_makes(matrix: np.ndarray, reason: str) -> None:
+    assert reason in implausible(matrix, scene(), scene())
+
+
+def test_a_mirrored_picture_is_no_match() -> None:
+    query = scene()
+    proof = verify(query, seen(query, np.array([[-1, 0, WIDTH], [0, 1, 0], [0, 0, 1.0]]))).proof
+    assert proof.inliers == 0 and proof.homography is None and proof.footprint is None and proof.reason
+
+
+@pytest.mark.parametrize("shape", ["line", "spot"])
+def test_matches_on_a_line_or_in_a_caption_prove_nothing(shape: str) -> None:
+    """A caption burnt into every picture of a camera would otherwise match all of them."""
+    first, second = scene(400, seed=1), scene(400, seed=2)
+    caption = scene(60, seed=3)
+    spread = caption.points * ((1, 0.004) if shape == "line" else (0.01, 0.01)) + (5, 400)
+    pictures = [
+        LocalFeatures(
+            np.vstack([own.points, spread]).astype(np.float32),
+            np.vstack([own.descriptors, caption.descriptors]),
+            WIDTH,
+            HEIGHT,
+            1.0,
+            "sift",
+        )
+        for own in (first, second)
+    ]
+    proof = verify(*pictures).proof
+    assert proof.tentative >= 40 and proof.inliers == 0 and proof.reason
+
+
+def test_one_point_with_several_orientations_is_one_inlier() -> None:
+    query = scene(60)
+    twice = replace(
+        query,
+        points=np.vstack([query.points, query.points]),
+        descriptors=np.vstack([query.descriptors, scene(60, seed=9).descriptors]),
+    )
+    proof = verify(twice, seen(twice, similarity(0, 1, 10, 0), noise=0.1)).proof
+    assert proof.tentative == 120 and proof.inliers <= 60
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_hardly_any_features_is_no_match(count: int) -> None:
+    few, many = scene(count), scene(200)
+    for query, candidate in ((few, many), (many, few), (few, few)):
+        proof = verify(query, candidate).proof
+        assert proof.inliers == 0 and proof.reason and proof.homography is None
+
+
+def test_all_points_in_one_place() -> None:
+    query = replace(scene(50), points=np.full((50, 2), 17.0, np.float32))
+    proof = verify(query, query).proof
+    assert proof.tentative == 50 and proof.inliers == 0 and proof.reason
+
+
+def test_matches_are_mutual_and_clear() -> None:
+    query, candidate = scene(50, seed=4), scene(70, seed=5)
+    rows, columns = tentative_matches(query, candidate)
+    assert len(tentative_matches(candidate, query)[0]) == len(rows)
+    assert len(rows) < 10  # nothing is alike
+    # Two points of the candidate that look the same: which of them is meant cannot be told.
+    double = replace(
+        query,
+        points=np.vstack([query.points, query.points[:1] + 50]),
+        descriptors=np.vstack([query.descriptors, query.descriptors[:1]]),
+    )
+    rows, columns = tentative_matches(query, double)
+    assert list(rows) == list(range(1, 50)) and list(columns) == list(range(1, 50))
+
+
+def test_matches_agree_with_all_distances_written_out() -> None:
+    query = scene(300, seed=6)
+    candidate = seen(query, similarity(0, 1), seed=7)
+    rows, columns = tentative_matches(query, candidate)
+    left, right = (np.sqrt(f.descriptors.astype(np.float64)) for f in (query, candidate))
+    left, right = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (left, right))
+    distances = np.linalg.norm(left[:, None] - right[None], axis=2)
+    expected = []
+    for i, line in enumerate(distances):
+        first, second = np.argsort(line)[:2]
+        if distances[:, first].argmin() == i and line[first] < 0.85 * line[second]:
+            expected.append((i, int(first)))
+    assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == expected and len(expected) > 250
+
+
+def test_features_of_two_kinds_are_not_compared() -> None:
+    with pytest.raises(InputError, match="patch"):
+        verify(scene(), replace(scene(), method="patch"))
+
+
+def proof_of(inliers: int) -> Proof:
+    """A proof with so many inliers."""
+    identity = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    return Proof(inliers, inliers, "sift", identity if inliers else None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2000), st.floats(-1, 1)), min_size=2, max_size=30), st.integers(4, 40))
+def test_the_combined_score_keeps_the_order(candidates: list[tuple[int, float]], least: int) -> None:
+    def rank(inliers: int, score: float) -> tuple[int, float]:
+        return order(proof_of(inliers), score, least)
+
+    ranked = sorted(candidates, key=lambda c: rank(*c), reverse=True)
+    scores = [combined(proof_of(n), s, least) for n, s in ranked]
+    assert scores == sorted(scores, reverse=True) and all(0 <= value <= 1 for value in scores)
+    for (inliers, score), value in zip(ranked, scores, strict=True):
+        assert (value >= UNVERIFIED) == is_verified(proof_of(inliers), least) or score == 1.0
+        assert value <= combined(proof_of(inliers + 1), score, least)  # more inliers never cost
+
+
+def test_the_embedding_breaks_ties_and_ranks_what_is_not_verified() -> None:
+    assert order(proof_of(50), 0.9) > order(proof_of(50), 0.8) > order(proof_of(49), 0.99)
+    assert order(proof_of(MIN_INLIERS), 0.1) > order(proof_of(MIN_INLIERS - 1), 0.99)
+    assert order(proof_of(3), 0.9) > order(proof_of(9), 0.8)  # both are noise
+    assert order(None, 0.7) == order(proof_of(0), 0.7)
+    assert combined(None, 0.8) == pytest.approx(0.045)
+
+
+def test_confidence() -> None:
+    assert confidence(0) == 0 and confidence(8) == 0.5
+    assert confidence(12) == pytest.approx(1 / (1 + (2 / 3) ** 6))
+    assert all(confidence(n) < confidence(n + 1) for n in range(1, 300))
