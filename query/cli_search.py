@@ -14,15 +14,19 @@ from query.console import (
     ExcludeSelf,
     Explain,
     K,
+    Output,
     Raw,
+    RedisTtl,
+    RedisUri,
     Report,
     Where,
+    against,
     app,
-    check_report,
     condition_of,
     kind_of,
     opened,
 )
+from query.delivery import Delivery, delivery
 from schema.errors import PartialFailure
 from screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.progress import Meter
@@ -61,18 +65,21 @@ def image(
     exact: Exact = False,
     explain: Explain = False,
     report: Report = None,
+    output: Output = None,
+    redis: RedisUri = None,
+    redis_ttl: RedisTtl = None,
 ) -> None:
     """Find the items that look like a picture."""
     from query.search import query_images
     from query.target import open_encoder
 
     condition = condition_of(where, filter)
-    check_report(report)
-    with opened(session) as collection:
-        encoder = open_encoder(session.settings, collection)
-        session.say(encoder.describe())
-        results = query_images(paths, encoder, collection, k, condition, exclude_self=exclude_self, exact=exact)
-    _print(session, [results], explain, report)
+    with delivery(session, report, output, redis, redis_ttl) as places:
+        with opened(session) as collection:
+            encoder = open_encoder(session.settings, collection)
+            session.say(encoder.describe())
+            results = query_images(paths, encoder, collection, k, condition, exclude_self=exclude_self, exact=exact)
+        _print(session, [results], explain, places)
 
 
 @command(app, STORE, STATE, CSV)
@@ -86,15 +93,18 @@ def item(
     exact: Exact = False,
     explain: Explain = False,
     report: Report = None,
+    output: Output = None,
+    redis: RedisUri = None,
+    redis_ttl: RedisTtl = None,
 ) -> None:
     """Find the items that look like a stored item."""
     from query.search import query_items
 
     condition = condition_of(where, filter)
-    check_report(report)
-    with opened(session) as collection:
-        results = query_items(keys, collection, k, condition, exclude_self=exclude_self, exact=exact)
-    _print(session, [results], explain, report)
+    with delivery(session, report, output, redis, redis_ttl) as places:
+        with opened(session) as collection:
+            results = query_items(keys, collection, k, condition, exclude_self=exclude_self, exact=exact)
+        _print(session, [results], explain, places)
 
 
 @command(app, STORE, STATE, CSV)
@@ -108,6 +118,14 @@ def dataset(
         str,
         typer.Option("--kind", help="Which items of the dataset are the queries: image, reference, view or specimen."),
     ] = "image",
+    against_: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            "--against",
+            help="What is searched: a kind (reference, …) or a dataset's name; repeat it for several. [everything]",
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[
         Optional[int], typer.Option("--limit", min=1, help="Only the first N items as queries.", show_default=False)
     ] = None,
@@ -115,27 +133,28 @@ def dataset(
     exact: Exact = False,
     explain: Explain = False,
     report: Report = None,
+    output: Output = None,
+    redis: RedisUri = None,
+    redis_ttl: RedisTtl = None,
 ) -> None:
     """Ask with every stored item of a dataset, by its stored vector."""
     from query.search import query_dataset
 
-    condition = condition_of(where, filter)
-    check_report(report)
+    condition = condition_of(where, filter) & against(against_)
     queries = kind_of(kind)
     batches: list[Results] = []
-    with opened(session) as collection, Meter(name, limit, "queries", session.quiet) as meter:
-        for results in query_dataset(
-            name, collection, k, condition, kind=queries, limit=limit, exclude_self=exclude_self, exact=exact
-        ):
-            batches.append(results)
-            meter.update(sum(len(batch.results) for batch in batches))
-    ordered = replace(
-        batches[-1], results=tuple(sorted((r for batch in batches for r in batch.results), key=lambda r: r.query.name))
-    )
-    _print(session, [ordered], explain, report)
+    with delivery(session, report, output, redis, redis_ttl) as places:
+        with opened(session) as collection, Meter(name, limit, "queries", session.quiet) as meter:
+            for results in query_dataset(
+                name, collection, k, condition, kind=queries, limit=limit, exclude_self=exclude_self, exact=exact
+            ):
+                batches.append(results)
+                meter.update(sum(len(batch.results) for batch in batches))
+        ordered = sorted((r for batch in batches for r in batch.results), key=lambda r: r.query.name)
+        _print(session, [replace(batches[-1], results=tuple(ordered))], explain, places)
 
 
-def _print(session: Session, batches: list[Results], explain: bool, report: Path | None) -> None:
+def _print(session: Session, batches: list[Results], explain: bool, places: Delivery) -> None:
     from query.search import hit_json, plan_json, result_json
 
     plan = next((batch.plan for batch in reversed(batches) if batch.plan is not None), None)
@@ -158,17 +177,7 @@ def _print(session: Session, batches: list[Results], explain: bool, report: Path
         print(f"plan: {plan}", file=sys.stderr if session.format == "csv" else sys.stdout)
     if plan is not None and plan.fallback:
         session.warn(f"searched exactly: {plan.reason}")
-    if report is not None:
-        from embed.thumbnails import ThumbnailStore
-        from query.report import write_report
-
-        written = write_report(
-            batches,
-            report,
-            ThumbnailStore.below(session.settings.state),
-            remark=f"collection {session.settings.collection}",
-        )
-        session.say(f"report: {written.absolute()}")
+    places.write(session, batches)
     broken = [result for result in results if result.error]
     for result in broken:
         session.warn(result.error)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from schema.errors import InputError, nearest
-from schema.filters import Filter, where
+from schema.filters import Filter, equals, where
 from schema.item import Kind
 from screen.options import Session
 
@@ -47,6 +47,23 @@ Report = Annotated[
     Optional[Path], typer.Option("--report", help="Write an HTML report with pictures.", show_default=False)
 ]
 
+Output = Annotated[
+    Optional[Path],
+    typer.Option("--output", help="Write JSON, arrays (.npy) and contact sheets into this folder.", show_default=False),
+]
+RedisUri = Annotated[
+    Optional[str],
+    typer.Option(
+        "--redis",
+        help="Write the answers into this Redis too (redis://HOST:PORT/DATABASE). [OUTCROP_REDIS]",
+        show_default=False,
+    ),
+]
+RedisTtl = Annotated[
+    Optional[int],
+    typer.Option("--redis-ttl", min=1, help="Seconds after which they vanish from Redis. [never]", show_default=False),
+]
+
 
 @contextmanager
 def opened(session: Session) -> Iterator[Collection]:
@@ -61,6 +78,18 @@ def opened(session: Session) -> Iterator[Collection]:
 def condition_of(texts: list[str] | None, raw: str) -> Filter:
     """What `--where` and `--filter` say."""
     return where(*(texts or ()), raw=raw)
+
+
+def against(names: list[str] | None) -> Filter:
+    """What `--against` says: kinds (``reference``) and names of datasets, any of them."""
+    kinds = [name for name in names or () if name in tuple(Kind)]
+    datasets = [name for name in names or () if name not in tuple(Kind)]
+    chosen = Filter()
+    if kinds:
+        chosen &= equals("kind", *kinds)
+    if datasets:
+        chosen &= equals("dataset", *datasets)
+    return chosen
 
 
 def check_report(report: Path | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import textwrap
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -41,9 +40,9 @@ def hit_sheet(result: Result, thumbnails: ThumbnailStore) -> bytes:
         y = top + number // COLUMNS * (CELL + CAPTION + GAP)
         _place(sheet, thumbnails.read(hit.item.id), left, y)
         draw.text((left, y + CELL + 4), f"{hit.rank}   {hit.score:.4f}", INK, font=_font(14))
-        place = hit.item.key.split("/", 1)[-1]
-        for line, text in enumerate(textwrap.wrap(place, 25, break_on_hyphens=False)[:2]):
-            draw.text((left, y + CELL + 23 + 15 * line), text, PALE, font=_font(12))
+        dataset, _, place = hit.item.key.split("/", 1)[-1].partition("/")
+        for line, text in enumerate((dataset, place)):
+            draw.text((left, y + CELL + 23 + 15 * line), _shortened(text, 25), PALE, font=_font(12))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=False, compress_level=6)
     return buffer.getvalue()

@@ -16,7 +16,7 @@ from schema.documents import UniqueKeys, first_complaint
 from schema.errors import InputError, nearest
 
 CONFIG_FILE = Path("outcrop.yaml")
-SECRETS = ("token",)
+SECRETS = ("token", "redis")
 
 
 class Settings(BaseSettings):
@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     weights: Path | None = Field(None, description="weights file, or a folder to look in")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: str = Field("auto", description="auto, fp32, bf16 or fp16")
+    redis: SecretStr | None = Field(
+        None, description="Redis into which answers are written too, with its password (environment only)"
+    )
     state: Path = Field(Path(".outcrop"), description="folder for runs, failure ledgers, thumbnails and caches")
     feature_cache: float = Field(
         4.0, ge=0, description="GiB of local features kept in the state folder, for verification; 0 keeps none"
