@@ -37,7 +37,8 @@ def main() -> int:
         return 6
     how = f"written in {time.perf_counter() - begun:.0f} s" if world.made else "there already"
     print(
-        f"sample world in {world.folder}: {world.pictures} captures, {world.query_pictures} query photographs, truth.json ({how})"
+        f"sample world in {world.folder}: {world.pictures} captures, {world.query_pictures} query photographs, "
+        f"{world.meshes} specimens of fossils, truth.json ({how})"
     )
     return 0
 

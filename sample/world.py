@@ -1,11 +1,14 @@
-"""The sample world on disk: a registered dataset of drone captures, query photographs, and the truth about both.
+"""The sample world on disk: drone captures, query photographs, fossil-like specimens, and the truth about all of them.
 
 ::
 
     <folder>/data_key.json                                        the registry: dataset jamshill_image
     <folder>/01_02_jamshill_data_image/250918092555_300/*.jpg     captures at two altitudes
     <folder>/queries/*.jpg                                        photographs that are not in the dataset
-    <folder>/truth.json                                           where every picture was taken (written last)
+    <folder>/specimens/<group>/<genus>/*.ply|obj|stl|off          meshes and point clouds, in a tree of categories
+    <folder>/new_specimens/*.ply                                  one more of each genus, in no category
+    <folder>/truth.json                                           where every picture was taken, which genus every
+                                                                  specimen is (written last)
 """
 
 from __future__ import annotations
@@ -22,13 +25,18 @@ from typing import Any
 import numpy as np
 
 from .flight import Camera, Corners, Pose, footprint, photograph, survey, to_degrees, write_jpeg
+from .fossils import FOLDER, STRANGERS, specimens, strangers, write_specimens
 from .land import Land, make_land
 
-VERSION = 2
+VERSION = 3
 """Of the world's making: a world of another version is made anew."""
 DATASET, ROOT = "jamshill_image", "01_02_jamshill_data_image"
 FLIGHTS = (("250918092555", 300.0), ("250918101210", 150.0))
 QUERIES = 16
+SPECIMENS = 8
+"""Of each genus."""
+WRITTEN = (ROOT, "queries", FOLDER, STRANGERS)
+"""The folders of a world."""
 UNFINISHED = ".unfinished-sample"
 """A file that is there while a world is being written."""
 SIDE = 1100.0
@@ -37,7 +45,10 @@ SIDE = 1100.0
 
 @dataclass(frozen=True)
 class World:
-    """What was written: `pictures` counts the dataset's; `made` is False where a finished world was found."""
+    """What was written: `pictures` counts the dataset's; `made` is False where a finished world was found.
+
+    `specimens` is the root of the specimens' category tree, `meshes` how many lie there; `strangers` the folder of new ones.
+    """
 
     folder: Path
     registry: Path
@@ -45,6 +56,9 @@ class World:
     queries: Path
     pictures: int
     query_pictures: int
+    specimens: Path
+    strangers: Path
+    meshes: int
     made: bool
 
 
@@ -65,13 +79,14 @@ def write_world(
     camera: Camera = Camera(),
     queries: int = QUERIES,
     resolution: float = 0.2,
+    fossils: int = SPECIMENS,
     force: bool = False,
 ) -> World:
     """Writes the world of a seed, or finds it finished (same seed, version and measures) and does nothing.
 
-    `side` is the land's, in metres, drawn at `resolution` metres a pixel. The same arguments give the same bytes on
-    one machine. A world left unfinished, one of an older version and one that lost pictures are made again; what is
-    another world's or nobody's is only replaced by `force`.
+    `side` is the land's, in metres, drawn at `resolution` metres a pixel; `fossils` says how many specimens of
+    each genus. The same arguments give the same bytes on one machine. A world left unfinished, one of an older version
+    and one that lost pictures are made again; what is another world's or nobody's is only replaced by `force`.
 
     Raises:
         FileExistsError: `folder` holds another world, or something that is none.
@@ -83,22 +98,23 @@ def write_world(
         "camera": [camera.width, camera.height],
         "queries": queries,
         "resolution": resolution,
+        "fossils": fossils,
     }
     truth, unfinished = folder / "truth.json", folder / UNFINISHED
     known = _known(truth)
     if known is not None and known["measures"] == measures and not force and _complete(folder, known):
-        return _world(folder, len(known["dataset"]), len(known["queries"]), made=False)
+        return _world(folder, known, made=False)
     # Versions add measures, so an older world names only some of today's.
     ours = known is not None and measures | known["measures"] == measures | {"version": known["measures"]["version"]}
     if not (ours or force or unfinished.exists()):
-        for name in (ROOT, "queries", "data_key.json", "truth.json"):
+        for name in (*WRITTEN, "data_key.json", "truth.json"):
             if (folder / name).exists():
                 what = "a sample world of other measures" if known else f"{name}, which no sample world wrote"
                 raise FileExistsError(f"{folder} holds {what}; choose another folder, or --force")
     folder.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     truth.unlink(missing_ok=True)
-    for name in (ROOT, "queries"):
+    for name in WRITTEN:
         shutil.rmtree(folder / name, ignore_errors=True)
     land = make_land(seed, side, resolution)
     shots = _survey_shots(land, camera, seed)
@@ -107,6 +123,8 @@ def write_world(
         parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         list(pool.map(lambda shot: _take(folder, land, camera, shot), (*shots, *asked)))
+    laid, new = specimens(seed, fossils), strangers(seed) if fossils else []
+    write_specimens(folder, [*laid, *new])
     counts = {f"{moment}_{altitude:.0f}": 0 for moment, altitude in FLIGHTS}
     for shot in shots:
         counts[Path(shot.path).parent.name] += 1
@@ -122,13 +140,16 @@ def write_world(
         "weights": {"dinov3_weights": {}},
     }
     _write_json(folder / "data_key.json", registry)
-    _write_json(truth, {
+    known = {
         "measures": measures,
         "dataset": [_entry(shot, camera) for shot in shots],
         "queries": [_entry(shot, camera) for shot in asked],
-    })  # fmt: skip
+        "specimens": [specimen.entry() for specimen in laid],
+        "new_specimens": [specimen.entry() for specimen in new],
+    }
+    _write_json(truth, known)
     unfinished.unlink()
-    return _world(folder, len(shots), len(asked), made=True)
+    return _world(folder, known, made=True)
 
 
 def overlap(a: Corners, b: Corners) -> float:
@@ -213,13 +234,23 @@ def _known(truth: Path) -> dict[str, Any] | None:
 
 
 def _complete(folder: Path, known: dict[str, Any]) -> bool:
-    return (folder / "data_key.json").exists() and all(
-        (folder / entry["path"]).exists() for entry in (*known["dataset"], *known["queries"])
+    written = (entry for kind in ("dataset", "queries", "specimens", "new_specimens") for entry in known.get(kind, ()))
+    return (folder / "data_key.json").exists() and all((folder / entry["path"]).exists() for entry in written)
+
+
+def _world(folder: Path, known: dict[str, Any], made: bool) -> World:
+    return World(
+        folder,
+        folder / "data_key.json",
+        folder / "truth.json",
+        folder / "queries",
+        len(known["dataset"]),
+        len(known["queries"]),
+        folder / FOLDER,
+        folder / STRANGERS,
+        len(known["specimens"]),
+        made,
     )
-
-
-def _world(folder: Path, pictures: int, queries: int, made: bool) -> World:
-    return World(folder, folder / "data_key.json", folder / "truth.json", folder / "queries", pictures, queries, made)
 
 
 def _write_json(path: Path, value: Any) -> None:

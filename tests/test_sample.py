@@ -19,7 +19,7 @@ from sample.world import UNFINISHED, World, overlap, write_world
 from schema.frames import list_captures
 from schema.registry import read_registry
 
-SMALL = {"side": 620.0, "camera": Camera(160, 120), "queries": 4, "resolution": 0.6}
+SMALL = {"side": 620.0, "camera": Camera(160, 120), "queries": 4, "resolution": 0.6, "fossils": 1}
 
 
 @pytest.fixture(scope="module")
