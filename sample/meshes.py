@@ -96,7 +96,8 @@ def turned(points: Points, axis: Points, degrees: float) -> Points:
     axis = np.asarray(axis, float) / np.linalg.norm(axis)
     angle = np.radians(degrees)
     along = np.outer(points @ axis, axis) * (1 - np.cos(angle))
-    return points * np.cos(angle) + np.cross(axis, points) * np.sin(angle) + along
+    around: Points = points * np.cos(angle) + np.cross(axis, points) * np.sin(angle) + along
+    return around
 
 
 def bump(at: Points, centre: float | Points, width: float) -> Points:
