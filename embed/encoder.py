@@ -17,6 +17,7 @@ from embed import weights as checkpoint
 from embed.features import Features
 from embed.images import Decoded, decode, fit_to
 from embed.presets import Preset, find
+from embed.turning import Turner
 from schema.errors import InputError, PictureError, nearest
 from schema.space import Fit, Pooling, Space
 
@@ -179,6 +180,11 @@ class Encoder:
     def prepare(self, decoded: Decoded) -> Pixels:
         """The pixels of one picture as `encode` wants them: uint8 [H, W, 3]."""
         return fit_to(decoded.image, self.space.size, self.space.fit)
+
+    def turner(self, decoded: Decoded) -> Turner:
+        """Cuts turned windows out of one picture, as `encode` wants them, on the encoder's device (on the CPU where that is
+        Apple's)."""
+        return Turner(decoded.image, self.space.size, self.space.fit, self._device if self.device != "mps" else "cpu")
 
     def encode(self, pixels: Pixels) -> Vectors:
         """Vectors of prepared pictures: uint8 [N, H, W, 3] -> float32 [N, D], L2-normalised and finite; N may

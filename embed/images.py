@@ -110,6 +110,19 @@ def decode(data: bytes, *, name: str, at_least: tuple[int, int] | None = None) -
         image.close()
 
 
+def inspect(data: bytes, *, name: str) -> tuple[int, int, PhotoMetadata]:
+    """Width and height (pixels, upright) and metadata of a picture file, from its header alone.
+
+    Raises `PictureError` for what is no picture; whether it is whole only `decode` can tell.
+    """
+    image = _open(data, name)
+    try:
+        width, height = image.size if read_orientation(image) < 5 else image.size[::-1]
+        return width, height, read_metadata(image)
+    finally:
+        image.close()
+
+
 def _open(data: bytes, name: str) -> Image.Image:
     """The first plugin that takes the data. `Image.open` would do, but it reports big pictures through the
     process-wide warning filters, which no thread may touch; here `_read` applies the same limits itself."""
@@ -261,12 +274,17 @@ def _resized(image: Image.Image, size: tuple[int, int], box: tuple[float, float,
     return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=REDUCING_GAP)
 
 
-def thumbnail(image: Image.Image, edge: int = 160) -> bytes:
-    """A WebP of about 4 KB whose longer side is at most `edge` pixels; small pictures are not enlarged."""
+def thumbnail(image: Image.Image, edge: int = 160, *, shape: tuple[float, float] | None = None) -> bytes:
+    """A WebP of about 4 KB whose longer side is at most `edge` pixels; small pictures are not enlarged.
+
+    `shape` (width, height) gives back its proportions to a picture that was squashed.
+    """
     if edge < 1:
         raise InputError(f"edge {edge}: a thumbnail needs at least 1 pixel")
-    scale = min(1.0, edge / max(image.size))
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    width, height = shape or image.size
+    scale = min(1.0, edge / max(image.size)) * max(image.size) / max(width, height)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     buffer = io.BytesIO()
-    _resized(image, size, None).save(buffer, "WEBP", quality=85, method=4)
+    # Method 2 takes three fifths of the time of the default, 4, for 2 % more bytes.
+    _resized(image, size, None).save(buffer, "WEBP", quality=85, method=2)
     return buffer.getvalue()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from embed.encoder import Encoder, Pixels, Vectors, describe_space
 from embed.images import Decoded, fit_to
+from embed.turning import Turner
 from schema.errors import SpaceMismatch, WeightsError
 from schema.space import Space
 
@@ -84,15 +85,21 @@ class LazyEncoder:
         """As `Encoder.prepare`; opens nothing."""
         return fit_to(decoded.image, self.space.size, self.space.fit)
 
+    def turner(self, decoded: Decoded) -> Turner:
+        """As `Encoder.turner`."""
+        return self._now().turner(decoded)
+
     def encode(self, pixels: Pixels) -> Vectors:
         """As `Encoder.encode`."""
+        return self._now().encode(pixels)
+
+    def _now(self) -> Encoder:
         with self._lock:
             if self._encoder is None:
-                self._encoder = self._open()
-                if self._encoder.space.fingerprint != self.space.fingerprint:
-                    raise SpaceMismatch(
-                        f"the encoder is of another space: {self.space.difference(self._encoder.space)}"
-                    )
+                encoder = self._open()
+                if encoder.space.fingerprint != self.space.fingerprint:
+                    raise SpaceMismatch(f"the encoder is of another space: {self.space.difference(encoder.space)}")
                 if self._opened is not None:
-                    self._opened(self._encoder)
-        return self._encoder.encode(pixels)
+                    self._opened(encoder)
+                self._encoder = encoder
+            return self._encoder

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.images import Decoded
+from embed.turning import Turner
 from schema.space import Space
 
 
@@ -18,6 +19,10 @@ class PictureEncoder(Protocol):
 
     def prepare(self, decoded: Decoded) -> NDArray[np.uint8]:
         """Pixels [H, W, 3] for `encode`."""
+        ...
+
+    def turner(self, decoded: Decoded) -> Turner:
+        """Cuts turned windows out of one picture, as pixels for `encode`."""
         ...
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

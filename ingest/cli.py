@@ -9,6 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from ingest.console import run_ingest
+from schema.errors import InputError, UsageError
 from screen.guard import main_guard
 from screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.tables import print_csv, print_json, print_table
@@ -76,19 +77,55 @@ def dataset(
 
     settings = session.settings
     listing = list_dataset(settings.registry, name, settings.datasets_folder, limit=limit)
-    arguments = {
-        "name": name,
-        "registry": str(settings.registry.absolute()),
-        "datasets": str(settings.datasets_folder.absolute()),
-        "limit": limit,
-        "force": force,
-        "batch": batch,
-        "workers": workers,
-        "thumbnails": not no_thumbnails,
-        "patience": patience,
-        "metrics": str(metrics_file) if metrics_file is not None else None,
-    }
+    arguments = _arguments(session, name, limit, force, batch, workers, no_thumbnails, patience, metrics_file)
     run_ingest(session, "dataset", listing, arguments, dry_run=dry_run, fit=fit, size=size, index=index)
+
+
+@command(app, STORE, REGISTRY, MODEL, STATE)
+def references(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Name of the dataset in the registry.")],
+    angles: Annotated[str, typer.Option("--angles", help="Degrees, counter-clockwise: START:STOP:STEP without the stop, a list, or both.")] = "0:360:30",
+    crops: Annotated[str, typer.Option("--crops", help="Fractions of the picture's sides, and grids COLUMNSxROWS:FRACTION; a list.")] = "0.6",
+    add: Annotated[bool, typer.Option("--add", help="Keep the references of these photographs that this run does not make.")] = False,
+    write_images: Annotated[Optional[Path], typer.Option("--write-images", help="Also write the references as JPEGs below this folder.", show_default=False)] = None,
+    from_: Annotated[Optional[Path], typer.Option("--from", help="Embed the written references below this folder instead.", show_default=False)] = None,
+    limit: Annotated[Optional[int], typer.Option("--limit", help="Only those of the first N photographs that are on disk.", show_default=False)] = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    batch: Batch = 32,
+    workers: Workers = 0,
+    no_thumbnails: NoThumbnails = False,
+    size: Size = None,
+    fit: FitTo = None,
+    index: Index = None,
+    patience: Patience = 60.0,
+    metrics_file: Metrics = None,
+) -> None:  # fmt: skip
+    """Embed turned crops of a dataset's photographs, so that a query turned any way finds them; writes no pictures."""
+    from ingest.references import list_references
+    from ingest.written import list_written_references
+    from schema.turning import parse_angles, parse_crops, turns
+
+    settings = session.settings
+    place = (settings.registry, name, settings.datasets_folder)
+    if from_ is not None:
+        if write_images is not None:
+            raise UsageError("--from embeds references that are written already; leave --write-images out")
+        listing = list_written_references(*place, from_, limit=limit, keep_others=add)
+    else:
+        if write_images is not None and write_images.exists() and not write_images.is_dir():
+            raise InputError(f"--write-images {write_images} is a file; give a folder")
+        wanted = turns(parse_angles(angles), parse_crops(crops))
+        listing = list_references(*place, wanted, limit=limit, keep_others=add, write_to=write_images)
+    arguments = _arguments(session, name, limit, force, batch, workers, no_thumbnails, patience, metrics_file) | {
+        "angles": angles,
+        "crops": crops,
+        "add": add,
+        "write_images": str(write_images.absolute()) if write_images is not None else None,
+        "from": str(from_.absolute()) if from_ is not None else None,
+    }
+    run_ingest(session, "references", listing, arguments, dry_run=dry_run, fit=fit, size=size, index=index)
 
 
 @command(app, STORE, REGISTRY, MODEL, STATE)
@@ -147,6 +184,32 @@ def status(
             print(f"error: {rows[0]['error']}")
         if failures:
             print_table(failures, ("key", "stage", "reason"), f"{len(failures)} failed items")
+
+
+def _arguments(
+    session: Session,
+    name: str,
+    limit: int | None,
+    force: bool,
+    batch: int,
+    workers: int,
+    no_thumbnails: bool,
+    patience: float,
+    metrics_file: Path | None,
+) -> dict[str, Any]:
+    """What a run of a dataset's pictures was asked for, as its record keeps it."""
+    return {
+        "name": name,
+        "registry": str(session.settings.registry.absolute()),
+        "datasets": str(session.settings.datasets_folder.absolute()),
+        "limit": limit,
+        "force": force,
+        "batch": batch,
+        "workers": workers,
+        "thumbnails": not no_thumbnails,
+        "patience": patience,
+        "metrics": str(metrics_file) if metrics_file is not None else None,
+    }
 
 
 def main() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ingest.listing import Listing
 from ingest.photos import PhotoSource
 from ingest.runs import Failure
+from ingest.sources import Source
 from schema.errors import InputError
 from schema.frames import CaptureFiles, Frame, list_captures
 from schema.item import Item, Kind, image_key
@@ -25,23 +26,43 @@ def list_dataset(
         RegistryError: the registry, the dataset's name, a template or a folder is wrong.
     """
     captures = list_captures(read_registry(registry), name, datasets)
-    sources = [_source(frame) for capture in captures for frame in capture.frames]
-    missing = [failure for capture in captures for failure in _missing(name, capture)]
+    sources = [
+        PhotoSource(frame_item(frame), frame.path, altitude_stated=frame.altitude is not None)
+        for capture in captures
+        for frame in capture.frames
+    ]
+    missing = [failure for capture in captures for failure in missing_frames(name, capture)]
     if only is not None:
         keys = set(only)
         sources = [s for s in sources if s.item.key in keys]
         missing = [m for m in missing if m.key in keys]
+    return listing_of(name, captures, sources, missing, limit)
+
+
+def listing_of(
+    name: str,
+    captures: Sequence[CaptureFiles],
+    sources: Sequence[Source],
+    missing: Sequence[Failure],
+    limit: int | None = None,
+) -> Listing:
+    """The listing of sources made of a dataset's files; `limit` keeps the first so many, and counts nothing as missing.
+
+    Raises:
+        InputError: the limit is below 1.
+    """
     if limit is not None:
         if limit < 1:
             raise InputError(f"--limit must be at least 1, not {limit}")
         sources, missing = sources[:limit], []
-    undeclared = tuple(path for capture in captures for path in capture.undeclared)
+    undeclared = [path for capture in captures for path in capture.undeclared]
     return Listing(name, sources, missing, undeclared, _remarks(captures))
 
 
-def _source(frame: Frame) -> PhotoSource:
+def frame_item(frame: Frame) -> Item:
+    """The item of a photograph, as far as the registry tells it."""
     key = frame.key
-    item = Item(
+    return Item(
         key=str(key),
         kind=Kind.IMAGE,
         dataset=key.dataset,
@@ -51,10 +72,10 @@ def _source(frame: Frame) -> PhotoSource:
         source=frame.source,
         extra={"label": frame.label} if frame.label is not None else {},
     )
-    return PhotoSource(item, frame.path, altitude_stated=frame.altitude is not None)
 
 
-def _missing(dataset: str, capture: CaptureFiles) -> list[Failure]:
+def missing_frames(dataset: str, capture: CaptureFiles) -> list[Failure]:
+    """A failure for each frame that is declared but not on disk; behind ``?`` a running number where its own is not known."""
     reason = "declared in the registry, but not on disk"
     named = [Failure(image_key(dataset, capture.capture_id, n), "", "list", reason) for n in capture.missing]
     rest = capture.missing_count - len(named)

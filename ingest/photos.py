@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from embed.images import Decoded, decode, thumbnail
+from embed.photo import PhotoMetadata
 from embed.protocol import PictureEncoder
 from ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, same_file
 from schema.item import UNKNOWN_COORDINATE, Item
@@ -59,13 +60,23 @@ class PhotoSource:
 
 
 def complete(item: Item, decoded: Decoded, contents: Contents, altitude_stated: bool) -> Item:
-    """The item with what its file tells: size, time, digest, place, time of the photograph, altitude where none is stated.
+    """The item with what its file tells: size, time and digest, and what `with_metadata` adds."""
+    known = with_metadata(item, decoded.width, decoded.height, decoded.metadata, altitude_stated)
+    return replace(
+        known,
+        source_size=contents.stat.st_size,
+        source_mtime_ns=contents.stat.st_mtime_ns,
+        source_digest=contents.digest,
+    )
+
+
+def with_metadata(item: Item, width: int, height: int, facts: PhotoMetadata, altitude_stated: bool) -> Item:
+    """The item with what a photograph says of itself: sides in pixels, place, time, altitude where none is stated.
 
     The height above ground and the camera's heading (degrees clockwise from north), where the file has them, are kept as
     `relative_altitude` and `yaw` in any case.
     """
-    facts = decoded.metadata
-    extra = dict(item.extra, width=decoded.width, height=decoded.height)
+    extra = dict(item.extra, width=width, height=height)
     altitude = item.altitude
     if facts.relative_altitude is not None:
         extra["relative_altitude"] = facts.relative_altitude
@@ -79,9 +90,6 @@ def complete(item: Item, decoded: Decoded, contents: Contents, altitude_stated: 
         item,
         altitude=altitude,
         extra=extra,
-        source_size=contents.stat.st_size,
-        source_mtime_ns=contents.stat.st_mtime_ns,
-        source_digest=contents.digest,
         latitude=latitude,
         longitude=longitude,
         captured_at=facts.captured_at or "",

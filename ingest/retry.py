@@ -36,4 +36,25 @@ def _relisted(record: Record, keys: list[str]) -> Listing:
             from ingest.dataset import list_dataset
 
             return list_dataset(Path(arguments["registry"]), arguments["name"], Path(arguments["datasets"]), only=keys)
+        case "references" if arguments["from"] is None:
+            from ingest.references import list_references
+
+            write_to = Path(arguments["write_images"]) if arguments["write_images"] is not None else None
+            return list_references(
+                Path(arguments["registry"]),
+                arguments["name"],
+                Path(arguments["datasets"]),
+                only=keys,
+                write_to=write_to,
+            )
+        case "references":
+            from ingest.written import list_written_references
+
+            return list_written_references(
+                Path(arguments["registry"]),
+                arguments["name"],
+                Path(arguments["datasets"]),
+                Path(arguments["from"]),
+                only=keys,
+            )
     raise InputError(f"run {record.run} was `ingest {record.command}`, which cannot be retried; run it again")

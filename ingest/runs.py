@@ -102,9 +102,8 @@ class Run:
             raise InputError(
                 f"the state folder {state} cannot be written ({error.strerror}); give --state DIR"
             ) from None
-        record = Record(
-            name, command, arguments, now.isoformat(timespec="seconds"), process=os.getpid(), host=socket.gethostname()
-        )
+        started = now.isoformat(timespec="microseconds")
+        record = Record(name, command, arguments, started, process=os.getpid(), host=socket.gethostname())
         run = cls(folder, record)
         run.ledger.touch()
         run.save()
@@ -171,10 +170,11 @@ def running(run: Run) -> Iterator[Run]:
 def list_runs(state: Path) -> list[Record]:
     """All runs below a state folder, the newest first; unreadable ones are left out."""
     records = []
-    for file in sorted((state / "runs").glob("*/run.json"), reverse=True):
+    for file in (state / "runs").glob("*/run.json"):
         with contextlib.suppress(OSError, ValueError, TypeError):
             records.append(_read(file))
-    return records
+    # By the time, not by the name: several may begin within one second.
+    return sorted(records, key=lambda record: (record.started, record.run), reverse=True)
 
 
 def find_run(state: Path, name: str) -> tuple[Record, list[Failure]]:

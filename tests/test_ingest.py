@@ -12,6 +12,7 @@ import pytest
 from commands import run, start
 from pictures import picture, write_dataset
 
+from ingest.runs import Run, find_run, list_runs
 from schema.filters import Filter
 from schema.item import image_key, item_id
 from store.collection import Collection
@@ -164,6 +165,12 @@ def test_status_lists_runs_newest_first(dataset: Path) -> None:
     assert {r["run"] for r in listed} == {first, second} and all(r["state"] == "done" for r in listed)
     assert run("ingest", "status", second, "--json").json["embedded"] == 8
     assert "no run" in run("ingest", "status", "nonsense").error(3)
+
+
+def test_runs_within_one_second_keep_their_order(tmp_path: Path) -> None:
+    names = [Run.begin(tmp_path, "dataset", {}).record.run for _ in range(8)]
+    assert [record.run for record in list_runs(tmp_path)] == names[::-1]
+    assert find_run(tmp_path, "last")[0].run == names[-1]
 
 
 def test_figures_for_prometheus(dataset: Path) -> None:

@@ -1,0 +1,268 @@
+"""References: turned crops of photographs, made as tensors from the photograph itself; and, on request, written as pictures.
+
+A photograph is decoded once, all its references are cut out of it and embedded; nothing is written unless it is asked for. The
+digest of a reference is that of the file's bytes followed by that of the transform (32 hex digits each), so what changed, be it
+the file, the crop or the way of turning, is embedded again, and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from PIL import Image
+
+from embed.images import Decoded, decode, inspect, thumbnail
+from embed.protocol import PictureEncoder
+from embed.turning import require_pixels
+from ingest.dataset import frame_item, listing_of, missing_frames
+from ingest.listing import Listing
+from ingest.photos import complete
+from ingest.runs import Failure
+from ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
+from schema.errors import InputError, PictureError
+from schema.frames import Frame, list_captures
+from schema.item import Item, Kind, item_of_key, parent_of, reference_key
+from schema.registry import Dataset, read_registry
+from schema.turning import Turn, Window, crop_numbered
+from schema.written import written_path
+
+AT_ONCE = 16
+"""References of one photograph that are held as pixels at once by each thread."""
+_UNNUMBERED = re.compile(r"\?\d+\Z")
+"""Behind the key of a frame that is missing and whose number is not known."""
+JPEG_QUALITY = 95
+"""Of references that are written; vectors of the file and of the tensor then agree to cosine 0.99 and better."""
+
+
+@dataclass(frozen=True)
+class ReferenceSource:
+    """One photograph and the references made of it: `turns`, all of them unless `whole` is false.
+
+    `write_to` is the folder of written references, and `dataset` the registry's entry that names their files.
+    """
+
+    frame: Frame
+    turns: tuple[Turn, ...]
+    dataset: Dataset
+    whole: bool = True
+    write_to: Path | None = None
+    stage: ClassVar[str] = "decode"
+
+    @property
+    def path(self) -> Path:
+        """The photograph."""
+        return self.frame.path
+
+    @property
+    def count(self) -> int:
+        """How many references it makes."""
+        return len(self.turns)
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """An item for each turn, in their order."""
+        photo = frame_item(self.frame)
+        return [reference_item(photo, turn.rotation, turn.crop.number) for turn in self.turns]
+
+    def outdated(self, rows: Rows) -> Sequence[Item]:
+        """The references whose photograph changed, that were made otherwise, or whose wanted file is not there."""
+        kept = self._kept(rows, lambda row: same_file(self.path, row))
+        return [item for item in self.items if item.id not in kept or self._unwritten(item)]
+
+    def prepare(
+        self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
+    ) -> Iterator[Outcome]:
+        """See `ingest.sources.Source.prepare`."""
+        contents = Contents.read(self.path)
+        digest = contents.digest
+        kept = self._kept(rows, lambda row: str(row["source_digest"])[:32] == digest)
+        width, height, _ = inspect(contents.data, name=str(self.path))
+        turns = {item.id: turn for item, turn in zip(self.items, self.turns, strict=True)}
+        windows = {item.id: turns[item.id].window(width, height) for item in wanted}
+        changed: list[Item] = []
+        full: Decoded | None = None
+        for item in wanted:
+            try:
+                require_pixels(windows[item.id], width, height, str(self.path))
+                if self._unwritten(item):
+                    full = full or decode(contents.data, name=str(self.path))
+                    self._write(item, turned(full, windows[item.id]))
+            except PictureError as error:
+                yield Unfit(item, str(error))
+                continue
+            if item.id in kept:
+                yield Unchanged(item)
+            else:
+                changed.append(item)
+        del full
+        if not changed:
+            return
+        needed = _needed(encoder, [windows[item.id] for item in changed])
+        decoded = decode(contents.data, name=str(self.path), at_least=needed)
+        photo = complete(frame_item(self.frame), decoded, contents, self.frame.altitude is not None)
+        del contents
+        turner = encoder.turner(decoded)
+        for start in range(0, len(changed), AT_ONCE):
+            some = changed[start : start + AT_ONCE]
+            for item, pixels in zip(some, turner.pixels([windows[item.id] for item in some]), strict=True):
+                window = windows[item.id]
+                shape = (window.width * width, window.height * height) if encoder.space.fit == "squash" else None
+                small = thumbnail(Image.fromarray(pixels), shape=shape) if thumbnails else None
+                yield Prepared(self._made(item, photo, turns[item.id], window), pixels, small)
+
+    def _kept(self, rows: Rows, same: Callable[[Row], bool]) -> set[str]:
+        """The ids of the references whose rows say what would be said again; `same(row)` judges the photograph."""
+        kept: set[str] = set()
+        judged: dict[tuple[object, ...], bool] = {}  # the rows of one photograph agree: it is looked at once
+        for item, turn in zip(self.items, self.turns, strict=True):
+            row = rows.get(item.id)
+            if row is None or str(row["source_digest"])[32:] != turn.digest or not self._registered_as(row, item):
+                continue
+            state = (row["source_size"], row["source_mtime_ns"], str(row["source_digest"])[:32])
+            if state not in judged:
+                judged[state] = same(row)
+            if judged[state]:
+                kept.add(item.id)
+        return kept
+
+    def _registered_as(self, row: Row, item: Item) -> bool:
+        same_altitude = self.frame.altitude is None or row["altitude"] == item.altitude
+        return bool(row["source"] == item.source and same_altitude)
+
+    def _made(self, item: Item, photo: Item, turn: Turn, window: Window) -> Item:
+        return replace(
+            photo,
+            key=item.key,
+            kind=item.kind,
+            rotation=item.rotation,
+            crop=item.crop,
+            source_digest=photo.source_digest + turn.digest,
+            extra={**photo.extra, "crop_box": box_of(window)},
+        )
+
+    def _file(self, item: Item) -> Path | None:
+        if self.write_to is None:
+            return None
+        return self.write_to / written_path(
+            self.dataset, item.dataset, item.capture_id, item.frame, item.rotation, item.crop
+        )
+
+    def _unwritten(self, item: Item) -> bool:
+        file = self._file(item)
+        return file is not None and not file.exists()
+
+    def _write(self, item: Item, picture: Image.Image) -> None:
+        file = self._file(item)
+        assert file is not None  # only what is to be written comes here
+        temporary = file.with_name(f".{file.name}.{os.getpid()}.new")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(temporary, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+            os.replace(temporary, file)
+        except OSError as error:
+            raise PictureError(
+                f"{file} cannot be written ({error.strerror or error}); give another --write-images"
+            ) from None
+
+
+def list_references(
+    registry: Path,
+    name: str,
+    datasets: Path,
+    turns: Sequence[Turn] = (),
+    *,
+    limit: int | None = None,
+    only: Iterable[str] | None = None,
+    keep_others: bool = False,
+    write_to: Path | None = None,
+) -> Listing:
+    """Lists the references to be made of a dataset's photographs: every one of `turns` of each.
+
+    `limit` keeps the first so many photographs; `only` the references with these keys, whatever `turns` says. References that
+    a photograph has besides are removed by the run, unless `keep_others` (or `only`) is given. `write_to` is the folder below
+    which references are also written.
+
+    Raises:
+        RegistryError: the registry, the dataset's name, a template or a folder is wrong.
+        InputError: no turns, or a limit below 1.
+    """
+    known = read_registry(registry)
+    captures = list_captures(known, name, datasets)
+    dataset = known.dataset(name)
+    wanted = turns_of_keys(only) if only is not None else None
+    if wanted is None and not turns:
+        raise InputError("no angle or no crop is given, so there is nothing to make")
+    sources = []
+    for capture in captures:
+        for frame in capture.frames:
+            some = tuple(turns) if wanted is None else wanted.get(str(frame.key), ())
+            if some:
+                whole = wanted is None and not keep_others
+                sources.append(ReferenceSource(frame, some, dataset, whole, write_to))
+    missing = [
+        Failure(key, failure.path, failure.stage, failure.reason)
+        for capture in captures
+        for failure in missing_frames(name, capture)
+        for key in _missing_keys(failure.key, turns, wanted)
+    ]
+    return listing_of(name, captures, sources, missing, limit)
+
+
+def reference_item(photo: Item, rotation: float, crop: int) -> Item:
+    """The item of a reference, with what its photograph's item says."""
+    key = reference_key(photo.dataset, photo.capture_id, photo.frame, rotation, crop)
+    return replace(photo, key=key, kind=Kind.REFERENCE, rotation=rotation, crop=crop)
+
+
+def turns_of_keys(keys: Iterable[str]) -> dict[str, tuple[Turn, ...]]:
+    """The turns that keys of references name, by the key of their photograph; other keys and unknown crops are left out."""
+    found: dict[str, list[Turn]] = {}
+    for key in keys:
+        item = item_of_key(_UNNUMBERED.sub("", key))
+        crop = crop_numbered(item.crop)
+        if item.kind is Kind.REFERENCE and crop is not None:
+            found.setdefault(parent_of(item.key), []).append(Turn(item.rotation, crop))
+    return {photo: tuple(turns) for photo, turns in found.items()}
+
+
+def turned(picture: Decoded, window: Window) -> Image.Image:
+    """A window of a picture, turned, at the picture's own resolution (bicubic)."""
+    width, height = picture.image.size
+    across, down = round(window.width * width), round(window.height * height)
+    cosine, sine = math.cos(math.radians(window.rotation)), math.sin(math.radians(window.rotation))
+    # Pillow asks for the upper left corner of the window in the picture, and adds the halves of pixels itself.
+    left = window.x * width - (across * cosine - down * sine) / 2
+    top = window.y * height - (across * sine + down * cosine) / 2
+    data = (cosine, -sine, left, sine, cosine, top)
+    return picture.image.transform((across, down), Image.Transform.AFFINE, data, Image.Resampling.BICUBIC)
+
+
+def box_of(window: Window) -> list[float]:
+    """A window's middle and sides as fractions of the picture's width and height: what is kept as `crop_box`."""
+    return [round(value, 6) for value in (window.x, window.y, window.width, window.height)]
+
+
+def _needed(encoder: PictureEncoder, windows: Sequence[Window]) -> tuple[int, int]:
+    """Height and width of the whole picture at which the smallest window still fills the network's input."""
+    height, width = encoder.space.size
+    return (
+        math.ceil(height / min(window.height for window in windows)),
+        math.ceil(width / min(window.width for window in windows)),
+    )
+
+
+def _missing_keys(photo: str, turns: Sequence[Turn], wanted: dict[str, tuple[Turn, ...]] | None) -> list[str]:
+    """The keys of the references of a photograph that is not there; what follows a ``?`` stays behind them."""
+    number = match[0] if (match := _UNNUMBERED.search(photo)) else ""
+    key = photo.removesuffix(number)
+    some = turns if wanted is None else wanted.get(key, ())
+    item = item_of_key(key)
+    make = functools.partial(reference_key, item.dataset, item.capture_id, item.frame)
+    return [make(turn.rotation, turn.crop.number) + number for turn in some]

@@ -1,0 +1,180 @@
+"""`ingest references --from`: references that lie on disk as turned and cropped pictures, in the layout of `schema.written`.
+
+Their keys are those of the references that `ingest references` makes itself, so both meet in the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import ClassVar
+
+from embed.images import decode, inspect, thumbnail
+from embed.protocol import PictureEncoder
+from ingest.dataset import frame_item
+from ingest.listing import Listing
+from ingest.photos import complete, with_metadata
+from ingest.references import box_of, reference_item
+from ingest.sources import MOST_BYTES, Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
+from schema.errors import InputError, PictureError, RegistryError
+from schema.frames import Frame, list_captures
+from schema.item import ImageKey, Item
+from schema.registry import Dataset, Registry, read_registry
+from schema.turning import Turn, crop_numbered
+from schema.written import WrittenReference, list_written, written_folder
+
+
+@dataclass(frozen=True)
+class WrittenSource:
+    """The written references of one photograph, which need not be there itself: `photo` is then what the registry says of it."""
+
+    files: tuple[WrittenReference, ...]
+    photo: Item
+    photo_path: Path | None
+    altitude_stated: bool
+    whole: bool = True
+    stage: ClassVar[str] = "decode"
+
+    @property
+    def path(self) -> Path:
+        """The first of its files."""
+        return self.files[0].path
+
+    @property
+    def count(self) -> int:
+        """How many files there are."""
+        return len(self.files)
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """An item for each file, in their order."""
+        return [replace(reference_item(self.photo, f.rotation, f.crop), source=f.source) for f in self.files]
+
+    def outdated(self, rows: Rows) -> Sequence[Item]:
+        """The references whose file is not the one that was embedded, or that were made of no file."""
+        return [
+            item
+            for item, file in zip(self.items, self.files, strict=True)
+            if (row := rows.get(item.id)) is None or not (same_file(file.path, row) and self._registered_as(row, item))
+        ]
+
+    def prepare(
+        self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
+    ) -> Iterator[Outcome]:
+        """See `ingest.sources.Source.prepare`."""
+        files = {item.id: file for item, file in zip(self.items, self.files, strict=True)}
+        photo = self._of_photo()
+        for item in wanted:
+            path = files[item.id].path
+            try:
+                contents = Contents.read(path)
+                row = rows.get(item.id)
+                if row is not None and row["source_digest"] == contents.digest and self._registered_as(row, item):
+                    yield Unchanged(item)
+                    continue
+                decoded = decode(contents.data, name=str(path), at_least=encoder.space.size)
+            except PictureError as error:
+                yield Unfit(item, str(error))
+                continue
+            except OSError as error:
+                yield Unfit(item, f"{path}: {error.strerror or error}")
+                continue
+            made = complete(item, decoded, contents, self.altitude_stated)
+            if photo is not None:
+                # What the photograph says of itself holds for its references; the file says how large and how old it is.
+                turn = Turn(item.rotation, crop) if (crop := crop_numbered(item.crop)) is not None else None
+                width, height = photo.extra["width"], photo.extra["height"]
+                box = {"crop_box": box_of(turn.window(width, height))} if turn is not None else {}
+                made = replace(
+                    made,
+                    altitude=photo.altitude,
+                    latitude=photo.latitude,
+                    longitude=photo.longitude,
+                    captured_at=photo.captured_at,
+                    extra={**photo.extra, **box},
+                )
+            yield Prepared(made, encoder.prepare(decoded), thumbnail(decoded.image) if thumbnails else None)
+
+    def _registered_as(self, row: Row, item: Item) -> bool:
+        same_altitude = not self.altitude_stated or row["altitude"] == item.altitude
+        return bool(row["source"] == item.source and same_altitude)
+
+    def _of_photo(self) -> Item | None:
+        """The photograph's item with what its header tells; None where it cannot be read."""
+        if self.photo_path is None:
+            return None
+        try:
+            if self.photo_path.stat().st_size > MOST_BYTES:
+                return None
+            width, height, facts = inspect(self.photo_path.read_bytes(), name=str(self.photo_path))
+        except (PictureError, OSError):
+            return None
+        return with_metadata(self.photo, width, height, facts, self.altitude_stated)
+
+
+def list_written_references(
+    registry: Path,
+    name: str,
+    datasets: Path,
+    folder: Path,
+    *,
+    limit: int | None = None,
+    only: Iterable[str] | None = None,
+    keep_others: bool = False,
+) -> Listing:
+    """Lists the written references of a dataset below `folder`; `limit`, `only` and `keep_others` as in `list_references`.
+
+    Photographs that are on disk lend their references what they say of themselves (place, time, heading).
+
+    Raises:
+        RegistryError: the registry or the dataset's name is wrong. InputError: no such folder, or no reference in it.
+    """
+    known = read_registry(registry)
+    dataset = known.dataset(name)
+    found = list_written(known, name, folder)
+    frames = _frames(known, name, datasets)
+    keys = set(only) if only is not None else None
+    sources: list[WrittenSource] = []
+    for (capture_id, number), group in groupby(found.files, key=lambda file: (file.capture_id, file.frame)):
+        frame = frames.get((capture_id, number))
+        photo = frame_item(frame) if frame is not None else _registered(dataset, name, capture_id, number)
+        files = tuple(group)
+        if keys is not None:
+            files = tuple(f for f in files if reference_item(photo, f.rotation, f.crop).key in keys)
+        if files:
+            stated = dataset.altitude(capture_id) is not None
+            whole = keys is None and not keep_others
+            sources.append(WrittenSource(files, photo, frame.path if frame is not None else None, stated, whole))
+    if not sources and keys is None:
+        raise InputError(
+            f"no file below {folder} is a reference of dataset {name!r}; they are named "
+            f"{written_folder(name)}/R<folder>/<scene>_<altitude>_<index>_rot###_crop##.jpg"
+        )
+    if limit is not None:
+        if limit < 1:
+            raise InputError(f"--limit must be at least 1, not {limit}")
+        sources = sources[:limit]
+    remarks = []
+    if found.unknown:
+        remarks.append(
+            f"{len(found.unknown)} pictures below {folder} are no references of a capture in the registry "
+            f"(first: {found.unknown[0].name}); they are left out"
+        )
+    return Listing(name, sources, (), found.unknown, remarks)
+
+
+def _frames(registry: Registry, name: str, datasets: Path) -> dict[tuple[str, int], Frame]:
+    """The photographs that are on disk, by capture and frame; none where the dataset's root is not there."""
+    try:
+        captures = list_captures(registry, name, datasets)
+    except RegistryError:
+        return {}
+    return {(frame.key.capture_id, frame.key.frame): frame for capture in captures for frame in capture.frames}
+
+
+def _registered(dataset: Dataset, name: str, capture_id: str, number: int) -> Item:
+    """The item of a photograph that is not on disk, as the registry has it."""
+    label = dataset.images[capture_id].label
+    return frame_item(Frame(ImageKey(name, capture_id, number), Path(), "", dataset.altitude(capture_id), label))
