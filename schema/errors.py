@@ -8,6 +8,7 @@
     │   ├── RegistryError           3  the registry (data_key) cannot be read or does not say what is needed
     │   ├── ManifestError           3  a manifest cannot be read, or a field of it is wrong
     │   ├── PictureError            3  a picture cannot be decoded or is unfit
+    │   ├── MeshError               3  a mesh or point cloud cannot be read, or gives no usable picture
     │   ├── FilterError             3  a condition names no field, or its value has the wrong type
     │   └── WeightsError            3  model weights are missing, damaged or of another model
     ├── PartialFailure              4  the work ended, some items failed; the ledger is named
@@ -62,6 +63,10 @@ class ManifestError(InputError):
 
 class PictureError(InputError):
     """A picture cannot be decoded, or is unfit to be embedded."""
+
+
+class MeshError(InputError):
+    """A mesh or point cloud cannot be read, or gives no usable picture."""
 
 
 class FilterError(InputError):

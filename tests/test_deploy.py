@@ -37,7 +37,7 @@ READ_ONLY = {"/opt/datasets", "/workspace/weights", "/etc/outcrop/data_key.json"
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|API_KEY|CREDENTIAL")
 REQUIRED = re.compile(r"\$\{[A-Z][A-Z0-9_]*:\?[^}]+\}\Z")
 VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)")
-LIBRARIES = {"libusb-1.0-0", "libgl1", "libgomp1", "libx11-6", "libvulkan1"}
+LIBRARIES = {"libegl1", "libgl1", "libgomp1", "libidn2-0", "libudev1", "libusb-1.0-0", "libvulkan1", "libx11-6"}
 # Read by compose itself, not by the file.
 COMPOSE_OWN = {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "COMPOSE_PROFILES"}
 
