@@ -205,12 +205,23 @@ class ImageGroup(_Strict):
 
 
 class Variant(_Strict):
-    """How patch tokens are kept: ``raw`` all of them, ``subsample`` every `stride`-th of both sides."""
+    """How patch tokens are kept: ``raw`` all of them; ``subsample`` every `stride`-th row and column of them, or so many at
+    `random`, chosen by `seed`, in the same places of every picture.
+    """
 
     __get_pydantic_json_schema__ = _or({"enum": ["raw", "subsample"]})
 
     name: Literal["raw", "subsample"]
     stride: int = Field(default=2, ge=1, le=64)
+    random: int = Field(default=0, ge=0, le=100_000)
+    seed: int = Field(default=0, ge=0, le=2**31)
+
+    @property
+    def kind(self) -> str:
+        """The kind of features it asks for, as `ingest dataset --features` names it."""
+        if self.name == "raw":
+            return "patch"
+        return f"patch:random={self.random}:seed={self.seed}" if self.random else f"patch:stride={self.stride}"
 
     @model_validator(mode="before")
     @classmethod
@@ -219,14 +230,14 @@ class Variant(_Strict):
 
 
 class Features(_Strict):
-    """What is kept beside the vectors: patch tokens, and their means over a `grid` x `grid` (0 = none)."""
+    """What is kept beside the vectors: patch tokens (in the manifest's variants), and their means over `grid` x `grid` cells."""
 
     patch: bool = False
     grid: int = Field(default=0, ge=0, le=64)
 
 
 class RunOptions(_Strict):
-    """How the run goes. `generate_denseft` (dense features) keeps the patch tokens, as `features.patch` does."""
+    """How the run goes. `generate_denseft` keeps dense features too: tokens interpolated to a fine grid of pixels."""
 
     generate_denseft: bool = False
     batch: int = Field(default=32, ge=1, le=4096)
@@ -278,9 +289,12 @@ class Manifest(_Strict):
         return self
 
     @property
-    def patch(self) -> bool:
-        """Whether patch tokens are kept."""
-        return self.features.patch or self.run.generate_denseft
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of features to keep, as `ingest dataset --features` names them; none by default."""
+        kinds = [variant.kind for variant in self.variants] if self.features.patch else []
+        kinds += [f"grid:side={self.features.grid}"] if self.features.grid else []
+        kinds += ["dense"] if self.run.generate_denseft else []
+        return tuple(dict.fromkeys(kinds))
 
 
 def read_manifest(path: Path) -> Manifest:

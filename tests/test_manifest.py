@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embed.features import FeatureKind
 from schema.documents import UniqueKeys
 from schema.errors import ManifestError
 from schema.manifest import Manifest, _degrees, _numbers, output_roots, read_manifest, weights_of
@@ -66,6 +67,19 @@ def test_what_was_written_is_what_is_read() -> None:
     (group,) = manifest.image_groups
     assert group.label_token == "300" and group.rotations == tuple(30.0 * n for n in range(12))
     assert [(v.name, v.stride) for v in manifest.variants] == [("raw", 2), ("subsample", 2)]
+
+
+def test_kinds_of_features() -> None:
+    def kinds(**fields: Any) -> tuple[str, ...]:
+        return Manifest.model_validate({"datasets": ["a"], **fields}).kinds
+
+    assert kinds() == kinds(variants=["subsample"]) == ()
+    assert kinds(features={"patch": True}) == ("patch",)
+    variants = ["raw", "subsample", {"name": "subsample", "random": 9, "seed": 4}]
+    several = kinds(features={"patch": True, "grid": 3}, variants=variants, run={"generate_denseft": True})
+    assert several == ("patch", "patch:stride=2", "patch:random=9:seed=4", "grid:side=3", "dense")
+    for text in several:
+        FeatureKind.parse(text)
 
 
 @pytest.mark.parametrize(
