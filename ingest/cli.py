@@ -8,52 +8,28 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from ingest import cli_manifest
 from ingest.console import run_ingest
+from ingest.options import (
+    Batch,
+    DryRun,
+    FitTo,
+    Force,
+    Index,
+    Limit,
+    Metrics,
+    NoThumbnails,
+    Patience,
+    Size,
+    Workers,
+    app,
+)
 from schema.errors import InputError, UsageError
 from screen.guard import main_guard
 from screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.tables import print_csv, print_json, print_table
 
-app = typer.Typer(
-    help="Embed pictures and keep their vectors and metadata in Milvus.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-Limit = Annotated[
-    Optional[int], typer.Option("--limit", help="Only the first N items that are on disk.", show_default=False)
-]
-Force = Annotated[bool, typer.Option("--force", help="Embed unchanged items too.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
-Batch = Annotated[int, typer.Option("--batch", min=1, max=4096, help="Pictures in one forward pass.")]
-Workers = Annotated[int, typer.Option("--workers", min=0, max=256, help="Decoding threads; 0 = one per core.")]
-NoThumbnails = Annotated[bool, typer.Option("--no-thumbnails", help="Keep no thumbnails for reports.")]
-Size = Annotated[
-    Optional[int],
-    typer.Option(
-        "--size", help="Side of the network's input in pixels, for a new collection. [the preset's]", show_default=False
-    ),
-]
-FitTo = Annotated[
-    Optional[str],
-    typer.Option("--fit", help="squash, crop or pad, for a new collection. [the preset's]", show_default=False),
-]
-Index = Annotated[
-    Optional[str],
-    typer.Option(
-        "--index", help="Index profile of a new collection. [FLAT on Milvus Lite, HNSW on a server]", show_default=False
-    ),
-]
-Metrics = Annotated[
-    Optional[Path],
-    typer.Option(
-        "--metrics-file", help="Also write the run's figures for Prometheus (text format).", show_default=False
-    ),
-]
-Patience = Annotated[
-    float, typer.Option("--patience", min=0, help="Seconds to wait for a server that went away during the run.")
-]
+__all__ = ["app", "cli_manifest", "main"]
 
 
 @command(app, STORE, REGISTRY, MODEL, STATE)

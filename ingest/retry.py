@@ -57,4 +57,16 @@ def _relisted(record: Record, keys: list[str]) -> Listing:
                 Path(arguments["from"]),
                 only=keys,
             )
+        case "manifest":
+            from ingest.manifest import list_manifest, whole
+            from schema.manifest import read_manifest
+
+            parts = list_manifest(
+                read_manifest(Path(arguments["manifest"])),
+                Path(arguments["registry"]),
+                Path(arguments["datasets"]),
+                Path(arguments["references"]),
+                only=keys,
+            )
+            return whole(arguments["name"], parts)
     raise InputError(f"run {record.run} was `ingest {record.command}`, which cannot be retried; run it again")

@@ -1,0 +1,106 @@
+"""`ingest manifest`: runs what a manifest describes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ingest.console import run_ingest
+from ingest.options import DryRun, Force, Index, Metrics, Patience, app
+from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
+from screen.tables import print_json, print_table
+
+if TYPE_CHECKING:
+    from ingest.manifest import Part
+    from schema.manifest import Manifest
+
+
+@command(app, STORE, REGISTRY, MODEL, STATE)
+def manifest(
+    session: Session,
+    file: Annotated[Path, typer.Argument(help="The manifest, JSON or YAML.", show_default=False)],
+    force: Force = False,
+    dry_run: DryRun = False,
+    index: Index = None,
+    patience: Patience = 60.0,
+    metrics_file: Metrics = None,
+) -> None:
+    """Embed the datasets and written references that a manifest names; options win over what it says."""
+    from ingest.manifest import list_manifest, whole
+    from schema.manifest import read_manifest
+
+    described = read_manifest(file)
+    session = _settled(session, described, file.parent)
+    settings = session.settings
+    references = settings.references or settings.datasets_folder
+    parts = list_manifest(described, settings.registry, settings.datasets_folder, references)
+    if dry_run:
+        _print_plan(session, described, parts, force or described.run.force)
+        return
+    arguments = {
+        "name": file.name,
+        "manifest": str(file.absolute()),
+        "registry": str(settings.registry.absolute()),
+        "datasets": str(settings.datasets_folder.absolute()),
+        "references": str(references.absolute()),
+        "force": force or described.run.force,
+        "batch": described.run.batch,
+        "workers": described.run.workers,
+        "thumbnails": described.run.thumbnails,
+        "patience": patience,
+        "metrics": str(metrics_file) if metrics_file is not None else None,
+    }
+    listing = whole(file.name, parts)
+    run_ingest(session, "manifest", listing, arguments, fit=described.fit, size=described.size, index=index)
+
+
+def _settled(session: Session, described: Manifest, base: Path) -> Session:
+    """The settings with what the manifest says; what options say stays."""
+    from schema.manifest import weights_of
+    from schema.registry import read_registry
+
+    said: dict[str, object] = {
+        "model": described.model,
+        "collection": described.collection,
+        "registry": base / described.registry if described.registry is not None else None,
+    }
+    update = {name: value for name, value in said.items() if value is not None and name not in session.given}
+    settings = session.settings.model_copy(update=update)
+    if described.weights is not None and "weights" not in session.given:
+        registry = settings.registry
+        weights = weights_of(described, base, read_registry(registry).weights, registry.parent)
+        settings = settings.model_copy(update={"weights": weights})
+    return replace(session, settings=settings)
+
+
+def _print_plan(session: Session, described: Manifest, parts: tuple[Part, ...], force: bool) -> None:
+    from ingest.manifest import expected_rate, plan, whole
+    from ingest.target import target_space
+    from store.collection import Collection
+    from store.connection import Store
+
+    with Store.of(session.settings) as store:
+        found = Collection.find(store, session.settings.collection)
+        space, _ = target_space(session.settings, found, described.size, described.fit)
+        outlooks = plan(parts, found, force=force)
+    for remark in whole("", parts).remarks:
+        session.warn(remark)
+    counts = ("expected", "missing", "unchanged", "to_embed")
+    rows = [
+        {"kind": str(part.kind), "dataset": part.dataset, **{name: getattr(outlook, name) for name in counts}}
+        for part, outlook in outlooks
+    ]
+    totals = {name: sum(int(str(row[name])) for row in rows) for name in counts}
+    rate = expected_rate(session.settings.state, space.model)
+    seconds = round(totals["to_embed"] / rate, 1) if rate else None
+    if session.format == "json":
+        print_json({"dry_run": True, "space": str(space), **totals, "seconds": seconds, "parts": rows})
+        return
+    print_table([*rows, {"kind": "in all", "dataset": "", **totals}], ("kind", "dataset", *counts), str(space))
+    if seconds is not None:
+        print(f"about {seconds:g} s at {rate:.1f} items/s, as in earlier runs of {space.model}")
+    elif totals["to_embed"]:
+        print(f"no run of {space.model} so far tells how long that takes")

@@ -1,0 +1,171 @@
+"""`ingest manifest`: the datasets and the written references that a manifest names, as one run."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from ingest.dataset import list_dataset
+from ingest.listing import Listing, Outlook, look_ahead
+from ingest.photos import PhotoSource
+from ingest.runs import Failure, list_runs
+from ingest.sources import Source
+from ingest.written import WrittenSource, list_written_references
+from schema.errors import ManifestError, nearest
+from schema.item import Item, Kind, item_of_key, part
+from schema.manifest import DatasetPart, ImageGroup, Manifest
+from schema.registry import Registry, read_registry
+from schema.written import WrittenReference
+from store.collection import Collection
+
+_UNNUMBERED = re.compile(r"\?\d+\Z")
+RATE_RUNS = 10
+"""So many earlier runs of a model tell how fast the next one will be."""
+RATE_ITEMS = 20
+"""Runs that embedded fewer items tell more of starting than of embedding."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a manifest: images or references of a dataset, listed."""
+
+    kind: Kind
+    dataset: str
+    listing: Listing
+
+
+def list_manifest(
+    manifest: Manifest, registry: Path, datasets: Path, references: Path, *, only: Iterable[str] | None = None
+) -> tuple[Part, ...]:
+    """Lists the parts of a manifest, datasets first; opens no picture. `only` keeps the items with these keys.
+
+    `datasets` is the folder that holds the datasets' roots, `references` the one that holds ``references_<dataset>``.
+
+    Raises:
+        RegistryError: the registry, or the name of a dataset, is wrong. ManifestError: a capture is not in the registry, or a
+        group names no file that is there. InputError: no such folder.
+    """
+    known = read_registry(registry)
+    keys = frozenset(only) if only is not None else None
+    parts = [
+        Part(Kind.IMAGE, name, _images(list_dataset(registry, name, datasets, only=keys), chosen, known, name))
+        for name, chosen in manifest.datasets.items()
+    ]
+    for name in dict.fromkeys(group.dataset for group in manifest.image_groups):
+        groups = [group for group in manifest.image_groups if group.dataset == name]
+        listed = list_written_references(registry, name, datasets, references, only=keys)
+        parts.append(Part(Kind.REFERENCE, name, _references(listed, groups, known, name, strict=keys is None)))
+    return tuple(parts)
+
+
+def whole(name: str, parts: Sequence[Part]) -> Listing:
+    """The parts as one listing, for one run."""
+    listings = [part.listing for part in parts]
+    return Listing(
+        name,
+        [source for listing in listings for source in listing.sources],
+        [failure for listing in listings for failure in listing.missing],
+        [path for listing in listings for path in listing.undeclared],
+        [remark for listing in listings for remark in listing.remarks],
+    )
+
+
+def plan(parts: Sequence[Part], collection: Collection | None, *, force: bool = False) -> list[tuple[Part, Outlook]]:
+    """What a run would do, part by part; embeds and writes nothing."""
+    return [(part, look_ahead(part.listing, collection, force=force)) for part in parts]
+
+
+def expected_rate(state: Path, model: str) -> float | None:
+    """Items per second of the latest runs of a model in a state folder (their median); None where none is telling."""
+    runs = [
+        run for run in list_runs(state) if run.model == model and run.state == "done" and run.embedded >= RATE_ITEMS
+    ]
+    return statistics.median(run.images_per_second for run in runs[:RATE_RUNS]) if runs else None
+
+
+def _images(listing: Listing, chosen: DatasetPart, registry: Registry, name: str) -> Listing:
+    if chosen.captures == "all":
+        return listing
+    _require(chosen.captures, registry, name)
+    wanted = {capture: frozenset(frames) if frames != "all" else None for capture, frames in chosen.captures.items()}
+
+    def kept(item: Item) -> bool:
+        frames = wanted.get(item.capture_id, frozenset())
+        return frames is None or item.frame in frames
+
+    sources = [source for source in listing.sources if isinstance(source, PhotoSource) and kept(source.item)]
+    missing = [failure for failure in listing.missing if kept(_item_of(failure))]
+    there = {(s.item.capture_id, s.item.frame) for s in sources} | {
+        (item.capture_id, item.frame) for item in map(_item_of, missing)
+    }
+    remarks = [remark for remark in listing.remarks if remark.partition(":")[0] in wanted]
+    for capture, frames in wanted.items():
+        unknown = sorted(frame for frame in frames or () if (capture, frame) not in there)
+        if unknown:
+            remarks.append(
+                f"{capture}: the registry declares {len(unknown)} frames of the manifest not at all (first: {unknown[0]})"
+            )
+    return Listing(listing.dataset, sources, missing, (), remarks)
+
+
+def _references(
+    listing: Listing, groups: Sequence[ImageGroup], registry: Registry, name: str, *, strict: bool
+) -> Listing:
+    captures = [_capture_of(group, registry, name) for group in groups]
+    found: list[Source] = []
+    seen = [0] * len(groups)
+    for source in listing.sources:
+        assert isinstance(source, WrittenSource)  # nothing else lists references
+        files = []
+        for file in source.files:
+            of = [n for n, group in enumerate(groups) if captures[n] == file.capture_id and _meant(group, file)]
+            if of:
+                files.append(file)
+            for n in of:
+                seen[n] += 1
+        if files:
+            complete = len(files) == len(source.files)
+            found.append(source if complete else replace(source, files=tuple(files), whole=False))
+    for group, count in zip(groups, seen, strict=True):
+        if strict and not count:
+            raise ManifestError(
+                f"the image group of capture {group.capture_id!r} in {name!r} names no written reference that is there; "
+                "check its folder, label_token, indices and rotations"
+            )
+    return Listing(listing.dataset, found, listing.missing, (), listing.remarks)
+
+
+def _meant(group: ImageGroup, file: WrittenReference) -> bool:
+    """Whether a group means a file."""
+    folder = PurePosixPath(file.source).parent.name
+    return (
+        (group.folder is None or folder in (f"R{group.folder}", f"R{part(group.folder)}", group.folder))
+        and (group.indices == "all" or file.frame in group.indices)
+        and (group.rotations == "all" or any(abs(file.rotation - r) < 1e-6 for r in group.rotations))
+    )
+
+
+def _capture_of(group: ImageGroup, registry: Registry, name: str) -> str:
+    """The registry's name of a group's capture: as it stands, or with its label behind."""
+    known = registry.dataset(name).images
+    for candidate in (f"{group.capture_id}_{group.label_token}", group.capture_id):
+        if candidate in known:
+            return candidate
+    wanted = "_".join(filter(None, (group.capture_id, group.label_token)))
+    raise ManifestError(f"capture {wanted!r} is not in dataset {name!r} of the registry{nearest(wanted, known)}")
+
+
+def _require(captures: Iterable[str], registry: Registry, name: str) -> None:
+    known = registry.dataset(name).images
+    for capture in captures:
+        if capture not in known:
+            raise ManifestError(
+                f"capture {capture!r} is not in dataset {name!r} of the registry{nearest(capture, known)}"
+            )
+
+
+def _item_of(failure: Failure) -> Item:
+    return item_of_key(_UNNUMBERED.sub("", failure.key))

@@ -1,0 +1,141 @@
+"""`ingest manifest`: parts in one run, twice; frames and rotations chosen; plans; retry; what is wrong is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import Outcome, run
+from pictures import picture, write_dataset
+
+from schema.filters import where
+from store.collection import Collection
+from store.connection import Store
+
+GROUP = {"dataset": "town", "capture_id": "250918092555", "label_token": "300", "folder": "250918092555_300"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A registry with two datasets, and references of one of them written as pictures."""
+    folder = tmp_path_factory.mktemp("manifest")
+    write_dataset(folder, {"250918092555_300": 4, "250918101210_150": 3}, name="town", root="town")
+    write_dataset(folder, {"field_100": 2}, name="field", root="field", seed=1)
+    outcome = run(
+        *("ingest", "references", "town", "--angles", "0:360:90", "--crops", "0.6", "--write-images", folder / "refs"),
+        *("--registry", folder / "data_key.json", "--model", "efficientnet_lite0", "--quiet"),
+        *("--uri", folder / "made.db", "--state", folder / "state"),
+    )
+    assert outcome.code == 0, outcome.err
+    shutil.rmtree(folder / "made.db")
+    shutil.rmtree(folder / "state")
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("OUTCROP_REFERENCES", str(tmp_path / "refs"))
+    return tmp_path
+
+
+def manifest(folder: Path, *more: object, **fields: object) -> Outcome:
+    """Writes a manifest and runs it."""
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({"model": "efficientnet_lite0", **fields}, indent=1), encoding="utf-8")
+    return run("ingest", "manifest", path, "--json", *more)
+
+
+def counts() -> dict[str, int]:
+    with Store.connect("outcrop.db") as store:
+        opened = Collection.open(store, "outcrop")
+        return {text: opened.count(where(*text.split())) for text in ("kind=image", "kind=reference", "dataset=field")}
+
+
+def test_datasets_and_references_in_one_run_and_again(here: Path) -> None:
+    parts = {"datasets": {"town": {"captures": ["250918092555_300"]}, "field": "all"}, "image_groups": [GROUP]}
+    outlook = manifest(here, "--dry-run", **parts).json
+    assert (outlook["expected"], outlook["to_embed"], outlook["seconds"]) == (22, 22, None)
+    assert [(p["kind"], p["dataset"], p["to_embed"]) for p in outlook["parts"]] == [
+        ("image", "town", 4),
+        ("image", "field", 2),
+        ("reference", "town", 16),
+    ]
+    with Store.connect("outcrop.db") as store:
+        assert Collection.find(store, "outcrop") is None
+    first = manifest(here, **parts)
+    assert first.code == 0, first.err
+    assert (first.json["embedded"], first.json["upserted"]) == (22, 22)
+    assert counts() == {"kind=image": 6, "kind=reference": 16, "dataset=field": 2}
+    second = manifest(here, **parts).json
+    assert (second["embedded"], second["unchanged"], second["removed"]) == (0, 22, 0)
+    outlook = manifest(here, "--dry-run", **parts).json
+    assert outlook["to_embed"] == 0 and outlook["seconds"] == 0
+    assert "in all" in run("ingest", "manifest", here / "manifest.json", "--dry-run").out
+
+
+def test_frames_indices_and_rotations_are_chosen(here: Path) -> None:
+    part = {"datasets": {"town": {"captures": {"250918092555_300": "2..3", "250918101210_150": [1, 9]}}}}
+    outcome = manifest(here, **part, image_groups=[{**GROUP, "indices": [1, 2], "rotations": [90, 180]}])
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["embedded"] == 7 and "declares 1 frames of the manifest not at all (first: 9)" in outcome.err
+    with Store.connect("outcrop.db") as store:
+        opened = Collection.open(store, "outcrop")
+        rows = [row for page in opened.scan_rows(where(), ["kind", "capture_id", "frame", "rotation"]) for row in page]
+    assert {(r["capture_id"], r["frame"]) for r in rows if r["kind"] == "image"} == {
+        ("250918092555_300", 2),
+        ("250918092555_300", 3),
+        ("250918101210_150", 1),
+    }
+    assert {(r["frame"], r["rotation"]) for r in rows if r["kind"] == "reference"} == {
+        (n, r) for n in (1, 2) for r in (90.0, 180.0)
+    }
+    # Another choice adds; what it does not name stays.
+    assert manifest(here, image_groups=[{**GROUP, "indices": 1, "rotations": 0}]).json["removed"] == 0
+    assert counts()["kind=reference"] == 5
+
+
+def test_options_win_over_the_manifest_and_it_over_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTCROP_COLLECTION", "environment")
+    monkeypatch.setenv("OUTCROP_MODEL", "dinov2_vits14")
+    part = {"datasets": ["field"], "collection": "described", "size": 96}
+    assert manifest(here, "--dry-run", **part).json["space"].startswith("efficientnet_lite0 96x96")
+    assert manifest(here, **part).json["collection"] == "described"
+    assert manifest(here, "--collection", "asked", **part).json["collection"] == "asked"
+
+
+def test_what_failed_is_tried_again(here: Path) -> None:
+    good = (here / "town/250918092555_300/250918092555_300_0002.jpg").read_bytes()
+    (here / "town/250918092555_300/250918092555_300_0002.jpg").write_bytes(good[:200])
+    (here / "town/250918092555_300/250918092555_300_0004.jpg").unlink()
+    turned = sorted((here / "refs").rglob("*_0003_rot090_*.jpg"))[0]
+    turned.write_bytes(b"no picture")
+    parts = {"datasets": ["town"], "image_groups": [GROUP]}
+    first = manifest(here, **parts)
+    assert first.code == 4 and first.json["failed"] == 3 and first.json["missing"] == 1
+    (here / "town/250918092555_300/250918092555_300_0002.jpg").write_bytes(good)
+    picture(5).save(turned, quality=90)
+    again = run("ingest", "retry", "last", "--json")
+    assert again.code == 4 and (again.json["expected"], again.json["embedded"], again.json["failed"]) == (3, 2, 1)
+    assert counts()["kind=image"] == 6 and counts()["kind=reference"] == 16
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"datasets": ["twon"]}, "unknown dataset 'twon'; did you mean 'town'?"),
+        ({"datasets": {"town": {"captures": ["250918092555_30"]}}}, "did you mean '250918092555_300'?"),
+        ({"image_groups": [{**GROUP, "label_token": "30"}]}, "capture '250918092555_30' is not in dataset 'town'"),
+        ({"image_groups": [{**GROUP, "rotations": [45]}]}, "names no written reference that is there"),
+        ({"image_groups": [{**GROUP, "folder": "elsewhere"}]}, "names no written reference that is there"),
+        ({"image_groups": [{**GROUP, "dataset": "field"}]}, "references_field"),
+        ({"datasets": ["town"], "weights": "dinov3_weights.vitl"}, "weights 'dinov3_weights.vitl' is no file"),
+        ({"datasets": ["town"], "registry": "nowhere.json"}, "no registry at"),
+        ({"datasets": ["town"], "varaints": []}, "line 6: unknown field 'varaints'; did you mean 'variants'?"),
+    ],
+)
+def test_what_is_wrong_is_named(here: Path, fields: dict[str, object], said: str) -> None:
+    assert said in manifest(here, **fields).error(3)
+    assert not (here / "outcrop.db").exists()
