@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from query.cli_rerank import Depth, MinInliers, Rerank, reranker, reranking, say_verdicts, wider
 from query.console import (
     Exact,
     ExcludeSelf,
@@ -33,7 +34,8 @@ from screen.progress import Meter
 from screen.tables import print_csv, print_json, print_table
 
 if TYPE_CHECKING:
-    from query.search import Results
+    from query.search import Result, Results
+    from store.search import Hit
 
 COLUMNS = ("rank", "score", "key", "altitude", "rotation", "crop", "view", "source")
 CSV_COLUMNS = (
@@ -53,6 +55,9 @@ CSV_COLUMNS = (
     "source",
 )
 
+GEOMETRY = ("combined", "verified", "inliers", "turned", "scale")
+"""The columns that re-ranking adds."""
+
 
 @command(app, STORE, REGISTRY, MODEL, STATE, CSV)
 def image(
@@ -64,6 +69,9 @@ def image(
     exclude_self: ExcludeSelf = False,
     exact: Exact = False,
     explain: Explain = False,
+    rerank: Rerank = None,
+    rerank_depth: Depth = None,
+    min_inliers: MinInliers = None,
     report: Report = None,
     output: Output = None,
     redis: RedisUri = None,
@@ -74,15 +82,19 @@ def image(
     from query.target import open_encoder
 
     condition = condition_of(where, filter)
+    how = reranking(rerank, rerank_depth, min_inliers)
     with delivery(session, report, output, redis, redis_ttl) as places:
-        with opened(session) as collection:
+        with reranker(session, how, k) as reranked, opened(session) as collection:
             encoder = open_encoder(session.settings, collection)
             session.say(encoder.describe())
-            results = query_images(paths, encoder, collection, k, condition, exclude_self=exclude_self, exact=exact)
+            found = query_images(
+                paths, encoder, collection, wider(how, k), condition, exclude_self=exclude_self, exact=exact
+            )
+            results = reranked(found)
         _print(session, [results], explain, places)
 
 
-@command(app, STORE, STATE, CSV)
+@command(app, STORE, REGISTRY, STATE, CSV)
 def item(
     session: Session,
     keys: Annotated[list[str], typer.Argument(help="Keys of stored items.", show_default=False)],
@@ -92,6 +104,9 @@ def item(
     exclude_self: ExcludeSelf = False,
     exact: Exact = False,
     explain: Explain = False,
+    rerank: Rerank = None,
+    rerank_depth: Depth = None,
+    min_inliers: MinInliers = None,
     report: Report = None,
     output: Output = None,
     redis: RedisUri = None,
@@ -101,13 +116,15 @@ def item(
     from query.search import query_items
 
     condition = condition_of(where, filter)
+    how = reranking(rerank, rerank_depth, min_inliers)
     with delivery(session, report, output, redis, redis_ttl) as places:
-        with opened(session) as collection:
-            results = query_items(keys, collection, k, condition, exclude_self=exclude_self, exact=exact)
+        with reranker(session, how, k) as reranked, opened(session) as collection:
+            found = query_items(keys, collection, wider(how, k), condition, exclude_self=exclude_self, exact=exact)
+            results = reranked(found)
         _print(session, [results], explain, places)
 
 
-@command(app, STORE, STATE, CSV)
+@command(app, STORE, REGISTRY, STATE, CSV)
 def dataset(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name of an ingested dataset.")],
@@ -132,49 +149,69 @@ def dataset(
     exclude_self: ExcludeSelf = False,
     exact: Exact = False,
     explain: Explain = False,
+    rerank: Rerank = None,
+    rerank_depth: Depth = None,
+    min_inliers: MinInliers = None,
     report: Report = None,
     output: Output = None,
     redis: RedisUri = None,
     redis_ttl: RedisTtl = None,
 ) -> None:
     """Ask with every stored item of a dataset, by its stored vector."""
-    from query.search import query_dataset
+    from query.search import query_dataset, total_timings
 
     condition = condition_of(where, filter) & against(against_)
     queries = kind_of(kind)
+    how = reranking(rerank, rerank_depth, min_inliers)
     batches: list[Results] = []
     with delivery(session, report, output, redis, redis_ttl) as places:
-        with opened(session) as collection, Meter(name, limit, "queries", session.quiet) as meter:
+        with (
+            reranker(session, how, k) as reranked,
+            opened(session) as collection,
+            Meter(name, limit, "queries", session.quiet) as meter,
+        ):
+            most = wider(how, k)
             for results in query_dataset(
-                name, collection, k, condition, kind=queries, limit=limit, exclude_self=exclude_self, exact=exact
+                name, collection, most, condition, kind=queries, limit=limit, exclude_self=exclude_self, exact=exact
             ):
-                batches.append(results)
+                batches.append(reranked(results))
                 meter.update(sum(len(batch.results) for batch in batches))
         ordered = sorted((r for batch in batches for r in batch.results), key=lambda r: r.query.name)
-        _print(session, [replace(batches[-1], results=tuple(ordered))], explain, places)
+        whole = replace(batches[-1], results=tuple(ordered), timings=total_timings(batches))
+        _print(session, [whole], explain, places)
 
 
 def _print(session: Session, batches: list[Results], explain: bool, places: Delivery) -> None:
-    from query.search import hit_json, plan_json, result_json
+    from query.search import plan_json, result_json, timings_json, total_timings
 
     plan = next((batch.plan for batch in reversed(batches) if batch.plan is not None), None)
     results = [result for batch in batches for result in batch.results]
     if session.format == "json":
         print_json(
-            {"collection": batches[0].collection, "plan": plan_json(plan), "queries": [result_json(r) for r in results]}
+            {
+                "collection": batches[0].collection,
+                "plan": plan_json(plan),
+                "timings": timings_json(total_timings(batches)),
+                "queries": [result_json(r) for r in results],
+            }
         )
     elif session.format == "csv":
-        print_csv([{"query": r.query.name, **hit_json(hit)} for r in results for hit in r.hits], CSV_COLUMNS)
+        columns = (*CSV_COLUMNS, *GEOMETRY) if any(r.match is not None for r in results) else CSV_COLUMNS
+        print_csv([{"query": r.query.name, **_row(r, hit)} for r in results for hit in r.hits], columns)
     else:
         for result in results:
             if not result.error:
                 print_table(
-                    [{**hit_json(hit), "score": f"{hit.score:.4f}"} for hit in result.hits],
-                    _columns(result.hits),
+                    [{**_row(result, hit), "score": f"{hit.score:.4f}"} for hit in result.hits],
+                    _columns(result),
                     result.query.name,
                 )
     if explain and plan is not None and session.format != "json":
         print(f"plan: {plan}", file=sys.stderr if session.format == "csv" else sys.stdout)
+    if explain and session.format != "json":
+        steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in total_timings(batches).items())
+        print(f"time: {steps}", file=sys.stderr if session.format == "csv" else sys.stdout)
+    say_verdicts(session, batches)
     if plan is not None and plan.fallback:
         session.warn(f"searched exactly: {plan.reason}")
     places.write(session, batches)
@@ -185,9 +222,32 @@ def _print(session: Session, batches: list[Results], explain: bool, places: Deli
         raise PartialFailure(f"{len(broken)} of {len(results)} query pictures could not be read; they are named above")
 
 
-def _columns(hits: Any) -> list[str]:
+def _row(result: Result, hit: Hit) -> dict[str, Any]:
+    """A hit as a row of a table."""
+    from query.search import hit_json
+
+    verdict = result.verdict(hit)
+    row = hit_json(hit)
+    if verdict is None:
+        return row
+    found = verdict.as_json(hit.score)
+    turned = found["geometry"].get("rotation")
+    return {
+        **row,
+        "combined": f"{found['combined']:.4f}",
+        "verified": found["verified"],
+        "inliers": found["inliers"],
+        "turned": "" if turned is None else f"{turned:.1f}",
+        "scale": found["geometry"].get("scale"),
+    }
+
+
+def _columns(result: Result) -> list[str]:
     """The columns in which something stands: rotation of plain images is always 0 and says nothing."""
     quiet = {"rotation": 0.0, "crop": 0, "view": -1, "altitude": 0.0, "source": ""}
-    return [
-        name for name in COLUMNS if name not in quiet or any(getattr(hit.item, name) != quiet[name] for hit in hits)
+    columns = [
+        name
+        for name in COLUMNS
+        if name not in quiet or any(getattr(hit.item, name) != quiet[name] for hit in result.hits)
     ]
+    return columns if result.match is None else ["rank", *GEOMETRY, *columns[1:]]

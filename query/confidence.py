@@ -6,6 +6,10 @@ calibration curve, the share of right matches among those with so many inliers (
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 from query.geometry import Proof
 
 MIN_INLIERS = 12
@@ -27,20 +31,53 @@ def is_verified(proof: Proof | None, min_inliers: int = MIN_INLIERS) -> bool:
     return proof is not None and proof.homography is not None and proof.inliers >= min_inliers
 
 
-def combined(proof: Proof | None, score: float, min_inliers: int = MIN_INLIERS) -> float:
-    """One number, 0 to 1, for a candidate with a proof and an embedding score (cosine).
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one candidate of a query.
 
-    Verified: its confidence. Unverified, or not to be verified: ``0.05 · (1 + score) / 2``, so that these stand below every
-    verified one and among themselves as the embedding had them. It never falls when inliers are added.
+    `proof` is None where it could not be held against the query at all; `reason` says why it is not verified ('' where it is);
+    `original` is the picture that was looked at, whose pixels the proof speaks of; `unseen` tells that the candidate's picture
+    is gone or cannot be read.
     """
-    if is_verified(proof, min_inliers) and proof is not None:
-        return max(UNVERIFIED, confidence(proof.inliers))
-    return UNVERIFIED * (1 + min(1.0, max(-1.0, score))) / 2
 
+    proof: Proof | None = None
+    verified: bool = False
+    reason: str = ""
+    original: Path | None = None
+    unseen: bool = False
 
-def order(proof: Proof | None, score: float, min_inliers: int = MIN_INLIERS) -> tuple[int, float]:
-    """What candidates are sorted by, greatest first: inliers where verified (else 0), then the embedding score.
+    @classmethod
+    def of(cls, proof: Proof, original: Path, min_inliers: int = MIN_INLIERS) -> Verdict:
+        """The verdict on a proof."""
+        if is_verified(proof, min_inliers):
+            return cls(proof, True, "", original)
+        return cls(proof, False, proof.reason or f"{proof.inliers} inliers, {min_inliers} are needed", original)
 
-    The same order as `combined`, which cannot tell apart very many inliers from a few more.
-    """
-    return (proof.inliers if is_verified(proof, min_inliers) and proof is not None else 0), score
+    def combined(self, score: float) -> float:
+        """One number, 0 to 1, for geometry and an embedding score (cosine) together.
+
+        Verified: the confidence of its inliers. Otherwise ``0.05 · (1 + score) / 2``, so that what is not verified stands below
+        all that is, and among itself as the embedding had it. It never falls when inliers are added.
+        """
+        if self.verified and self.proof is not None:
+            return max(UNVERIFIED, confidence(self.proof.inliers))
+        return UNVERIFIED * (1 + min(1.0, max(-1.0, score))) / 2
+
+    def order(self, score: float) -> tuple[int, float]:
+        """What hits are sorted by, greatest first: inliers where verified (else 0), then the embedding score.
+
+        The order of `combined`, which cannot tell apart very many inliers from a few more.
+        """
+        return (self.proof.inliers if self.verified and self.proof is not None else 0), score
+
+    def as_json(self, score: float) -> dict[str, Any]:
+        """``{"combined", "verified", "inliers", "geometry"}``: what a hit's answer has beside the embedding's score."""
+        return {
+            "combined": round(self.combined(score), 6),
+            "verified": self.verified,
+            "inliers": self.proof.inliers if self.proof is not None else None,
+            "geometry": {
+                **(self.proof.as_json() if self.proof is not None else {}),
+                **({"reason": self.reason} if self.reason else {}),
+            },
+        }

@@ -91,7 +91,7 @@ def match_all(
     """
     features: dict[Path, LocalFeatures] = {}
     failed = []
-    for path, found in zip(files, verifier.map(verifier.features_or_reason, files), strict=True):
+    for path, found in verifier.features_of(dict.fromkeys(files, "")).items():
         if isinstance(found, str):
             failed.append(found)
         else:

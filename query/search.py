@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from embed.images import decode, thumbnail
 from embed.photo import PhotoMetadata
 from embed.protocol import PictureEncoder
+from query.confidence import Verdict
 from schema.errors import InputError, OutcropError, PictureError
 from schema.filters import Filter, equals
-from schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, Kind, item_id
+from schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, Kind, item_id, parent_of
 from store.collection import Collection
 from store.search import MOST_HITS, Hit, Plan, drop_hits, search
 
@@ -55,26 +57,42 @@ class Query:
 
 @dataclass(frozen=True)
 class Result:
-    """The hits of one query, best first; or why it could not be asked."""
+    """The hits of one query, best first; or why it could not be asked.
+
+    Re-ranked (`query.rerank`), `verdicts` has one for each parent among the hits, `match` tells whether any was verified, and
+    `no_match` why none was.
+    """
 
     query: Query
     hits: tuple[Hit, ...] = ()
     error: str = ""
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    match: bool | None = None
+    no_match: str = ""
+
+    def verdict(self, hit: Hit) -> Verdict | None:
+        """What geometry says of a hit; None where it was not asked."""
+        return self.verdicts.get(parent_of(hit.item.key))
 
 
 @dataclass(frozen=True)
 class Results:
-    """The answers of one call. `plan` is the one that ran (of the last batch, where there were several)."""
+    """The answers of one call. `plan` is the one that ran (of the last batch, where there were several).
+
+    `timings` are seconds by step: "embed" (read, decode, encode), "search", and those of later steps.
+    """
 
     collection: str
     plan: Plan | None
     results: tuple[Result, ...] = field(default=())
+    timings: Mapping[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """``{"collection", "plan", "queries": [{"query", "hits": [{"rank", "key", "score", …}]}]}``."""
+        """``{"collection", "plan", "timings", "queries": [{"query", "hits": [{"rank", "key", "score", …}]}]}``."""
         return {
             "collection": self.collection,
             "plan": plan_json(self.plan),
+            "timings": timings_json(self.timings),
             "queries": [result_json(r) for r in self.results],
         }
 
@@ -103,16 +121,21 @@ def query_images(
     files = expand(paths)
     results: list[Result] = []
     plan: Plan | None = None
+    timings = {"embed": 0.0, "search": 0.0}
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(files), BATCH):
+            begun = time.perf_counter()
             read = list(pool.map(lambda path: _read(path, encoder), files[start : start + BATCH]))
             good = [(query, pixels) for query, pixels, _ in read if pixels is not None]
             hits: Iterator[tuple[Hit, ...]] = iter(())
             if good:
                 vectors = encoder.encode(np.stack([pixels for _, pixels in good]))
+                asked = time.perf_counter()
+                timings["embed"] += asked - begun
                 found, plan = _ask(
                     collection, vectors, k, filter, [q.digest if exclude_self else "" for q, _ in good], exact
                 )
+                timings["search"] += time.perf_counter() - asked
                 hits = iter(found)
             results += [
                 Result(query, next(hits)) if pixels is not None else Result(query, error=error)
@@ -120,7 +143,7 @@ def query_images(
             ]
     if len(results) == 1 and results[0].error:
         raise PictureError(results[0].error)
-    return Results(collection.name, plan, tuple(results))
+    return Results(collection.name, plan, tuple(results), timings)
 
 
 def query_items(
@@ -203,18 +226,37 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def hit_json(hit: Hit) -> dict[str, Any]:
-    """A hit as the answers' plain values."""
+def hit_json(hit: Hit, verdict: Verdict | None = None) -> dict[str, Any]:
+    """A hit as the answers' plain values; with what geometry says of it, where that was asked."""
     row: dict[str, Any] = {"rank": hit.rank, "key": hit.item.key, "score": round(hit.score, 6)}
     row.update({name: getattr(hit.item, name) for name in ANSWER_FIELDS if name != "key"})
     row["kind"] = str(hit.item.kind)
-    return row
+    return row if verdict is None else {**row, **verdict.as_json(hit.score)}
 
 
 def result_json(result: Result) -> dict[str, Any]:
     """A result as plain values."""
-    row: dict[str, Any] = {"query": result.query.name, "hits": [hit_json(hit) for hit in result.hits]}
+    row: dict[str, Any] = {"query": result.query.name}
+    if result.match is not None:
+        row["match"] = result.match
+        if result.no_match:
+            row["reason"] = result.no_match
+    row["hits"] = [hit_json(hit, result.verdict(hit)) for hit in result.hits]
     return {**row, "error": result.error} if result.error else row
+
+
+def total_timings(batches: Sequence[Results]) -> dict[str, float]:
+    """Seconds by step over several answers."""
+    total: dict[str, float] = {}
+    for batch in batches:
+        for step, seconds in batch.timings.items():
+            total[step] = total.get(step, 0.0) + seconds
+    return total
+
+
+def timings_json(timings: Mapping[str, float]) -> dict[str, float]:
+    """Seconds by step as plain values."""
+    return {step: round(seconds, 4) for step, seconds in timings.items()}
 
 
 def plan_json(plan: Plan | None) -> dict[str, Any] | None:
@@ -244,12 +286,14 @@ def _ask_items(
     exclude_self: bool,
     exact: bool,
 ) -> Results:
+    begun = time.perf_counter()
     answer = search(collection, vectors, _wider(k, 1) if exclude_self else k, filter, exact=exact)
+    timings = {"search": time.perf_counter() - begun}
     results = []
     for item, hits in zip(items, answer.hits, strict=True):
         kept = drop_hits(hits, {item.id}, k) if exclude_self else hits
         results.append(Result(Query(item.key, item.source_digest, item=item), kept))
-    return Results(collection.name, answer.plan, tuple(results))
+    return Results(collection.name, answer.plan, tuple(results), timings)
 
 
 def _ask(

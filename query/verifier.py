@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -61,6 +61,11 @@ class Verifier:
             return self.features(path, digest)
         except PictureError as error:
             return str(error)
+
+    def features_of(self, files: Mapping[Path, str]) -> dict[Path, LocalFeatures | str]:
+        """The features of picture files (path to digest), made in threads; why there are none where there are none."""
+        found = self.map(lambda file: self.features_or_reason(*file), files.items())
+        return dict(zip(files, found, strict=True))
 
     def map(self, work: Callable[[S], T], values: Iterable[S]) -> Iterator[T]:
         """The results of `work` in order, made in threads."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from query.confidence import MIN_INLIERS, UNVERIFIED, combined, confidence, is_verified, order
+from query.confidence import MIN_INLIERS, UNVERIFIED, Verdict, confidence
 from query.features import LocalFeatures
 from query.geometry import Proof, corners, implausible, project, tentative_matches, verify
 from schema.errors import InputError
@@ -203,31 +204,32 @@ def test_features_of_two_kinds_are_not_compared() -> None:
         verify(scene(), replace(scene(), method="patch"))
 
 
-def proof_of(inliers: int) -> Proof:
-    """A proof with so many inliers."""
+def verdict_of(inliers: int, least: int = MIN_INLIERS) -> Verdict:
+    """The verdict on a proof with so many inliers."""
     identity = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-    return Proof(inliers, inliers, "sift", identity if inliers else None)
+    return Verdict.of(Proof(inliers, inliers, "sift", identity if inliers else None), Path("x.jpg"), least)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2000), st.floats(-1, 1)), min_size=2, max_size=30), st.integers(4, 40))
 def test_the_combined_score_keeps_the_order(candidates: list[tuple[int, float]], least: int) -> None:
-    def rank(inliers: int, score: float) -> tuple[int, float]:
-        return order(proof_of(inliers), score, least)
-
-    ranked = sorted(candidates, key=lambda c: rank(*c), reverse=True)
-    scores = [combined(proof_of(n), s, least) for n, s in ranked]
+    ranked = sorted(candidates, key=lambda c: verdict_of(c[0], least).order(c[1]), reverse=True)
+    scores = [verdict_of(n, least).combined(s) for n, s in ranked]
     assert scores == sorted(scores, reverse=True) and all(0 <= value <= 1 for value in scores)
     for (inliers, score), value in zip(ranked, scores, strict=True):
-        assert (value >= UNVERIFIED) == is_verified(proof_of(inliers), least) or score == 1.0
-        assert value <= combined(proof_of(inliers + 1), score, least)  # more inliers never cost
+        assert verdict_of(inliers, least).verified == (inliers >= least)
+        assert (value >= UNVERIFIED) == (inliers >= least) or score == 1.0
+        assert value <= verdict_of(inliers + 1, least).combined(score)  # more inliers never cost
 
 
 def test_the_embedding_breaks_ties_and_ranks_what_is_not_verified() -> None:
-    assert order(proof_of(50), 0.9) > order(proof_of(50), 0.8) > order(proof_of(49), 0.99)
-    assert order(proof_of(MIN_INLIERS), 0.1) > order(proof_of(MIN_INLIERS - 1), 0.99)
-    assert order(proof_of(3), 0.9) > order(proof_of(9), 0.8)  # both are noise
-    assert order(None, 0.7) == order(proof_of(0), 0.7)
-    assert combined(None, 0.8) == pytest.approx(0.045)
+    def order(inliers: int, score: float) -> tuple[int, float]:
+        return verdict_of(inliers).order(score)
+
+    assert order(50, 0.9) > order(50, 0.8) > order(49, 0.99)
+    assert order(MIN_INLIERS, 0.1) > order(MIN_INLIERS - 1, 0.99)
+    assert order(3, 0.9) > order(9, 0.8)  # both are noise
+    assert Verdict(reason="gone").order(0.7) == order(0, 0.7)
+    assert Verdict(reason="gone").combined(0.8) == pytest.approx(0.045)
 
 
 def test_confidence() -> None:

@@ -1,0 +1,81 @@
+"""From an item to the picture file that it was made of: what verification looks at.
+
+A reference leads to the photograph it was turned and cropped from. The file must lie below its dataset's root: what a collection
+says of its items is not trusted with more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from schema.errors import InputError, RegistryError
+from schema.frames import dataset_root
+from schema.item import AERIAL, Item, Kind
+from schema.registry import Registry, read_registry
+
+DIGEST = 32
+"""Hex digits of a file's digest; that of a reference goes on with the digest of its transform."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """A picture file, and the digest of its bytes where it is still the file that was ingested ('' otherwise)."""
+
+    path: Path
+    digest: str
+
+
+class Originals:
+    """Finds the pictures of items of the datasets of a registry, which lie below the folder `datasets`."""
+
+    def __init__(self, registry: Registry, datasets: Path) -> None:
+        self._registry, self._datasets = registry, datasets
+        self._roots: dict[str, Path] = {}
+
+    @classmethod
+    def of(cls, registry: Path, datasets: Path) -> Originals:
+        """For the registry in a file.
+
+        Raises:
+            RegistryError: it cannot be read.
+        """
+        return cls(read_registry(registry), datasets)
+
+    def find(self, item: Item) -> Original:
+        """The picture that an item, or the reference's parent, was made of.
+
+        Raises:
+            InputError: there is none (views of specimens), it is gone, or it would lie outside its dataset's root.
+        """
+        if item.kind not in AERIAL:
+            raise InputError(
+                f"{item.key} is a {item.kind}, rendered and not photographed: there is no picture to verify"
+            )
+        root = self._root(item.dataset)
+        written = item.kind is Kind.REFERENCE and len(item.source_digest) == DIGEST
+        relative = self._photograph(item) if written else PurePosixPath(item.source)
+        if not relative.parts or relative.is_absolute() or ".." in relative.parts or "\0" in item.source:
+            raise InputError(f"{item.key}: its source {item.source!r} is no path below {root}; ingest it again")
+        path = root / relative
+        try:
+            inside = path.parent.resolve().is_relative_to(root.resolve())
+            stat = path.stat() if inside else None
+        except OSError:
+            raise InputError(f"the original of {item.key} is not at {path}; set --datasets, or bring it back") from None
+        if stat is None or not path.is_file():
+            raise InputError(f"{item.key}: its source {item.source!r} leads out of {root}, or is no file")
+        same = not written and (stat.st_size, stat.st_mtime_ns) == (item.source_size, item.source_mtime_ns)
+        return Original(path, item.source_digest[:DIGEST] if same else "")
+
+    def _root(self, dataset: str) -> Path:
+        if dataset not in self._roots:
+            self._roots[dataset] = dataset_root(self._registry, dataset, self._datasets)
+        return self._roots[dataset]
+
+    def _photograph(self, item: Item) -> PurePosixPath:
+        """Where the photograph of a reference lies that was ingested as a written file: where the registry puts the frame."""
+        dataset = self._registry.dataset(item.dataset)
+        if item.capture_id not in dataset.images:
+            raise RegistryError(f"the registry has no capture {item.capture_id!r} of dataset {item.dataset!r}")
+        return dataset.folder(item.capture_id) / dataset.filename(item.capture_id, item.frame)
