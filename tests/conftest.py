@@ -43,6 +43,19 @@ def shared_sample() -> Path:
 
 
 @pytest.fixture(scope="session")
+def real(shared_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """Options for a collection of both sets of real photographs, ingested once."""
+    from commands import run
+
+    folder = tmp_path_factory.mktemp("real")
+    place = ("--registry", shared_sample / "data_key.json", "--uri", folder / "outcrop.db", "--state", folder / "state")
+    for name, frames in (("brighton_beach", 18), ("caliterra", 25)):
+        report = run("ingest", "dataset", name, "--model", "efficientnet_lite0", *place, "--json").json
+        assert (report["embedded"], report["failed"]) == (frames, 0)
+    return place
+
+
+@pytest.fixture(scope="session")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
     """A running Milvus server, one for the whole run. A test that kills a server starts one of its own."""
     if reason := why_not():

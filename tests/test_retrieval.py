@@ -9,17 +9,6 @@ from commands import run
 from PIL import Image
 
 
-@pytest.fixture(scope="module")
-def real(shared_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
-    """Options for a collection of both sets of real photographs, ingested once."""
-    folder = tmp_path_factory.mktemp("real")
-    place = ("--registry", shared_sample / "data_key.json", "--uri", folder / "outcrop.db", "--state", folder / "state")
-    for name, frames in (("brighton_beach", 18), ("caliterra", 25)):
-        report = run("ingest", "dataset", name, "--model", "efficientnet_lite0", *place, "--json").json
-        assert (report["embedded"], report["failed"]) == (frames, 0)
-    return place
-
-
 def altered(sample: Path, folder: Path, how: str) -> dict[Path, str]:
     """Every real photograph, altered, with the source path by which its item is known."""
     files: dict[Path, str] = {}
