@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ingest.listing import Listing, Outlook
     from ingest.pipeline import Pipeline
     from ingest.runs import Record, Run
-    from schema.space import Fit
+    from schema.space import Fit, Space
     from store.collection import Collection
 
 COUNTS = ("expected", "embedded", "upserted", "unchanged", "failed", "missing", "undeclared", "removed")
@@ -32,7 +32,7 @@ COUNTS = ("expected", "embedded", "upserted", "unchanged", "failed", "missing", 
 def run_ingest(
     session: Session,
     name: str,
-    listing: Listing,
+    listing: Listing | Callable[[Space], Listing],
     arguments: dict[str, Any],
     *,
     dry_run: bool = False,
@@ -42,8 +42,9 @@ def run_ingest(
 ) -> None:
     """Ingests a listing as the command `name` and prints what was done; with `dry_run`, what would be done.
 
-    `arguments` go into the run's record and must tell `ingest.retry` how to list the same sources again; of them `batch`,
-    `workers`, `force`, `thumbnails` and `patience` are obeyed here. `fit`, `size` and `index` are for a new collection.
+    A listing that depends on the space of the vectors is given as a function of it. `arguments` go into the run's record and
+    must tell `ingest.retry` how to list the same sources again; of them `batch`, `workers`, `force`, `thumbnails` and `patience`
+    are obeyed here. `fit`, `size` and `index` are for a new collection.
 
     Raises:
         PartialFailure: some items failed. OutcropError: see `ingest.listing.ingest_listing`.
@@ -57,11 +58,12 @@ def run_ingest(
 
     chosen_fit = _fit(fit)
     settings = session.settings
-    for remark in listing.remarks:
-        session.warn(remark)
     with Store.of(settings) as store:
         found = Collection.find(store, settings.collection)
         space, weights = target_space(settings, found, size, chosen_fit)
+        listing = listing(space) if callable(listing) else listing
+        for remark in listing.remarks:
+            session.warn(remark)
         if found is not None and index is not None:
             session.warn(f"--index {index} is left aside: collection {found.name!r} exists with {found.profile.name}")
         if dry_run:

@@ -24,7 +24,7 @@ from embed.protocol import PictureEncoder
 from embed.thumbnails import ThumbnailStore
 from ingest.runs import Failure, Run
 from ingest.sources import STORED, Pools, Prepared, Rows, Source, Unchanged
-from schema.errors import OutcropError, PictureError
+from schema.errors import MeshError, OutcropError, PictureError
 from schema.item import Item, Kind, parent_of
 from store.collection import Collection
 from store.table import LOOKUP
@@ -200,10 +200,10 @@ class Pipeline:
             begun = time.thread_time()
             try:
                 self._outcomes(work)
-            except PictureError as error:
-                self._failed(work, work.left.values(), work.source.stage, str(error))
+            except (PictureError, MeshError) as error:
+                self._broke_off(work, work.source.stage, str(error))
             except OSError as error:
-                self._failed(work, work.left.values(), "read", error.strerror or str(error))
+                self._broke_off(work, "read", error.strerror or str(error))
             finally:
                 self.run.spent(work.source.stage, time.thread_time() - begun)
         with self._lock:
@@ -361,6 +361,15 @@ class Pipeline:
         work.failed = True
         for item in items:
             self.run.fail(Failure(item.key, str(work.source.path), stage, reason))
+
+    def _broke_off(self, work: _Work, stage: str, reason: str) -> None:
+        """What a source did not make, failed; one that pools is of no use in part, and fails under its parent's key."""
+        left = list(work.left.values())
+        if not isinstance(work.source, Pools):
+            self._failed(work, left, stage, reason)
+        elif left:
+            work.failed = True
+            self.run.fail(Failure(parent_of(left[0].key), str(work.source.path), stage, reason, len(left)))
 
     def _guard(self, stage: Callable[[], None]) -> None:
         try:

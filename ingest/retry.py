@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ingest.listing import Listing
 from ingest.runs import Failure, Record
@@ -69,4 +70,26 @@ def _relisted(record: Record, keys: list[str]) -> Listing:
                 only=keys,
             )
             return whole(arguments["name"], parts)
+        case "specimens":
+            return _specimens(arguments, keys)
     raise InputError(f"run {record.run} was `ingest {record.command}`, which cannot be retried; run it again")
+
+
+def _specimens(arguments: dict[str, Any], keys: list[str]) -> Listing:
+    from embed.pooling import require_pool
+    from ingest.pipeline import cores
+    from ingest.specimens import list_specimens
+    from render.views import Look
+    from render.workers import Workers
+
+    look = Look(**{name: arguments[name] for name in ("views", "size", "layout", "seed", "up", "renderer")})
+    renders = Path(arguments["save_renders"]) if arguments["save_renders"] is not None else None
+    return list_specimens(
+        Path(arguments["folder"]),
+        arguments["name"],
+        look,
+        require_pool(arguments["pool"]),
+        workers=Workers(arguments["workers"] or cores()),
+        renders=renders,
+        only=keys,
+    )

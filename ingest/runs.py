@@ -68,12 +68,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Failure:
-    """One item that failed: at which stage (list, read, decode, embed, store) and why."""
+    """One item that failed: at which stage (list, read, decode, render, embed, store) and why.
+
+    A file that fails as a whole stands for all `items` that would have been made of it, under the key of their parent.
+    """
 
     key: str
     path: str
     stage: str
     reason: str
+    items: int = 1
 
 
 class Run:
@@ -115,10 +119,10 @@ class Run:
         return self.folder / "failures.jsonl"
 
     def fail(self, failure: Failure) -> None:
-        """Counts a failed item and writes it to the ledger."""
+        """Counts what failed and writes it to the ledger, as one line."""
         line = json.dumps(asdict(failure), ensure_ascii=False)
         with self._lock:
-            self.record.failed += 1
+            self.record.failed += failure.items
             with self.ledger.open("a", encoding="utf-8", errors="backslashreplace") as ledger:
                 ledger.write(line + "\n")
 

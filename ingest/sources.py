@@ -10,7 +10,7 @@ contract, in the order in which the pipeline calls it:
 3. `Source.prepare(wanted, rows, encoder, thumbnails)` runs in one of several threads. It yields one outcome per item:
    `Prepared` (pixels for the encoder), `Unchanged` (the digest says so) or `Unfit` (this one cannot be made, the others can).
    It is to yield as it goes: the pipeline holds it back when the encoder is busy, so a source with 360 references needs the
-   memory of a few. A `PictureError` or `OSError` fails every item that it has not yielded yet.
+   memory of a few. A `PictureError`, `MeshError` or `OSError` fails every item that it has not yielded yet.
 4. A source that has `pool(items, vectors)` (see `Pools`) is then given everything of it that was embedded in this pass, and
    returns the items made of these vectors, such as the specimen of its views. Their items stand in `items` too. What it needs
    whole it must want whole: `outdated` returns all items where one is. A `PictureError` fails the items it did not make.
@@ -119,7 +119,7 @@ class Source(Protocol):
         """An outcome for each wanted item that is not pooled. `rows` is empty where everything is to be made again.
 
         Raises:
-            PictureError: the file is unfit. OSError: it cannot be read.
+            PictureError, MeshError: the file is unfit. OSError: it cannot be read.
         """
         ...
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -51,15 +51,34 @@ class Look:
             raise InputError(f"--seed is 0 to {2**32 - 1}, not {self.seed}")
         self.cameras()
 
+    def as_extra(self) -> dict[str, Any]:
+        """The look as it is stored with an item."""
+        return {f"look_{name}": value for name, value in asdict(self).items()}
+
+    @classmethod
+    def of_extra(cls, extra: Mapping[str, Any]) -> Look | None:
+        """The look that is stored with an item; None where there is none.
+
+        Raises:
+            InputError: it is one of a later version.
+        """
+        stored = {field.name: extra.get(f"look_{field.name}") for field in fields(cls)}
+        return cls(**stored) if None not in stored.values() else None  # type: ignore[arg-type]
+
+    def sized_for(self, input_size: tuple[int, int]) -> Look:
+        """The same look in the size that a network takes in, (height, width) in pixels: views drawn larger and made smaller are
+        embedded no better, and take longer."""
+        return replace(self, size=max(LEAST_SIZE, *input_size))
+
     def cameras(self) -> list[Camera]:
         """The cameras, in the order of the views."""
         return cameras(self.layout, self.views, seed=self.seed, up=self.up)
 
     @property
     def digest(self) -> str:
-        """16 hex characters over everything that decides how pictures come out: equal looks give equal pictures of a file."""
+        """32 hex characters over everything that decides how pictures come out: equal looks give equal pictures of a file."""
         text = repr((RECIPE, self.views, self.size, self.layout, self.seed, self.up, self.renderer))
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def draw_views(shape: Shape, look: Look) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,7 @@ class Workers:
             self._idle.put(None)
         self._all: list[_Worker] = []
         self._lock = threading.Lock()
+        self._finish = weakref.finalize(self, _end_all, self._all)
 
     def views(self, path: Path, look: Look) -> Iterator[NDArray[np.uint8]]:
         """The views of a mesh file, uint8 [S, S, 3], one after the other (see `render.views.draw_views`).
@@ -72,16 +74,18 @@ class Workers:
 
     def close(self) -> None:
         """Ends all processes."""
-        with self._lock:
-            for worker in self._all:
-                worker.end()
-            self._all.clear()
+        self._finish()
 
     def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, *unused: object) -> None:
         self.close()
+
+
+def _end_all(all_of_them: list[_Worker]) -> None:
+    for worker in all_of_them:
+        worker.end()
 
 
 class _Worker:

@@ -137,7 +137,7 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path) -> No
 def test_looks_that_differ_have_different_digests() -> None:
     changes = ({"views": 6}, {"size": 224}, {"layout": "sphere"}, {"seed": 1}, {"up": "z"}, {"renderer": "filament"})
     digests = {Look(**change).digest for change in changes} | {Look().digest}  # type: ignore[arg-type]
-    assert len(digests) == 7 and all(len(digest) == 16 for digest in digests)
+    assert len(digests) == 7 and all(len(digest) == 32 for digest in digests)
     assert Look().digest == Look().digest
 
 

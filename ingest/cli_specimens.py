@@ -1,0 +1,95 @@
+"""`ingest specimens`: meshes and point clouds, drawn, embedded and pooled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from ingest.console import run_ingest
+from ingest.options import Batch, DryRun, FitTo, Force, Index, Metrics, NoThumbnails, Patience, app
+from schema.errors import InputError
+from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
+
+if TYPE_CHECKING:
+    from ingest.listing import Listing
+    from schema.space import Space
+
+
+@command(app, STORE, REGISTRY, MODEL, STATE)
+def specimens(
+    session: Session,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of .ply, .obj, .stl and .off files; its folders are the categories.", show_default=False)],
+    name: Annotated[Optional[str], typer.Option("--name", help="Name of the dataset. [the folder's name]", show_default=False)] = None,
+    views: Annotated[int, typer.Option("--views", min=1, max=360, help="Views of each specimen.")] = 12,
+    size: Annotated[Optional[int], typer.Option("--size", help="Side of the views in pixels. [what the model takes in]", show_default=False)] = None,
+    layout: Annotated[str, typer.Option("--layout", help="Where the views are taken from: ring (around the up axis) or sphere (from all sides).")] = "ring",
+    up: Annotated[str, typer.Option("--up", help="The axis of the files that points up: x, y or z.")] = "y",
+    seed: Annotated[int, typer.Option("--seed", help="Turns the layout around the up axis; 0 leaves it.")] = 0,
+    renderer: Annotated[str, typer.Option("--renderer", help="raycast (no GPU needed), filament, or auto: filament where a GPU draws for it.")] = "auto",
+    pool: Annotated[str, typer.Option("--pool", help="How a specimen's vector is made of those of its views: mean, max or gem.")] = "mean",
+    save_renders: Annotated[Optional[Path], typer.Option("--save-renders", help="Also write the views as PNG files below this folder.", show_default=False)] = None,
+    limit: Annotated[Optional[int], typer.Option("--limit", help="Only the first N specimens.", show_default=False)] = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    batch: Batch = 32,
+    workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Drawing processes; 0 = one per core.")] = 0,
+    no_thumbnails: NoThumbnails = False,
+    input_size: Annotated[Optional[int], typer.Option("--input-size", help="Side of the network's input in pixels, for a new collection. [the preset's]", show_default=False)] = None,
+    fit: FitTo = None,
+    index: Index = None,
+    patience: Patience = 60.0,
+    metrics_file: Metrics = None,
+) -> None:  # fmt: skip
+    """Draw the specimens of a folder from several sides, embed the views and pool them; categories are the folders."""
+    from embed.pooling import require_pool
+    from ingest.pipeline import cores
+    from ingest.specimens import check_renders, find_meshes, list_specimens
+    from render.views import Look
+    from render.workers import Workers, choose_renderer
+
+    dataset = name if name is not None else folder.absolute().name
+    if not dataset:
+        raise InputError("the dataset needs a name; give --name")
+    how, drawing = require_pool(pool), choose_renderer(renderer)
+    look = Look(views, size or 224, layout, seed, up, drawing)  # type: ignore[arg-type]  # checked by Look
+    if save_renders is not None:
+        check_renders(save_renders)
+    meshes = find_meshes(folder)
+    arguments = {
+        "name": dataset,
+        "folder": str(folder.absolute()),
+        "views": views,
+        "size": size,
+        "layout": layout,
+        "up": up,
+        "seed": seed,
+        "renderer": drawing,
+        "pool": how,
+        "save_renders": str(save_renders.absolute()) if save_renders is not None else None,
+        "limit": limit,
+        "force": force,
+        "batch": batch,
+        "workers": workers,
+        "thumbnails": not no_thumbnails,
+        "patience": patience,
+        "metrics": str(metrics_file) if metrics_file is not None else None,
+    }
+    with Workers(workers or cores()) as pool_of_workers:
+
+        def listing(space: Space) -> Listing:
+            drawn = look.sized_for(space.size) if size is None else look
+            arguments["size"] = drawn.size  # a retry is to draw as this run did
+            return list_specimens(
+                folder,
+                dataset,
+                drawn,
+                how,
+                workers=pool_of_workers,
+                renders=save_renders,
+                limit=limit,
+                meshes=meshes,
+            )
+
+        run_ingest(session, "specimens", listing, arguments, dry_run=dry_run, fit=fit, size=input_size, index=index)

@@ -1,0 +1,278 @@
+"""`ingest specimens`: meshes and point clouds below a folder, their views and the specimens pooled from them.
+
+The digest of an item is that of its file's bytes followed by that of how it is looked at (32 hex digits each; of a specimen also
+how its views are pooled), so that a change of either is noticed, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from embed.images import Decoded, thumbnail
+from embed.photo import PhotoMetadata
+from embed.pooling import Pool, pooled
+from embed.protocol import PictureEncoder
+from ingest.listing import Listing
+from ingest.runs import Failure
+from ingest.sources import Outcome, Pooled, Prepared, Rows, Unchanged, same_file
+from render.preflight import SUFFIXES
+from render.views import Look
+from render.workers import Workers
+from schema.errors import InputError, PictureError
+from schema.item import FIELDS, Item, Kind, parent_of, specimen_key, view_key
+
+
+@dataclass(frozen=True)
+class SpecimenSource:
+    """One mesh file, its views and its specimen. `root` is the folder that `path` lies below."""
+
+    path: Path
+    root: Path
+    dataset: str
+    look: Look
+    how: Pool
+    workers: Workers
+    renders: Path | None = None
+    whole: ClassVar[bool] = True
+    stage: ClassVar[str] = "render"
+    _small: list[bytes | None] = field(default_factory=lambda: [None], compare=False, repr=False)
+
+    @property
+    def specimen(self) -> str:
+        """The specimen's id: the file's name without its ending."""
+        return unicodedata.normalize("NFC", self.path.stem)
+
+    @property
+    def category(self) -> str:
+        """The folders between the root and the file, separated by ``/``."""
+        return unicodedata.normalize("NFC", self.path.relative_to(self.root).parent.as_posix().removeprefix("."))
+
+    @property
+    def key(self) -> str:
+        """The key of the specimen.
+
+        Raises:
+            InputError: the file's name cannot be part of a key.
+        """
+        return specimen_key(self.dataset, self.category, self.specimen)
+
+    @property
+    def count(self) -> int:
+        """The views and the specimen."""
+        return self.look.views + 1
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """The views in their order, then the specimen."""
+        extra = {**self.look.as_extra(), "pool": self.how, "root": str(self.root)}
+        specimen = Item(
+            self.key,
+            Kind.SPECIMEN,
+            self.dataset,
+            self.specimen,
+            category=self.category,
+            source=self.path.relative_to(self.root).as_posix(),
+            extra=extra,
+        )
+        names = (self.dataset, self.category, self.specimen)
+        views = [
+            replace(specimen, key=view_key(*names, n), kind=Kind.VIEW, view=n, extra=self.look.as_extra())
+            for n in range(self.look.views)
+        ]
+        return [*views, specimen]
+
+    def transform(self, item: Item) -> str:
+        """32 hex digits over how an item is made of the file."""
+        if item.kind is Kind.VIEW:
+            return self.look.digest
+        return hashlib.blake2b(f"{self.look.digest} {self.how}".encode(), digest_size=16).hexdigest()
+
+    def outdated(self, rows: Rows) -> Sequence[Item]:
+        """Nothing, or everything: the specimen needs all its views."""
+        current = self._stored(rows) and all(same_file(self.path, row) for row in rows.values())
+        return () if current and not self._unwritten() else self.items
+
+    def prepare(
+        self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
+    ) -> Iterator[Outcome]:
+        """See `ingest.sources.Source.prepare`."""
+        state = self.path.stat()
+        digest = file_digest(self.path)
+        same = self._stored(rows) and all(str(row["source_digest"])[:32] == digest for row in rows.values())
+        if same and not self._unwritten():
+            yield from map(Unchanged, wanted)
+            return
+        items = [self._complete(item, state, digest) for item in self.items]
+        for item, pixels in zip(items, self.workers.views(self.path, self.look), strict=False):
+            picture = Image.fromarray(pixels)
+            self._write(item.view, picture)
+            small = thumbnail(picture) if thumbnails else None
+            if item.view == 0:
+                self._small[0] = small
+            decoded = Decoded(picture, picture.width, picture.height, PhotoMetadata())
+            yield Prepared(item, encoder.prepare(decoded), small)
+
+    def pool(self, items: Sequence[Item], vectors: NDArray[np.float32]) -> Pooled:
+        """The specimen of its views.
+
+        Raises:
+            PictureError: some views are missing.
+        """
+        if len(items) < self.look.views:
+            raise PictureError(f"only {len(items)} of {self.look.views} views could be embedded")
+        state = items[0]
+        specimen = replace(
+            self.items[-1],
+            source_size=state.source_size,
+            source_mtime_ns=state.source_mtime_ns,
+            source_digest=state.source_digest[:32] + self.transform(self.items[-1]),
+        )
+        return Pooled([specimen], pooled(vectors, self.how)[None], [self._small[0]])
+
+    def _stored(self, rows: Rows) -> bool:
+        """Whether every item has a row that says how it would be made again."""
+        items = self.items
+        return all(
+            (row := rows.get(item.id)) is not None
+            and str(row["source_digest"])[32:] == self.transform(item)
+            and row["source"] == item.source
+            for item in items
+        )
+
+    def _complete(self, item: Item, state: os.stat_result, digest: str) -> Item:
+        return replace(
+            item,
+            source_size=state.st_size,
+            source_mtime_ns=state.st_mtime_ns,
+            source_digest=digest + self.transform(item),
+        )
+
+    def _picture(self, view: int) -> Path | None:
+        """Where a view's picture is to be written."""
+        if self.renders is None:
+            return None
+        return self.renders / self.path.relative_to(self.root).parent / f"{self.path.stem}_view{view:02d}.png"
+
+    def _unwritten(self) -> bool:
+        return any((path := self._picture(n)) is not None and not path.is_file() for n in range(self.look.views))
+
+    def _write(self, view: int, picture: Image.Image) -> None:
+        path = self._picture(view)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".{path.name}.new")
+            picture.save(temporary, "PNG", compress_level=4)
+            os.replace(temporary, path)
+
+
+def find_meshes(folder: Path) -> list[Path]:
+    """The mesh files below a folder, by path; hidden files and folders are left out.
+
+    Raises:
+        InputError: no such folder, or no mesh in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"no folder at {folder}; give the folder that holds the meshes")
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    meshes = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+    if not meshes:
+        raise InputError(f"the folder {folder} holds no mesh ({', '.join(sorted(SUFFIXES))})")
+    return meshes
+
+
+def list_specimens(
+    folder: Path,
+    dataset: str,
+    look: Look,
+    pool: Pool = "mean",
+    *,
+    workers: Workers,
+    renders: Path | None = None,
+    limit: int | None = None,
+    only: Iterable[str] | None = None,
+    meshes: Sequence[Path] | None = None,
+) -> Listing:
+    """Lists the specimens below a folder; the folders between are their categories.
+
+    `renders` is a folder for the views as PNG files; `only` keeps the specimens with these keys (or with views of these keys),
+    `limit` the first so many; `meshes` are the files where they have been found already (see `find_meshes`). Files that would
+    make the same specimen, and names that cannot be keys, are failures of the listing.
+
+    Raises:
+        InputError: no such folder, no mesh in it, or a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1, not {limit}")
+    root = folder.absolute()
+    sources: dict[str, list[SpecimenSource]] = {}
+    missing: list[Failure] = []
+    for path in find_meshes(folder) if meshes is None else meshes:
+        source = SpecimenSource(path.absolute(), root, dataset, look, pool, workers, renders)
+        try:
+            sources.setdefault(_usable_key(source), []).append(source)
+        except InputError as error:
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+            missing.append(Failure(shown, shown, "list", str(error)))
+    for key, same in sources.items():
+        if len(same) > 1:
+            names = ", ".join(source.path.relative_to(root).as_posix() for source in same)
+            reason = f"{len(same)} files make the same specimen ({names}); rename or remove all but one"
+            missing.append(Failure(key, str(same[0].path), "list", reason))
+    wanted = [(key, same[0]) for key, same in sources.items() if len(same) == 1]
+    if only is not None:
+        keys = {parent_of(key) for key in only}
+        wanted = [(key, source) for key, source in wanted if key in keys]
+        missing = [failure for failure in missing if failure.key in keys]
+    if limit is not None:
+        wanted, missing = wanted[:limit], []
+    return Listing(dataset, [source for _, source in wanted], missing)
+
+
+def file_digest(path: Path) -> str:
+    """32 hex digits over a file's bytes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _usable_key(source: SpecimenSource) -> str:
+    """The key of a source's specimen, if all that is made of it fits its fields.
+
+    Raises:
+        InputError: it does not.
+    """
+    key = source.key
+    longest = view_key(source.dataset, source.category, source.specimen, 100)
+    for name, text in (("key", longest), ("category", source.category), ("capture_id", source.specimen)):
+        size, most = len(text.encode()), FIELDS[name].max_length
+        if size > most:
+            raise InputError(
+                f"its {name} has {size} bytes, more than {most}; give the file or its folders shorter names"
+            )
+    return key
+
+
+def check_renders(folder: Path) -> None:
+    """Refuses a place for `--save-renders` that is no folder.
+
+    Raises:
+        InputError: it is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--save-renders {folder} is a file; give a folder")
