@@ -1,0 +1,210 @@
+"""Clusters of vectors: PCA, then HDBSCAN, k-means or Ward's agglomeration. Numbers in, numbers out; nothing is random twice.
+
+The recipe is that of multi-view fossil studies: principal components (64), then density clusters (HDBSCAN: Campello, Moulavi,
+Sander 2013), which need no number of clusters and leave out what belongs nowhere. Vectors of length 1 are taken as they are:
+their Euclidean distances rank as their cosines do.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from query.spanning import SpanningTree, spanning_tree
+from schema.errors import InputError, nearest
+
+Method = Literal["hdbscan", "fast_hdbscan", "kmeans", "agglomerative"]
+METHODS: tuple[str, ...] = get_args(Method)
+DENSITY = ("hdbscan", "fast_hdbscan")
+UNASSIGNED = -1
+"""The label of what belongs to no cluster."""
+MOST_AGGLOMERATED = 20_000
+"""Ward's method holds all pairs of distances: 1.6 GB at 20,000."""
+MOST_GUESSED = 30
+"""Where no number of clusters is given, up to so many are tried."""
+GUESS_ROWS = 2000
+"""Rows on which a number of clusters is chosen."""
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to cluster. `clusters` is for k-means and agglomerative (None: the best silhouette chooses); the rest of HDBSCAN.
+
+    `pca` principal components are kept (0: the vectors as they are); `min_samples` None is `min_cluster_size`.
+
+    Raises:
+        InputError: a value that makes no sense.
+    """
+
+    method: Method = "hdbscan"
+    pca: int = 64
+    min_cluster_size: int = 5
+    min_samples: int | None = None
+    clusters: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(f"--method is {', '.join(METHODS)}, not {self.method!r}{nearest(self.method, METHODS)}")
+        if self.clusters is not None and self.method in DENSITY:
+            raise InputError(
+                f"--clusters is for kmeans and agglomerative; {self.method} finds the number by itself (see --min-cluster-size)"
+            )
+        for name, value, least in (
+            ("--pca", self.pca, 0),
+            ("--min-cluster-size", self.min_cluster_size, 2),
+            ("--min-samples", self.min_samples, 1),
+            ("--clusters", self.clusters, 2),
+            ("--seed", self.seed, 0),
+        ):
+            if value is not None and value < least:
+                raise InputError(f"{name} is at least {least}, not {value}")
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """What was found, row by row: `labels` [N] from 0, the largest cluster first (-1: in none), `probability` [N] float64 from
+    0 to 1 (how firmly a row belongs; 0 in none), `outlier` [N] from 0 to 1 (how far from the density of its surroundings), and
+    the `points` [N, P] that were clustered."""
+
+    labels: Labels
+    probability: NDArray[np.float64]
+    outlier: NDArray[np.float64]
+    points: Floats
+
+    @property
+    def count(self) -> int:
+        """How many clusters there are."""
+        return int(self.labels.max(initial=UNASSIGNED)) + 1
+
+
+def cluster(vectors: Floats, recipe: Recipe) -> Clustering:
+    """Clusters vectors [N, D] float32. The same vectors, recipe and machine give the same numbers, bit for bit.
+
+    Raises:
+        InputError: too many vectors for the method, or fewer than clusters asked for.
+    """
+    points = reduced(vectors, recipe.pca)
+    if recipe.method in DENSITY:
+        labels, probability, outlier = _density(points, recipe)
+    else:
+        labels, probability, outlier = _partition(points, recipe)
+    return Clustering(_by_size(labels), probability, outlier, points)
+
+
+def reduced(vectors: Floats, components: int) -> Floats:
+    """The first principal components of vectors [N, D] float32: [N, P]; all there are where they are fewer."""
+    from sklearn.decomposition import PCA
+    from threadpoolctl import threadpool_limits
+
+    components = min(components, len(vectors) - 1, vectors.shape[1])
+    if components < 1 or components >= vectors.shape[1]:
+        return vectors
+    with threadpool_limits(1, user_api="openmp"), np.errstate(invalid="ignore"):  # shares of no variance at all
+        # Of the covariance where rows are many: no copy of the rows is made.
+        solver = "covariance_eigh" if len(vectors) > 4 * vectors.shape[1] else "full"
+        return np.asarray(PCA(components, svd_solver=solver).fit_transform(vectors), dtype=np.float32)
+
+
+def _density(points: Floats, recipe: Recipe) -> tuple[Labels, NDArray[np.float64], NDArray[np.float64]]:
+    count = len(points)
+    if count < max(3, recipe.min_cluster_size):
+        return np.full(count, UNASSIGNED), np.zeros(count), np.zeros(count)
+    tree = spanning_tree(points, recipe.min_samples or recipe.min_cluster_size)
+    fitted = (_fast_hdbscan if recipe.method == "fast_hdbscan" else _hdbscan)(tree, recipe.min_cluster_size)
+    labels = np.asarray(fitted.labels_, np.int64)
+    outlier = np.asarray(getattr(fitted, "outlier_scores_", 1 - fitted.probabilities_), np.float64)
+    return labels, np.asarray(fitted.probabilities_, np.float64), np.nan_to_num(outlier)
+
+
+def _hdbscan(tree: SpanningTree, min_cluster_size: int) -> Any:
+    """HDBSCAN's own half: the hierarchy of a spanning tree, and the clusters that persist in it."""
+    import hdbscan
+
+    # A tree is its own lightest spanning tree, and with one sample its edges are their own reachability.
+    return hdbscan.HDBSCAN(metric="precomputed", min_samples=1, min_cluster_size=min_cluster_size).fit(_graph(tree))
+
+
+def _fast_hdbscan(tree: SpanningTree, min_cluster_size: int) -> Any:
+    try:
+        import fast_hdbscan
+    except ImportError:
+        raise InputError("fast_hdbscan is not installed; pip install 'outcrop[fast-hdbscan]', or use hdbscan") from None
+    return fast_hdbscan.HDBSCAN(metric="precomputed", min_samples=1, min_cluster_size=min_cluster_size).fit(
+        _graph(tree)
+    )
+
+
+def _graph(tree: SpanningTree) -> Any:
+    from scipy.sparse import csr_matrix  # not csr_array: hdbscan indexes its rows the old way
+
+    ends = np.concatenate([tree.one, tree.other]), np.concatenate([tree.other, tree.one])
+    return csr_matrix((np.concatenate([tree.weight, tree.weight]), ends), shape=(len(tree.core),) * 2)
+
+
+def _partition(points: Floats, recipe: Recipe) -> tuple[Labels, NDArray[np.float64], NDArray[np.float64]]:
+    """k-means or Ward; a row's probability tells how much nearer its cluster's centre is than the next one's."""
+    from threadpoolctl import threadpool_limits
+
+    count = len(points)
+    if recipe.method == "agglomerative" and count > MOST_AGGLOMERATED:
+        raise InputError(
+            f"agglomerative holds all pairs of {count} items, too many ({MOST_AGGLOMERATED} at most); "
+            "use --method hdbscan or kmeans, or fewer items (--where)"
+        )
+    if count < (recipe.clusters or 2):
+        raise InputError(f"{count} items cannot make {recipe.clusters or 2} clusters; give a smaller --clusters")
+    with threadpool_limits(1):  # partial sums of several threads come in any order, and round differently
+        clusters = recipe.clusters or _best_count(points, recipe)
+        labels = _split(points, recipe.method, clusters, recipe.seed)
+    labels = np.unique(labels, return_inverse=True)[1]  # copies of a few points make fewer clusters
+    centres = np.stack([points[labels == label].mean(axis=0) for label in range(int(labels.max()) + 1)])
+    own = np.linalg.norm(points - centres[labels], axis=1).astype(np.float64)
+    other = np.full(count, np.inf)
+    for label, centre in enumerate(centres):
+        away = np.linalg.norm(points - centre, axis=1)
+        other = np.where(labels == label, other, np.minimum(other, away))
+    probability = np.clip(1 - own / np.maximum(other, 1e-12), 0, 1)
+    return labels, probability, 1 - probability
+
+
+def _split(points: Floats, method: str, clusters: int, seed: int) -> Labels:
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    if method == "kmeans":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters
+            return np.asarray(KMeans(clusters, n_init=10, random_state=seed).fit_predict(points), np.int64)
+    return np.asarray(AgglomerativeClustering(clusters).fit_predict(points), np.int64)
+
+
+def _best_count(points: Floats, recipe: Recipe) -> int:
+    """The number of clusters with the best silhouette (Rousseeuw 1987), on a sample where rows are many."""
+    from sklearn.metrics import silhouette_score
+
+    if len(points) > GUESS_ROWS:
+        points = points[np.linspace(0, len(points) - 1, GUESS_ROWS).astype(np.int64)]
+    tried = range(2, max(3, min(MOST_GUESSED + 1, len(points) // 2 + 1)))
+    scores = []
+    for clusters in tried:
+        labels = _split(points, recipe.method, clusters, recipe.seed)
+        several = 2 <= len(np.unique(labels)) < len(points)
+        scores.append(float(silhouette_score(points, labels)) if several else -1.0)
+    return tried[int(np.argmax(scores))]
+
+
+def _by_size(labels: Labels) -> Labels:
+    """The same clusters numbered from 0, the largest first, then the one whose first row comes first."""
+    names, first, counts = np.unique(labels, return_index=True, return_counts=True)
+    kept = names != UNASSIGNED
+    order = np.lexsort((first[kept], -counts[kept]))
+    numbers = {int(name): number for number, name in enumerate(names[kept][order])}
+    return np.array([numbers.get(int(label), UNASSIGNED) for label in labels], np.int64)
