@@ -40,6 +40,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/query.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/cluster.py
 
 clean:
 	rm -rf demo .outcrop outcrop.db build *.egg-info

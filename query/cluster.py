@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,7 @@ def reduced(vectors: Floats, components: int) -> Floats:
     components = min(components, len(vectors) - 1, vectors.shape[1])
     if components < 1 or components >= vectors.shape[1]:
         return vectors
-    with threadpool_limits(1, user_api="openmp"), np.errstate(invalid="ignore"):  # shares of no variance at all
+    with threadpool_limits(1), np.errstate(invalid="ignore"):  # shares of no variance at all
         # Of the covariance where rows are many: no copy of the rows is made.
         solver = "covariance_eigh" if len(vectors) > 4 * vectors.shape[1] else "full"
         return np.asarray(PCA(components, svd_solver=solver).fit_transform(vectors), dtype=np.float32)
@@ -118,35 +118,37 @@ def _density(points: Floats, recipe: Recipe) -> tuple[Labels, NDArray[np.float64
     if count < max(3, recipe.min_cluster_size):
         return np.full(count, UNASSIGNED), np.zeros(count), np.zeros(count)
     tree = spanning_tree(points, recipe.min_samples or recipe.min_cluster_size)
-    fitted = (_fast_hdbscan if recipe.method == "fast_hdbscan" else _hdbscan)(tree, recipe.min_cluster_size)
-    labels = np.asarray(fitted.labels_, np.int64)
-    outlier = np.asarray(getattr(fitted, "outlier_scores_", 1 - fitted.probabilities_), np.float64)
-    return labels, np.asarray(fitted.probabilities_, np.float64), np.nan_to_num(outlier)
+    if recipe.method == "fast_hdbscan":
+        return _fast_hdbscan(tree, recipe.min_cluster_size)
+    return _hdbscan(tree, recipe.min_cluster_size)
 
 
-def _hdbscan(tree: SpanningTree, min_cluster_size: int) -> Any:
-    """HDBSCAN's own half: the hierarchy of a spanning tree, and the clusters that persist in it."""
-    import hdbscan
+def _hdbscan(tree: SpanningTree, min_cluster_size: int) -> tuple[Labels, NDArray[np.float64], NDArray[np.float64]]:
+    """hdbscan's own second half: the hierarchy of a spanning tree, the clusters that persist in it, and GLOSH's outliers.
 
-    # A tree is its own lightest spanning tree, and with one sample its edges are their own reachability.
-    return hdbscan.HDBSCAN(metric="precomputed", min_samples=1, min_cluster_size=min_cluster_size).fit(_graph(tree))
+    Its public way to this (a sparse matrix of distances) takes six times as long, for it copies the matrix entry by entry.
+    """
+    from hdbscan._hdbscan_linkage import label
+    from hdbscan._hdbscan_tree import outlier_scores
+    from hdbscan.hdbscan_ import _tree_to_labels
+
+    order = np.lexsort((tree.other, tree.one, tree.weight))
+    edges = np.stack([tree.one, tree.other, tree.weight], axis=1)[order]
+    labels, probability, _, condensed, _ = _tree_to_labels(None, label(edges), min_cluster_size)
+    return np.asarray(labels, np.int64), np.asarray(probability), np.nan_to_num(outlier_scores(condensed))
 
 
-def _fast_hdbscan(tree: SpanningTree, min_cluster_size: int) -> Any:
+def _fast_hdbscan(tree: SpanningTree, min_cluster_size: int) -> tuple[Labels, NDArray[np.float64], NDArray[np.float64]]:
     try:
         import fast_hdbscan
     except ImportError:
         raise InputError("fast_hdbscan is not installed; pip install 'outcrop[fast-hdbscan]', or use hdbscan") from None
-    return fast_hdbscan.HDBSCAN(metric="precomputed", min_samples=1, min_cluster_size=min_cluster_size).fit(
-        _graph(tree)
-    )
+    from scipy.sparse import csr_array
 
-
-def _graph(tree: SpanningTree) -> Any:
-    from scipy.sparse import csr_matrix  # not csr_array: hdbscan indexes its rows the old way
-
-    ends = np.concatenate([tree.one, tree.other]), np.concatenate([tree.other, tree.one])
-    return csr_matrix((np.concatenate([tree.weight, tree.weight]), ends), shape=(len(tree.core),) * 2)
+    # A tree is its own lightest spanning tree, and with one sample its edges are their own reachability.
+    graph = csr_array((tree.weight, (tree.one, tree.other)), shape=(len(tree.core),) * 2)
+    fitted = fast_hdbscan.HDBSCAN(metric="precomputed", min_samples=1, min_cluster_size=min_cluster_size).fit(graph)
+    return fitted.labels_.astype(np.int64), fitted.probabilities_, 1 - fitted.probabilities_
 
 
 def _partition(points: Floats, recipe: Recipe) -> tuple[Labels, NDArray[np.float64], NDArray[np.float64]]:

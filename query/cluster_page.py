@@ -123,18 +123,10 @@ def _marks(found: Found, pictures: _Pictures) -> list[Mark]:
     marks = []
     for row, (x, y) in zip(found.map.rows.tolist(), found.map.places.tolist(), strict=True):
         truth = found.rows.facts[found.against][row]
-        probability = float(found.clustering.probability[row])
+        id, probability = int(found.ids[row]), float(found.clustering.probability[row])
         text = f"{_name(found, row)}{f' · {truth}' if truth else ''}"
-        marks.append(
-            Mark(
-                _percent(x),
-                _percent(y),
-                int(found.ids[row]),
-                round(0.45 + 0.55 * probability, 2),
-                text,
-                pictures.of(row),
-            )
-        )
+        strength = 0.8 if id == UNASSIGNED else round(0.45 + 0.55 * probability, 2)
+        marks.append(Mark(_percent(x), _percent(y), id, strength, text, pictures.of(row)))
     # Those in no cluster lie below the others.
     return sorted(marks, key=lambda mark: mark.id != UNASSIGNED)
 

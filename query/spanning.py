@@ -71,28 +71,29 @@ def spanning_tree(points: Floats, min_samples: int, *, workers: int | None = Non
         def parallel(work: Callable[[int], Any]) -> list[Any]:
             return list(pool.map(work, range(0, len(points), ROWS)))
 
-        near = _neighbours(points, neighbours, parallel)
-        one = np.repeat(np.arange(len(points)), neighbours)
-        other = near.reshape(-1)
-        distance = _distances(points, one, other)
-        core = distance.reshape(-1, neighbours).max(axis=1)
-        tree = _lightest(len(points), one, other, _reachability(core, one, other, distance))
+        near, distance = _neighbours(points, neighbours, parallel)
+        one, other = np.repeat(np.arange(len(points)), neighbours), near.reshape(-1)
+        core = _distances(points, np.arange(len(points)), near[:, -1])
+        tree = _lightest(len(points), one, other, _reachability(core, one, other, distance.reshape(-1)))
         tree = _joined(points, core, *tree)
         for step in (3, 1):  # every third point first
             tree = _corrected(points, core, tree, step, parallel)
-    return SpanningTree(*tree, core)
+    one, other, _ = tree
+    return SpanningTree(one, other, _reachability(core, one, other, _distances(points, one, other)), core)
 
 
 Edges = tuple[Indices, Indices, Doubles]
 
 
-def _neighbours(points: Floats, k: int, parallel: Callable[[Callable[[int], Any]], list[Any]]) -> Indices:
-    """The `k` nearest other points of every point: [N, k], in no order."""
+def _neighbours(
+    points: Floats, k: int, parallel: Callable[[Callable[[int], Any]], list[Any]]
+) -> tuple[Indices, Doubles]:
+    """The `k` nearest other points of every point, the nearest first, and their distances: [N, k] each."""
     n = len(points)
     order = _by_places(points)
     left, right = _factors(points[order])
     others = np.ascontiguousarray(right[:, np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)])
-    found = np.empty((n, k), np.int64)
+    found, away = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
 
     def rows(start: int) -> None:
         mine = left[start : start + ROWS]
@@ -109,12 +110,14 @@ def _neighbours(points: Floats, k: int, parallel: Callable[[Callable[[int], Any]
         row, column, squared = row[apart], column[apart], squared[apart]
         by_row = np.lexsort((column, squared, row))
         first = np.searchsorted(row[by_row], np.arange(count))
-        found[start : start + count] = column[by_row[first[:, None] + np.arange(k)]]
+        taken = by_row[first[:, None] + np.arange(k)]
+        found[start : start + count], away[start : start + count] = column[taken], squared[taken]
 
     parallel(rows)
-    nearest = np.empty_like(found)
+    nearest, distance = np.empty_like(found), np.empty((n, k))
     nearest[order] = order[found]
-    return nearest
+    distance[order] = np.sqrt(np.maximum(away, NO_DISTANCE**2))
+    return nearest, distance
 
 
 def _sifted(mine: Floats, right: Floats, bound: Floats, start: int, n: int) -> tuple[Indices, Indices, Floats]:
