@@ -67,7 +67,7 @@ def run_ingest(
         if found is not None and index is not None:
             session.warn(f"--index {index} is left aside: collection {found.name!r} exists with {found.profile.name}")
         if dry_run:
-            print_outlook(session, look_ahead(listing, found, force=bool(arguments["force"])), str(space))
+            _print_outlook(session, look_ahead(listing, found, force=bool(arguments["force"])), str(space))
             return
 
         def open_now() -> Encoder:
@@ -94,7 +94,7 @@ def run_ingest(
         write_metrics(
             Path(arguments["metrics"]), "ingest", figures, {"dataset": listing.dataset, "collection": record.collection}
         )
-    print_record(session, record, run)
+    _print_record(session, record, run)
 
 
 def _run(
@@ -149,8 +149,7 @@ def _stopping(session: Session) -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-def print_outlook(session: Session, outlook: Outlook, space: str) -> None:
-    """Prints what a run would do (`--dry-run`)."""
+def _print_outlook(session: Session, outlook: Outlook, space: str) -> None:
     values = {
         name: getattr(outlook, name)
         for name in ("dataset", "expected", "missing", "undeclared", "unchanged", "to_embed")
@@ -161,12 +160,7 @@ def print_outlook(session: Session, outlook: Outlook, space: str) -> None:
         print_table([values], tuple(values))
 
 
-def print_record(session: Session, record: Record, run: Run) -> None:
-    """Prints what a run did.
-
-    Raises:
-        PartialFailure: some items failed.
-    """
+def _print_record(session: Session, record: Record, run: Run) -> None:
     if session.format == "json":
         print_json(
             {

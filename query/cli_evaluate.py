@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from query.cli_rerank import Depth, MinInliers, Rerank, reranker, reranking
 from query.console import Exact, Raw, Where, app, check_report, condition_of, kind_of, opened
 from schema.errors import InputError, PartialFailure, UsageError
 from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
@@ -37,26 +38,32 @@ def evaluate(
     at: Annotated[str, typer.Option("--at", help="Ranks k of recall@k.")] = "1,5,10,20",
     depth: Annotated[int, typer.Option("--depth", min=1, max=16383, help="How many parents are ranked for a query; mAP and the median rank see no further.")] = 100,
     exact: Exact = False,
+    rerank: Rerank = None,
+    rerank_depth: Depth = None,
+    min_inliers: MinInliers = None,
     resamples: Annotated[int, typer.Option("--resamples", min=100, max=100_000, help="Resamples of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
     report: Annotated[Optional[Path], typer.Option("--report", help="Write an HTML page with curves and the worst failures as pictures.", show_default=False)] = None,
     worst: Annotated[int, typer.Option("--worst", min=0, max=500, help="How many failures the page shows.")] = 12,
 ) -> None:  # fmt: skip
     """Measure how often answers are right: recall@k, mAP and median rank against a truth, with confidence intervals."""
-    from query.evaluate import evaluate, hits_for
+    from query.evaluate import counts_own, evaluate, hits_for
     from query.figures import Bootstrap
     from query.gallery import read_gallery
-    from query.search import query_dataset, query_images
+    from query.search import expand, query_dataset
+    from query.strategies import in_steps, picture_answers
     from query.truth import CategoryTruth, GpsTruth, Ranges
 
     if (name is None) == (not pictures):
         raise UsageError("give the name of a dataset, or --pictures FOLDER: one of them holds the queries")
     cutoffs, queries, condition = _cutoffs(at), kind_of(kind), condition_of(where, filter)
+    how = reranking(rerank, rerank_depth, min_inliers)
     check_report(report)
     held_against = _truth(truth, GpsTruth(within, ignore_within), CategoryTruth(levels), Ranges(relevant, ignore))
     with opened(session) as collection, Meter("evaluate", limit, "queries", session.quiet) as meter:
         gallery = read_gallery(collection, condition)
-        k = hits_for(depth, gallery)
+        own_counted = counts_own(held_against, count_own or None)
+        k = hits_for(depth if how is None else max(depth, how.depth), gallery)
         if name is not None:
             answers = query_dataset(name, collection, k, condition, kind=queries, limit=limit, exact=exact)
         else:
@@ -64,19 +71,18 @@ def evaluate(
 
             encoder = open_encoder(session.settings, collection)
             session.say(encoder.describe())
-            answers = (
-                query_images(paths, encoder, collection, k, condition, exact=exact) for paths in [pictures or []]
+            answers = picture_answers(expand(pictures or []), encoder, collection, k, condition, exact=exact)
+        with reranker(session, how, k) as step:
+            found = evaluate(
+                in_steps(answers, gallery, own_counted, {} if how is None else {rerank or "": step}),
+                held_against,
+                gallery,
+                depth=depth,
+                cutoffs=cutoffs,
+                count_own=own_counted,
+                bootstrap=Bootstrap(resamples, seed),
+                progress=meter.update,
             )
-        found = evaluate(
-            {"embedding": answers},
-            held_against,
-            gallery,
-            depth=depth,
-            cutoffs=cutoffs,
-            count_own=count_own or None,
-            bootstrap=Bootstrap(resamples, seed),
-            progress=lambda strategy, done: meter.update(done, strategy),
-        )
     if report is not None:
         from embed.thumbnails import ThumbnailStore
         from query.evaluation_page import write_page

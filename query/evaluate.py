@@ -1,18 +1,17 @@
 """How often answers are right: one or several ways to ask, held against a truth.
 
-A way to ask (a strategy) is whatever gives `Results`: stored vectors, pictures, re-ranked or turned. Its hits are put together by
+A way to ask (a strategy) is whatever gives `Results`: stored vectors, pictures, re-ranked or turned. Hits are put together by
 parent (the photograph or specimen), the query's own is left out where another one is wanted, and every query counts the same.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from query.figures import Bootstrap, Evaluation, Outcome, strategy_figures
+from query.figures import Answer, Bootstrap, Evaluation, Outcome, strategy_figures
 from query.gallery import Gallery
 from query.measures import IGNORED, NEGATIVE, RELEVANT, relevant_ranks
 from query.search import Result, Results
@@ -32,7 +31,7 @@ def hits_for(depth: int, gallery: Gallery) -> int:
 
 
 def evaluate(
-    strategies: Mapping[str, Iterable[Results]],
+    batches: Iterable[Mapping[str, Results]],
     truth: Truth,
     gallery: Gallery,
     *,
@@ -40,13 +39,13 @@ def evaluate(
     cutoffs: Sequence[int] = CUTOFFS,
     count_own: bool | None = None,
     bootstrap: Bootstrap = Bootstrap(),
-    progress: Callable[[str, int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Figures of each strategy, by name, over the queries that the truth can judge and every strategy could ask.
+    """Figures of each strategy over the queries that the truth can judge and every strategy could ask.
 
-    The strategies answer the same queries, with enough hits for `depth` parents beside the query's own (`hits_for`). `count_own`:
-    whether the query's own photograph is an answer like any other; by default only where it is what the truth asks for.
-    `progress` is told the strategy and how many queries it has answered.
+    A batch has each strategy's answers to the same queries, by the strategy's name, with enough hits for `depth` parents beside
+    the query's own (`hits_for`). `count_own`: whether the query's own photograph is an answer like any other (`counts_own`).
+    `progress` is told how many queries are done.
 
     Raises:
         InputError: a cutoff is beyond the depth, or not one query can be counted.
@@ -54,53 +53,43 @@ def evaluate(
     cutoffs = tuple(sorted(set(cutoffs)))
     if not cutoffs or cutoffs[0] < 1 or cutoffs[-1] > depth:
         raise InputError(f"recall is cut at ranks from 1 to --depth ({depth}), not at {', '.join(map(str, cutoffs))}")
-    told = truth.describe()
-    asks_own = told["kind"] == "own"
-    if asks_own and count_own is False:
-        raise InputError("--truth own looks for the query's own photograph, which cannot be left out")
-    own_counted = asks_own if count_own is None else count_own
-    collection = ""
+    own_counted = counts_own(truth, count_own)
+    collection, done = "", 0
+    outcomes: dict[str, dict[str, Outcome]] = {}
+    seconds: dict[str, float] = {}
     left_out: dict[str, str] = {}
     unreadable: set[str] = set()
-    measured: list[tuple[str, dict[str, Outcome], float]] = []
-    for name, answers in strategies.items():
-        begun, outcomes, asked = time.perf_counter(), {}, 0
-        for results in answers:
-            collection = results.collection
-            for result in results.results:
-                asked += 1
-                if result.error:
-                    unreadable.add(result.query.name)
-                    left_out[result.query.name] = result.error
-                    continue
+    for batch in batches:
+        for name, answers in batch.items():
+            collection = answers.collection
+            seconds[name] = seconds.get(name, 0.0) + sum(answers.timings.values())
+            of_strategy = outcomes.setdefault(name, {})
+            for result in answers.results:
+                query = result.query.name
                 outcome = judged(result, truth, gallery, depth, cutoffs[-1], own_counted)
                 if isinstance(outcome, Outcome):
-                    outcomes[result.query.name] = outcome
+                    of_strategy[query] = outcome
                 else:
-                    left_out[result.query.name] = outcome
-            if progress is not None:
-                progress(name, asked)
-        measured.append((name, outcomes, time.perf_counter() - begun))
+                    left_out[query] = outcome
+                    unreadable |= {query} if result.error else set()
+        done += max((len(answers.results) for answers in batch.values()), default=0)
+        if progress is not None:
+            progress(done)
     # A query that one strategy could not ask is counted for none: otherwise they would be measured on different questions.
-    common = sorted(set.intersection(*(set(outcomes) for _, outcomes, _ in measured)) - set(left_out))
+    asked = [set(of_strategy) for of_strategy in outcomes.values()]
+    common = sorted(set.intersection(*asked) - set(left_out)) if asked else []
     if not common:
         reasons = list(dict.fromkeys(left_out.values()))[:3]
         raise InputError(f"no query can be counted: {'; '.join(reasons) or 'none was asked'}")
-    baseline = [measured[0][1][query] for query in common]
-    figures = [
-        strategy_figures(
-            name,
-            [outcomes[query] for query in common],
-            cutoffs,
-            bootstrap,
-            seconds,
-            baseline if number else None,
-        )
-        for number, (name, outcomes, seconds) in enumerate(measured)
-    ]
+    baseline: list[Outcome] | None = None
+    figures = []
+    for name, of_strategy in outcomes.items():
+        counted = [of_strategy[query] for query in common]
+        figures.append(strategy_figures(name, counted, cutoffs, bootstrap, seconds[name], baseline))
+        baseline = counted if baseline is None else baseline
     return Evaluation(
         collection,
-        told,
+        truth.describe(),
         sum(gallery.rows),
         len(gallery.parents),
         own_counted,
@@ -113,12 +102,45 @@ def evaluate(
     )
 
 
+def counts_own(truth: Truth, count_own: bool | None = None) -> bool:
+    """Whether the query's own photograph is an answer like any other: by default only where it is what the truth asks for.
+
+    Raises:
+        InputError: it is to be left out although it is what the truth asks for.
+    """
+    sought = truth.describe()["kind"] == "own"
+    if sought and count_own is False:
+        raise InputError("--truth own looks for the query's own photograph, which cannot be left out")
+    return sought if count_own is None else count_own
+
+
+def without_own(answers: Results, gallery: Gallery, own_counted: bool) -> Results:
+    """The answers without what `judged` takes out of them in any case: a re-ranking need not look at it.
+
+    That is the item which is the query, and all of its own parent unless that counts.
+    """
+
+    def kept(result: Result) -> tuple[Hit, ...]:
+        query = result.query
+        own = gallery.own(query.item, query.digest)
+        unwanted = gallery.parents[own] if own is not None and not own_counted else None
+        return tuple(
+            hit
+            for hit in result.hits
+            if parent_of(hit.item.key) != unwanted and (query.item is None or hit.item.key != query.item.key)
+        )
+
+    return replace(answers, results=tuple(replace(result, hits=kept(result)) for result in answers.results))
+
+
 def judged(result: Result, truth: Truth, gallery: Gallery, depth: int, most: int, own_counted: bool) -> Outcome | str:
     """What became of one query, or why it cannot be counted.
 
     The item that the query is itself is no answer; hits of one parent are one answer, the best of them; the query's own parent is
     taken out unless it counts; the ranking is cut at `depth` parents; then what is ignored is taken out.
     """
+    if result.error:
+        return result.error
     query = result.query
     judgement = truth.judge(query, gallery)
     if judgement.reason:
@@ -142,7 +164,7 @@ def judged(result: Result, truth: Truth, gallery: Gallery, depth: int, most: int
         (int(grades[gallery.index[parent]]) if parent in gallery.index else IGNORED, hit)
         for parent, hit in ranking.items()
     ]
-    ranks = relevant_ranks([grade for grade, _ in graded], [hit.score for _, hit in graded])
+    ranks = relevant_ranks([grade for grade, _ in graded], [_standing(result, hit) for _, hit in graded])
     places = depth - sum(grade == IGNORED for grade, _ in graded)
     right = next((hit for grade, hit in graded if grade == RELEVANT), None)
     wrong = next((hit for grade, hit in graded if grade == NEGATIVE), None)
@@ -156,7 +178,22 @@ def judged(result: Result, truth: Truth, gallery: Gallery, depth: int, most: int
         places < most and len(graded) == depth,
         bool(result.hits),
         judgement.facts,
-        replace(right, rank=first) if right is not None else None,
-        replace(wrong, rank=1) if wrong is not None and first != 1 else None,
+        _answer(result, right, first) if right is not None else None,
+        _answer(result, wrong, 1) if wrong is not None and first != 1 else None,
         gallery.items[int(np.argmax(rightness))],
     )
+
+
+def _standing(result: Result, hit: Hit) -> float:
+    """What a hit is ranked by, as one number: its score, or first its inliers where it was re-ranked."""
+    verdict = result.verdict(hit)
+    if verdict is None:
+        return hit.score
+    inliers, score = verdict.order(hit.score)
+    return 4.0 * inliers + score  # scores lie between -1 and 1: they never make up for an inlier
+
+
+def _answer(result: Result, hit: Hit, rank: int) -> Answer:
+    verdict = result.verdict(hit)
+    inliers = verdict.proof.inliers if verdict is not None and verdict.proof is not None else None
+    return Answer(hit.item, rank, hit.score, inliers)

@@ -11,10 +11,9 @@ from pathlib import Path
 from embed.thumbnails import ThumbnailStore
 from query.charts import Chart, floor_of, recall_chart
 from query.evaluation_table import card, columns, rank, remark, rows
-from query.figures import Evaluation, Outcome
+from query.figures import Answer, Evaluation, Outcome
 from query.pages import inline, render, write_whole
 from query.splits import AXES
-from store.search import Hit
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def _failure(outcome: Outcome, found: Evaluation, thumbnails: ThumbnailStore) ->
         image = thumbnails.read(query.item.id)
     altitude = (f"{outcome.facts.altitude:g} m above ground",) if outcome.facts.altitude else ()
     right = (
-        _hit("first right answer", outcome.right, thumbnails)
+        _answer("first right answer", outcome.right, thumbnails)
         if outcome.right is not None
         else Shown(
             "should have been found",
@@ -96,7 +95,7 @@ def _failure(outcome: Outcome, found: Evaluation, thumbnails: ThumbnailStore) ->
             inline(thumbnails.read(outcome.wanted.id)),
         )
     )
-    wrong = () if outcome.wrong is None else (_hit("best wrong answer", outcome.wrong, thumbnails),)
+    wrong = () if outcome.wrong is None else (_answer("best wrong answer", outcome.wrong, thumbnails),)
     nothing = () if outcome.answered else (Shown("no answer", "no match was found", (), ""),)
     of = f"{outcome.relevant} relevant in the gallery"
     return Failure(
@@ -105,8 +104,8 @@ def _failure(outcome: Outcome, found: Evaluation, thumbnails: ThumbnailStore) ->
     )
 
 
-def _hit(role: str, hit: Hit, thumbnails: ThumbnailStore) -> Shown:
-    altitude = (f"{hit.item.altitude:g} m above ground",) if hit.item.altitude else ()
-    return Shown(
-        role, hit.item.key, (f"rank {hit.rank}, score {hit.score:.4f}", *altitude), inline(thumbnails.read(hit.item.id))
-    )
+def _answer(role: str, answer: Answer, thumbnails: ThumbnailStore) -> Shown:
+    facts = [f"rank {answer.rank}, score {answer.score:.4f}"]
+    facts += [f"{answer.inliers} inliers"] if answer.inliers is not None else []
+    facts += [f"{answer.item.altitude:g} m above ground"] if answer.item.altitude else []
+    return Shown(role, answer.item.key, tuple(facts), inline(thumbnails.read(answer.item.id)))

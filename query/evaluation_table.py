@@ -42,10 +42,11 @@ def remark(found: Evaluation) -> str:
     """What was counted and how, in a line."""
     counted, left = found.strategies[0].overall.queries, len(found.left_out)
     drawn = found.bootstrap
+    spent = ", ".join(f"{strategy.name} {strategy.seconds:.1f} s" for strategy in found.strategies)
     return (
         f"{counted} queries counted, {left} left out; gallery of {found.gallery_parents} parents ({found.gallery_items} items); "
         f"the query's own photograph {'counted' if found.own_counted else 'left out'}; {found.depth} parents ranked; in brackets "
-        f"{drawn.level:.0%} intervals ({drawn.resamples} bootstrap resamples of the queries, seed {drawn.seed})"
+        f"{drawn.level:.0%} intervals ({drawn.resamples} bootstrap resamples of the queries, seed {drawn.seed}); asked in {spent}"
     )
 
 

@@ -14,7 +14,6 @@ from query.search import Query
 from query.splits import AXES, split
 from query.truth import Facts
 from schema.item import Item
-from store.search import Hit
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,16 @@ class Bootstrap:
     resamples: int = 2000
     seed: int = 0
     level: float = 0.95
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: `rank` as it is counted, the embedding's score, and the inliers that geometry found (None = not asked)."""
+
+    item: Item
+    rank: int
+    score: float
+    inliers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,8 @@ class Outcome:
     short: bool
     answered: bool
     facts: Facts
-    right: Hit | None
-    wrong: Hit | None
+    right: Answer | None
+    wrong: Answer | None
     wanted: Item
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from numpy.typing import NDArray
 from pictures import write_dataset
 from PIL import Image
 
+from query.confidence import Verdict
 from query.evaluate import evaluate, hits_for
 from query.figures import Evaluation
 from query.gallery import read_gallery
+from query.geometry import Proof
 from query.search import Result, Results, query_dataset, query_items
+from query.strategies import in_steps
 from query.truth import Facts, GpsTruth, OwnTruth, Truth
 from query.truth_files import PairsTruth
 from schema.errors import InputError
@@ -62,7 +66,7 @@ def measure(
 ) -> Evaluation:
     gallery = read_gallery(collection)
     answers = query_dataset("d", collection, hits_for(depth, gallery), kind=kind)
-    return evaluate({"embedding": answers}, truth, gallery, depth=depth, **more)
+    return evaluate(({"embedding": a} for a in answers), truth, gallery, depth=depth, **more)
 
 
 def firsts(found: Evaluation) -> dict[str, float]:
@@ -158,7 +162,7 @@ def test_a_query_without_an_answer_is_a_miss(photos: Collection) -> None:
     gallery = read_gallery(photos)
     asked = query_items([image_key("d", "c", 2), image_key("d", "c", 1)], photos, 6)
     silent = Results("outcrop", None, tuple(Result(result.query) for result in asked.results))
-    found = evaluate({"all": [asked], "none": [silent]}, GpsTruth(25), gallery, cutoffs=(1, 2))
+    found = evaluate([{"all": asked, "none": silent}], GpsTruth(25), gallery, cutoffs=(1, 2))
     none = found.strategies[1]
     assert none.unanswered == 2 and none.overall.recall(2).value == 0
     assert none.overall.median_rank.value == math.inf and none.overall.mean_average_precision.value == 0
@@ -173,13 +177,13 @@ def test_strategies_are_compared_query_by_query(photos: Collection) -> None:
     plain = query_items(keys, photos, 6)
     # Another way to ask, which turns every ranking round.
     turned = Results("outcrop", None, tuple(Result(r.query, r.hits[::-1]) for r in plain.results[::-1]))
-    found = evaluate({"plain": [plain], "turned": [turned]}, GpsTruth(25), gallery, cutoffs=(1, 2))
+    found = evaluate([{"plain": plain, "turned": turned}], GpsTruth(25), gallery, cutoffs=(1, 2))
     first, second = found.strategies
     gain = second.gain
     assert first.gain is None and gain is not None
     assert gain["recall@2"].value == pytest.approx(second.overall.recall(2).value - first.overall.recall(2).value)
     assert [a.query.name for a in first.outcomes] == [b.query.name for b in second.outcomes]
-    same = evaluate({"a": [plain], "b": [plain]}, GpsTruth(25), gallery, cutoffs=(1,)).strategies[1].gain
+    same = evaluate([{"a": plain, "b": plain}], GpsTruth(25), gallery, cutoffs=(1,)).strategies[1].gain
     assert same is not None and all((e.value, e.low, e.high) == (0, 0, 0) for e in same.values())
 
 
@@ -189,29 +193,78 @@ def test_what_one_strategy_could_not_ask_counts_for_none(photos: Collection) -> 
     broken = Results(
         "outcrop", None, (Result(plain.results[0].query, error="c_0001.jpg is damaged"), *plain.results[1:])
     )
-    found = evaluate({"a": [plain], "b": [broken]}, GpsTruth(25), gallery)
+    found = evaluate([{"a": plain, "b": broken}], GpsTruth(25), gallery)
     assert [s.overall.queries for s in found.strategies] == [4, 4]
     assert found.left_out == {image_key("d", "c", 1): "c_0001.jpg is damaged"} and len(found.unreadable) == 1
+
+
+def proved(inliers: int) -> Verdict:
+    return Verdict.of(Proof(50, inliers, "sift", homography=((1, 0, 0), (0, 1, 0), (0, 0, 1))), Path("p.jpg"))
+
+
+def test_re_ranked_answers_stand_by_their_inliers(photos: Collection) -> None:
+    """Their embedding scores may be out of order or equal; only what geometry too cannot tell apart is a tie."""
+    gallery = read_gallery(photos)
+    asked = query_items([image_key("d", "c", 1)], photos, 6)
+    hits = {hit.item.frame: hit for hit in asked.results[0].hits}
+
+    def first(inliers: dict[int, int], scores: dict[int, float] = {}) -> float:  # noqa: B006
+        ranked = tuple(replace(hits[n], score=scores.get(n, hits[n].score)) for n in inliers)
+        verdicts = {image_key("d", "c", n): proved(count) for n, count in inliers.items()}
+        result = Result(asked.results[0].query, ranked, verdicts=verdicts, match=True)
+        found = evaluate([{"a": Results("outcrop", None, (result,))}], GpsTruth(15), gallery)  # right is only 2
+        right = found.strategies[0].outcomes[0].right
+        assert right is not None and right.inliers == inliers[2]
+        return found.strategies[0].outcomes[0].first
+
+    same = {2: 0.5, 3: 0.5, 4: 0.5}
+    assert first({2: 400, 3: 399, 4: 0}, same) == 1  # confidence hardly tells 400 inliers from 399, the order does
+    assert first({2: 400, 3: 400, 4: 0}, same) == 2  # a tie
+    assert first({2: 400, 3: 400, 4: 0}, {2: 0.6, 3: 0.5}) == 1
+    assert first({3: 30, 2: 20, 4: 0}) == 2
+    assert first({4: 5, 2: 11, 3: 0}, same) == 3  # below 12 inliers nothing is verified: all three tie
+
+
+def test_what_is_no_answer_is_not_re_ranked(photos: Collection) -> None:
+    photos.upsert([reference(1, 0), reference(2, 90)], on_circle([1, 40]))
+    gallery = read_gallery(photos)
+    asked = query_items([image_key("d", "c", 1), reference_key("d", "c", 2, 90, 0)], photos, 10)
+    looked: list[list[str]] = []
+
+    def step(results: Results) -> Results:
+        looked.extend([hit.item.key for hit in result.hits] for result in results.results)
+        return results
+
+    batches = list(in_steps([replace(asked, timings={"search": 1.0})], gallery, False, {"geometric": step}))
+    assert len(batches) == 1 and list(batches[0]) == ["embedding", "geometric"]
+    assert not any("/c/0001" in key for key in looked[0]) and len(looked[0]) == 5
+    assert not any("/c/0002" in key for key in looked[1]) and len(looked[1]) == 5
+    own = next(in_steps([asked], gallery, True, {}))["embedding"]
+    assert [len(result.hits) for result in own.results] == [6, 6]  # only the item itself is gone
+    many = replace(asked, results=asked.results * 20, timings={"search": 1.0})
+    parts = list(in_steps([many], gallery, False, {}))
+    assert sum(len(part["embedding"].results) for part in parts) == 40 and len(parts) > 1
+    assert sum(sum(part["embedding"].timings.values()) for part in parts) == 1.0
 
 
 def test_perfect_and_absent(photos: Collection) -> None:
     gallery = read_gallery(photos)
     one, four = image_key("d", "c", 1), image_key("d", "c", 4)
     truth = PairsTruth(Path("p.csv"), {one: {four: 1.0}}, {one: Facts()})
-    found = evaluate({"a": [query_items([image_key("d", "c", 1)], photos, 6)]}, truth, gallery)
+    found = evaluate([{"a": query_items([image_key("d", "c", 1)], photos, 6)}], truth, gallery)
     figures = found.strategies[0].overall
     assert (figures.recall(1).value, figures.mean_average_precision.value, figures.median_rank.value) == (1, 1, 1)
     assert found.strategies[0].worst(5) == []
     with pytest.raises(InputError, match=r"no query can be counted: not in p\.csv"):
-        evaluate({"a": [query_items([image_key("d", "c", 2)], photos, 6)]}, truth, gallery)
+        evaluate([{"a": query_items([image_key("d", "c", 2)], photos, 6)}], truth, gallery)
 
 
 def test_rankings_that_ignored_answers_filled_are_named(photos: Collection) -> None:
     gallery = read_gallery(photos)
     asked = query_items([image_key("d", "c", 1)], photos, 6)
-    found = evaluate({"a": [asked]}, GpsTruth(15, 205), gallery, depth=3, cutoffs=(1, 3))
+    found = evaluate([{"a": asked}], GpsTruth(15, 205), gallery, depth=3, cutoffs=(1, 3))
     assert found.short == 1 and found.strategies[0].outcomes[0].places == 1  # two of the three ranked are ignored
-    assert evaluate({"a": [asked]}, GpsTruth(15), gallery, depth=3, cutoffs=(1, 3)).short == 0
+    assert evaluate([{"a": asked}], GpsTruth(15), gallery, depth=3, cutoffs=(1, 3)).short == 0
 
 
 @pytest.mark.parametrize("cutoffs", [(), (0, 5), (1, 101)])
@@ -345,7 +398,7 @@ def test_pictures_against_pairs(tmp_path: Path) -> None:
         "asked",
         "--pictures",
         very,
-        *["--truth", "truth.csv", "--at", "1,7", "--report", "p.html", "--json"],
+        *["--truth", "truth.csv", "--at", "1,7", "--rerank", "geometric", "--report", "p.html", "--json"],
     ]
     outcome = run("query", "evaluate", *asked)
     assert "1 of 10 query pictures could not be read" in outcome.error(4)
@@ -355,7 +408,11 @@ def test_pictures_against_pairs(tmp_path: Path) -> None:
     assert reasons["a_300_0001.jpg"] == "the gallery holds nothing relevant for it"  # the photograph itself is left out
     assert answer["queries"]["counted"] == 7 and answer["strategies"][0]["overall"]["recall@7"]["value"] == 1
     assert {line["class"]: line["queries"] for line in answer["strategies"][0]["splits"]["dataset"]} == {"d": 7}
-    failed = sum(line["first"] > 1 for line in answer["strategies"][0]["per_query"])
+    plain, geometric = answer["strategies"]
+    assert geometric["overall"]["recall@1"]["value"] == 1 and geometric["name"] == "geometric"
+    assert geometric["gain"]["recall@1"]["value"] == pytest.approx(1 - plain["overall"]["recall@1"]["value"], abs=1e-6)
+    assert geometric["seconds"] > plain["seconds"] > 0
+    failed = sum(line["first"] > 1 for line in geometric["per_query"])
     page = Path("p.html").read_text()
     assert page.count("data:image/webp;base64,") == 3 * failed and "broken.jpg" in page
     counted = run("query", "evaluate", *asked[2:], "--count-own").json
