@@ -111,12 +111,15 @@ def reference_page() -> str:
         "",
         "## Model presets",
         "",
-        "| preset | input | patch | dimension | pooling | weights and licence |",
-        "|---|---|---|---|---|---|",
+        "What they need, and where weights come from: [models.md](models.md).",
+        "",
+        "| preset | input | patch | dimension | parameters | pooling | licence of the weights |",
+        "|---|---|---|---|---|---|---|",
     ]
     for preset in PRESETS.values():
         size = "x".join(map(str, preset.size))
-        kind = f"{size} {preset.fit} | {preset.patch or ''} | {preset.dim} | {preset.pooling}"
+        count = f"{preset.parameters / 1e6:,.1f} M"
+        kind = f"{size} {preset.fit} | {preset.patch or ''} | {preset.dim} | {count} | {preset.pooling}"
         lines.append(f"| `{preset.name}` | {kind} | {_cell(preset.licence)} |")
     return "\n".join(lines).rstrip() + "\n"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from embed.backbones import Backbone
 
-T = TypeVar("T")
+    Run = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 _log = logging.getLogger(__name__)
 
@@ -118,6 +118,7 @@ class Encoder:
         self._network = network
         self._device = device
         self._step = min(batch, _cpu_step(space)) if device.type == "cpu" else batch
+        self._whole = False
         # (pixel / 255 - mean) / std as one multiply-add, per channel.
         std = torch.tensor(space.std, dtype=torch.float64)
         self._scale = (1 / (255 * std)).float().to(device)
@@ -137,7 +138,7 @@ class Encoder:
         precision: str = "auto",
         batch: int = 32,
         threads: int | None = None,
-        compile: bool = False,
+        compile: bool | str = False,
     ) -> Encoder:
         """Open a preset, or a model of timm's, with its weights.
 
@@ -147,8 +148,8 @@ class Encoder:
         but turns EfficientNet-Lite0's vectors by up to 6 degrees (cosine 0.994 to the fp32 ones), so there it
         is only taken when asked for. `batch` is the most pictures in one pass; where they do not fit into the
         device's memory, it is halved until they do. `threads` sets torch's CPU threads for the whole process;
-        None leaves them. `compile` has torch.compile rewrite the network, which takes minutes at the first pass and
-        pays on long runs.
+        None leaves them. `compile` has torch.compile rewrite the network (with the backend of that name), which takes
+        minutes at the first pass; smaller batches are then filled up, as each size would be compiled anew.
 
         Raises `WeightsError` (missing, damaged or misfit weights, unknown model) and `InputError` (device,
         size, batch).
@@ -172,10 +173,13 @@ class Encoder:
             torch.set_num_threads(threads)
         network = build(preset, checkpoint.load_state(path), space.size, path, space.pooling)
         network = adapt(network, preset, space, chosen, precision)
+        encoder = cls(space, network, chosen, precision, batch)
         if compile:
-            network.compile()
-            network.features = torch.compile(network.features)  # type: ignore[method-assign]  # in place of itself
-        return cls(space, network, chosen, precision, batch)
+            backend = compile if isinstance(compile, str) else "inductor"
+            network.compile(backend=backend)
+            network.features = torch.compile(network.features, backend=backend)  # type: ignore[method-assign]
+            encoder._whole = True
+        return encoder
 
     def prepare(self, decoded: Decoded) -> Pixels:
         """The pixels of one picture as `encode` wants them: uint8 [H, W, 3]."""
@@ -199,22 +203,23 @@ class Encoder:
         self._check(pixels)
         if not len(pixels):
             return np.empty((0, self.space.dim), dtype=np.float32)
-        parts = list(self._passes(pixels, lambda planes: self._network(planes).float()))
+        parts = [vectors for (vectors,) in self._passes(pixels, lambda planes: (self._network(planes).float(),))]
         return self._unit(torch.cat(parts).cpu().numpy())
 
     def features(self, pixels: Pixels) -> Features:
         """Vectors and patch tokens of prepared pictures, from the same forward pass: uint8 [N, H, W, 3], N at least 1.
 
-        The vectors are those of `encode`. Raises what `encode` raises, and `InputError` for a model without patches.
+        The vectors are those of `encode`. Raises what `encode` raises.
         """
+        import torch
+
         self._check(pixels)
 
-        def run(planes: torch.Tensor) -> tuple[Vectors, Vectors]:
-            vectors, tokens = self._network.features(planes)
-            return vectors.float().cpu().numpy(), tokens.float().cpu().numpy()
+        def run(planes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(made.float().cpu() for made in self._network.features(planes))
 
         vectors, tokens = zip(*self._passes(pixels, run), strict=True)
-        return Features(self._unit(np.concatenate(vectors)), np.concatenate(tokens))
+        return Features(self._unit(torch.cat(vectors).numpy()), torch.cat(tokens).numpy())
 
     def _check(self, pixels: Pixels) -> None:
         expected = (*self.space.size, 3)
@@ -236,15 +241,15 @@ class Encoder:
         unit: Vectors = (vectors / norms).astype(np.float32)
         return unit
 
-    def _passes(self, pixels: Pixels, run: Callable[[torch.Tensor], T]) -> Iterator[T]:
+    def _passes(self, pixels: Pixels, run: Run) -> Iterator[tuple[torch.Tensor, ...]]:
         """What `run` makes of the pictures, in as many passes as memory asks for."""
         from embed.devices import out_of_memory, release
 
         done = 0
         while done < len(pixels):
-            step = self._step
+            step = self._step if self._whole else min(self._step, len(pixels) - done)
             try:
-                made = self._pass(pixels[done : done + step], run)
+                made = self._pass(pixels[done : done + step], step, run)
             except RuntimeError as error:
                 if not out_of_memory(error):
                     raise
@@ -264,12 +269,15 @@ class Encoder:
             yield made
             done += step
 
-    def _pass(self, pixels: Pixels, run: Callable[[torch.Tensor], T]) -> T:
-        """One batch through the network."""
+    def _pass(self, pixels: Pixels, fill: int, run: Run) -> tuple[torch.Tensor, ...]:
+        """One batch through the network, filled up to `fill` pictures."""
         import torch
 
         from embed.devices import autocast
 
+        count = len(pixels)
+        if count < fill:
+            pixels = np.concatenate([pixels, np.zeros((fill - count, *pixels.shape[1:]), np.uint8)])
         batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
         if self._device.type == "cuda":
             batch = batch.pin_memory()
@@ -277,7 +285,8 @@ class Encoder:
             batch = batch.to(self._device, non_blocking=True).to(torch.float32)
             # [n, H, W, 3] seen as [n, 3, H, W] is channels-last already, which is what fast convolutions
             # want.
-            return run(torch.addcmul(self._shift, batch, self._scale).permute(0, 3, 1, 2))
+            made = run(torch.addcmul(self._shift, batch, self._scale).permute(0, 3, 1, 2))
+            return tuple(tensor[:count] for tensor in made)
 
     def embed_files(self, paths: Sequence[Path]) -> Vectors:
         """Vectors of picture files: [N, D] float32, in the order of the paths. Raises `PictureError` for the
@@ -296,6 +305,10 @@ class Encoder:
                 f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
             ) from error
         return self.prepare(decode(data, name=str(path), at_least=self.space.size))
+
+    def close(self) -> None:
+        """Gives the network back."""
+        del self._network
 
     def describe(self) -> str:
         """One line for logs: ``efficientnet_lite0 224x224 squash on cpu (fp32, 2 threads)``."""

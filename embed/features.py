@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schema.errors import InputError, nearest
+from schema.space import Space
 
 Array = NDArray[np.float32]
 What = Literal["global", "patch", "grid", "dense"]
@@ -113,6 +114,12 @@ class FeatureKind:
             return flat[:, self._chosen(flat.shape[1])]
         start = (self.stride - 1) // 2
         return tokens[:, start :: self.stride, start :: self.stride]
+
+    def shape(self, grid: tuple[int, int], space: Space, dim: int) -> tuple[int, ...]:
+        """The shape of one picture's features, for `grid` (rows, columns) of patch tokens `dim` wide."""
+        if self.what == "global":
+            return (space.dim,)
+        return (*self.centres(grid, space.size).shape[:-1], dim)
 
     def centres(self, grid: tuple[int, int], size: tuple[int, int]) -> NDArray[np.float64]:
         """Where each of these features has its middle in the input: (x, y) in pixels, [2], [n, 2] or [h, w, 2].

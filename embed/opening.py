@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from embed.encoder import Encoder, Pixels, Vectors, describe_space
+from embed.features import Features
 from embed.images import Decoded, fit_to
+from embed.protocol import OpenEncoder
 from embed.turning import Turner
 from schema.errors import SpaceMismatch, WeightsError
 from schema.space import Space
@@ -73,12 +75,12 @@ class LazyEncoder:
     def __init__(
         self,
         space: Space,
-        open_encoder: Callable[[], Encoder],
-        opened: Callable[[Encoder], None] | None = None,
+        open_encoder: Callable[[], OpenEncoder],
+        opened: Callable[[OpenEncoder], None] | None = None,
     ) -> None:
         self.space = space
         self._open, self._opened = open_encoder, opened
-        self._encoder: Encoder | None = None
+        self._encoder: OpenEncoder | None = None
         self._lock = threading.Lock()
 
     def prepare(self, decoded: Decoded) -> Pixels:
@@ -93,13 +95,24 @@ class LazyEncoder:
         """As `Encoder.encode`."""
         return self._now().encode(pixels)
 
-    def _now(self) -> Encoder:
+    def features(self, pixels: Pixels) -> Features:
+        """As `Encoder.features`."""
+        return self._now().features(pixels)
+
+    def close(self) -> None:
+        """Closes the encoder, if a picture opened one."""
+        with self._lock:
+            if self._encoder is not None:
+                self._encoder.close()
+                self._encoder = None
+
+    def _now(self) -> OpenEncoder:
         with self._lock:
             if self._encoder is None:
                 encoder = self._open()
                 if encoder.space.fingerprint != self.space.fingerprint:
                     raise SpaceMismatch(f"the encoder is of another space: {self.space.difference(encoder.space)}")
+                self._encoder = encoder
                 if self._opened is not None:
                     self._opened(encoder)
-                self._encoder = encoder
             return self._encoder

@@ -1,4 +1,5 @@
-"""What users of an encoder need of it: `embed.encoder.Encoder` and `embed.opening.LazyEncoder` are such."""
+"""What users of an encoder need of it: `embed.encoder.Encoder`, `embed.sharded.ShardedEncoder` and
+`embed.opening.LazyEncoder` are such."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.features import Features
 from embed.images import Decoded
 from embed.turning import Turner
 from schema.space import Space
@@ -27,4 +29,22 @@ class PictureEncoder(Protocol):
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Vectors [N, D] of length 1 for pixels [N, H, W, 3]."""
+        ...
+
+    def features(self, pixels: NDArray[np.uint8]) -> Features:
+        """The same vectors, and the patch tokens, from one pass; N at least 1."""
+        ...
+
+
+class OpenEncoder(PictureEncoder, Protocol):
+    """An encoder that holds a device, or several (``cuda:0,cuda:1``)."""
+
+    device: str
+
+    def describe(self) -> str:
+        """One line for logs."""
+        ...
+
+    def close(self) -> None:
+        """Gives back what it holds; it is of no use afterwards."""
         ...

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from ingest import cli_manifest, cli_specimens
-from ingest.console import run_ingest
+from ingest import cli_manifest, cli_models, cli_specimens
+from ingest.console import kept_features, run_ingest
 from ingest.options import (
     Batch,
     DryRun,
+    Features,
+    FeaturesFolder,
     FitTo,
     Force,
     Index,
@@ -26,13 +28,13 @@ from ingest.options import (
 )
 from schema.errors import InputError, UsageError
 from screen.guard import main_guard
-from screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
+from screen.options import COMPILE, CSV, MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.tables import print_csv, print_json, print_table
 
-__all__ = ["app", "cli_manifest", "cli_specimens", "main"]
+__all__ = ["app", "cli_manifest", "cli_models", "cli_specimens", "main"]
 
 
-@command(app, STORE, REGISTRY, MODEL, STATE)
+@command(app, STORE, REGISTRY, MODEL, COMPILE, STATE)
 def dataset(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name of the dataset in the registry.")],
@@ -46,18 +48,21 @@ def dataset(
     fit: FitTo = None,
     index: Index = None,
     patience: Patience = 60.0,
+    features: Features = None,
+    features_folder: FeaturesFolder = None,
     metrics_file: Metrics = None,
 ) -> None:
     """Embed a dataset of the registry and upsert it: new and changed pictures only."""
     from ingest.dataset import list_dataset
 
     settings = session.settings
+    kept = kept_features(session, features, features_folder)
     listing = list_dataset(settings.registry, name, settings.datasets_folder, limit=limit)
-    arguments = _arguments(session, name, limit, force, batch, workers, no_thumbnails, patience, metrics_file)
+    arguments = _arguments(session, name, limit, force, batch, workers, no_thumbnails, patience, metrics_file) | kept
     run_ingest(session, "dataset", listing, arguments, dry_run=dry_run, fit=fit, size=size, index=index)
 
 
-@command(app, STORE, REGISTRY, MODEL, STATE)
+@command(app, STORE, REGISTRY, MODEL, COMPILE, STATE)
 def references(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name of the dataset in the registry.")],
@@ -76,6 +81,8 @@ def references(
     fit: FitTo = None,
     index: Index = None,
     patience: Patience = 60.0,
+    features: Features = None,
+    features_folder: FeaturesFolder = None,
     metrics_file: Metrics = None,
 ) -> None:  # fmt: skip
     """Embed turned crops of a dataset's photographs, so that a query turned any way finds them; writes no pictures."""
@@ -84,6 +91,7 @@ def references(
     from schema.turning import parse_angles, parse_crops, turns
 
     settings = session.settings
+    kept = kept_features(session, features, features_folder)
     place = (settings.registry, name, settings.datasets_folder)
     if from_ is not None:
         if write_images is not None:
@@ -94,13 +102,17 @@ def references(
             raise InputError(f"--write-images {write_images} is a file; give a folder")
         wanted = turns(parse_angles(angles), parse_crops(crops))
         listing = list_references(*place, wanted, limit=limit, keep_others=add, write_to=write_images)
-    arguments = _arguments(session, name, limit, force, batch, workers, no_thumbnails, patience, metrics_file) | {
-        "angles": angles,
-        "crops": crops,
-        "add": add,
-        "write_images": str(write_images.absolute()) if write_images is not None else None,
-        "from": str(from_.absolute()) if from_ is not None else None,
-    }
+    arguments = (
+        _arguments(session, name, limit, force, batch, workers, no_thumbnails, patience, metrics_file)
+        | kept
+        | {
+            "angles": angles,
+            "crops": crops,
+            "add": add,
+            "write_images": str(write_images.absolute()) if write_images is not None else None,
+            "from": str(from_.absolute()) if from_ is not None else None,
+        }
+    )
     run_ingest(session, "references", listing, arguments, dry_run=dry_run, fit=fit, size=size, index=index)
 
 

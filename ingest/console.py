@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,9 @@ from screen.progress import Meter
 from screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from embed.encoder import Encoder
     from embed.opening import LazyEncoder
+    from embed.protocol import OpenEncoder
+    from ingest.features import FeatureKeeper
     from ingest.listing import Listing, Outlook
     from ingest.pipeline import Pipeline
     from ingest.runs import Record, Run
@@ -43,8 +44,8 @@ def run_ingest(
     """Ingests a listing as the command `name` and prints what was done; with `dry_run`, what would be done.
 
     A listing that depends on the space of the vectors is given as a function of it. `arguments` go into the run's record and
-    must tell `ingest.retry` how to list the same sources again; of them `batch`, `workers`, `force`, `thumbnails` and `patience`
-    are obeyed here. `fit`, `size` and `index` are for a new collection.
+    must tell `ingest.retry` how to list the same sources again; of them `batch`, `workers`, `force`, `thumbnails`, `patience`,
+    `features` and `features_folder` are obeyed here. `fit`, `size` and `index` are for a new collection.
 
     Raises:
         PartialFailure: some items failed. OutcropError: see `ingest.listing.ingest_listing`.
@@ -67,10 +68,11 @@ def run_ingest(
         if found is not None and index is not None:
             session.warn(f"--index {index} is left aside: collection {found.name!r} exists with {found.profile.name}")
         if dry_run:
-            _print_outlook(session, look_ahead(listing, found, force=bool(arguments["force"])), str(space))
+            outlook = look_ahead(listing, found, force=bool(arguments["force"]), features=_keeper(arguments, space))
+            _print_outlook(session, outlook, str(space))
             return
 
-        def open_now() -> Encoder:
+        def open_now() -> OpenEncoder:
             session.say(f"opening {space.model}")
             return open_encoder(settings, space, weights, int(arguments["batch"]))
 
@@ -83,12 +85,13 @@ def run_ingest(
         run = Run.begin(settings.state, name, arguments)
         run.record.model = space.model
 
-        def opened(encoder: Encoder) -> None:
+        def opened(encoder: OpenEncoder) -> None:
             run.record.device = encoder.device
             session.say(encoder.describe())
 
         encoder = LazyEncoder(space, lambda: first or open_now(), opened)
-        record = _run(session, listing, arguments, encoder, collection, run)
+        with closing(encoder):
+            record = _run(session, listing, arguments, encoder, collection, run)
     if arguments.get("metrics"):
         figures = {name: float(getattr(record, name)) for name in (*COUNTS, "seconds", "images_per_second")}
         write_metrics(
@@ -105,12 +108,16 @@ def _run(
     collection: Collection,
     run: Run,
 ) -> Record:
+    from embed.sharded import device_names
     from embed.thumbnails import ThumbnailStore
     from ingest.listing import ingest_listing
     from ingest.pipeline import Options
 
     options = Options(
-        int(arguments["batch"]), int(arguments["workers"]), bool(arguments["force"]), float(arguments["patience"])
+        int(arguments["batch"]) * len(device_names(session.settings.device)),
+        int(arguments["workers"]),
+        bool(arguments["force"]),
+        float(arguments["patience"]),
     )
     thumbnails = ThumbnailStore.below(session.settings.state) if arguments["thumbnails"] else None
     with Meter(listing.dataset, listing.expected, "pictures", session.quiet) as meter, _stopping(session) as on_start:
@@ -121,10 +128,37 @@ def _run(
             run,
             options,
             thumbnails=thumbnails,
+            features=_keeper(arguments, encoder.space),
             on_start=on_start,
             waiting=session.warn,
             progress=lambda done: meter.update(done, f"{run.record.unchanged} unchanged, {run.record.failed} failed"),
         )
+
+
+def kept_features(session: Session, features: str | None, folder: Path | None) -> dict[str, Any]:
+    """The arguments that `run_ingest` obeys for `--features` and `--features-folder`.
+
+    Raises:
+        InputError: there are no such features.
+    """
+    if features is None:
+        return {}
+    from embed.features import FeatureKind
+
+    FeatureKind.parse_all(features)  # what is wrong with them is said before anything is listed
+    return {"features": features, "features_folder": str((folder or session.settings.exports / "features").absolute())}
+
+
+def _keeper(arguments: dict[str, Any], space: Space) -> FeatureKeeper | None:
+    """What keeps the features that were asked for, if any were."""
+    if not arguments.get("features"):
+        return None
+    from embed.feature_files import FeatureFolder
+    from embed.features import FeatureKind
+    from ingest.features import FeatureKeeper
+
+    folder = FeatureFolder.below(Path(arguments["features_folder"]), space)
+    return FeatureKeeper(folder, FeatureKind.parse_all(arguments["features"]))
 
 
 @contextmanager

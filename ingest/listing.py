@@ -8,6 +8,7 @@ from pathlib import Path
 
 from embed.protocol import PictureEncoder
 from embed.thumbnails import ThumbnailStore
+from ingest.features import FeatureKeeper, due
 from ingest.leftovers import remove_leftovers
 from ingest.pipeline import Options, Pipeline, groups, verify_written
 from ingest.runs import Failure, Record, Run, running
@@ -49,7 +50,9 @@ class Outlook:
     to_embed: int
 
 
-def look_ahead(listing: Listing, collection: Collection | None, *, force: bool = False) -> Outlook:
+def look_ahead(
+    listing: Listing, collection: Collection | None, *, force: bool = False, features: FeatureKeeper | None = None
+) -> Outlook:
     """What `ingest_listing` would do with a listing, by size and time of the files; embeds and writes nothing."""
     unchanged, items = 0, listing.expected - len(listing.missing)
     if collection is not None and not force:
@@ -57,7 +60,7 @@ def look_ahead(listing: Listing, collection: Collection | None, *, force: bool =
             known = collection.lookup([item.id for source in group for item in source.items], STORED)
             for source in group:
                 rows = {item.id: known[item.id] for item in source.items if item.id in known}
-                unchanged += source.count - len(source.outdated(rows))
+                unchanged += source.count - len(due(source, rows, features)[1])
     return Outlook(
         listing.dataset, listing.expected, len(listing.missing), len(listing.undeclared), unchanged, items - unchanged
     )
@@ -71,6 +74,7 @@ def ingest_listing(
     options: Options = Options(),
     *,
     thumbnails: ThumbnailStore | None = None,
+    features: FeatureKeeper | None = None,
     progress: Callable[[int], None] | None = None,
     waiting: Callable[[str], None] | None = None,
     on_start: Callable[[Pipeline], None] | None = None,
@@ -78,6 +82,7 @@ def ingest_listing(
 ) -> Record:
     """Embeds new and changed items and upserts them, removes leftovers, flushes once, waits for the index, verifies.
 
+    With `features`, patch features and the like are kept too, from the same pass; items that lack them are embedded again.
     `on_start` is given the pipeline, so that a signal handler can stop it. Returns the run's record, which is also on disk
     with its ledger of failures.
 
@@ -98,7 +103,9 @@ def ingest_listing(
             run.fail(failure)
         run.count(missing=len(listing.missing))
         run.save()
-        pipeline = Pipeline(encoder, collection, run, options, thumbnails=thumbnails, waiting=waiting)
+        pipeline = Pipeline(
+            encoder, collection, run, options, thumbnails=thumbnails, features=features, waiting=waiting
+        )
         if on_start is not None:
             on_start(pipeline)
         pipeline.run_all(listing.sources, progress)

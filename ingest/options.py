@@ -44,6 +44,21 @@ Metrics = Annotated[
         "--metrics-file", help="Also write the run's figures for Prometheus (text format).", show_default=False
     ),
 ]
+Features = Annotated[
+    Optional[str],
+    typer.Option(
+        "--features",
+        help="Also keep global, patch, grid or dense features; several with commas, options as in patch:stride=2, "
+        "patch:random=256:seed=7, grid:side=4, dense:stride=8.",
+        show_default=False,
+    ),
+]
+FeaturesFolder = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--features-folder", help="Where features are kept. [features below OUTCROP_EXPORTS]", show_default=False
+    ),
+]
 Patience = Annotated[
     float, typer.Option("--patience", min=0, help="Seconds to wait for a server that went away during the run.")
 ]

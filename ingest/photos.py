@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from embed.images import Decoded, decode, thumbnail
 from embed.photo import PhotoMetadata
+from embed.placement import Placement
 from embed.protocol import PictureEncoder
 from ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, same_file
 from schema.item import UNKNOWN_COORDINATE, Item
@@ -51,7 +52,8 @@ class PhotoSource:
         item = complete(self.item, decoded, contents, self.altitude_stated)
         del contents
         small = thumbnail(decoded.image) if thumbnails else None
-        yield Prepared(item, encoder.prepare(decoded), small)
+        placement = Placement.of(decoded, encoder.space.size, encoder.space.fit)
+        yield Prepared(item, encoder.prepare(decoded), small, placement)
 
     def _registered_as(self, row: Row) -> bool:
         """Whether a stored row says the same as the registry says now (file name, stated altitude)."""

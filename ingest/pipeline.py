@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from embed.protocol import PictureEncoder
 from embed.thumbnails import ThumbnailStore
+from ingest.features import Arrays, FeatureKeeper, due
 from ingest.runs import Failure, Run
 from ingest.sources import STORED, Pools, Prepared, Rows, Source, Unchanged
 from schema.errors import MeshError, OutcropError, PictureError
@@ -91,6 +92,7 @@ class _Encoded:
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
     thumbnails: list[bytes | None] = field(default_factory=list)
     covered: list[Source] = field(default_factory=list)
+    features: list[tuple[Prepared, Arrays]] = field(default_factory=list)
     replaces: bool = False
 
 
@@ -105,8 +107,10 @@ class Pipeline:
         options: Options = Options(),
         *,
         thumbnails: ThumbnailStore | None = None,
+        features: FeatureKeeper | None = None,
         waiting: Callable[[str], None] | None = None,
     ) -> None:
+        self.features = features
         self.encoder, self.collection, self.run, self.options, self.thumbnails = (
             encoder,
             collection,
@@ -178,13 +182,15 @@ class Pipeline:
                 if self.stopped:
                     break
                 items = {item.id: item for item in source.items}
-                rows = {id: known[id] for id in items if id in known}
-                wanted = {item.id: item for item in source.outdated(rows)}
+                stored = {id: known[id] for id in items if id in known}
+                replaces = bool(stored) or self.options.force
+                rows, outdated = due(source, stored, self.features)
+                wanted = {item.id: item for item in outdated}
                 for id, item in items.items():
                     if id not in wanted:
                         self._unchanged(item)
                 if wanted:
-                    work = _Work(source, rows, bool(rows) or self.options.force, wanted)
+                    work = _Work(source, rows, replaces, wanted)
                     self._put(self._to_prepare, work)
                 else:
                     self._covered(source)
@@ -232,8 +238,8 @@ class Pipeline:
         for batch in self._batches():
             begun = time.perf_counter()
             pieces = [entry for entry in batch if isinstance(entry, _Piece)]
-            vectors = iter(self._vectors(pieces))
             encoded = _Encoded()
+            vectors = iter(self._vectors(pieces, encoded))
             for entry in batch:
                 if isinstance(entry, _End):
                     self._finished(entry, encoded)
@@ -247,22 +253,31 @@ class Pipeline:
             self._put(self._to_write, encoded, always=True)
         self._put(self._to_write, None, always=True)
 
-    def _vectors(self, pieces: Sequence[_Piece]) -> Sequence[NDArray[np.float32] | None]:
+    def _vectors(self, pieces: Sequence[_Piece], encoded: _Encoded) -> Sequence[NDArray[np.float32] | None]:
         """A vector for each piece; None for one that gives no usable vector, which is noted as failed."""
         if not pieces:
             return []
         try:
-            return list(self.encoder.encode(np.stack([piece.prepared.pixels for piece in pieces])))
+            return self._made(pieces, encoded)
         except PictureError:
             # One picture of the batch gives no usable vector: find out which, and keep the others.
             found: list[NDArray[np.float32] | None] = []
             for piece in pieces:
                 try:
-                    found.append(self.encoder.encode(piece.prepared.pixels[None])[0])
+                    found += self._made([piece], encoded)
                 except PictureError as error:
                     self._failed(piece.work, [piece.prepared.item], "embed", str(error))
                     found.append(None)
             return found
+
+    def _made(self, pieces: Sequence[_Piece], encoded: _Encoded) -> list[NDArray[np.float32]]:
+        """Vectors of pieces in one pass, with their features noted where those are kept."""
+        pixels = np.stack([piece.prepared.pixels for piece in pieces])
+        if self.features is None:
+            return list(self.encoder.encode(pixels))
+        vectors, arrays = self.features.encode(self.encoder, pixels)
+        encoded.features += [(piece.prepared, made) for piece, made in zip(pieces, arrays, strict=True)]
+        return list(vectors)
 
     def _finished(self, end: _End, encoded: _Encoded) -> None:
         """Behind a source's last picture: pools what is to be pooled, and tells the writer that the source is covered."""
@@ -311,6 +326,9 @@ class Pipeline:
             for item, small in zip(items, (t for part in parts for t in part.thumbnails), strict=True):
                 if small is not None:
                     self.thumbnails.write(item.id, small)
+        if self.features is not None:
+            for prepared, arrays in (kept for part in parts for kept in part.features):
+                self.features.keep(prepared, arrays)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.collection.upsert(
             [replace(item, ingested_at=now) for item in items],

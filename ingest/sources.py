@@ -31,6 +31,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.placement import Placement
 from embed.protocol import PictureEncoder
 from schema.errors import PictureError
 from schema.item import Item
@@ -47,11 +48,15 @@ Rows = Mapping[str, Row]
 
 @dataclass(frozen=True)
 class Prepared:
-    """An item ready to be embedded: complete but for `ingested_at`; `pixels` uint8 [H, W, 3] as `encode` wants them."""
+    """An item ready to be embedded: complete but for `ingested_at`; `pixels` uint8 [H, W, 3] as `encode` wants them.
+
+    `placement` says where the pixels lie in the source's picture; None where it has none (a rendered view).
+    """
 
     item: Item
     pixels: NDArray[np.uint8]
     thumbnail: bytes | None = None
+    placement: Placement | None = None
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embed.encoder import describe_space
 from embed.opening import locate_for_space
+from embed.presets import find
 from embed.weights import model_of
 from schema.registry import weights_search
 from schema.settings import Settings
@@ -15,7 +16,7 @@ from store.collection import Collection
 from store.connection import Store
 
 if TYPE_CHECKING:
-    from embed.encoder import Encoder
+    from embed.protocol import OpenEncoder
 
 NEW_MODEL = "dinov3_vits16"
 """The model of a new collection where none is asked for, and the name of the weights tells none."""
@@ -31,46 +32,50 @@ def target_space(
         WeightsError: unknown model, or no weights.
     """
     search = weights_search(settings.registry)
-    if found is not None and settings.model is None and size is None and fit is None:
+    asked = (settings.model, settings.pooling, size, fit)
+    if found is not None and all(value is None for value in asked):
         return found.space, locate_for_space(
             found.space, weights=settings.weights, hint=found.weights_hint, search=search
         )
-    model = settings.model or (found.space.model if found is not None else model_of(settings.weights) or NEW_MODEL)
-    weights = settings.weights
-    if found is not None and model == found.space.model:
-        size_asked = size if size is not None else found.space.size
-        fit = fit if fit is not None else found.space.fit
+    own = found.space if found is not None else None
+    model = settings.model or (own.model if own is not None else model_of(settings.weights) or NEW_MODEL)
+    weights, pooling = settings.weights, settings.pooling
+    if found is not None and own is not None and find(model).name == own.model:
         if weights is None and found.weights_hint and Path(found.weights_hint).exists():
             weights = Path(found.weights_hint)
-        space = describe_space(model, weights, search, size_asked, fit)
+        space = describe_space(model, weights, search, size or own.size, fit or own.fit, pooling or own.pooling)
     else:
-        space = describe_space(model, weights, search, size, fit)
+        space = describe_space(model, weights, search, size, fit, pooling)
     if found is not None:
         found.require(space)
     return space, weights
 
 
-def open_encoder(settings: Settings, space: Space, weights: Path | None, batch: int) -> Encoder:
-    """The encoder of a space."""
+def open_encoder(settings: Settings, space: Space, weights: Path | None, batch: int) -> OpenEncoder:
+    """The encoder of a space, on the device of the settings or, in a process each, on several; `batch` is for each."""
     from embed.encoder import Encoder
+    from embed.sharded import ShardedEncoder, device_names
 
-    return Encoder.open(
-        space.model,
-        weights=weights,
-        search=weights_search(settings.registry),
-        size=space.size,
-        fit=space.fit,
-        device=settings.device,
-        precision=settings.precision,
-        batch=batch,
-    )
+    devices = device_names(settings.device)
+    options: dict[str, Any] = {
+        "weights": weights,
+        "search": weights_search(settings.registry),
+        "size": space.size,
+        "fit": space.fit,
+        "pooling": space.pooling,
+        "precision": settings.precision,
+        "batch": batch,
+        "compile": settings.compile,
+    }
+    if len(devices) > 1:
+        return ShardedEncoder.open(space.model, devices=devices, **options)
+    return Encoder.open(space.model, device=devices[0], **options)
 
 
 def open_collection(
     store: Store, settings: Settings, space: Space, weights: Path | None, index: str | None
 ) -> Collection:
     """The collection of a space, made where it is missing (with the index asked for)."""
-    from embed.presets import find
     from embed.weights import locate
 
     hint = str(locate(find(space.model), weights, weights_search(settings.registry)).resolve())

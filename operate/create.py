@@ -51,7 +51,7 @@ def create_for_model(
     if fit is not None and fit not in ("squash", "crop", "pad"):
         raise InputError(f"--fit is squash, crop or pad, not {fit!r}")
     model, search = settings.model or model_of(settings.weights) or NEW_MODEL, weights_search(settings.registry)
-    space = describe_space(model, settings.weights, search, size, fit)  # type: ignore[arg-type]  # just checked
+    space = describe_space(model, settings.weights, search, size, fit, settings.pooling)  # type: ignore[arg-type]  # just checked
     hint = str(locate(find(model), settings.weights, search).resolve())
     present = Collection.find(store, name)
     if present is not None and present.space.fingerprint == space.fingerprint:

@@ -29,11 +29,16 @@ def open_encoder(settings: Settings, collection: Collection) -> Encoder:
             f"collection {collection.name!r} holds vectors of {space.model}, not of {settings.model}; "
             "leave --model (OUTCROP_MODEL) out, or choose another --collection"
         )
+    if settings.pooling is not None and settings.pooling != space.pooling:
+        raise SpaceMismatch(
+            f"collection {collection.name!r} holds vectors pooled by {space.pooling}, not by {settings.pooling}; "
+            "leave --pooling (OUTCROP_POOLING) out, or choose another --collection"
+        )
     return open_for_space(
         space,
         weights=settings.weights,
         hint=collection.weights_hint,
         search=weights_search(settings.registry),
-        device=settings.device,
+        device=settings.device.split(",")[0],  # a query is one batch
         precision=settings.precision,
     )

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from schema.documents import UniqueKeys, first_complaint
 from schema.errors import InputError, nearest
+from schema.space import Pooling
 
 CONFIG_FILE = Path("outcrop.yaml")
 SECRETS = ("token", "redis")
@@ -44,14 +45,18 @@ class Settings(BaseSettings):
     references: Path | None = Field(None, description="folder of written references; default: the datasets' folder")
     exports: Path = Field(Path("exports"), description="folder for what is exported")
     model: str | None = Field(
-        None, description="model preset; default: the collection's own, dinov3_vits16 for a new one"
+        None, description="model preset or timm:<name>; default: the collection's own, dinov3_vits16 for a new one"
     )
-    weights: Path | None = Field(None, description="weights file, or a folder to look in")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    weights: Path | None = Field(None, description="weights file, a folder to look in, or hub: to download")
+    pooling: Pooling | None = Field(
+        None, description="token, avg or gem; default: the collection's own, or the model's"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps; an ingest takes several, with commas")
     precision: str = Field("auto", description="auto, fp32, bf16 or fp16")
     redis: SecretStr | None = Field(
         None, description="Redis into which answers are written too, with its password (environment only)"
     )
+    compile: bool = Field(False, description="let torch.compile rewrite the network of an ingest")
     state: Path = Field(Path(".outcrop"), description="folder for runs, failure ledgers, thumbnails and caches")
     feature_cache: float = Field(
         4.0, ge=0, description="GiB of local features kept in the state folder, for verification; 0 keeps none"

@@ -56,11 +56,31 @@ REGISTRY: Group = {
 }
 MODEL: Group = {
     "model": _option(
-        str | None, "--model", help="Model preset. [OUTCROP_MODEL, the collection's own; dinov3_vits16 for a new one]"
+        str | None,
+        "--model",
+        help="Preset (see `ingest models`) or timm:<name>. [OUTCROP_MODEL, the collection's own; dinov3_vits16 for a new one]",
     ),
-    "weights": _option(Path | None, "--weights", help="Weights file, or a folder to look in. [OUTCROP_WEIGHTS]"),
-    "device": _option(str | None, "--device", help="auto, cpu, cuda, cuda:N or mps. [OUTCROP_DEVICE, auto]"),
+    "weights": _option(
+        Path | None, "--weights", help="Weights file, a folder to look in, or hub: to download. [OUTCROP_WEIGHTS]"
+    ),
+    "pooling": _option(
+        str | None, "--pooling", help="token, avg or gem, for a new collection. [OUTCROP_POOLING, the model's own]"
+    ),
+    "device": _option(
+        str | None,
+        "--device",
+        "--devices",
+        help="auto, cpu, cuda, cuda:N or mps; several with commas, a process each. [OUTCROP_DEVICE, auto]",
+    ),
     "precision": _option(str | None, "--precision", help="auto, fp32, bf16 or fp16. [OUTCROP_PRECISION, auto]"),
+}
+WEIGHTS: Group = {"weights": MODEL["weights"]}
+COMPILE: Group = {
+    "compile": _option(
+        bool | None,
+        "--compile/--no-compile",
+        help="Let torch.compile rewrite the network: minutes first, faster then. [OUTCROP_COMPILE]",
+    )
 }
 STATE: Group = {
     "state": _option(

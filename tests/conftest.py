@@ -73,6 +73,20 @@ def server_uri(milvus_server: MilvusServer) -> str:
     return milvus_server.uri
 
 
+@pytest.fixture(scope="session")
+def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seeded random weights of timm's smallest vision transformer (`timm:test_vit`, 64-d, 160 px in patches of 16 px), with
+    its classifier, as on the hub."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(11)
+    path = tmp_path_factory.mktemp("timm") / "test_vit.r160_in1k.safetensors"
+    save_file(timm.create_model("test_vit", pretrained=False).state_dict(), path)
+    return path
+
+
 @pytest.fixture
 def lite_uri(tmp_path: Path) -> str:
     """A Milvus Lite directory that is not there yet."""

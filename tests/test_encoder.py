@@ -278,3 +278,103 @@ def test_folding_changes_the_layers_and_not_the_numbers(size: tuple[int, int]) -
     planes = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.allclose(plain(planes), folded(planes), atol=1e-4)
+
+
+# Memory
+
+
+class Greedy:
+    """Stands before a network and says that memory is full for more than so many pictures."""
+
+    def __init__(self, network: torch.nn.Module, most: int, error: RuntimeError) -> None:
+        self.network, self.most, self.error = network, most, error
+        self.forward = network.forward
+        self.seen: list[int] = []
+
+    def __call__(self, planes: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(planes))
+        if len(planes) > self.most:
+            raise self.error
+        return self.forward(planes)
+
+
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+    ),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=["cuda", "mps", "cpu"])
+def test_where_memory_is_full_the_batch_is_halved_and_stays_so(
+    error: RuntimeError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = Encoder.open("efficientnet_lite0", size=64, device="cpu", batch=16)
+    pixels = noise(20, (64, 64))
+    expected = encoder.encode(pixels)
+    greedy = Greedy(encoder._network, 5, error)
+    monkeypatch.setattr(encoder._network, "forward", greedy)
+    assert np.abs(encoder.encode(pixels) - expected).max() < 1e-5
+    assert greedy.seen == [16, 8, 4, 4, 4, 4, 4]
+    assert [record.getMessage() for record in caplog.records] == [
+        "16 pictures do not fit into the memory of cpu: now 8 at once",
+        "8 pictures do not fit into the memory of cpu: now 4 at once",
+    ]
+    greedy.seen.clear()
+    encoder.encode(pixels[:6])
+    assert greedy.seen == [4, 2]
+
+
+def test_features_halve_the_batch_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder.open("efficientnet_lite0", size=64, device="cpu", batch=16)
+    pixels = noise(7, (64, 64))
+    expected = encoder.features(pixels)
+    greedy = Greedy(encoder._network, 3, FULL[0])
+    greedy.forward = encoder._network.features
+    monkeypatch.setattr(encoder._network, "features", greedy)
+    found = encoder.features(pixels)
+    assert greedy.seen == [7, 3, 3, 1]
+    assert np.abs(found.patches - expected.patches).max() < 1e-3
+
+
+def test_one_picture_that_does_not_fit_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder.open("efficientnet_lite0", size=64, device="cpu")
+    monkeypatch.setattr(encoder._network, "forward", Greedy(encoder._network, 0, FULL[0]))
+    with pytest.raises(InputError, match=r"one picture of 64x64 pixels does not fit into the memory of cpu.*--size"):
+        encoder.encode(noise(9, (64, 64)))
+
+
+def test_other_errors_of_a_network_are_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder.open("efficientnet_lite0", size=64, device="cpu")
+    monkeypatch.setattr(encoder._network, "forward", Greedy(encoder._network, 0, RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        encoder.encode(noise(2, (64, 64)))
+
+
+# torch.compile and GPUs
+
+
+def test_a_compiled_network_gives_the_same(tiny_vit: Path) -> None:
+    """With a compiler that changes nothing, so that the way there is tested wherever there is no C++ compiler."""
+    plain = Encoder.open("timm:test_vit", weights=tiny_vit, size=64, device="cpu")
+    compiled = Encoder.open("timm:test_vit", weights=tiny_vit, size=64, device="cpu", compile="eager")
+    pixels = noise(3, (64, 64))
+    assert np.abs(compiled.encode(pixels) - plain.encode(pixels)).max() < 1e-5
+    found, expected = compiled.features(pixels), plain.features(pixels)
+    assert np.abs(found.patches - expected.patches).max() < 1e-4
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_gpu_gives_what_the_cpu_gives(precision: str, tiny_vit: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    pixels = noise(40, (160, 160))
+    for model, weights in (("timm:test_vit", tiny_vit), ("efficientnet_lite0", None)):
+        cpu = Encoder.open(model, weights=weights, size=160, device="cpu")
+        gpu = Encoder.open(model, weights=weights, size=160, device="cuda", precision=precision, batch=16)
+        assert gpu.device.startswith("cuda")
+        assert cosines(gpu.encode(pixels), cpu.encode(pixels)).min() > (0.9999 if precision == "fp32" else 0.98)
+        assert gpu.features(pixels).patches.shape == (40, *cpu.features(pixels[:1]).patches.shape[1:])

@@ -15,7 +15,6 @@ import torch
 from commands import start
 from meta_checkpoints import pixels
 from pictures import write_dataset
-from safetensors.torch import save_file
 
 from embed import hub
 from embed.encoder import Encoder, describe_space
@@ -39,14 +38,6 @@ def seeded(name: str, **options: object) -> torch.nn.Module:
     """A network of timm's with seeded random weights, as timm builds it."""
     torch.manual_seed(11)
     return timm.create_model(name, pretrained=False, **options).eval()
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The weights of timm's smallest vision transformer, classifier and all, as on the hub."""
-    path = tmp_path_factory.mktemp("timm") / f"{VIT}.safetensors"
-    save_file(seeded("test_vit").state_dict(), path)
-    return path
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -116,21 +107,21 @@ def test_vectors_are_those_of_timms_network(model: str, tmp_path: Path) -> None:
     assert np.abs(found - through(network, pictures, f"timm:{model}")).max() < 1e-5
 
 
-def test_another_size_resizes_the_position_table_as_timm_does(weights: Path) -> None:
+def test_another_size_resizes_the_position_table_as_timm_does(tiny_vit: Path) -> None:
     size = (96, 128)
-    overlay = {"file": str(weights)}
+    overlay = {"file": str(tiny_vit)}
     network = timm.create_model("test_vit", pretrained=True, pretrained_cfg_overlay=overlay, img_size=size).eval()
     pictures = pixels(size)
-    encoder = Encoder.open(f"timm:{VIT}", weights=weights, size=size, device="cpu")
+    encoder = Encoder.open(f"timm:{VIT}", weights=tiny_vit, size=size, device="cpu")
     assert np.abs(encoder.encode(pictures) - through(network, pictures, f"timm:{VIT}")).max() < 1e-5
     with pytest.raises(InputError, match="needs multiples of 16 pixels; the nearest is 96x128"):
-        describe_space(f"timm:{VIT}", weights, size=(100, 130))
+        describe_space(f"timm:{VIT}", tiny_vit, size=(100, 130))
 
 
-def test_a_classifier_of_other_classes_or_none_makes_no_difference(weights: Path, tmp_path: Path) -> None:
-    state = load_state(weights)
+def test_a_classifier_of_other_classes_or_none_makes_no_difference(tiny_vit: Path, tmp_path: Path) -> None:
+    state = load_state(tiny_vit)
     pictures = pixels((160, 160))
-    expected = Encoder.open(f"timm:{VIT}", weights=weights, device="cpu").encode(pictures)
+    expected = Encoder.open(f"timm:{VIT}", weights=tiny_vit, device="cpu").encode(pictures)
     others = {
         "seven.pth": state | {"head.weight": torch.ones(7, 64), "head.bias": torch.ones(7)},
         "none.pth": {name: tensor for name, tensor in state.items() if not name.startswith("head.")},
@@ -142,8 +133,8 @@ def test_a_classifier_of_other_classes_or_none_makes_no_difference(weights: Path
         )
 
 
-def test_a_damaged_file_is_refused_with_the_tensor_named(weights: Path, tmp_path: Path) -> None:
-    state, path = load_state(weights), tmp_path / "w.pth"
+def test_a_damaged_file_is_refused_with_the_tensor_named(tiny_vit: Path, tmp_path: Path) -> None:
+    state, path = load_state(tiny_vit), tmp_path / "w.pth"
     layer = "blocks.1.mlp.fc1.bias"
     cases = [
         ({name: tensor for name, tensor in state.items() if name != layer}, rf"tensor '{layer}' is missing"),
@@ -157,8 +148,8 @@ def test_a_damaged_file_is_refused_with_the_tensor_named(weights: Path, tmp_path
             Encoder.open(f"timm:{VIT}", weights=path, device="cpu")
 
 
-def test_weights_lie_in_folders_under_timms_name(weights: Path) -> None:
-    assert locate(find("timm:test_vit"), weights.parent) == weights
+def test_weights_lie_in_folders_under_timms_name(tiny_vit: Path) -> None:
+    assert locate(find("timm:test_vit"), tiny_vit.parent) == tiny_vit
     with pytest.raises(WeightsError, match=r"no weights for timm:test_vit\.r160_in1k \(test_vit\.r160_in1k\*"):
         locate(find("timm:test_vit"))
 
@@ -192,8 +183,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub_address(weights: Path) -> Iterator[str]:
-    Hub.content = weights.read_bytes()
+def hub_address(tiny_vit: Path) -> Iterator[str]:
+    Hub.content = tiny_vit.read_bytes()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -257,11 +248,11 @@ def test_the_hub_name_tells_the_model() -> None:
 
 
 def test_a_file_without_ending_is_known_by_its_header(
-    weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tiny_vit: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The hub's cache keeps files under the digest of their contents."""
     blob = tmp_path / "4f5a"
-    blob.write_bytes(weights.read_bytes())
+    blob.write_bytes(tiny_vit.read_bytes())
     with caplog.at_level(logging.WARNING):
-        assert load_state(blob).keys() == load_state(weights).keys()
+        assert load_state(blob).keys() == load_state(tiny_vit).keys()
     assert not caplog.records

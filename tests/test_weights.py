@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import run
 from safetensors.torch import save_file
 
 from embed import weights
@@ -311,3 +312,39 @@ def test_a_missing_file_is_a_weights_error(tmp_path: Path) -> None:
     for name in ("absent.pth", "absent.safetensors"):
         with pytest.raises(WeightsError, match=name):
             load_state(tmp_path / name)
+
+
+# Listing
+
+
+def test_models_are_listed_with_what_is_at_hand(tmp_path: Path) -> None:
+    folder = tmp_path / "w/03_ViT_SAT-493M"
+    folder.mkdir(parents=True)
+    (folder / META_FILES["dinov3_vitl16_sat"]).write_bytes(b"x")
+    outcome = run("ingest", "models", "--weights", tmp_path / "w", "--json")
+    models = {entry["model"]: entry for entry in outcome.json["models"]}
+    assert set(models) == set(PRESETS) and outcome.json["looked_in"] == [str(tmp_path / "w")]
+    found = models["dinov3_vitl16_sat"]
+    assert found["weights"] == str(folder / META_FILES["dinov3_vitl16_sat"]) and found["problem"] == ""
+    assert (found["dim"], found["patch"], found["parameters"], found["licence"]) == (
+        1024,
+        16,
+        303_128_576,
+        "DINOv3 License",
+    )
+    assert found["mean"] == [0.43, 0.411, 0.296]
+    missing = models["dinov3_vitl16"]
+    assert missing["weights"] is None and "--weights FILE" in missing["problem"]
+    assert missing["files"] == ["dinov3_vitl16_pretrain_lvd1689m*.pth"]
+    assert models["efficientnet_lite0"]["weights"]
+    table = run("ingest", "models").out
+    assert "dinov3_vitl16_pretrain_lvd1689m*.pth" in table and "6,716.0 M" in table and "hub: fetches them" in table
+    assert len(run("ingest", "models", "--csv").out.splitlines()) == 1 + len(PRESETS)
+
+
+def test_one_model_is_listed_and_an_unknown_one_named() -> None:
+    listed = run("ingest", "models", "timm:test_vit", "--json").json["models"]
+    assert [(entry["model"], entry["dim"], entry["hub"]) for entry in listed] == [
+        ("timm:test_vit.r160_in1k", 64, "timm/test_vit.r160_in1k")
+    ]
+    assert "did you mean 'dinov3_vits16'" in run("ingest", "models", "dinov3_vits1").error(3)

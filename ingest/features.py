@@ -1,0 +1,71 @@
+"""Features beside the vectors: which items still lack them, and how they come out of the same pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.feature_files import FeatureFolder, FeatureRecord, halved
+from embed.features import FeatureKind
+from embed.protocol import PictureEncoder
+from ingest.sources import Pools, Prepared, Rows, Source
+from schema.item import Item, Kind
+
+Arrays = Mapping[str, NDArray[np.float16]]
+"""Features of one item by the name of their kind."""
+
+
+@dataclass(frozen=True)
+class FeatureKeeper:
+    """Keeps features of the kinds asked for, by item id. An item has them once they are of the source that its row is of."""
+
+    folder: FeatureFolder
+    kinds: Sequence[FeatureKind]
+
+    def lacks(self, item: Item, rows: Rows) -> bool:
+        """Whether an item must be embedded for its features, however unchanged it is."""
+        if item.kind is Kind.SPECIMEN:
+            return False  # pooled of vectors: it has no pixels
+        row = rows.get(item.id)
+        return row is None or not self.folder.has(item.id, str(row["source_digest"]), self.kinds)
+
+    def encode(self, encoder: PictureEncoder, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Arrays]]:
+        """Vectors and features of pictures [N, H, W, 3], from one pass.
+
+        Raises:
+            PictureError: a picture gives no usable vector, or features that float16 does not hold.
+        """
+        made = encoder.features(pixels)
+        rows, columns, dim = made.patches.shape[1:]
+        self.folder.note(self.kinds, (rows, columns), dim)
+        by_kind = {kind.name: halved(kind.make(made, encoder.space.size), kind.name) for kind in self.kinds}
+        return made.vectors, [{name: arrays[n] for name, arrays in by_kind.items()} for n in range(len(pixels))]
+
+    def keep(self, prepared: Prepared, arrays: Arrays) -> None:
+        """Writes the features of an item.
+
+        Raises:
+            InputError: they cannot be written.
+        """
+        item = prepared.item
+        shapes = {name: array.shape for name, array in arrays.items()}
+        size = self.folder.space.size
+        record = FeatureRecord(item.id, item.key, item.source, item.source_digest, shapes, size, prepared.placement)
+        self.folder.write(record, arrays)
+
+
+def due(source: Source, rows: Rows, keeper: FeatureKeeper | None) -> tuple[Rows, Sequence[Item]]:
+    """The stored rows to go by, and the items of a source that must be made: outdated ones, and those without features.
+
+    Rows of items that lack features are left out, so that nothing counts as unchanged for them; a source that pools its
+    items makes all of them, or none.
+    """
+    if keeper is not None:
+        lacking = {item.id for item in source.items if keeper.lacks(item, rows)}
+        if lacking and isinstance(source, Pools):
+            rows = {}
+        rows = {id: row for id, row in rows.items() if id not in lacking}
+    return rows, source.outdated(rows)
