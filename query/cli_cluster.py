@@ -29,7 +29,7 @@ def cluster(
     method: Annotated[str, typer.Option("--method", help="hdbscan, fast_hdbscan, kmeans or agglomerative.")] = "hdbscan",
     pca: Annotated[int, typer.Option("--pca", help="Principal components that are kept; 0 = the vectors as they are.")] = 64,
     min_cluster_size: Annotated[int, typer.Option("--min-cluster-size", help="hdbscan: the smallest group that is a cluster.")] = 5,
-    min_samples: Annotated[Optional[int], typer.Option("--min-samples", help="hdbscan: neighbours that make a place dense; more leave more items out. [--min-cluster-size]", show_default=False)] = None,
+    min_samples: Annotated[int, typer.Option("--min-samples", help="hdbscan: neighbours that make a place dense; more leave more items out.")] = 3,
     clusters: Annotated[Optional[int], typer.Option("--clusters", help="kmeans, agglomerative: how many. [the best silhouette's, up to 30]", show_default=False)] = None,
     against: Annotated[str, typer.Option("--against", help="Field that holds the true classes, for ARI and NMI.")] = "category",
     seed: Annotated[int, typer.Option("--seed", help="Of k-means and of the map.")] = 0,

@@ -37,7 +37,8 @@ Labels = NDArray[np.int64]
 class Recipe:
     """How to cluster. `clusters` is for k-means and agglomerative (None: the best silhouette chooses); the rest of HDBSCAN.
 
-    `pca` principal components are kept (0: the vectors as they are); `min_samples` None is `min_cluster_size`.
+    `pca` principal components are kept (0: the vectors as they are). `min_samples` neighbours make a place dense: three found
+    groups better than five or more in every collection tried, small ones above all (docs/decisions/0010).
 
     Raises:
         InputError: a value that makes no sense.
@@ -46,7 +47,7 @@ class Recipe:
     method: Method = "hdbscan"
     pca: int = 64
     min_cluster_size: int = 5
-    min_samples: int | None = None
+    min_samples: int = 3
     clusters: int | None = None
     seed: int = 0
 
@@ -117,7 +118,7 @@ def _density(points: Floats, recipe: Recipe) -> tuple[Labels, NDArray[np.float64
     count = len(points)
     if count < max(3, recipe.min_cluster_size):
         return np.full(count, UNASSIGNED), np.zeros(count), np.zeros(count)
-    tree = spanning_tree(points, recipe.min_samples or recipe.min_cluster_size)
+    tree = spanning_tree(points, recipe.min_samples)
     if recipe.method == "fast_hdbscan":
         return _fast_hdbscan(tree, recipe.min_cluster_size)
     return _hdbscan(tree, recipe.min_cluster_size)
