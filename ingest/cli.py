@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from ingest import cli_manifest, cli_models, cli_specimens
+from ingest import cli_features, cli_manifest, cli_models, cli_specimens
 from ingest.console import kept_features, run_ingest
 from ingest.options import (
     Batch,
@@ -31,7 +31,7 @@ from screen.guard import main_guard
 from screen.options import COMPILE, CSV, MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.tables import print_csv, print_json, print_table
 
-__all__ = ["app", "cli_manifest", "cli_models", "cli_specimens", "main"]
+__all__ = ["app", "cli_features", "cli_manifest", "cli_models", "cli_specimens", "main"]
 
 
 @command(app, STORE, REGISTRY, MODEL, COMPILE, STATE)

@@ -69,7 +69,7 @@ def run_ingest(
             session.warn(f"--index {index} is left aside: collection {found.name!r} exists with {found.profile.name}")
         if dry_run:
             outlook = look_ahead(listing, found, force=bool(arguments["force"]), features=_keeper(arguments, space))
-            _print_outlook(session, outlook, str(space))
+            print_outlook(session, outlook, str(space))
             return
 
         def open_now() -> OpenEncoder:
@@ -97,7 +97,7 @@ def run_ingest(
         write_metrics(
             Path(arguments["metrics"]), "ingest", figures, {"dataset": listing.dataset, "collection": record.collection}
         )
-    _print_record(session, record, run)
+    print_record(session, record, run)
 
 
 def _run(
@@ -183,7 +183,8 @@ def _stopping(session: Session) -> Iterator[Any]:
             signal.signal(number, handler)
 
 
-def _print_outlook(session: Session, outlook: Outlook, space: str) -> None:
+def print_outlook(session: Session, outlook: Outlook, space: str) -> None:
+    """Prints what a run would do (`--dry-run`)."""
     values = {
         name: getattr(outlook, name)
         for name in ("dataset", "expected", "missing", "undeclared", "unchanged", "to_embed")
@@ -194,7 +195,12 @@ def _print_outlook(session: Session, outlook: Outlook, space: str) -> None:
         print_table([values], tuple(values))
 
 
-def _print_record(session: Session, record: Record, run: Run) -> None:
+def print_record(session: Session, record: Record, run: Run) -> None:
+    """Prints what a run did.
+
+    Raises:
+        PartialFailure: some items failed.
+    """
     if session.format == "json":
         print_json(
             {

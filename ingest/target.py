@@ -9,6 +9,7 @@ from embed.encoder import describe_space
 from embed.opening import locate_for_space
 from embed.presets import find
 from embed.weights import model_of
+from schema.errors import InputError, SpaceMismatch, WeightsError
 from schema.registry import weights_search
 from schema.settings import Settings
 from schema.space import Fit, Space
@@ -80,3 +81,48 @@ def open_collection(
 
     hint = str(locate(find(space.model), weights, weights_search(settings.registry)).resolve())
     return Collection.ensure(store, settings.collection, space, index=index, weights=hint)
+
+
+def space_of_tree(folder: Path, settings: Settings, found: Collection | None, dim: int | None) -> tuple[Space, bool]:
+    """The space of vectors that lie in files, and whether its weights are at hand.
+
+    What ``space.json`` beside them says; else the model asked for, with the weights that are found, or none; else the
+    collection's own. `dim` is how many numbers the vectors have, None where no file tells.
+
+    Raises:
+        InputError: nothing tells the model, or its vectors are of another width.
+        SpaceMismatch: the collection is of another space.
+    """
+    from embed.presets import find
+    from ingest.layouts import ELSEWHERE, read_space
+
+    space = read_space(folder)
+    at_hand = space is not None and space.weights_digest != ELSEWHERE
+    if space is None and settings.model is None and found is not None:
+        space, at_hand = found.space, found.space.weights_digest != ELSEWHERE
+    if space is None:
+        if settings.model is None:
+            raise InputError(f"nothing in {folder} says which model made its vectors; give --model NAME")
+        try:
+            space, at_hand = describe_space(settings.model, settings.weights, weights_search(settings.registry)), True
+        except WeightsError:
+            if settings.weights is not None:
+                raise
+            preset = find(settings.model)  # an unknown model is an error all the same
+            space = Space(
+                model=preset.name,
+                weights_digest=ELSEWHERE,
+                size=preset.size,
+                fit=preset.fit,
+                mean=preset.mean,
+                std=preset.std,
+                pooling=preset.pooling,
+                dim=preset.dim,
+            )
+    elif settings.model is not None and find(settings.model).name != space.model:
+        raise SpaceMismatch(f"{folder} holds vectors of {space.model}, not of {settings.model}; leave --model out")
+    if dim is not None and dim != space.dim:
+        raise InputError(f"{folder} holds vectors of {dim} numbers, those of {space.model} have {space.dim}")
+    if found is not None:
+        found.require(space)
+    return space, at_hand

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ingest.dataset import list_dataset
 from schema.errors import InputError, OutcropError
@@ -81,18 +81,27 @@ def audit_dataset(
             found.add(row["id"])
             if row["id"] not in declared:
                 findings.append(Finding("orphan", row["key"], row["source"]))
-            elif _changed(declared[row["id"]][1], row, digests):
+            elif changed(declared[row["id"]][1], row, digests):
                 findings.append(Finding("changed", row["key"], row["source"]))
             else:
                 good += 1
         if progress is not None:
             progress(len(found))
     findings += [Finding("missing", item.key, item.source) for id, (item, _) in declared.items() if id not in found]
-    order = {"missing": 0, "changed": 1, "orphan": 2, "no file": 3}
-    findings.sort(key=lambda finding: (order[finding.trouble], finding.key))
     return Audit(
-        name, collection.name, good, tuple(findings), stale, tuple(_repairs(collection.name, name, findings, stale))
+        name,
+        collection.name,
+        good,
+        sorted_findings(findings),
+        stale,
+        tuple(_repairs(collection.name, name, findings, stale)),
     )
+
+
+def sorted_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings by trouble, what can be mended first, and by key."""
+    order = {"missing": 0, "changed": 1, "orphan": 2, "no file": 3}
+    return tuple(sorted(findings, key=lambda finding: (order[finding.trouble], finding.key)))
 
 
 def orphans(
@@ -143,7 +152,8 @@ def prune(collection: Collection, findings: Iterable[Finding]) -> int:
     return before - after
 
 
-def _changed(path: Path, row: dict[str, object], digests: bool) -> bool:
+def changed(path: Path, row: Mapping[str, Any], digests: bool) -> bool:
+    """Whether a file is another than a row was made of: by its size and time, and by its digest where these do not tell."""
     try:
         stat = path.stat()
     except OSError:
@@ -154,7 +164,7 @@ def _changed(path: Path, row: dict[str, object], digests: bool) -> bool:
         return False
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    return digest != row["source_digest"]
+    return digest != str(row["source_digest"])[:32]  # behind it: how the item was made of the file
 
 
 def _repairs(collection: str, name: str, findings: list[Finding], stale: str) -> list[str]:

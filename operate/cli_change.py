@@ -11,6 +11,7 @@ from operate.console import (
     DryRun,
     Index,
     Name,
+    Root,
     Yes,
     agreed,
     answer,
@@ -191,18 +192,26 @@ def prune(
     name: Name = None,
     dataset: Annotated[
         Optional[list[str]],
-        typer.Option("--dataset", help="Only this dataset; repeatable. [all of the registry]", show_default=False),
+        typer.Option(
+            "--dataset",
+            help="Only this dataset; repeatable. [all of the registry, and all specimens of the collection]",
+            show_default=False,
+        ),
     ] = None,
+    root: Root = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Remove items whose source file is gone. Run it with --dry-run first."""
     from operate.audit import orphans
     from operate.audit import prune as remove
+    from operate.specimens import datasets_of, specimen_orphans
 
     settings = session.settings
     with opened(session, name) as collection:
-        gone = orphans(collection, settings.registry, settings.datasets_folder, dataset)
+        photographs, specimens = datasets_of(collection, settings, dataset)
+        gone = orphans(collection, settings.registry, settings.datasets_folder, photographs) if photographs else []
+        gone += [finding for each in specimens for finding in specimen_orphans(collection, each, root)]
         removed = 0
         if gone and not dry_run:
             agreed(f"Remove {len(gone)} items whose source is gone from {collection.name!r}?", yes)

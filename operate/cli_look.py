@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from operate.console import DryRun, Metrics, Name, Yes, agreed, answer, answer_rows, app, opened, opened_store
-from schema.errors import InputError, PartialFailure, Refused
+from operate.console import DryRun, Metrics, Name, Root, Yes, agreed, answer, answer_rows, app, opened, opened_store
+from schema.errors import PartialFailure, Refused
 from screen.metrics import write_metrics
 from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.progress import Meter
 from screen.tables import print_json, print_table
+
+if TYPE_CHECKING:
+    from operate.audit import Audit, Trouble
 
 
 @command(app, STORE, name="list")
@@ -159,8 +162,13 @@ def audit(
     name: Name = None,
     dataset: Annotated[
         Optional[list[str]],
-        typer.Option("--dataset", help="Only this dataset; repeatable. [all of the registry]", show_default=False),
+        typer.Option(
+            "--dataset",
+            help="Only this dataset; repeatable. [all of the registry, and all specimens of the collection]",
+            show_default=False,
+        ),
     ] = None,
+    root: Root = None,
     digests: Annotated[
         bool, typer.Option("--digests", help="Read every file instead of trusting size and time.")
     ] = False,
@@ -174,31 +182,32 @@ def audit(
     """Hold the registry against the disk and the collection: missing, changed and orphaned items, another space."""
     from operate.audit import audit_dataset
     from operate.repair import repair, stale_space
-    from schema.registry import read_registry
+    from operate.specimens import audit_specimens, datasets_of, repair_specimens
 
     settings = session.settings
-    names = dataset or sorted(read_registry(settings.registry).datasets)
-    if not names:
-        raise InputError(f"registry {settings.registry} has no datasets to audit")
     with opened(session, name) as collection:
+        photographs, specimens = datasets_of(collection, settings, dataset)
         stale = stale_space(collection, settings)
 
-        def look(each: str) -> Any:
-            return audit_dataset(
-                collection, settings.registry, settings.datasets_folder, each, digests=digests, stale=stale
-            )
+        def look() -> list[Audit]:
+            place = (collection, settings.registry, settings.datasets_folder)
+            return [audit_dataset(*place, each, digests=digests, stale=stale) for each in photographs] + [
+                audit_specimens(collection, each, root=root, digests=digests, stale=stale) for each in specimens
+            ]
 
-        audits = [look(each) for each in names]
+        audits = look()
         fixed = fix and not dry_run and not all(a.in_order for a in audits)
         if fixed:
             lost = sum(a.count("orphan") for a in audits)
             if lost:
                 agreed(f"Remove {lost} orphaned items from {collection.name!r}?", yes)
-            for each in audits:
+            for each in audits[: len(photographs)]:
                 repair(collection, each, settings, say=session.say)
-            audits = [look(each) for each in names]
-    troubles = ("missing", "changed", "orphan", "no file")
-    rows = [
+            for each in audits[len(photographs) :]:
+                repair_specimens(collection, each, settings, root=root, say=session.say)
+            audits = look()
+    troubles: tuple[Trouble, ...] = ("missing", "changed", "orphan", "no file")
+    rows: list[dict[str, Any]] = [
         {"dataset": a.dataset, "good": a.good, **{t: a.count(t) for t in troubles}, "stale": a.stale} for a in audits
     ]
     if session.format == "json":
@@ -227,7 +236,7 @@ def audit(
                 )
             for line in a.repairs:
                 print(f"repair: {line}")
-    total = {t: float(sum(row[t] for row in rows)) for t in troubles}
+    total: dict[str, float] = {t: float(sum(row[t] for row in rows)) for t in troubles}
     if metrics_file is not None:
         write_metrics(
             Path(metrics_file),

@@ -9,6 +9,7 @@ import typer
 
 from operate.console import DryRun, Index, answer, app, opened, opened_store
 from schema.errors import InputError
+from schema.filters import Filter
 from schema.filters import where as conditions
 from screen.options import STATE, STORE, Session, command
 from screen.progress import Meter
@@ -27,14 +28,26 @@ To = Annotated[
 def export_collection(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name of the collection.")],
-    file: Annotated[Path, typer.Argument(help="….parquet; ….npy or ….faiss (with ids, items and space beside).")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="….parquet; ….npy or ….faiss (with ids, items and space beside); a folder with --layout."),
+    ],
     where: Where = None,
+    layout: Annotated[
+        Optional[str],
+        typer.Option(
+            "--layout", help="Write a tree of files as another program keeps them: fossilvit.", show_default=False
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file where it is there.")] = False,
 ) -> None:
     """Write a collection to a file: keys, metadata, vectors and the space."""
     from store.arrays import SUFFIXES, export_arrays
     from store.transfer import export_parquet
 
+    if layout is not None:
+        _export_tree(session, name, file, conditions(*(where or ())), layout)
+        return
     if file.exists() and not force:
         raise InputError(f"{file} is there already; give another name, or --force")
     if file.suffix not in (".parquet", *SUFFIXES):
@@ -52,6 +65,20 @@ def export_collection(
         session,
         {"rows": done.rows, "file": str(file), "collection": collection.physical},
         f"{done.rows} items of {collection.physical} in {file}",
+    )
+
+
+def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layout: str) -> None:
+    from ingest.layouts import fresh_folder, layout_named
+
+    chosen = layout_named(layout)
+    with opened(session, name) as collection, Meter("export", None, "vectors", session.quiet) as meter:
+        fresh_folder(folder)
+        rows = chosen.write(collection, folder, filter, meter.update)
+    answer(
+        session,
+        {"rows": rows, "folder": str(folder), "layout": layout, "collection": collection.physical},
+        f"{rows} vectors of {collection.physical} in {folder} ({layout})",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -26,6 +27,10 @@ Name = Annotated[
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Root = Annotated[
+    Optional[Path],
+    typer.Option("--root", help="Where specimens' meshes lie now. [where they were ingested from]", show_default=False),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Index = Annotated[
     Optional[str],

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from query import cli_cluster, cli_evaluate, cli_match, cli_search
+from query import cli_cluster, cli_evaluate, cli_match, cli_search, cli_specimen
 from query.console import app
 from screen.guard import main_guard
 
-__all__ = ["app", "cli_cluster", "cli_evaluate", "cli_match", "cli_search", "main"]
+__all__ = ["app", "cli_cluster", "cli_evaluate", "cli_match", "cli_search", "cli_specimen", "main"]
 
 
 def main() -> None:

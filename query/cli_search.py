@@ -91,7 +91,7 @@ def image(
                 paths, encoder, collection, wider(how, k), condition, exclude_self=exclude_self, exact=exact
             )
             results = reranked(found)
-        _print(session, [results], explain, places)
+        print_answers(session, [results], explain, places)
 
 
 @command(app, STORE, REGISTRY, STATE, CSV)
@@ -121,7 +121,7 @@ def item(
         with reranker(session, how, k) as reranked, opened(session) as collection:
             found = query_items(keys, collection, wider(how, k), condition, exclude_self=exclude_self, exact=exact)
             results = reranked(found)
-        _print(session, [results], explain, places)
+        print_answers(session, [results], explain, places)
 
 
 @command(app, STORE, REGISTRY, STATE, CSV)
@@ -178,10 +178,15 @@ def dataset(
                 meter.update(sum(len(batch.results) for batch in batches))
         ordered = sorted((r for batch in batches for r in batch.results), key=lambda r: r.query.name)
         whole = replace(batches[-1], results=tuple(ordered), timings=total_timings(batches))
-        _print(session, [whole], explain, places)
+        print_answers(session, [whole], explain, places)
 
 
-def _print(session: Session, batches: list[Results], explain: bool, places: Delivery) -> None:
+def print_answers(session: Session, batches: list[Results], explain: bool, places: Delivery) -> None:
+    """Prints answers as the session wants them and sends them where else they are to go.
+
+    Raises:
+        PartialFailure: some queries could not be read.
+    """
     from query.search import plan_json, result_json, timings_json, total_timings
 
     plan = next((batch.plan for batch in reversed(batches) if batch.plan is not None), None)
@@ -219,7 +224,7 @@ def _print(session: Session, batches: list[Results], explain: bool, places: Deli
     for result in broken:
         session.warn(result.error)
     if broken:
-        raise PartialFailure(f"{len(broken)} of {len(results)} query pictures could not be read; they are named above")
+        raise PartialFailure(f"{len(broken)} of {len(results)} queries could not be read; they are named above")
 
 
 def _row(result: Result, hit: Hit) -> dict[str, Any]:

@@ -5,52 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import meshes
 import numpy as np
 import psutil
 import pytest
 from commands import run
-from numpy.typing import NDArray
 from PIL import Image
+from toy_specimens import LOOK, SPACE, Ingest, shells
 
 from embed.encoder import Encoder
-from embed.images import Decoded, fit_to
 from embed.pooling import pooled
 from embed.thumbnails import ThumbnailStore
-from ingest.listing import Listing, ingest_listing, look_ahead
+from ingest.listing import ingest_listing, look_ahead
 from ingest.pipeline import Options
-from ingest.runs import Failure, Record, Run, find_run
+from ingest.runs import Run
 from ingest.specimens import list_specimens
 from render.views import Look
 from render.workers import Workers
 from schema.errors import InputError, PictureError
 from schema.filters import equals
 from schema.item import item_id
-from schema.space import Space
 from store.collection import Collection
 from store.connection import Store
-
-SPACE = Space(
-    model="toy", weights_digest="0", size=(64, 64), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=192, fit="squash"
-)
-LOOK = Look(views=3, size=64)
-
-
-class ToyEncoder:
-    """The picture itself, 8 x 8 pixels small, as a vector: enough to tell shapes apart, and at once."""
-
-    space = SPACE
-
-    def prepare(self, decoded: Decoded) -> NDArray[np.uint8]:
-        return fit_to(decoded.image, SPACE.size, SPACE.fit)
-
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        small = 256 - pixels.reshape(-1, 8, 8, 8, 8, 3).mean(axis=(2, 4)).reshape(len(pixels), -1).astype(np.float32)
-        return small / np.linalg.norm(small, axis=1, keepdims=True)
 
 
 @pytest.fixture(scope="module")
@@ -67,32 +46,6 @@ def collection(lite_uri: str) -> Iterator[Collection]:
         yield Collection.create(store, "shells", SPACE)
 
 
-@dataclass(frozen=True)
-class Ingest:
-    """Ingests a folder of specimens into a collection, as the command does."""
-
-    folder: Path
-    collection: Collection
-    workers: Workers
-
-    def listing(self, look: Look = LOOK, **more: Any) -> Listing:
-        return list_specimens(self.folder, self.folder.name, look, workers=self.workers, **more)
-
-    def __call__(self, look: Look = LOOK, *, force: bool = False, **more: Any) -> tuple[Record, list[Failure]]:
-        listing, run = self.listing(look, **more), Run.begin(Path("state"), "specimens", {})
-        options, thumbnails = Options(workers=2, force=force), ThumbnailStore.below(Path("state"))
-        record = ingest_listing(listing, ToyEncoder(), self.collection, run, options, thumbnails=thumbnails)
-        return record, find_run(Path("state"), record.run)[1]
-
-    def rows(self) -> dict[str, tuple[dict[str, Any], NDArray[np.float32]]]:
-        """All rows by key, with their vectors."""
-        return {
-            item.key: (item.row(), vector)
-            for items, vectors in self.collection.scan(vectors=True)
-            for item, vector in zip(items, vectors, strict=True)
-        }
-
-
 @pytest.fixture
 def ingest(folder: Path, collection: Collection, workers: Workers) -> Ingest:
     return Ingest(folder, collection, workers)
@@ -100,16 +53,7 @@ def ingest(folder: Path, collection: Collection, workers: Workers) -> Ingest:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four specimens in two levels of categories, one of them a point cloud, with files beside them that are none."""
-    root = tmp_path / "shells"
-    meshes.write(root / "ammonites/early/smooth.ply", *meshes.ball(3, (1, 0.4, 1)))
-    meshes.write(root / "ammonites/early/RIBBED.STL", *meshes.ball(3, (1, 0.4, 1), bumps=9))
-    meshes.write(root / "snails/tall one.obj", *meshes.ball(3, (0.5, 1, 0.5)))
-    (root / "scan.Ply").write_bytes(meshes.cloud_ply(meshes.ball(3)[0]))
-    (root / "notes.txt").write_text("no mesh")
-    meshes.write(root / ".hidden/old.ply", *meshes.box())
-    (root / "snails/._tall one.obj").write_bytes(b"what a Mac leaves behind")
-    return root
+    return shells(tmp_path / "shells")
 
 
 def test_views_and_specimens_with_categories_and_what_they_were_made_of(ingest: Ingest) -> None:

@@ -1,0 +1,156 @@
+"""`ingest features`: vectors that were made elsewhere, from a tree of files in a known layout. No model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from ingest.layouts import Bundle, Layout, Vectors, stamped, unit_vectors
+from ingest.listing import Outlook
+from ingest.pipeline import verify_written
+from ingest.runs import Failure, Record, Run, running
+from schema.errors import InputError, PictureError
+from schema.item import Item
+from store.collection import Collection
+
+ROWS = 512
+"""Vectors sent at once."""
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A listed tree of files: what it makes, and how wide its vectors are."""
+
+    layout: Layout
+    dataset: str
+    bundles: tuple[Bundle, ...]
+
+    @property
+    def expected(self) -> int:
+        """Items that the files make."""
+        return sum(len(bundle.items) for bundle in self.bundles)
+
+    def dim(self) -> int | None:
+        """Numbers of a vector, from the first file that can be read; None where none can."""
+        for bundle in self.bundles:
+            try:
+                return int(bundle.load().shape[-1])
+            except (InputError, PictureError):
+                continue
+        return None
+
+
+def list_tree(layout: Layout, folder: Path, dataset: str) -> Tree:
+    """Lists a folder.
+
+    Raises:
+        InputError: there is no such folder, it is not laid out so, or two files make one item.
+    """
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    bundles = tuple(layout.bundles(folder, dataset))
+    owners: dict[str, Path] = {}
+    for bundle in bundles:
+        for item in bundle.items:
+            if (first := owners.setdefault(item.key, bundle.path)) != bundle.path:
+                raise InputError(f"{first} and {bundle.path} would both be {item.key}; rename one of them")
+    return Tree(layout, dataset, bundles)
+
+
+def look_ahead_tree(tree: Tree, collection: Collection | None, *, force: bool = False) -> Outlook:
+    """What `ingest_tree` would do; writes nothing."""
+    unchanged = 0
+    if collection is not None and not force:
+        unchanged = sum(len(bundle.items) for bundle in tree.bundles if _unchanged(collection, _stamped(bundle)))
+    return Outlook(tree.dataset, tree.expected, 0, 0, unchanged, tree.expected - unchanged)
+
+
+def ingest_tree(
+    tree: Tree,
+    collection: Collection,
+    run: Run,
+    *,
+    force: bool = False,
+    patience: float = 60.0,
+    progress: Callable[[int], None] | None = None,
+    waiting: Callable[[str], None] | None = None,
+) -> Record:
+    """Upserts the vectors of a tree that are new or changed; flushes once, waits for the index, verifies.
+
+    A file that cannot be used goes to the ledger, and the others are written.
+
+    Raises:
+        StoreUnreachable: Milvus went away for longer than the patience; what was written stays.
+    """
+    with running(run):
+        record = run.record
+        record.collection, record.physical, record.space = (
+            collection.name,
+            collection.physical,
+            collection.space.fingerprint,
+        )
+        record.expected = tree.expected
+        ids: list[str] = []
+        waiting_items: list[Item] = []
+        waiting_vectors: list[Vectors] = []
+
+        def send() -> None:
+            if waiting_items:
+                collection.upsert(
+                    waiting_items, np.concatenate(waiting_vectors), replacing=True, patience=patience, waiting=waiting
+                )
+                run.count(upserted=len(waiting_items))
+                ids.extend(item.id for item in waiting_items)
+                waiting_items.clear()
+                waiting_vectors.clear()
+
+        for bundle in tree.bundles:
+            try:
+                items = stamped(bundle)
+                if not force and _unchanged(collection, items):
+                    run.count(unchanged=len(items))
+                    ids += [item.id for item in items]
+                    continue
+                vectors = unit_vectors(bundle, collection.dim)
+            except (InputError, PictureError, OSError) as error:
+                for item in bundle.items:
+                    run.fail(Failure(item.key, str(bundle.path), "read", str(error)))
+                continue
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            waiting_items += [_at(item, now) for item in items]
+            waiting_vectors.append(vectors)
+            if len(waiting_items) >= ROWS:
+                send()
+            if progress is not None:
+                progress(record.upserted + record.unchanged + record.failed)
+            run.save(soon=True)
+        send()
+        if record.upserted:
+            collection.flush()
+            collection.wait_for_index()
+            collection.wait_until_served()
+            verify_written(collection, ids)
+        run.end("done")
+        return record
+
+
+def _stamped(bundle: Bundle) -> Sequence[Item]:
+    try:
+        return stamped(bundle)
+    except OSError:
+        return ()
+
+
+def _unchanged(collection: Collection, items: Sequence[Item]) -> bool:
+    rows = collection.lookup([item.id for item in items], ("source_digest",))
+    return bool(items) and all(
+        item.id in rows and rows[item.id]["source_digest"] == item.source_digest for item in items
+    )
+
+
+def _at(item: Item, now: str) -> Item:
+    return replace(item, ingested_at=item.ingested_at or now)

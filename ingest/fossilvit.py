@@ -1,0 +1,186 @@
+"""The layout of FossilViT: features of the views, pooled embeddings, and neighbours, by category and specimen.
+
+::
+
+    features/<category…>/<specimen>.npy     [V, D]  the views' vectors, in their order
+    embeddings/<category…>/<specimen>.npy   [D]     the specimen's vector
+    embeddings/embeddings.npy               [N, D]  all of them
+    embeddings/ids.txt                              their names, <category…>/<specimen>, a line each
+    results/knn_<query_id>.csv                      query_id, neighbor_id, distance (1 - cosine), the nearest first
+
+In file names of `results`, the slashes of a category are two underscores.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.layouts import SPACE_FILE, Bundle, Vectors, load_array, require_below, save_array, write_space
+from schema.errors import InputError
+from schema.filters import Filter, equals
+from schema.item import Item, Kind, part, specimen_key, view_key
+from store.collection import Collection
+from store.transfer import whole_file
+
+NEIGHBOURS = 10
+"""Rows of a ``knn_<query_id>.csv``."""
+_BLOCK = 1024
+
+
+class FossilVit:
+    """See the module."""
+
+    name = "fossilvit"
+
+    def write(
+        self, collection: Collection, folder: Path, filter: Filter, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Writes the specimens and views that a filter keeps; returns how many vectors.
+
+        Raises:
+            InputError: there are none, or they are of several datasets: names of specimens are only one's own in a dataset.
+        """
+        datasets: set[str] = set()
+        written = 0
+        pooled: dict[str, Vectors] = {}
+        for items, vectors in collection.scan(filter & equals("kind", str(Kind.SPECIMEN)), vectors=True):
+            datasets |= {item.dataset for item in items}
+            pooled.update({_name(item): vector for item, vector in zip(items, vectors, strict=True)})
+        views: dict[str, dict[int, Vectors]] = {}
+        for items, vectors in collection.scan(filter & equals("kind", str(Kind.VIEW)), vectors=True):
+            datasets |= {item.dataset for item in items}
+            for item, vector in zip(items, vectors, strict=True):
+                views.setdefault(_name(item), {})[item.view] = vector
+        if len(datasets) != 1:
+            known = ", ".join(sorted(datasets))
+            raise InputError(
+                f"specimens of several datasets ({known}) do not fit one tree; add --where dataset=NAME"
+                if datasets
+                else f"collection {collection.name!r} holds no specimens that fit; see `collection describe`"
+            )
+        for name, of in sorted(views.items()):
+            path = require_below(folder, folder / "features" / f"{name}.npy")
+            save_array(path, np.stack([of[view] for view in sorted(of)]))
+            written += len(of)
+            if progress is not None:
+                progress(written)
+        names = sorted(pooled)
+        for name in names:
+            save_array(require_below(folder, folder / "embeddings" / f"{name}.npy"), pooled[name])
+            written += 1
+        if names:
+            gallery = np.stack([pooled[name] for name in names])
+            save_array(folder / "embeddings/embeddings.npy", gallery)
+            with whole_file(folder / "embeddings/ids.txt") as file:
+                file.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+            _write_neighbours(folder / "results", names, gallery)
+        if progress is not None:
+            progress(written)
+        write_space(folder, collection.space)
+        return written
+
+    def bundles(self, folder: Path, dataset: str) -> Iterator[Bundle]:
+        """Lists the specimens below a folder, by name.
+
+        Raises:
+            InputError: there is neither ``features`` nor ``embeddings`` in it.
+        """
+        features = {name: path for name, path in _arrays(folder / "features")}
+        embeddings = {name: path for name, path in _arrays(folder / "embeddings") if name != "embeddings"}
+        if not features and not embeddings:
+            raise InputError(
+                f"{folder} holds neither features/**/*.npy nor embeddings/**/*.npy; give the folder above them"
+            )
+        ours = (folder / SPACE_FILE).exists()  # only names that `write` made are percent-encoded
+        for name in sorted(features.keys() | embeddings.keys()):
+            category, _, specimen = name.rpartition("/")
+            names = (dataset, *((unquote(category), unquote(specimen)) if ours else (category, specimen)))
+            yield _bundle(folder, names, features.get(name), embeddings.get(name))
+
+
+def _bundle(folder: Path, names: tuple[str, str, str], features: Path | None, embedding: Path | None) -> Bundle:
+    dataset, category, specimen = names
+    files = tuple(path for path in (features, embedding) if path is not None)
+    count = 0
+    if features is not None:
+        try:
+            shape = load_array(features, (2,)).shape
+        except InputError:
+            shape = (0,)  # whoever loads it says why
+        count = shape[0]
+    items = [
+        Item(
+            view_key(dataset, category, specimen, view),
+            Kind.VIEW,
+            dataset,
+            specimen,
+            category=category,
+            view=view,
+            source=_relative(features, folder),
+        )
+        for view in range(count)
+        if features is not None
+    ]
+    pooled = Item(
+        specimen_key(dataset, category, specimen),
+        Kind.SPECIMEN,
+        dataset,
+        specimen,
+        category=category,
+        source=_relative(embedding or features, folder),
+    )
+
+    def load() -> NDArray[np.float32]:
+        rows = load_array(features, (2,)) if features is not None else None
+        if embedding is not None:
+            one = load_array(embedding, (1,))
+        else:
+            from embed.pooling import pooled as pool
+
+            assert rows is not None  # one of the two is there
+            exact = np.asarray(rows, dtype=np.float32)
+            one = pool(exact / np.linalg.norm(exact, axis=1, keepdims=True), "mean")
+        if rows is not None and rows.shape[1] != one.shape[0]:
+            raise InputError(f"{embedding} holds {one.shape[0]} numbers, {features} {rows.shape[1]} a view")
+        return np.concatenate([rows, one[None]]) if rows is not None else np.asarray(one)[None]
+
+    return Bundle(files[0], (*items, pooled), files, load)
+
+
+def _write_neighbours(folder: Path, names: list[str], gallery: Vectors) -> None:
+    """One file per specimen, the query itself left out; block by block, so that memory stays bounded."""
+    folder.mkdir(parents=True, exist_ok=True)
+    most = min(NEIGHBOURS, len(names) - 1)
+    for start in range(0, len(names), _BLOCK):
+        scores = gallery[start : start + _BLOCK] @ gallery.T
+        for row, query in enumerate(names[start : start + _BLOCK]):
+            scores[row, start + row] = -np.inf
+            order = np.argsort(-scores[row], kind="stable")[:most]
+            path = require_below(folder, folder / f"knn_{query.replace('/', '__')}.csv")
+            with whole_file(path) as file, file.open("w", newline="", encoding="utf-8") as opened:
+                lines = csv.writer(opened)
+                lines.writerow(("query_id", "neighbor_id", "distance"))
+                lines.writerows((query, names[n], f"{1 - float(scores[row, n]):.6f}") for n in order)
+
+
+def _name(item: Item) -> str:
+    """``<category…>/<specimen>``, with what no file's name may hold percent-encoded."""
+    levels = [part(level) for level in item.category.split("/")] if item.category else []
+    return "/".join([*levels, part(item.capture_id)])
+
+
+def _arrays(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The arrays below a folder with their names, relative and without ending, by name."""
+    for path in sorted(folder.rglob("*.npy")):
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+            yield path.relative_to(folder).with_suffix("").as_posix(), path
+
+
+def _relative(path: Path | None, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path is not None else ""

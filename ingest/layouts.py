@@ -1,0 +1,201 @@
+"""Vectors as trees of files, the way other programs keep them: what a layout is, and which ones there are.
+
+A layout both writes a collection's vectors below a folder and reads such a folder back. `space.json` in the folder tells which
+embedding space the vectors are of; trees made elsewhere have none, and the model must be named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from schema.errors import InputError, OutcropError, nearest
+from schema.filters import Filter
+from schema.item import Item
+from schema.space import Space
+from store.collection import Collection
+from store.transfer import whole_file
+
+Vectors = NDArray[np.float32]
+SPACE_FILE = "space.json"
+ELSEWHERE = "made elsewhere"
+"""`weights_digest` of a space whose weights are not at hand: no picture can be embedded into it here."""
+MOST_NUMBERS = 2**28
+"""Numbers in one file of vectors; more is refused before memory is spent."""
+NAMES = ("fossilvit",)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The files that make some items together: a specimen's views and pooled vector, an image.
+
+    `items` know everything but the file's size, time and digest; `load` gives their vectors [N, D] as they stand in the files.
+    """
+
+    path: Path
+    items: tuple[Item, ...]
+    files: tuple[Path, ...]
+    load: Callable[[], NDArray[Any]]
+
+
+class Layout(Protocol):
+    """One way to lay out files."""
+
+    name: str
+
+    def write(
+        self, collection: Collection, folder: Path, filter: Filter, progress: Callable[[int], None] | None = None
+    ) -> int:
+        """Writes the items that a filter keeps; returns how many vectors."""
+        ...
+
+    def bundles(self, folder: Path, dataset: str) -> Iterator[Bundle]:
+        """Lists what is there, by name, and loads nothing but the arrays' headers.
+
+        Raises:
+            InputError: the folder is not laid out so.
+        """
+        ...
+
+
+def layout_named(name: str) -> Layout:
+    """The layout of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name == "fossilvit":
+        from ingest.fossilvit import FossilVit
+
+        return FossilVit()
+    raise InputError(f"--layout is {' or '.join(NAMES)}, not {name!r}{nearest(name, NAMES)}")
+
+
+def write_space(folder: Path, space: Space) -> None:
+    """Leaves the space beside the vectors."""
+    with whole_file(folder / SPACE_FILE) as file:
+        file.write_text(space.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_space(folder: Path) -> Space | None:
+    """The space that a folder's vectors are of, where it says so.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = folder / SPACE_FILE
+    try:
+        return Space.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise InputError(f"{path} is no description of a space ({str(error).splitlines()[0]}); remove it") from None
+
+
+def foreign_space(space: Space) -> Space:
+    """The same space of weights that nobody here has."""
+    return space.model_copy(update={"weights_digest": ELSEWHERE})
+
+
+def load_array(path: Path, dims: tuple[int, ...]) -> NDArray[Any]:
+    """A ``.npy`` file mapped into memory; floats of as many dimensions as one of `dims` says.
+
+    Raises:
+        InputError: it is no such array, or too large.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "no array of numbers, or damaged"
+        raise InputError(f"{path}: {reason}") from None
+    if not isinstance(array, np.ndarray) or array.ndim not in dims or array.dtype.kind != "f" or not array.size:
+        shape = list(array.shape) if isinstance(array, np.ndarray) else "?"
+        wanted = " or ".join(f"{n}-dimensional" for n in dims)
+        raise InputError(
+            f"{path} holds {getattr(array, 'dtype', 'no array')} {shape}; a {wanted} array of floats is wanted"
+        )
+    if array.size > MOST_NUMBERS:
+        raise InputError(f"{path} holds {array.size:,} numbers, more than vectors do")
+    return array
+
+
+def unit_vectors(bundle: Bundle, dim: int) -> Vectors:
+    """The vectors of a bundle, [N, D] float32 of length 1; those that are of length 1 already stay bit for bit.
+
+    Raises:
+        InputError: a wrong width, or a vector that is zero or not finite; the file is named.
+    """
+    vectors = bundle.load()
+    if vectors.shape != (len(bundle.items), dim):
+        raise InputError(f"{bundle.path} holds vectors of {vectors.shape[-1]} numbers, the space's have {dim}")
+    exact = np.asarray(vectors, dtype=np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", exact, exact))[:, None]
+    if not (np.isfinite(norms).all() and (norms > 0).all()):
+        raise InputError(f"{bundle.path} holds a vector that is zero or not finite")
+    return np.where(np.abs(norms - 1) < 1e-3, vectors, exact / norms).astype(np.float32)
+
+
+def stamped(bundle: Bundle) -> Sequence[Item]:
+    """The items with the size, time and digest of their files."""
+    digest = hashlib.blake2b(digest_size=16)
+    size, newest = 0, 0
+    for path in bundle.files:
+        status = path.stat()
+        size, newest = size + status.st_size, max(newest, status.st_mtime_ns)
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    known = digest.hexdigest()
+    return [
+        replace(
+            item,
+            source_size=item.source_size or size,
+            source_mtime_ns=item.source_mtime_ns or newest,
+            source_digest=item.source_digest or known,
+        )
+        for item in bundle.items
+    ]
+
+
+def fresh_folder(folder: Path) -> Path:
+    """A folder to write into: made where it is missing.
+
+    Raises:
+        InputError: it is a file, holds something already, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty; give a new folder")
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); give another folder") from None
+    return folder
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Writes a ``.npy`` file whole.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file, file.open("wb") as opened:
+        np.save(opened, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def require_below(root: Path, path: Path) -> Path:
+    """The path itself, which must lie below the root: names of items become names of files.
+
+    Raises:
+        OutcropError: it does not.
+    """
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise OutcropError(f"{path} would lie outside {root}; rename the item")
+    return path

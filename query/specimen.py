@@ -1,0 +1,259 @@
+"""Which specimens look like this one: asked with a mesh, with a stored specimen, or with a photograph of one.
+
+Two ways to compare: ``pooled``, one vector against one; and ``views``, the best pairs of views averaged: for each view of the
+query the most similar view of the specimen (as ColBERT compares texts; O. Khattab and M. Zaharia, 2020). Answers are specimens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from embed.images import Decoded, decode, thumbnail
+from embed.photo import PhotoMetadata
+from embed.pooling import Pool, pooled
+from embed.protocol import PictureEncoder
+from query.search import SUFFIXES as PICTURES
+from query.search import Query, Result, Results
+from render.preflight import SUFFIXES as MESHES
+from render.views import Look
+from render.workers import Workers
+from schema.errors import InputError, MeshError, PictureError, nearest
+from schema.filters import Filter, equals
+from schema.item import Item, Kind, item_id, parent_of, view_key
+from store.collection import Collection
+from store.search import MOST_HITS, Hit, Plan, search
+
+By = Literal["pooled", "views"]
+BYS: tuple[str, ...] = get_args(By)
+DEPTH = 8
+"""How many times as many specimens as are wanted are compared view by view."""
+FEWEST_VIEWS = 100
+"""Stored views that each view of the query is given at least, to find specimens worth comparing."""
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One query: its views' vectors [V, D], their pooled vector [D], and the specimen (key) that is the query itself."""
+
+    query: Query
+    views: Vectors
+    whole: Vectors
+    itself: str = ""
+
+
+def query_specimens(
+    names: Sequence[str],
+    collection: Collection,
+    open_encoder: Callable[[], PictureEncoder],
+    k: int = 10,
+    filter: Filter | None = None,
+    *,
+    by: str = "pooled",
+    exclude_self: bool = False,
+    exact: bool = False,
+    workers: int = 1,
+) -> Results:
+    """The best `k` specimens for each name: a mesh file, a folder of them, the key of a stored specimen, or a photograph.
+
+    Meshes are drawn as the specimens under the filter were. `filter` is about specimens, or with ``by="views"`` about the views
+    that are compared (`view=0..5`). `exclude_self` leaves out the specimen itself, or those made of the very same file. What
+    cannot be read or drawn gets an `error` instead of hits, and the others are still asked. `open_encoder` is called if a mesh
+    or a photograph is among the names; `workers` is how many processes draw.
+
+    Raises:
+        InputError: a name is neither file nor key, or the collection holds no specimens under the filter.
+        MeshError, PictureError: the only query cannot be read.
+    """
+    if by not in BYS:
+        raise InputError(f"--by is {' or '.join(BYS)}, not {by!r}{nearest(by, BYS)}")
+    filter = filter or Filter()
+    if filter.chosen("kind") is not None:
+        raise InputError("--by says whether specimens or views are compared; leave kind= out of --where")
+    paths, keys = _sorted_out(names)
+    begun = time.perf_counter()
+    asked: dict[str, _Asked | str] = {}
+    if paths:
+        encoder = open_encoder()
+        collection.require(encoder.space)
+        with Workers(min(workers, len(paths))) as pool:
+            look, how = stored_look(collection, filter.without("view"))
+            for path in paths:
+                asked[str(path)] = _read(path, look, how, encoder, pool)
+    asked |= _stored(keys, collection)
+    errors = [entry for entry in asked.values() if isinstance(entry, str)]
+    if errors and len(asked) == 1:
+        raise (PictureError if next(iter(asked)).lower().endswith(tuple(PICTURES)) else MeshError)(errors[0])
+    embedded = time.perf_counter()
+    answer = _by_views if by == "views" else _by_whole
+    results: list[Result] = []
+    plan: Plan | None = None
+    for name, entry in asked.items():
+        if isinstance(entry, str):
+            results.append(Result(Query(name), error=entry))
+            continue
+        hits, plan = answer(entry, collection, k, filter, exclude_self, exact)
+        results.append(Result(entry.query, hits))
+    timings = {"embed": embedded - begun, "search": time.perf_counter() - embedded}
+    return Results(collection.name, plan, tuple(results), timings)
+
+
+def stored_look(collection: Collection, filter: Filter | None = None) -> tuple[Look, Pool]:
+    """How most specimens under a filter were looked at, and how their views were pooled.
+
+    Raises:
+        InputError: there are none.
+    """
+    names = [f"look_{field.name}" for field in fields(Look)]
+    seen: Counter[tuple[Any, ...]] = Counter()
+    for rows in collection.scan_rows((filter or Filter()) & equals("kind", str(Kind.SPECIMEN)), ["id", "pool", *names]):
+        seen.update(tuple(row.get(name) for name in ("pool", *names)) for row in rows)
+    for (how, *values), _ in seen.most_common():
+        look = Look.of_extra(dict(zip(names, values, strict=True)))
+        if look is not None and how is not None:
+            return look, how
+    raise InputError(
+        f"collection {collection.name!r} holds no specimens that fit; `ingest specimens DIR` first, or widen --where"
+    )
+
+
+def specimen_views(collection: Collection, specimens: Sequence[Item]) -> list[tuple[list[Item], Vectors]]:
+    """The stored views of stored specimens: for each its views in their order, and their vectors [V, D]."""
+    ids = []
+    for item in specimens:
+        look = Look.of_extra(item.extra)
+        names = (item.dataset, item.category, item.capture_id)
+        ids.append([item_id(view_key(*names, number)) for number in range(look.views if look is not None else 0)])
+    found = collection.items([id for of_one in ids for id in of_one])
+    views = []
+    for of_one in ids:
+        there = [found[id] for id in of_one if id in found]
+        vectors = [vector for _, vector in there] or np.empty((0, collection.space.dim), np.float32)
+        views.append(([item for item, _ in there], np.asarray(vectors)))
+    return views
+
+
+def _sorted_out(names: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Files and keys, in their order.
+
+    Raises:
+        InputError: a name is neither.
+    """
+    paths: list[Path] = []
+    keys: list[str] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MESHES and p.is_file())
+            if not inside:
+                raise InputError(f"the folder {path} holds no mesh ({', '.join(sorted(MESHES))})")
+            paths += inside
+        elif path.suffix.lower() in MESHES | PICTURES:
+            if not path.is_file():
+                raise InputError(f"no file at {path}; check the path")
+            paths.append(path)
+        elif name.split("/")[0] in (Kind.SPECIMEN, Kind.VIEW):
+            keys.append(parent_of(name))
+        else:
+            raise InputError(
+                f"{name!r} is no mesh ({', '.join(sorted(MESHES))}), no photograph, and no key of a specimen "
+                "(specimen/<dataset>/<category…>/<specimen>)"
+            )
+    return paths, keys
+
+
+def _read(path: Path, look: Look, how: Pool, encoder: PictureEncoder, workers: Workers) -> _Asked | str:
+    """A file as a query, or what is wrong with it."""
+    try:
+        data = path.read_bytes()
+        if path.suffix.lower() in PICTURES:
+            decoded = decode(data, name=str(path), at_least=encoder.space.size)
+            first, metadata = decoded.image, decoded.metadata
+            pixels = [encoder.prepare(decoded)]
+        else:
+            pictures = [Image.fromarray(view) for view in workers.views(path, look)]
+            first, metadata = pictures[0], None
+            pixels = [encoder.prepare(Decoded(one, one.width, one.height, PhotoMetadata())) for one in pictures]
+        vectors = encoder.encode(np.stack(pixels))
+        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        return _Asked(Query(str(path), digest, thumbnail(first), metadata), vectors, pooled(vectors, how))
+    except (MeshError, PictureError) as error:
+        return str(error)
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror or error}"
+
+
+def _stored(keys: Sequence[str], collection: Collection) -> dict[str, _Asked | str]:
+    """Stored specimens as queries.
+
+    Raises:
+        InputError: one is not there.
+    """
+    found = collection.items([item_id(key) for key in keys])
+    asked: dict[str, _Asked | str] = {}
+    for key in keys:
+        if item_id(key) not in found:
+            raise InputError(
+                f"no specimen {key!r} in collection {collection.name!r}; see `query item` for other kinds of items"
+            )
+    for key, (_, views) in zip(keys, specimen_views(collection, [found[item_id(key)][0] for key in keys]), strict=True):
+        item, vector = found[item_id(key)]
+        query = Query(key, item.source_digest[:32], item=item)
+        asked[key] = _Asked(query, views if len(views) else vector[None], vector, key)
+    return asked
+
+
+def _by_whole(
+    asked: _Asked, collection: Collection, k: int, filter: Filter, exclude_self: bool, exact: bool
+) -> tuple[tuple[Hit, ...], Plan]:
+    wider = min(MOST_HITS, k + 8) if exclude_self else k
+    answer = search(collection, asked.whole[None], wider, filter & equals("kind", str(Kind.SPECIMEN)), exact=exact)
+    hits = [hit for hit in answer.hits[0] if not (exclude_self and _is_itself(hit.item, asked))]
+    return _ranked([(hit.score, hit.item) for hit in hits], k), answer.plan
+
+
+def _by_views(
+    asked: _Asked, collection: Collection, k: int, filter: Filter, exclude_self: bool, exact: bool
+) -> tuple[tuple[Hit, ...], Plan]:
+    """Specimens with a view near one of the query's, then compared view by view, all their views with all of the query's."""
+    of_views = filter & equals("kind", str(Kind.VIEW))
+    depth = min(MOST_HITS, max(FEWEST_VIEWS, DEPTH * k))
+    answer = search(collection, asked.views, depth, of_views, exact=exact)
+    # Provisionally a specimen is as good as its best pair; only the best are then compared whole.
+    best: dict[str, float] = {}
+    for hit in (hit for hits in answer.hits for hit in hits):
+        key = parent_of(hit.item.key)
+        best[key] = max(best.get(key, -1.0), hit.score)
+    chosen = sorted(best, key=lambda key: -best[key])[: max(DEPTH * k, 32)]
+    found = collection.items([item_id(key) for key in chosen])
+    # Views without their specimen are those of an ingest that was interrupted.
+    specimens = [found[item_id(key)][0] for key in chosen if item_id(key) in found]
+    if exclude_self:
+        specimens = [item for item in specimens if not _is_itself(item, asked)]
+    typed = Filter(filter.conditions)  # a raw expression has had its say in choosing the candidates
+    scored: list[tuple[float, Item]] = []
+    for item, (views, vectors) in zip(specimens, specimen_views(collection, specimens), strict=True):
+        kept = [number for number, view in enumerate(views) if typed.matches(view.row())]
+        if kept:
+            scored.append((float((asked.views @ vectors[kept].T).max(axis=1).mean()), item))
+    return _ranked(scored, k), answer.plan
+
+
+def _is_itself(item: Item, asked: _Asked) -> bool:
+    return item.key == asked.itself or item.source_digest[:32] == asked.query.digest
+
+
+def _ranked(scored: Sequence[tuple[float, Item]], k: int) -> tuple[Hit, ...]:
+    best = sorted(scored, key=lambda entry: (-entry[0], entry[1].key))[:k]
+    return tuple(Hit(rank, score, item) for rank, (score, item) in enumerate(best, start=1))

@@ -1,0 +1,103 @@
+"""A contact sheet: all views of one specimen as a picture."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from embed.thumbnails import ThumbnailStore
+from query.specimen import specimen_views, stored_look
+from render.preflight import SUFFIXES
+from render.views import Look
+from render.workers import Workers
+from schema.errors import InputError
+from schema.item import item_id, parent_of
+from store.collection import Collection
+
+GAP, CAPTION, TITLE = 10, 18, 30
+"""Pixels: between two views, below one, and above all."""
+INK, PALE, PAPER = (28, 32, 38), (120, 128, 138), (255, 255, 255)
+DRAWN = 256
+"""Pixels a side of the views that are drawn for a sheet."""
+
+
+def specimen_sheet(
+    name: str, collection: Collection | None, thumbnails: ThumbnailStore, look: Look | None = None
+) -> bytes:
+    """The views of a specimen as the bytes of a PNG: of a stored one (by its key) the thumbnails that were kept; of a mesh
+    file, or where no thumbnails were kept but the file is still there, the views drawn anew.
+
+    Raises:
+        InputError: no such specimen, or there is nothing to show of it. MeshError: the mesh cannot be drawn.
+    """
+    path = Path(name)
+    if path.suffix.lower() in SUFFIXES and path.is_file():
+        if look is None:
+            look = stored_look(collection)[0] if collection is not None else Look()
+        return _sheet(path.name, _drawn(path, look))
+    if collection is None:
+        raise InputError(f"no mesh at {name}; give a mesh file, or the key of a stored specimen")
+    key = parent_of(name)
+    found = collection.items([item_id(key)])
+    if not found:
+        raise InputError(f"{name!r} is neither a mesh file nor a specimen in collection {collection.name!r}")
+    item = found[item_id(key)][0]
+    views, _ = specimen_views(collection, [item])[0]
+    small = [(f"{view.view:02d}", thumbnails.read(view.id)) for view in views]
+    pictures = [(label, _opened(data)) for label, data in small if data is not None]
+    if len(pictures) < len(views) or not pictures:
+        source = Path(str(item.extra.get("root", ""))) / item.source
+        stored = Look.of_extra(item.extra)
+        if stored is None or not source.is_file():
+            raise InputError(f"no thumbnails of {key} were kept, and its file is not at {source}; give the mesh file")
+        pictures = _drawn(source, stored)
+    return _sheet(key, pictures)
+
+
+def write_sheet(path: Path, picture: bytes) -> Path:
+    """Writes a sheet so that a reader sees the old one or the new one, never a part; returns `path`.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        temporary.write_bytes(picture)
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"the sheet {path} cannot be written ({error.strerror}); give another --output FILE") from None
+    return path
+
+
+def _drawn(path: Path, look: Look) -> list[tuple[str, Image.Image]]:
+    larger = look.sized_for((DRAWN, DRAWN))
+    with Workers(1) as workers:
+        return [(f"{number:02d}", Image.fromarray(view)) for number, view in enumerate(workers.views(path, larger))]
+
+
+def _opened(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as image:
+        return image.convert("RGB")
+
+
+def _sheet(title: str, pictures: Sequence[tuple[str, Image.Image]]) -> bytes:
+    cell = max(picture.width for _, picture in pictures)
+    columns = min(len(pictures), 6 if len(pictures) > 8 else 4)
+    rows = -(-len(pictures) // columns)
+    size = (GAP + columns * (cell + GAP), TITLE + rows * (cell + CAPTION + GAP))
+    sheet = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((GAP, 8), title, INK, font=ImageFont.load_default(14))
+    for number, (label, picture) in enumerate(pictures):
+        left = GAP + number % columns * (cell + GAP)
+        top = TITLE + number // columns * (cell + CAPTION + GAP)
+        sheet.paste(picture, (left, top))
+        draw.text((left + cell // 2, top + cell + 2), label, PALE, font=ImageFont.load_default(12), anchor="ma")
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
