@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from ingest.console import print_outlook, print_record
-from ingest.options import DryRun, Force, Index, Patience, app
+from ingest.options import DryRun, FeaturesFolder, Force, Index, Patience, app
 from schema.errors import InputError
 from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.progress import Meter
@@ -18,16 +18,18 @@ from screen.progress import Meter
 def features(
     session: Session,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the tree.", show_default=False)],
-    layout: Annotated[str, typer.Option("--layout", help="How the files are laid out: fossilvit.")],
+    layout: Annotated[str, typer.Option("--layout", help="How the files are laid out: fossilvit or imgmatching.")],
     name: Annotated[
         Optional[str], typer.Option("--name", help="Name of the dataset. [the folder's name]", show_default=False)
     ] = None,
+    features_folder: FeaturesFolder = None,
     force: Force = False,
     dry_run: DryRun = False,
     index: Index = None,
     patience: Patience = 60.0,
 ) -> None:
     """Read vectors that were made elsewhere into the collection; no model runs. New and changed files only."""
+    from embed.feature_files import FeatureFolder
     from ingest.features_elsewhere import ingest_tree, list_tree, look_ahead_tree
     from ingest.layouts import layout_named
     from ingest.runs import Run
@@ -61,6 +63,7 @@ def features(
                 tree,
                 collection,
                 run,
+                features=FeatureFolder.below(features_folder or settings.exports / "features", space),
                 force=force,
                 patience=patience,
                 progress=lambda done: meter.update(done, f"{run.record.failed} failed"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from embed.feature_files import FeatureFolder
 from ingest.layouts import Bundle, Layout, Vectors, stamped, unit_vectors
 from ingest.listing import Outlook
 from ingest.pipeline import verify_written
@@ -74,6 +75,7 @@ def ingest_tree(
     collection: Collection,
     run: Run,
     *,
+    features: FeatureFolder | None = None,
     force: bool = False,
     patience: float = 60.0,
     progress: Callable[[int], None] | None = None,
@@ -81,7 +83,8 @@ def ingest_tree(
 ) -> Record:
     """Upserts the vectors of a tree that are new or changed; flushes once, waits for the index, verifies.
 
-    A file that cannot be used goes to the ledger, and the others are written.
+    A file that cannot be used goes to the ledger, and the others are written. Other features that lie beside the vectors are
+    kept in `features`, where it is given.
 
     Raises:
         StoreUnreachable: Milvus went away for longer than the patience; what was written stays.
@@ -116,6 +119,9 @@ def ingest_tree(
                     ids += [item.id for item in items]
                     continue
                 vectors = unit_vectors(bundle, collection.dim)
+                if features is not None and bundle.keep is not None:
+                    for item in items:
+                        bundle.keep(features, item)
             except (InputError, PictureError, OSError) as error:
                 for item in bundle.items:
                     run.fail(Failure(item.key, str(bundle.path), "read", str(error)))

@@ -37,6 +37,7 @@ class FossilVit:
     """See the module."""
 
     name = "fossilvit"
+    additive = False
 
     def write(
         self, collection: Collection, folder: Path, filter: Filter, progress: Callable[[int], None] | None = None

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from embed.feature_files import FeatureFolder
 from schema.errors import InputError, OutcropError, nearest
 from schema.filters import Filter
 from schema.item import Item
@@ -29,26 +30,29 @@ ELSEWHERE = "made elsewhere"
 """`weights_digest` of a space whose weights are not at hand: no picture can be embedded into it here."""
 MOST_NUMBERS = 2**28
 """Numbers in one file of vectors; more is refused before memory is spent."""
-NAMES = ("fossilvit",)
+NAMES = ("fossilvit", "imgmatching")
 
 
 @dataclass(frozen=True)
 class Bundle:
     """The files that make some items together: a specimen's views and pooled vector, an image.
 
-    `items` know everything but the file's size, time and digest; `load` gives their vectors [N, D] as they stand in the files.
+    `items` know everything but the file's size, time and digest; `load` gives their vectors [N, D] as they stand in the files;
+    `keep` puts other features of an item that lie beside them into a folder of features, where there are any.
     """
 
     path: Path
     items: tuple[Item, ...]
     files: tuple[Path, ...]
     load: Callable[[], NDArray[Any]]
+    keep: Callable[[FeatureFolder, Item], None] | None = None
 
 
 class Layout(Protocol):
-    """One way to lay out files."""
+    """One way to lay out files. `additive` tells that writing adds to a tree, leaving alone what is up to date."""
 
     name: str
+    additive: bool
 
     def write(
         self, collection: Collection, folder: Path, filter: Filter, progress: Callable[[int], None] | None = None
@@ -65,8 +69,8 @@ class Layout(Protocol):
         ...
 
 
-def layout_named(name: str) -> Layout:
-    """The layout of a name.
+def layout_named(name: str, features: Path | None = None) -> Layout:
+    """The layout of a name; `features` is the folder in which features beside the vectors are kept.
 
     Raises:
         InputError: there is none.
@@ -75,6 +79,10 @@ def layout_named(name: str) -> Layout:
         from ingest.fossilvit import FossilVit
 
         return FossilVit()
+    if name == "imgmatching":
+        from ingest.imgmatching import ImgMatching
+
+        return ImgMatching(features)
     raise InputError(f"--layout is {' or '.join(NAMES)}, not {name!r}{nearest(name, NAMES)}")
 
 
@@ -164,15 +172,15 @@ def stamped(bundle: Bundle) -> Sequence[Item]:
     ]
 
 
-def fresh_folder(folder: Path) -> Path:
+def open_folder(folder: Path, layout: Layout) -> Path:
     """A folder to write into: made where it is missing.
 
     Raises:
-        InputError: it is a file, holds something already, or cannot be made.
+        InputError: it is a file, cannot be made, or holds something already that the layout does not add to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if any(folder.iterdir()) and not layout.additive:
             raise InputError(f"{folder} is not empty; give a new folder")
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}); give another folder") from None

@@ -36,7 +36,7 @@ def export_collection(
     layout: Annotated[
         Optional[str],
         typer.Option(
-            "--layout", help="Write a tree of files as another program keeps them: fossilvit.", show_default=False
+            "--layout", help="Write a tree of files as another program keeps them: fossilvit or imgmatching.", show_default=False
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file where it is there.")] = False,
@@ -69,11 +69,11 @@ def export_collection(
 
 
 def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layout: str) -> None:
-    from ingest.layouts import fresh_folder, layout_named
+    from ingest.layouts import layout_named, open_folder
 
-    chosen = layout_named(layout)
+    chosen = layout_named(layout, session.settings.exports / "features")
     with opened(session, name) as collection, Meter("export", None, "vectors", session.quiet) as meter:
-        fresh_folder(folder)
+        open_folder(folder, chosen)
         rows = chosen.write(collection, folder, filter, meter.update)
     answer(
         session,
