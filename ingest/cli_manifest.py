@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.console import run_ingest
+from ingest.console import kept_features, run_ingest
 from ingest.options import DryRun, Force, Index, Metrics, Patience, app
+from schema.errors import PartialFailure
 from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.tables import print_json, print_table
 
@@ -53,8 +54,39 @@ def manifest(
         "patience": patience,
         "metrics": str(metrics_file) if metrics_file is not None else None,
     }
+    arguments |= kept_features(session, ",".join(described.kinds) or None, None)
     listing = whole(file.name, parts)
-    run_ingest(session, "manifest", listing, arguments, fit=described.fit, size=described.size, index=index)
+    try:
+        run_ingest(session, "manifest", listing, arguments, fit=described.fit, size=described.size, index=index)
+    except PartialFailure:  # what did not fail is there, and its files are wanted
+        _write_files(session, described, file.parent)
+        raise
+    _write_files(session, described, file.parent)
+
+
+def _write_files(session: Session, described: Manifest, base: Path) -> None:
+    """Writes the files of a manifest's items to its output roots; what is there and up to date stays."""
+    from ingest.imgmatching import ImgMatching
+    from schema.filters import equals
+    from schema.manifest import output_roots
+    from store.collection import Collection
+    from store.connection import Store
+
+    images, references = output_roots(described, base)
+    wanted = [
+        (images, "image", list(described.datasets)),
+        (references, "reference", list(dict.fromkeys(group.dataset for group in described.image_groups))),
+    ]
+    if not any(root is not None and names for root, _, names in wanted):
+        return
+    layout = ImgMatching(session.settings.exports / "features")
+    with Store.of(session.settings) as store:
+        collection = Collection.open(store, session.settings.collection)
+        for root, kind, names in wanted:
+            filter = equals("kind", kind) & equals("dataset", *names) if names else None
+            if root is not None and filter is not None and collection.count(filter):
+                count = layout.write(collection, root, filter)
+                session.say(f"files of {count} {kind}s: {root.absolute()}")
 
 
 def _settled(session: Session, described: Manifest, base: Path) -> Session:

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import Outcome, run
 from pictures import picture, write_dataset
@@ -95,6 +96,35 @@ def test_frames_indices_and_rotations_are_chosen(here: Path) -> None:
     # Another choice adds; what it does not name stays.
     assert manifest(here, image_groups=[{**GROUP, "indices": 1, "rotations": 0}]).json["removed"] == 0
     assert counts()["kind=reference"] == 5
+
+
+def test_features_and_files_of_a_manifest(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFERENCE_EMBED_ROOT", str(here / "reference_embeds"))
+    parts = {
+        "datasets": ["field"],
+        "image_groups": [{**GROUP, "indices": 1}],
+        "size": 96,
+        "features": {"patch": True, "grid": 2},
+        "variants": ["raw", "subsample"],
+        "output": {"root": "embeds"},
+    }
+    assert manifest(here, **parts).code == 0
+    name = "field_100_0001.npy"
+    shapes = {
+        "Global": (1280,),
+        "Patch/raw": (3, 3, 320),
+        "Patch/subsample-stride2": (2, 2, 320),
+        "Grid/2": (2, 2, 320),
+    }
+    for place, shape in shapes.items():
+        found = np.load(here / f"embeds/field/{place}/field_100/{name}").shape
+        assert len(found) == len(shape) and found[:-1] == shape[:-1], place
+    turned = here / "reference_embeds/town/Global/R250918092555_300/250918092555_300_0001_rot090_crop60.npy"
+    assert turned.exists() and not (here / "embeds/town").exists()
+    files = {path: path.stat().st_mtime_ns for path in here.rglob("*embeds/**/*.npy")}
+    assert len(files) > 20
+    assert manifest(here, **parts).json["embedded"] == 0
+    assert {path: path.stat().st_mtime_ns for path in here.rglob("*embeds/**/*.npy")} == files
 
 
 def test_options_win_over_the_manifest_and_it_over_the_environment(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
