@@ -147,13 +147,21 @@ class FeatureFolder:
         Raises:
             SpaceMismatch: the folder holds another space's.
         """
+        self.note_shapes({kind.name: kind.shape(grid, self.space, dim) for kind in kinds}, grid)
+
+    def note_shapes(self, shapes: Mapping[str, Sequence[int]], grid: tuple[int, int]) -> None:
+        """As `note`, for kinds known by name and shape.
+
+        Raises:
+            SpaceMismatch: the folder holds another space's.
+        """
         with self._lock:
             noted = self._noted if self._noted is not None else self._read_noted()
-            shapes = {kind.name: list(kind.shape(grid, self.space, dim)) for kind in kinds}
-            if all(noted.get(name) == shape for name, shape in shapes.items()):
+            wanted = {name: list(shape) for name, shape in shapes.items()}
+            if all(noted.get(name) == shape for name, shape in wanted.items()):
                 self._noted = noted
                 return
-            noted = {**noted, **shapes}
+            noted = {**noted, **wanted}
             facts = {
                 "format": FORMAT,
                 "fingerprint": self.space.fingerprint,
@@ -165,6 +173,16 @@ class FeatureFolder:
             text = json.dumps(facts, indent=1)
             _replace(self.root / "features.json", lambda file: file.write(text.encode()))
             self._noted = noted
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches in the input.
+
+        Raises:
+            InputError: there are no features.
+        """
+        rows, columns = _facts(self.root)["patches"]
+        return int(rows), int(columns)
 
     def ids(self) -> Iterator[str]:
         """The ids of all items with features, in order."""

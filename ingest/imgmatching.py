@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.feature_files import FeatureFolder, FeatureRecord
+from embed.placement import Placement
 from ingest.layouts import Bundle, load_array, require_below, save_array, write_space
 from schema.errors import InputError
 from schema.filters import Filter, equals
@@ -34,7 +35,9 @@ from schema.registry import split_capture
 from store.collection import Collection
 from store.transfer import whole_file
 
-_NAME = re.compile(r"(?P<capture>.+)_(?P<frame>\d{1,18})(?:_rot(?P<rotation>\d{3}(?:\.\d{1,3})?)_crop(?P<crop>\d{1,9}))?\Z")
+_NAME = re.compile(
+    r"(?P<capture>.+)_(?P<frame>\d{1,18})(?:_rot(?P<rotation>\d{3}(?:\.\d{1,3})?)_crop(?P<crop>\d{1,9}))?\Z"
+)
 _FOLDERS = {"patch": "Patch", "grid": "Grid", "dense": "Dense"}
 
 
@@ -82,7 +85,7 @@ class ImgMatching:
         record = kept.record(item.id) if kept is not None else None
         arrays = record.kinds if record is not None and record.source_digest == item.source_digest else {}
         meta = require_below(folder, base / "meta" / place / f"{name}.json")
-        text = _meta(collection, item, arrays, record)
+        text = _meta(collection, item, arrays, record, kept.grid if kept is not None and arrays else None)
         try:
             if meta.read_text(encoding="utf-8") == text:
                 return
@@ -124,10 +127,14 @@ def _described(meta: Path, path: Path, folder: Path, dataset: str) -> tuple[Item
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{meta} does not describe an item ({error}); remove it, and the file's name is read") from None
+        raise InputError(
+            f"{meta} does not describe an item ({error}); remove it, and the file's name is read"
+        ) from None
     match = _NAME.match(path.stem)
     if match is None:
-        raise InputError(f"{path}: the name tells no capture and frame; it is <capture>_<frame>.npy, or has a JSON in meta")
+        raise InputError(
+            f"{path}: the name tells no capture and frame; it is <capture>_<frame>.npy, or has a JSON in meta"
+        )
     capture, frame = match["capture"], int(match["frame"])
     altitude = split_capture(capture)[1]
     rotation, crop = float(match["rotation"] or 0), int(match["crop"] or 0)
@@ -172,8 +179,16 @@ def _keeper(
                 arrays[kind] = np.asarray(load_array(base / place / inner, (2, 3)), dtype=np.float16)
         if arrays:
             shapes = {name: array.shape for name, array in arrays.items()}
-            size = (int(features["input"][0]), int(features["input"][1]))
-            folder.write(FeatureRecord(item.id, item.key, item.source, item.source_digest, shapes, size), arrays)
+            try:
+                (height, width), (rows, columns), place = (features[name] for name in ("input", "patches", "placement"))
+                placement = Placement(tuple(place["matrix"]), place["width"], place["height"]) if place else None
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(f"the JSON of {inner} says too little of its features ({error})") from None
+            record = FeatureRecord(
+                item.id, item.key, item.source, item.source_digest, shapes, (height, width), placement
+            )
+            folder.note_shapes(shapes, (rows, columns))
+            folder.write(record, arrays)
 
     return keep
 
@@ -187,7 +202,13 @@ def _inner(kind: str) -> str | None:
     return f"{_FOLDERS[match[1]]}/{match[2]}" if match else None
 
 
-def _meta(collection: Collection, item: Item, arrays: Mapping[str, Any], record: FeatureRecord | None) -> str:
+def _meta(
+    collection: Collection,
+    item: Item,
+    arrays: Mapping[str, Any],
+    record: FeatureRecord | None,
+    grid: tuple[int, int] | None,
+) -> str:
     space = collection.space
     row = {name: value for name, value in item.row().items() if name != "id"}
     values = {
@@ -202,6 +223,7 @@ def _meta(collection: Collection, item: Item, arrays: Mapping[str, Any], record:
         "features": {
             "kinds": list(arrays),
             "input": list(record.input),
+            "patches": grid,
             "placement": asdict(record.placement) if record.placement is not None else None,
         }
         if arrays and record is not None

@@ -36,7 +36,9 @@ def export_collection(
     layout: Annotated[
         Optional[str],
         typer.Option(
-            "--layout", help="Write a tree of files as another program keeps them: fossilvit or imgmatching.", show_default=False
+            "--layout",
+            help="Write a tree of files as another program keeps them: fossilvit or imgmatching.",
+            show_default=False,
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file where it is there.")] = False,

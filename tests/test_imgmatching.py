@@ -26,7 +26,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two pictures with features, two references of each without; written as a tree."""
     folder = tmp_path_factory.mktemp("imgmatching")
     write_dataset(folder, {CAPTURE: 2}, name="town")
-    place = ("--registry", folder / "data_key.json", "--uri", folder / "from.db", "--state", folder / "state", "--quiet")
+    place = (
+        "--registry",
+        folder / "data_key.json",
+        "--uri",
+        folder / "from.db",
+        "--state",
+        folder / "state",
+        "--quiet",
+    )
     kinds = ("--features", "patch,patch:stride=2,grid:side=3", "--features-folder", folder / "exports/features")
     model = ("--model", "efficientnet_lite0", "--size", 96)
     assert run("ingest", "dataset", "town", *place, *model, *kinds).code == 0
@@ -43,7 +51,9 @@ def here(made: Path, tmp_path: Path) -> Path:
 
 
 def export(*more: object) -> Outcome:
-    return run("collection", "export", "outcrop", "tree", "--layout", "imgmatching", "--uri", "from.db", "--json", *more)
+    return run(
+        "collection", "export", "outcrop", "tree", "--layout", "imgmatching", "--uri", "from.db", "--json", *more
+    )
 
 
 def features(folder: object, *more: object) -> Outcome:
@@ -113,10 +123,14 @@ def test_names_tell_where_no_json_does(tmp_path: Path) -> None:
     outcome = features("seed", "--model", "dinov2_vits14")
     assert outcome.code == 0, outcome.err
     rows = stored("outcrop.db")
-    assert set(rows) == {image_key("town", "c_150", 7), reference_key("town", "c_150", 7, 90, 60), image_key("town", "c", 1)}
+    assert set(rows) == {
+        image_key("town", "c_150", 7),
+        reference_key("town", "c_150", 7, 90, 60),
+        image_key("town", "c", 1),
+    }
     assert [rows[key][0].altitude for key in sorted(rows)] == [0, 150, 150]  # type: ignore[attr-defined]
     assert rows[image_key("town", "c", 1)][1] == vectors[2].tobytes()
-    assert features("seed/town").json["unchanged"] == 0  # seen from there, the files have other names
+    assert features("seed/town").json["unchanged"] == 3  # the same tree, seen from the folder of the dataset
     np.save(base / "c/odd.npy", vectors[0])
     assert "the name tells no capture and frame" in features("seed").error(3)
     assert "neither Global nor" in features(base).error(3)
