@@ -41,6 +41,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/query.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/cluster.py
+	$(BIN)/python benchmarks/rerank.py
 
 clean:
 	rm -rf demo .outcrop outcrop.db build *.egg-info

@@ -30,7 +30,8 @@ class PhotoMetadata:
     `latitude` and `longitude` are WGS 84 degrees, positive north and east; `relative_altitude` is metres
     above the take-off point; `yaw` is degrees clockwise from north in [0, 360), of the gimbal where known,
     otherwise of the aircraft; `captured_at` is ISO 8601 local time, with the UTC offset where the camera
-    wrote one.
+    wrote one; `pitch` is the gimbal's, in degrees, -90 straight down; `focal_length_35mm` is the focal length in
+    millimetres that would show as much on film 36 mm wide, along the picture's longer side.
     """
 
     latitude: float | None = None
@@ -38,6 +39,8 @@ class PhotoMetadata:
     relative_altitude: float | None = None
     yaw: float | None = None
     captured_at: str | None = None
+    pitch: float | None = None
+    focal_length_35mm: float | None = None
 
 
 def read_metadata(image: Image.Image) -> PhotoMetadata:
@@ -54,6 +57,8 @@ def read_metadata(image: Image.Image) -> PhotoMetadata:
         relative_altitude=_dji_number(xmp, "RelativeAltitude"),
         yaw=_heading(gimbal if gimbal is not None else _dji_number(xmp, "FlightYawDegree")),
         captured_at=_captured_at(camera),
+        pitch=_dji_number(xmp, "GimbalPitchDegree"),
+        focal_length_35mm=_focal_length(camera),
     )
 
 
@@ -94,6 +99,34 @@ def _angle(parts: Any, reference: Any, positive: str, negative: str, limit: floa
     if letter not in (positive, negative) or min(degrees, minutes, seconds) < 0 or not value <= limit:
         return None  # NaN fails the last comparison too
     return -value if letter == negative else value
+
+
+def _focal_length(camera: Mapping[int, Any]) -> float | None:
+    """The focal length on 36 mm film: as stated, else from the lens's own and the sensor's pixels per inch or centimetre."""
+    stated = _positive(camera.get(ExifTags.Base.FocalLengthIn35mmFilm))
+    if stated is not None:
+        return stated
+    unit = {2: 25.4, 3: 10.0}.get(camera.get(ExifTags.Base.FocalPlaneResolutionUnit, 2))
+    length, density, across, down = (
+        _positive(camera.get(tag))
+        for tag in (
+            ExifTags.Base.FocalLength,
+            ExifTags.Base.FocalPlaneXResolution,
+            ExifTags.Base.ExifImageWidth,
+            ExifTags.Base.ExifImageHeight,
+        )
+    )
+    if unit is None or length is None or density is None or across is None:
+        return None
+    return length * 36.0 * density / (max(across, down or 0.0) * unit)
+
+
+def _positive(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
 
 
 def _captured_at(camera: Mapping[int, Any]) -> str | None:

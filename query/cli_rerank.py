@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -13,7 +14,7 @@ from screen.options import Session
 
 if TYPE_CHECKING:
     from query.rerank import Reranking
-    from query.search import Results
+    from query.search import Result, Results
 
 METHODS = ("geometric",)
 
@@ -41,15 +42,32 @@ MinInliers = Annotated[
     ),
 ]
 
+Locate = Annotated[
+    bool,
+    typer.Option(
+        "--locate", help="Estimate where the query was taken, from verified hits. Implies --rerank geometric."
+    ),
+]
+GeoJson = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--geojson", help="Write where the queries were taken, as GeoJSON. Implies --locate.", show_default=False
+    ),
+]
+
 Step = Callable[["Results"], "Results"]
 
 
-def reranking(method: str | None, depth: int | None, min_inliers: int | None) -> Reranking | None:
-    """What the options say; None where nothing is to be re-ranked.
+def reranking(
+    method: str | None, depth: int | None, min_inliers: int | None, *, locate: bool = False
+) -> Reranking | None:
+    """What the options say; None where nothing is to be re-ranked. `locate` needs it.
 
     Raises:
         UsageError: options of re-ranking without it. InputError: there is no such method.
     """
+    if method is None and locate:
+        method = METHODS[0]
     if method is None:
         if depth is not None or min_inliers is not None:
             raise UsageError("--rerank-depth and --min-inliers go with --rerank geometric")
@@ -67,8 +85,8 @@ def reranking(method: str | None, depth: int | None, min_inliers: int | None) ->
 
 
 @contextmanager
-def reranker(session: Session, how: Reranking | None, k: int) -> Iterator[Step]:
-    """The step that re-ranks results and keeps the first `k` hits; without `how`, it leaves them as they are.
+def reranker(session: Session, how: Reranking | None, k: int, *, locate: bool = False) -> Iterator[Step]:
+    """The step that re-ranks results, locates queries where `locate`, and keeps the first `k` hits; without `how` it does nothing.
 
     Raises:
         RegistryError: the registry, which says where the pictures are, cannot be read.
@@ -76,19 +94,54 @@ def reranker(session: Session, how: Reranking | None, k: int) -> Iterator[Step]:
     if how is None:
         yield lambda results: results
         return
+    from query.locate import locate_all
     from query.originals import Originals
     from query.rerank import rerank
+    from query.search import first_hits
     from query.verifier import Verifier
 
     settings = session.settings
     originals = Originals.of(settings.registry, settings.datasets_folder)
     with Verifier.below(settings.state, settings.feature_cache_bytes) as verifier:
-        yield lambda results: rerank(results, verifier, originals, how, k=k)
+
+        def step(results: Results) -> Results:
+            ranked = rerank(results, verifier, originals, how)
+            return first_hits(locate_all(ranked) if locate else ranked, k)
+
+        yield step
 
 
 def wider(how: Reranking | None, k: int) -> int:
     """How many hits to search for, so that there are enough candidates."""
     return k if how is None else max(k, how.depth)
+
+
+def check_geojson(path: Path | None) -> None:
+    """Before any work: a file that could not be written would lose it."""
+    if path is not None and path.is_dir():
+        raise InputError(f"--geojson {path} is a folder; give the name of a file")
+    if path is not None and not path.absolute().parent.is_dir():
+        raise InputError(f"--geojson {path}: the folder {path.absolute().parent} does not exist; create it")
+
+
+def say_locations(session: Session, results: Sequence[Result], geojson: Path | None) -> None:
+    """Where the queries were taken, for people; and the file."""
+    for result in results:
+        if result.location is not None and session.format == "table":
+            place = result.location
+            print(
+                f"{result.query.name}: {place.latitude:.6f}, {place.longitude:.6f}, give or take {place.spread:.1f} m; "
+                f"heading {place.heading:.0f}; from {len(place.witnesses)} hits ({place.method})"
+            )
+            for remark in place.remarks:
+                session.say(f"note: {remark}")
+        elif result.no_location:
+            session.say(f"not located: {result.query.name}: {result.no_location}")
+    if geojson is not None:
+        from query.location import write_geojson
+
+        located = [(r.query.name, r.location) for r in results if r.location is not None]
+        session.say(f"GeoJSON: {write_geojson(located, geojson).absolute()}")
 
 
 def say_verdicts(session: Session, batches: Sequence[Results]) -> None:

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from query.cli_rerank import Depth, MinInliers, Rerank, reranker, reranking, say_verdicts, wider
+from query.cli_rerank import (
+    Depth,
+    GeoJson,
+    Locate,
+    MinInliers,
+    Rerank,
+    check_geojson,
+    reranker,
+    reranking,
+    say_locations,
+    say_verdicts,
+    wider,
+)
 from query.console import (
     Exact,
     ExcludeSelf,
@@ -72,6 +84,8 @@ def image(
     rerank: Rerank = None,
     rerank_depth: Depth = None,
     min_inliers: MinInliers = None,
+    locate: Locate = False,
+    geojson: GeoJson = None,
     report: Report = None,
     output: Output = None,
     redis: RedisUri = None,
@@ -82,16 +96,18 @@ def image(
     from query.target import open_encoder
 
     condition = condition_of(where, filter)
-    how = reranking(rerank, rerank_depth, min_inliers)
+    locate = locate or geojson is not None
+    how = reranking(rerank, rerank_depth, min_inliers, locate=locate)
+    check_geojson(geojson)
     with delivery(session, report, output, redis, redis_ttl) as places:
-        with reranker(session, how, k) as reranked, opened(session) as collection:
+        with reranker(session, how, k, locate=locate) as reranked, opened(session) as collection:
             encoder = open_encoder(session.settings, collection)
             session.say(encoder.describe())
             found = query_images(
                 paths, encoder, collection, wider(how, k), condition, exclude_self=exclude_self, exact=exact
             )
             results = reranked(found)
-        print_answers(session, [results], explain, places)
+        print_answers(session, [results], explain, places, geojson)
 
 
 @command(app, STORE, REGISTRY, STATE, CSV)
@@ -181,7 +197,9 @@ def dataset(
         print_answers(session, [whole], explain, places)
 
 
-def print_answers(session: Session, batches: list[Results], explain: bool, places: Delivery) -> None:
+def print_answers(
+    session: Session, batches: list[Results], explain: bool, places: Delivery, geojson: Path | None = None
+) -> None:
     """Prints answers as the session wants them and sends them where else they are to go.
 
     Raises:
@@ -217,6 +235,7 @@ def print_answers(session: Session, batches: list[Results], explain: bool, place
         steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in total_timings(batches).items())
         print(f"time: {steps}", file=sys.stderr if session.format == "csv" else sys.stdout)
     say_verdicts(session, batches)
+    say_locations(session, results, geojson)
     if plan is not None and plan.fallback:
         session.warn(f"searched exactly: {plan.reason}")
     places.write(session, batches)

@@ -49,7 +49,8 @@ class Proof:
     query pixels to candidate pixels (full size, upright; x right, y down); `rotation` is by how many degrees counter-clockwise
     the candidate must be turned to stand as the query does, in [0, 360), the sense of `Item.rotation`; `scale` is how many
     candidate pixels one query pixel spans; `footprint` are the corners of the query (upper left, upper right, lower right,
-    lower left) in candidate pixels; `method` names the features. Without a homography, `reason` says why, and `inliers` is 0.
+    lower left) in candidate pixels; `query_size` and `candidate_size` are (width, height) in pixels; `method` names the
+    features. Without a homography, `reason` says why, and `inliers` is 0.
     """
 
     tentative: int
@@ -59,6 +60,8 @@ class Proof:
     rotation: float | None = None
     scale: float | None = None
     footprint: tuple[Point, ...] | None = None
+    query_size: tuple[int, int] = (0, 0)
+    candidate_size: tuple[int, int] = (0, 0)
     reason: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -70,6 +73,8 @@ class Proof:
             "rotation": None if self.rotation is None else round(self.rotation, 2) % 360,
             "scale": None if self.scale is None else round(self.scale, 5),
             "homography": None if self.homography is None else [list(row) for row in self.homography],
+            "query_size": list(self.query_size),
+            "candidate_size": list(self.candidate_size),
             "footprint": None if self.footprint is None else [[round(x, 1), round(y, 1)] for x, y in self.footprint],
             **({"reason": self.reason} if self.reason else {}),
         }
@@ -89,7 +94,8 @@ def verify(query: LocalFeatures, candidate: LocalFeatures) -> Match:
     require_same_method(query, candidate)
     nothing = np.zeros((0, 4), np.float32)
     rows, columns = tentative_matches(query, candidate)
-    proof = Proof(len(rows), 0, query.method)
+    sizes = (query.width, query.height), (candidate.width, candidate.height)
+    proof = Proof(len(rows), 0, query.method, query_size=sizes[0], candidate_size=sizes[1])
     if not len(query) or not len(candidate):
         side = "query" if not len(query) else "candidate"
         return Match(replace(proof, reason=f"the {side} shows nothing distinctive"), nothing)

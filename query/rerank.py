@@ -39,10 +39,9 @@ def rerank(
     originals: Originals,
     how: Reranking = Reranking(),
     *,
-    k: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Results:
-    """The same answers in the order of geometry, with a verdict on each candidate, and the first `k` of them kept.
+    """The same answers in the order of geometry, with a verdict on each candidate.
 
     Verified hits come first, most inliers first, hits of the same inliers as the embedding had them; then all others as the
     embedding had them. A candidate whose original is gone stays, unverified, and its verdict says so. Where nothing is verified,
@@ -53,7 +52,7 @@ def rerank(
     files = _Files(originals)
     answered = []
     for number, result in enumerate(results.results, 1):
-        answered.append(result if result.error else _reranked(result, verifier, files, how, k, spent))
+        answered.append(result if result.error else _reranked(result, verifier, files, how, spent))
         if progress is not None:
             progress(number)
     timings = {**results.timings, **spent}
@@ -78,9 +77,7 @@ class _Files:
         return self._known[parent]
 
 
-def _reranked(
-    result: Result, verifier: Verifier, files: _Files, how: Reranking, k: int | None, spent: dict[str, float]
-) -> Result:
+def _reranked(result: Result, verifier: Verifier, files: _Files, how: Reranking, spent: dict[str, float]) -> Result:
     parents: dict[str, Item] = {}
     for hit in result.hits:
         if len(parents) == how.depth:
@@ -103,7 +100,7 @@ def _reranked(
     match = any(verdict.verified for verdict in verdicts.values())
     if how.abstain:
         ordered = [hit for hit in ordered if verdicts.get(parent_of(hit.item.key), NOT_HELD).verified]
-    hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(ordered[:k], 1))
+    hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(ordered, 1))
     kept = {parent_of(hit.item.key) for hit in hits}
     reason = "" if match else _no_match(asked, features, verdicts)
     return replace(

@@ -21,6 +21,7 @@ from embed.images import decode, thumbnail
 from embed.photo import PhotoMetadata
 from embed.protocol import PictureEncoder
 from query.confidence import Verdict
+from query.location import Location
 from schema.errors import InputError, OutcropError, PictureError
 from schema.filters import Filter, equals
 from schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, Kind, item_id, parent_of
@@ -60,7 +61,7 @@ class Result:
     """The hits of one query, best first; or why it could not be asked.
 
     Re-ranked (`query.rerank`), `verdicts` has one for each parent among the hits, `match` tells whether any was verified, and
-    `no_match` why none was.
+    `no_match` why none was. Located (`query.locate`), there is a `location`, or `no_location` says what is missing.
     """
 
     query: Query
@@ -69,6 +70,8 @@ class Result:
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
     match: bool | None = None
     no_match: str = ""
+    location: Location | None = None
+    no_location: str = ""
 
     def verdict(self, hit: Hit) -> Verdict | None:
         """What geometry says of a hit; None where it was not asked."""
@@ -226,6 +229,18 @@ def expand(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
+def first_hits(results: Results, k: int) -> Results:
+    """The same answers with the first `k` hits of each, and the verdicts on these."""
+
+    def cut(result: Result) -> Result:
+        hits = result.hits[:k]
+        kept = {parent_of(hit.item.key) for hit in hits}
+        verdicts = {parent: verdict for parent, verdict in result.verdicts.items() if parent in kept}
+        return replace(result, hits=hits, verdicts=verdicts)
+
+    return replace(results, results=tuple(cut(result) for result in results.results))
+
+
 def hit_json(hit: Hit, verdict: Verdict | None = None) -> dict[str, Any]:
     """A hit as the answers' plain values; with what geometry says of it, where that was asked."""
     row: dict[str, Any] = {"rank": hit.rank, "key": hit.item.key, "score": round(hit.score, 6)}
@@ -241,6 +256,10 @@ def result_json(result: Result) -> dict[str, Any]:
         row["match"] = result.match
         if result.no_match:
             row["reason"] = result.no_match
+    if result.location is not None or result.no_location:
+        row["location"] = result.location.as_json() if result.location is not None else None
+        if result.no_location:
+            row["location_missing"] = result.no_location
     row["hits"] = [hit_json(hit, result.verdict(hit)) for hit in result.hits]
     return {**row, "error": result.error} if result.error else row
 

@@ -48,6 +48,11 @@ class Camera:
     height: int = 768
     field_of_view: float = 73.7
 
+    @property
+    def focal_length_35mm(self) -> float:
+        """Millimetres of a lens that shows as much across a film of 36 mm."""
+        return 18 / math.tan(math.radians(self.field_of_view / 2))
+
     def ground(self, altitude: float) -> tuple[float, float]:
         """Metres of ground across and along a picture taken from `altitude` metres."""
         across = 2 * altitude * math.tan(math.radians(self.field_of_view / 2))
@@ -127,13 +132,17 @@ def photograph(land: Land, pose: Pose, camera: Camera, rng: np.random.Generator)
     return _developed(picture, rng)
 
 
-def write_jpeg(picture: Image.Image, path: Path, pose: Pose, moment: datetime, *, quality: int = 88) -> None:
-    """Writes a photograph with EXIF (time, GPS) and the XMP that drones write (height above ground, heading)."""
+def write_jpeg(
+    picture: Image.Image, path: Path, pose: Pose, moment: datetime, *, camera: Camera = Camera(), quality: int = 88
+) -> None:
+    """Writes a photograph with EXIF (time, focal length, GPS) and the XMP that drones write (height above ground, heading)."""
     latitude, longitude = pose.place
     exif = Image.Exif()
     exif[0x010F], exif[0x0110], exif[0x0112] = "Outcrop", "Simulated drone", 1
     exif[0x0132] = moment.strftime("%Y:%m:%d %H:%M:%S")
-    exif.get_ifd(0x8769).update({0x9003: moment.strftime("%Y:%m:%d %H:%M:%S"), 0x9011: "+09:00"})
+    exif.get_ifd(0x8769).update(
+        {0x9003: moment.strftime("%Y:%m:%d %H:%M:%S"), 0x9011: "+09:00", 0xA405: round(camera.focal_length_35mm)}
+    )
     exif.get_ifd(0x8825).update({
         0: b"\x02\x03\x00\x00",
         1: "N" if latitude >= 0 else "S", 2: _sexagesimal(latitude),

@@ -32,7 +32,7 @@ def write_photos(
     def take(number: int) -> None:
         picture = photograph(land, poses[number], camera, np.random.default_rng([seed, 9, number]))
         moment = datetime(2025, 9, 18, 9) + timedelta(seconds=2 * number)
-        write_jpeg(picture, paths[number], poses[number], moment, quality=quality)
+        write_jpeg(picture, paths[number], poses[number], moment, camera=camera, quality=quality)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         list(pool.map(take, range(count)))

@@ -28,7 +28,7 @@ from .flight import Camera, Corners, Pose, footprint, photograph, survey, to_deg
 from .fossils import FOLDER, STRANGERS, specimens, strangers, write_specimens
 from .land import Land, make_land
 
-VERSION = 3
+VERSION = 4
 """Of the world's making: a world of another version is made anew."""
 DATASET, ROOT = "jamshill_image", "01_02_jamshill_data_image"
 FLIGHTS = (("250918092555", 300.0), ("250918101210", 150.0))
@@ -205,7 +205,7 @@ def _query_shots(land: Land, camera: Camera, seed: int, count: int) -> list[_Sho
 
 def _take(folder: Path, land: Land, camera: Camera, shot: _Shot) -> None:
     picture = photograph(land, shot.pose, camera, np.random.default_rng(shot.seed))
-    write_jpeg(picture, folder / shot.path, shot.pose, shot.moment)
+    write_jpeg(picture, folder / shot.path, shot.pose, shot.moment, camera=camera)
 
 
 def _entry(shot: _Shot, camera: Camera) -> dict[str, Any]:

@@ -56,6 +56,21 @@ def real(shared_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 @pytest.fixture(scope="session")
+def sample_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[object, ...]]:
+    """The sample world, ingested once, and the options of its collection."""
+    from commands import run
+
+    from sample.world import write_world
+
+    folder = tmp_path_factory.mktemp("sample")
+    written = write_world(folder / "world")
+    place = ("--registry", written.registry, "--uri", folder / "outcrop.db", "--state", folder / "state")
+    report = run("ingest", "dataset", "jamshill_image", "--model", "efficientnet_lite0", *place, "--json").json
+    assert (report["embedded"], report["failed"]) == (written.pictures, 0)
+    return written.folder, place
+
+
+@pytest.fixture(scope="session")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
     """A running Milvus server, one for the whole run. A test that kills a server starts one of its own."""
     if reason := why_not():

@@ -192,3 +192,28 @@ def test_random_bytes_as_metadata_never_raise(exif: bytes, xmp: bytes) -> None:
         image.info["xmp"] = xmp
         assert isinstance(read_metadata(image), PhotoMetadata)
         assert 1 <= read_orientation(image) <= 8
+
+
+def test_focal_length_on_film_as_stated_or_from_the_sensor(brighton: Path, shared_sample: Path) -> None:
+    with Image.open(brighton / "DJI_0018.JPG") as image:
+        found = read_metadata(image)
+    assert found.focal_length_35mm == 20 and found.pitch == pytest.approx(-89.9)
+    with Image.open(shared_sample / "aerial/caliterra/IMG_9354.jpg") as image:  # 4.5 mm before a sensor 6.2 mm wide
+        found = read_metadata(image)
+    assert found.focal_length_35mm == pytest.approx(26.14, abs=0.01) and found.pitch is None
+
+
+@pytest.mark.parametrize(
+    ("camera", "expected"),
+    [
+        ({0xA405: 24}, 24.0),
+        ({0xA405: 0}, None),  # "unknown", says CIPA DC-008
+        ({0x920A: IFDRational(10, 1), 0xA20E: IFDRational(4000, 1), 0xA210: 3, 0xA002: 4000, 0xA003: 6000}, 24.0),
+        ({0x920A: IFDRational(10, 1), 0xA20E: IFDRational(4000, 1), 0xA210: 7, 0xA002: 4000}, None),
+        ({0x920A: IFDRational(10, 1), 0xA002: 4000}, None),
+        ({0x920A: IFDRational(0, 0), 0xA20E: IFDRational(1, 0), 0xA002: 4000}, None),
+    ],
+)
+def test_focal_lengths(camera: dict[int, object], expected: float | None) -> None:
+    found = read_metadata(photo(camera=camera)).focal_length_35mm
+    assert found == (pytest.approx(expected) if expected is not None else None)

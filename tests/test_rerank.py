@@ -18,7 +18,7 @@ from test_features import rough
 from query.confidence import MIN_INLIERS
 from query.originals import Originals
 from query.rerank import Reranking, rerank
-from query.search import Query, Result, Results
+from query.search import Query, Result, Results, first_hits
 from query.verifier import Verifier
 from schema.errors import InputError
 from schema.item import Item, Kind, image_key
@@ -57,11 +57,11 @@ def answer(query: Query, items: list[Item], scores: list[float]) -> Results:
     return Results("c", None, (Result(query, hits),), {"search": 0.25})
 
 
-def reranked(folder: Path, results: Results, how: Reranking = Reranking(), k: int | None = None) -> Results:
+def reranked(folder: Path, results: Results, how: Reranking = Reranking()) -> Results:
     """Re-ranks as the command does."""
     originals = Originals.of(folder / "data_key.json", folder)
     with Verifier.below(folder / "state", 2**30) as verifier:
-        return rerank(results, verifier, originals, how, k=k)
+        return rerank(results, verifier, originals, how)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_depth_bounds_the_work(photo: Query, tmp_path: Path) -> None:
     assert [hit.item.frame for hit in result.hits] == [1, 2, 3, 4] and result.match is False
     reasons = [result.verdict(hit).reason for hit in result.hits]  # type: ignore[union-attr]
     assert "--rerank-depth" in reasons[2] and "--rerank-depth" not in reasons[1]
-    (kept,) = reranked(tmp_path, answer(photo, items_of(tmp_path), SCORES), Reranking(depth=3), k=2).results
+    (kept,) = first_hits(reranked(tmp_path, answer(photo, items_of(tmp_path), SCORES), Reranking(depth=3)), 2).results
     assert [hit.item.frame for hit in kept.hits] == [3, 1] and len(kept.verdicts) == 2
 
 

@@ -69,19 +69,6 @@ def test_real_metadata(real: tuple[Path, ...]) -> None:
     assert {hit["dataset"] for hit in known} == {"brighton_beach"}
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[object, ...]]:
-    """The sample world, ingested once, and the options of its collection."""
-    from sample.world import write_world
-
-    folder = tmp_path_factory.mktemp("sample")
-    written = write_world(folder / "world")
-    place = ("--registry", written.registry, "--uri", folder / "outcrop.db", "--state", folder / "state")
-    report = run("ingest", "dataset", "jamshill_image", "--model", "efficientnet_lite0", *place, "--json").json
-    assert (report["embedded"], report["failed"]) == (written.pictures, 0)
-    return written.folder, place
-
-
 def evaluated(world: tuple[Path, tuple[object, ...]], *asked: object) -> dict[str, dict[str, Any]]:
     """The figures of each strategy; right is what shows at least a quarter of the query's ground, everything else is wrong."""
     folder, place = world
@@ -92,8 +79,8 @@ def evaluated(world: tuple[Path, tuple[object, ...]], *asked: object) -> dict[st
 
 
 @pytest.mark.slow
-def test_photographs_of_another_day_find_overlapping_ones(world: tuple[Path, tuple[object, ...]]) -> None:
-    found = evaluated(world, "--pictures", world[0] / "queries", "--rerank-depth", 20)
+def test_photographs_of_another_day_find_overlapping_ones(sample_world: tuple[Path, tuple[object, ...]]) -> None:
+    found = evaluated(sample_world, "--pictures", sample_world[0] / "queries", "--rerank-depth", 20)
     assert all(strategy["overall"]["recall@5"]["value"] >= 0.9 for strategy in found.values())
     assert (
         found["geometric"]["overall"]["recall@1"]["value"] >= 0.95 and found["geometric"]["gain"]["mAP"]["low"] > 0.05
@@ -101,16 +88,16 @@ def test_photographs_of_another_day_find_overlapping_ones(world: tuple[Path, tup
 
 
 @pytest.mark.slow
-def test_stored_photographs_find_overlapping_ones(world: tuple[Path, tuple[object, ...]]) -> None:
-    found = evaluated(world, "jamshill_image", "--limit", 24, "--rerank-depth", 20)
+def test_stored_photographs_find_overlapping_ones(sample_world: tuple[Path, tuple[object, ...]]) -> None:
+    found = evaluated(sample_world, "jamshill_image", "--limit", 24, "--rerank-depth", 20)
     assert all(strategy["overall"]["recall@5"]["value"] >= 0.9 for strategy in found.values())
     assert found["geometric"]["overall"]["recall@1"]["value"] >= 0.95
 
 
 @pytest.mark.slow
-def test_low_photographs_find_high_ones(world: tuple[Path, tuple[object, ...]]) -> None:
+def test_low_photographs_find_high_ones(sample_world: tuple[Path, tuple[object, ...]]) -> None:
     """The hard way, where re-ranking earns its keep: from 150 m, only photographs from 300 m may answer."""
-    found = evaluated(world, "jamshill_image", "--limit", 40, "--rerank-depth", 24, "--where", "altitude=300")
+    found = evaluated(sample_world, "jamshill_image", "--limit", 40, "--rerank-depth", 24, "--where", "altitude=300")
     recall = {
         name: next(c["recall@1"]["value"] for c in strategy["splits"]["altitude"] if c["class"] == "150 m")
         for name, strategy in found.items()

@@ -1,0 +1,318 @@
+"""Where was a query taken? From its verified hits, whose places are known: the camera looked straight down on flat ground.
+
+Two ways, the better one that the metadata allows:
+
+- **positions**: the homographies say where, in the query, the middles of the hits lie; GPS says where on the ground. Three hits
+  or more give the query's position, heading and scale at once (a similarity, fitted robustly). No heading, height or camera is
+  needed, and compasses that are wrong do no harm.
+- **headings**: one hit alone is enough if it states its place, its heading, its height above ground and its field of view: they
+  say where each of its pixels lies. Several such hits are combined robustly.
+
+The second is how aero-vloc (prime-slam, 2024) locates a frame on a map tile; the first is resection of a nadir picture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.images import inspect
+from embed.photo import PhotoMetadata
+from query.features import read_picture
+from query.geometry import Proof, corners, project
+from query.location import Location, Place, Witness
+from query.search import Result, Results
+from schema.errors import PictureError
+from schema.item import UNKNOWN_COORDINATE, Item, parent_of
+
+GPS_ERROR = 2.0
+"""Metres by which a drone's GPS is taken to be off, where nothing better can be told from the data."""
+OFFSET_ERROR = 0.05
+"""Share of the distance between hit and query by which heading, height and focal length are taken to put it off."""
+LEAST_BASELINE = 8.0
+"""Metres (root mean square) over which the hits must lie for their places to give a heading and a scale."""
+TILT = 10.0
+"""Degrees off straight down from which a hit's camera is remarked on."""
+TURNED = 30.0
+"""Degrees by which a stated heading may differ from the one the places give, before it is remarked on."""
+_SEMI_MAJOR, _SQUARED_ECCENTRICITY = 6_378_137.0, 6.694379990141e-3  # WGS 84
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """A verified hit with what is known of it. `ground` is metres east and north of the first hit, as east + north·j."""
+
+    item: Item
+    proof: Proof
+    place: Place
+    ground: complex
+    heading: float | None
+    metres_per_pixel: float | None
+    missing: tuple[str, ...]
+    tilt: float
+
+
+def locate(result: Result) -> Location | str:
+    """The place of a re-ranked query, or what is missing to tell it."""
+    found = _evidence(result)
+    if isinstance(found, str):
+        return found
+    evidence, plane = found
+    by_places = _by_positions(evidence, plane)
+    if by_places is not None:
+        return by_places
+    complete = [e for e in evidence if e.heading is not None and e.metres_per_pixel is not None]
+    if complete:
+        return _by_headings(complete, plane)
+    lacking = sorted({name for e in evidence for name in e.missing})
+    return (
+        f"{len(evidence)} verified hits have a place, but no {' and no '.join(lacking)}; "
+        "either these, or three hits some metres apart, are needed"
+    )
+
+
+def locate_all(results: Results) -> Results:
+    """The same re-ranked answers, each with its location, or with what is missing to tell it. Adds the seconds of "locate"."""
+    begun = time.perf_counter()
+    located = []
+    for result in results.results:
+        found = "" if result.error else locate(result)
+        if isinstance(found, str):
+            located.append(replace(result, no_location=found))
+        else:
+            located.append(replace(result, location=found))
+    timings = {**results.timings, "locate": time.perf_counter() - begun}
+    return replace(results, results=tuple(located), timings=timings)
+
+
+class Plane:
+    """Metres east and north (as east + north·j) around a place on the ellipsoid; good to millimetres over a kilometre."""
+
+    def __init__(self, origin: Place) -> None:
+        self._origin = origin
+        sine = math.sin(math.radians(origin[0]))
+        bend = 1 - _SQUARED_ECCENTRICITY * sine**2
+        self._north = math.radians(_SEMI_MAJOR * (1 - _SQUARED_ECCENTRICITY) / bend**1.5)
+        self._east = math.radians(_SEMI_MAJOR / math.sqrt(bend)) * math.cos(math.radians(origin[0]))
+
+    def metres(self, place: Place) -> complex:
+        """Where a place lies."""
+        east = (place[1] - self._origin[1] + 180) % 360 - 180  # across the 180th meridian, too
+        return complex(east * self._east, (place[0] - self._origin[0]) * self._north)
+
+    def place(self, metres: complex) -> Place:
+        """The inverse of `metres`."""
+        longitude = self._origin[1] + metres.real / self._east
+        return self._origin[0] + metres.imag / self._north, (longitude + 180) % 360 - 180
+
+
+def _evidence(result: Result) -> tuple[list[_Evidence], Plane] | str:
+    """The verified hits with a place, one for each parent, most inliers first; or why there are none."""
+    verified: dict[str, Item] = {}
+    for hit in result.hits:
+        verdict = result.verdict(hit)
+        if verdict is not None and verdict.verified:
+            verified.setdefault(parent_of(hit.item.key), hit.item)
+    if not verified:
+        return f"no hit is verified: {result.no_match or 'the answer was not re-ranked'}"
+    placed = {parent: item for parent, item in verified.items() if item.latitude != UNKNOWN_COORDINATE}
+    if not placed:
+        return f"none of {len(verified)} verified hits has a GPS position"
+    first = next(iter(placed.values()))
+    plane = Plane((first.latitude, first.longitude))
+    evidence = []
+    for parent, item in placed.items():
+        verdict = result.verdicts[parent]
+        if verdict.proof is None or verdict.proof.homography is None:
+            continue
+        facts = PhotoMetadata()
+        if verdict.original is not None:
+            with contextlib.suppress(PictureError):  # it was there a moment ago; its metadata count as missing
+                facts = inspect(read_picture(verdict.original), name=str(verdict.original))[2]
+        evidence.append(_judged(item, verdict.proof, facts, plane))
+    return evidence, plane
+
+
+def _judged(item: Item, proof: Proof, facts: PhotoMetadata, plane: Plane) -> _Evidence:
+    place = (item.latitude, item.longitude)
+    heading = item.extra.get("yaw", facts.yaw)
+    height = item.altitude if item.altitude > 0 else None
+    focal = facts.focal_length_35mm
+    missing = tuple(
+        name
+        for name, value in (("heading", heading), ("height above ground", height), ("focal length", focal))
+        if value is None
+    )
+    scale = None if height is None or focal is None else height * 36.0 / focal / max(proof.candidate_size)
+    tilt = abs(facts.pitch + 90.0) if facts.pitch is not None else 0.0
+    heading = None if heading is None else float(heading)
+    return _Evidence(item, proof, place, plane.metres(place), heading, scale, missing, tilt)
+
+
+def _by_positions(evidence: Sequence[_Evidence], plane: Plane) -> Location | None:
+    """The similarity that sends the hits' middles, as the query sees them, to their places; None where they do not say enough."""
+    if len(evidence) < 3:
+        return None
+    width, height = evidence[0].proof.query_size
+    seen = np.array([_middle_in_query(e.proof) for e in evidence])
+    ground = np.array([e.ground for e in evidence])
+    # A middle far outside the query is extrapolated, and says the less.
+    weights = 1 / (1 + (np.abs(seen) / max(width, height)) ** 2) ** 2
+    fitted = _similarity(seen, ground, weights)
+    if fitted is None:
+        return None
+    slope, middle, used = fitted
+    off = np.abs(ground - slope * seen - middle)
+    count = int(used.sum())
+    share = weights[used] / weights[used].sum()
+    spread = math.sqrt(float(share @ off[used] ** 2) * count / (count - 2))
+    heading = -math.degrees(np.angle(slope)) % 360
+    remarks = [
+        f"{e.item.key} says it headed {e.heading:.0f} degrees, the places of the hits say {_degrees(heading - _rotation(e)):.0f}"
+        for e, good in zip(evidence, used, strict=True)
+        if good and e.heading is not None and abs(_signed(e.heading + _rotation(e) - heading)) > TURNED
+    ]
+    return _location(
+        "positions",
+        middle,
+        slope,
+        spread,
+        [(e, o) for e, o, u in zip(evidence, off, used, strict=True) if u],
+        plane,
+        remarks,
+    )
+
+
+def _similarity(
+    seen: NDArray[np.complex128], ground: NDArray[np.complex128], weights: NDArray[np.float64]
+) -> tuple[complex, complex, NDArray[np.bool_]] | None:
+    """``ground = slope · seen + middle``, robustly: of all pairs the one with the least median error, then least squares of what
+    agrees with it. None where fewer than three agree, or all lie in one place."""
+    count = len(seen)
+    used = np.ones(count, bool)
+    if count >= 5:
+        first, second = np.triu_indices(count, 1)
+        apart = seen[first] - seen[second]
+        good = np.abs(apart) > 1e-6 * (1 + np.abs(seen).max())
+        if not good.any():
+            return None
+        first, second, apart = first[good], second[good], apart[good]
+        slopes = (ground[first] - ground[second]) / apart
+        middles = ground[first] - slopes * seen[first]
+        errors = np.median(np.abs(ground[None] - slopes[:, None] * seen[None] - middles[:, None]), axis=1)
+        best = int(errors.argmin())
+        # 1.18 times the median is the deviation of each coordinate of a plane's normal error.
+        limit = 2.5 * max(GPS_ERROR, 1.18 * float(errors[best]) * (1 + 5 / (count - 2)))
+        used = np.abs(ground - slopes[best] * seen - middles[best]) <= limit
+    if used.sum() < 3:
+        return None
+    weight = np.sqrt(weights[used])
+    design = np.stack([seen[used], np.ones(int(used.sum()))], axis=1) * weight[:, None]
+    (slope, middle), _, rank, _ = np.linalg.lstsq(design, ground[used] * weight, rcond=None)
+    baseline = math.sqrt(float(np.mean(np.abs(ground[used] - ground[used].mean()) ** 2)))
+    if rank < 2 or slope == 0 or baseline < LEAST_BASELINE:
+        return None
+    return complex(slope), complex(middle), used
+
+
+def _by_headings(evidence: Sequence[_Evidence], plane: Plane) -> Location:
+    """The middle of the query on the ground of each hit, combined; each hit states its place, heading and scale."""
+    slopes = np.array([_slope(e) for e in evidence])
+    offsets = np.array([_query_middle(e) for e in evidence])
+    places = np.array([e.ground for e in evidence]) + offsets
+    trusted = 1 / (GPS_ERROR**2 + (OFFSET_ERROR * np.abs(offsets)) ** 2)
+    used = np.ones(len(evidence), bool)
+    if len(evidence) >= 3:
+        typical = complex(np.median(places.real), np.median(places.imag))
+        distances = np.abs(places - typical)
+        used = distances <= 3 * max(GPS_ERROR, 1.4826 * float(np.median(distances)))
+    share = trusted[used] / trusted[used].sum()
+    middle = complex(share @ places[used])
+    off = np.abs(places - middle)
+    assumed = float(np.sqrt(1 / trusted[used]).min())
+    count = int(used.sum())
+    spread = assumed if count == 1 else max(assumed, math.sqrt(float(share @ off[used] ** 2) * count / (count - 1)))
+    # The hit that saw the query's middle nearest to its own gives heading and scale.
+    nearest = int(np.where(used, np.abs(offsets), np.inf).argmin())
+    return _location(
+        "headings",
+        middle,
+        complex(slopes[nearest]),
+        spread,
+        [(e, o) for e, o, u in zip(evidence, off, used, strict=True) if u],
+        plane,
+        [],
+    )
+
+
+def _location(
+    method: str,
+    middle: complex,
+    slope: complex,
+    spread: float,
+    witnesses: Sequence[tuple[_Evidence, float]],
+    plane: Plane,
+    remarks: Sequence[str],
+) -> Location:
+    """`slope` sends the query's pixels (x right, y up, from its middle) to metres: east + north·j."""
+    width, height = witnesses[0][0].proof.query_size
+    x, y = (width - 1) / 2, (height - 1) / 2
+    tilted = [f"{e.item.key} was taken {e.tilt:.0f} degrees off straight down" for e, _ in witnesses if e.tilt > TILT]
+    latitude, longitude = plane.place(middle)
+    return Location(
+        latitude,
+        longitude,
+        spread,
+        method,
+        -math.degrees(np.angle(slope)) % 360,
+        abs(slope),
+        tuple(plane.place(middle + slope * complex(u - x, y - v)) for u, v in corners(width, height)),
+        tuple(Witness(e.item.key, e.place, e.proof.inliers, float(off)) for e, off in witnesses),
+        (*remarks, *tilted),
+    )
+
+
+def _middle_in_query(proof: Proof) -> complex:
+    """The middle of the candidate as the query sees it: pixels right and up of the query's middle."""
+    width, height = proof.candidate_size
+    inverse = np.linalg.inv(np.array(proof.homography))
+    ((u, v),) = project(inverse, [((width - 1) / 2, (height - 1) / 2)])
+    return complex(u - (proof.query_size[0] - 1) / 2, (proof.query_size[1] - 1) / 2 - v)
+
+
+def _query_middle(evidence: _Evidence) -> complex:
+    """Metres east and north from the hit's place to the middle of the query."""
+    proof = evidence.proof
+    ((u, v),) = project(proof.homography, [((proof.query_size[0] - 1) / 2, (proof.query_size[1] - 1) / 2)])
+    width, height = proof.candidate_size
+    return _candidate_slope(evidence) * complex(u - (width - 1) / 2, (height - 1) / 2 - v)
+
+
+def _candidate_slope(evidence: _Evidence) -> complex:
+    """Sends the hit's pixels (right, up) to metres (east, north): a heading turns clockwise."""
+    turn = math.radians(evidence.heading or 0.0)
+    return (evidence.metres_per_pixel or 0.0) * complex(math.cos(turn), -math.sin(turn))
+
+
+def _slope(evidence: _Evidence) -> complex:
+    """The same of the query's pixels, by the proof's rotation and scale."""
+    turn = math.radians(_rotation(evidence))
+    return _candidate_slope(evidence) * (evidence.proof.scale or 0.0) * complex(math.cos(turn), -math.sin(turn))
+
+
+def _rotation(evidence: _Evidence) -> float:
+    return evidence.proof.rotation or 0.0
+
+
+def _degrees(angle: float) -> float:
+    return angle % 360
+
+
+def _signed(angle: float) -> float:
+    return (angle + 180) % 360 - 180

@@ -1,0 +1,116 @@
+"""Where a query was taken: the estimate that `query.locate` makes, in JSON and GeoJSON (RFC 7946)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schema.errors import InputError
+
+ASSUMPTIONS = "camera straight down, flat ground"
+Place = tuple[float, float]
+"""Latitude and longitude in degrees (WGS 84)."""
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A verified hit that the estimate rests on: its key and place, and by how many metres it disagrees with the estimate."""
+
+    key: str
+    place: Place
+    inliers: int
+    off: float
+
+
+@dataclass(frozen=True)
+class Location:
+    """The place on the ground at the middle of a query.
+
+    `spread` is in metres: how far the evidence of one hit scatters about the estimate (root mean square); with a single hit it
+    is what its GPS and metadata are taken to be good for. `heading` is the direction in which the top of the query points, in
+    degrees clockwise from north; `metres_per_pixel` of the query, full size; `footprint` the places of its corners (upper left,
+    upper right, lower right, lower left). `method` is "positions" (the places of three hits or more give position, heading and
+    scale) or "headings" (place, heading and height of each hit give the position). `remarks` name doubts.
+    """
+
+    latitude: float
+    longitude: float
+    spread: float
+    method: str
+    heading: float
+    metres_per_pixel: float
+    footprint: tuple[Place, ...]
+    witnesses: tuple[Witness, ...]
+    remarks: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; places are rounded to a centimetre."""
+        return {
+            "latitude": round(self.latitude, 7),
+            "longitude": round(self.longitude, 7),
+            "spread_m": round(self.spread, 2),
+            "heading": round(self.heading, 1) % 360,
+            "metres_per_pixel": round(self.metres_per_pixel, 5),
+            "method": self.method,
+            "assumptions": ASSUMPTIONS,
+            "hits": [
+                {"key": w.key, "inliers": w.inliers, "off_m": round(w.off, 2), "coordinates": _coordinates(w.place)}
+                for w in self.witnesses
+            ],
+            "footprint": [_coordinates(place) for place in self.footprint],
+            **({"remarks": list(self.remarks)} if self.remarks else {}),
+        }
+
+
+def features(query: str, location: Location) -> list[dict[str, Any]]:
+    """A location as GeoJSON features: the point, the footprint, and the hits it rests on (longitude first)."""
+    told = location.as_json()
+    known = {name: told[name] for name in ("spread_m", "heading", "metres_per_pixel", "method", "assumptions")}
+    ring = [_coordinates(place) for place in location.footprint]
+    return [
+        _feature(
+            "Point", _coordinates((location.latitude, location.longitude)), {"role": "query", "query": query, **known}
+        ),
+        # Rings of RFC 7946 run counterclockwise and end where they begin; corners run clockwise in a picture.
+        _feature("Polygon", [[ring[0], *ring[:0:-1], ring[0]]], {"role": "footprint", "query": query}),
+        *(
+            _feature(
+                "Point",
+                _coordinates(w.place),
+                {"role": "hit", "query": query, "key": w.key, "inliers": w.inliers, "off_m": round(w.off, 2)},
+            )
+            for w in location.witnesses
+        ),
+    ]
+
+
+def write_geojson(located: Sequence[tuple[str, Location]], path: Path) -> Path:
+    """Writes the locations of queries (name, location) as one feature collection, replacing the file whole.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    collection = {
+        "type": "FeatureCollection",
+        "features": [f for query, place in located for f in features(query, place)],
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        temporary.write_text(json.dumps(collection, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"--geojson {path} cannot be written ({error.strerror or error}); give another file") from None
+    return path
+
+
+def _feature(kind: str, coordinates: Any, properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Feature", "geometry": {"type": kind, "coordinates": coordinates}, "properties": properties}
+
+
+def _coordinates(place: Place) -> list[float]:
+    return [round(place[1], 7), round(place[0], 7)]
