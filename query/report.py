@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from embed.thumbnails import ThumbnailStore
+from query.confidence import Verdict
 from query.ground import EARTH_RADIUS, distances
 from query.pages import inline, render, write_whole
 from query.search import Result, Results
-from schema.item import UNKNOWN_COORDINATE
+from schema.item import UNKNOWN_COORDINATE, item_id, parent_of
 from store.search import Hit
 
 MAP_SIDE = 190
@@ -92,13 +93,33 @@ def _query(result: Result, thumbnails: ThumbnailStore) -> dict[str, Any]:
         "facts": facts,
         "error": result.error,
         "map": little_map(place, result.hits),
-        "hits": [_hit(hit, place, thumbnails) for hit in result.hits],
+        "no_match": result.no_match,
+        "hits": [_hit(hit, result.verdict(hit), place, thumbnails) for hit in result.hits],
     }
 
 
-def _hit(hit: Hit, place: tuple[float, float] | None, thumbnails: ThumbnailStore) -> dict[str, Any]:
+def _outline(verdict: Verdict | None) -> dict[str, Any] | None:
+    """The query's outline on a verified hit: the size of its picture, and the corners, in the picture's pixels."""
+    proof = verdict.proof if verdict is not None and verdict.verified else None
+    if proof is None or proof.footprint is None:
+        return None
+    width, height = proof.candidate_size
+    points = " ".join(f"{x + 0.5:.1f},{y + 0.5:.1f}" for x, y in proof.footprint)
+    return {"width": width, "height": height, "points": points, "line": round(max(width, height) / 60, 2)}
+
+
+def _hit(
+    hit: Hit, verdict: Verdict | None, place: tuple[float, float] | None, thumbnails: ThumbnailStore
+) -> dict[str, Any]:
     item = hit.item
     facts = [item.category] if item.category else []
+    # An outline is in pixels of the whole photograph: a reference's own thumbnail would show a turned part of it.
+    whole = thumbnails.read(item_id(parent_of(item.key)))
+    outline = _outline(verdict) if whole is not None else None
+    if verdict is not None and verdict.verified and verdict.proof is not None:
+        facts.append(f"{verdict.proof.inliers} inliers, turned {verdict.proof.rotation or 0.0:.1f}°, verified")
+    elif verdict is not None:
+        facts.append(f"not verified: {verdict.reason}")
     if item.altitude:
         facts.append(f"{item.altitude:g} m above ground")
     if item.rotation or item.crop:
@@ -119,7 +140,8 @@ def _hit(hit: Hit, place: tuple[float, float] | None, thumbnails: ThumbnailStore
         "kind": str(item.kind),
         "facts": facts,
         "source": item.source,
-        "image": inline(thumbnails.read(item.id)),
+        "image": inline(whole if outline is not None else thumbnails.read(item.id)),
+        "outline": outline,
     }
 
 

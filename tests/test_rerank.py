@@ -296,6 +296,18 @@ def test_the_command_says_both_scores_and_how_long_it_took(here: Path) -> None:
     ]
 
 
+def test_the_report_draws_the_outline_on_verified_hits(here: Path) -> None:
+    run("query", "image", "query.png", "--rerank", "geometric", "--report", "r.html", "--json")
+    page = Path("r.html").read_text()
+    assert page.count("<polygon") == 1 and "inliers, turned 180." in page and page.count("not verified:") == 3
+    corners = page.split('<polygon points="')[1].split('"')[0].split()
+    first = [float(value) for value in corners[0].split(",")]
+    assert np.allclose(first, (380, 290), atol=2) and 'viewBox="0 0 480 360"' in page
+    Image.new("RGB", (640, 480), (52, 80, 102)).save("water.png")
+    run("query", "image", "water.png", "--rerank", "geometric", "--report", "w.html", "--json")
+    assert "No match: the query shows nothing distinctive" in Path("w.html").read_text()
+
+
 def test_no_match_is_said_and_is_no_failure(here: Path) -> None:
     Image.new("RGB", (640, 480), (52, 80, 102)).save("water.png")
     plain = run("query", "image", "water.png", "--rerank", "geometric", "--json")
