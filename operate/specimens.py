@@ -51,9 +51,11 @@ def datasets_of(
     Raises:
         InputError: a dataset is neither in the registry nor, as specimens, in the collection; or there are none.
     """
-    specimens = set()
-    for rows in collection.scan_rows(equals("kind", str(Kind.SPECIMEN)), ["id", "dataset"]):
-        specimens |= {row["dataset"] for row in rows}
+    specimens: set[str] = set()
+    for rows in collection.scan_rows(equals("kind", str(Kind.SPECIMEN)), ["id", "dataset", "root"]):
+        specimens |= {
+            row["dataset"] for row in rows if row.get("root")
+        }  # others were imported as vectors, without files
     if specimens and not settings.registry.exists():
         registered: set[str] = set()
     else:

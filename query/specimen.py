@@ -130,18 +130,27 @@ def stored_look(collection: Collection, filter: Filter | None = None) -> tuple[L
 
 def specimen_views(collection: Collection, specimens: Sequence[Item]) -> list[tuple[list[Item], Vectors]]:
     """The stored views of stored specimens: for each its views in their order, and their vectors [V, D]."""
-    ids = []
-    for item in specimens:
-        look = Look.of_extra(item.extra)
-        names = (item.dataset, item.category, item.capture_id)
-        ids.append([item_id(view_key(*names, number)) for number in range(look.views if look is not None else 0)])
+    looks = [Look.of_extra(item.extra) for item in specimens]
+    ids = [
+        [item_id(view_key(item.dataset, item.category, item.capture_id, n)) for n in range(look.views)] if look else []
+        for item, look in zip(specimens, looks, strict=True)
+    ]
     found = collection.items([id for of_one in ids for id in of_one])
     views = []
-    for of_one in ids:
-        there = [found[id] for id in of_one if id in found]
+    for item, look, of_one in zip(specimens, looks, ids, strict=True):
+        there = [found[id] for id in of_one if id in found] if look else _imported_views(collection, item)
         vectors = [vector for _, vector in there] or np.empty((0, collection.space.dim), np.float32)
-        views.append(([item for item, _ in there], np.asarray(vectors)))
+        views.append(([view for view, _ in there], np.asarray(vectors)))
     return views
+
+
+def _imported_views(collection: Collection, item: Item) -> list[tuple[Item, Vectors]]:
+    """The views of a specimen that came as vectors: it does not say how many there are."""
+    filter = equals("kind", str(Kind.VIEW)) & equals("dataset", item.dataset)
+    filter &= equals("category", item.category) & equals("capture_id", item.capture_id)
+    pages = collection.scan(filter, vectors=True)
+    found = [pair for items, vectors in pages for pair in zip(items, vectors, strict=True)]
+    return sorted(found, key=lambda pair: pair[0].view)
 
 
 def _sorted_out(names: Sequence[str]) -> tuple[list[Path], list[str]]:

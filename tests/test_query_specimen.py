@@ -154,6 +154,19 @@ def test_the_look_of_most_specimens_is_taken(collection: Collection, world: Path
     assert stored_look(collection, where("capture_id=flat0,flat1"))[0].views == 2
 
 
+def test_specimens_that_came_as_vectors_are_compared_view_by_view_too(collection: Collection) -> None:
+    stored = {
+        item.key: (replace(item, extra={}), vector)
+        for items, vectors in collection.scan(where("category=flat"), vectors=True)
+        for item, vector in zip(items, vectors, strict=True)
+    }
+    before = ask(collection, key("tall", 0), by="views", k=12)
+    collection.upsert([item for item, _ in stored.values()], np.stack([v for _, v in stored.values()]), replacing=True)
+    after = ask(collection, key("tall", 0), by="views", k=12)
+    assert keys(after) == keys(before)
+    assert keys(ask(collection, key("flat", 0), by="views", k=1)) == [key("flat", 0)]
+
+
 def command(*arguments: object) -> Outcome:
     return run("query", *arguments, "--state", "state")
 
