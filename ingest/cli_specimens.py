@@ -9,7 +9,8 @@ import typer
 
 from ingest.console import run_ingest
 from ingest.options import Batch, DryRun, FitTo, Force, Index, Metrics, NoThumbnails, Patience, app
-from schema.errors import InputError
+from schema.errors import InputError, PartialFailure
+from schema.filters import equals
 from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def specimens(
     renderer: Annotated[str, typer.Option("--renderer", help="raycast (no GPU needed), filament, or auto: filament where a GPU draws for it.")] = "auto",
     pool: Annotated[str, typer.Option("--pool", help="How a specimen's vector is made of those of its views: mean, max or gem.")] = "mean",
     save_renders: Annotated[Optional[Path], typer.Option("--save-renders", help="Also write the views as PNG files below this folder.", show_default=False)] = None,
+    export_features: Annotated[Optional[Path], typer.Option("--export-features", help="Afterwards write the dataset's vectors below this folder, as features/, embeddings/ and results/ (layout fossilvit).", show_default=False)] = None,
     limit: Annotated[Optional[int], typer.Option("--limit", help="Only the first N specimens.", show_default=False)] = None,
     force: Force = False,
     dry_run: DryRun = False,
@@ -44,6 +46,7 @@ def specimens(
 ) -> None:  # fmt: skip
     """Draw the specimens of a folder from several sides, embed the views and pool them; categories are the folders."""
     from embed.pooling import require_pool
+    from ingest.layouts import check_tree
     from ingest.pipeline import cores
     from ingest.specimens import check_renders, find_meshes, list_specimens
     from render.views import Look
@@ -56,6 +59,8 @@ def specimens(
     look = Look(views, size or 224, layout, seed, up, drawing)  # type: ignore[arg-type]  # checked by Look
     if save_renders is not None:
         check_renders(save_renders)
+    if export_features is not None:
+        check_tree(export_features)
     meshes = find_meshes(folder)
     arguments = {
         "name": dataset,
@@ -92,4 +97,23 @@ def specimens(
                 meshes=meshes,
             )
 
-        run_ingest(session, "specimens", listing, arguments, dry_run=dry_run, fit=fit, size=input_size, index=index)
+        failed: PartialFailure | None = None
+        try:
+            run_ingest(session, "specimens", listing, arguments, dry_run=dry_run, fit=fit, size=input_size, index=index)
+        except PartialFailure as error:
+            failed = error
+    if export_features is not None and not dry_run:
+        _export(session, dataset, export_features)
+    if failed is not None:
+        raise failed
+
+
+def _export(session: Session, dataset: str, folder: Path) -> None:
+    from ingest.layouts import export_tree, layout_named
+    from store.collection import Collection
+    from store.connection import Store
+
+    with Store.of(session.settings) as store:
+        collection = Collection.open(store, session.settings.collection)
+        rows = export_tree(layout_named("fossilvit"), collection, folder, equals("dataset", dataset))
+    session.say(f"{rows} vectors in {folder.absolute()}")

@@ -8,12 +8,13 @@
     embeddings/ids.txt                              their names, <category…>/<specimen>, a line each
     results/knn_<query_id>.csv                      query_id, neighbor_id, distance (1 - cosine), the nearest first
 
-In file names of `results`, the slashes of a category are two underscores.
+In file names of `results`, the slashes of a category are two underscores (``%2F`` where two names would be one).
 """
 
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -65,6 +66,8 @@ class FossilVit:
                 if datasets
                 else f"collection {collection.name!r} holds no specimens that fit; see `collection describe`"
             )
+        if "embeddings" in pooled:  # its file is that of all specimens
+            raise InputError("rename the specimen 'embeddings', or give it a category: its file is the whole gallery's")
         for name, of in sorted(views.items()):
             path = require_below(folder, folder / "features" / f"{name}.npy")
             save_array(path, np.stack([of[view] for view in sorted(of)]))
@@ -158,12 +161,15 @@ def _write_neighbours(folder: Path, names: list[str], gallery: Vectors) -> None:
     """One file per specimen, the query itself left out; block by block, so that memory stays bounded."""
     folder.mkdir(parents=True, exist_ok=True)
     most = min(NEIGHBOURS, len(names) - 1)
+    plain = Counter(name.replace("/", "__") for name in names)
     for start in range(0, len(names), _BLOCK):
         scores = gallery[start : start + _BLOCK] @ gallery.T
         for row, query in enumerate(names[start : start + _BLOCK]):
             scores[row, start + row] = -np.inf
             order = np.argsort(-scores[row], kind="stable")[:most]
-            path = require_below(folder, folder / f"knn_{query.replace('/', '__')}.csv")
+            shown = query.replace("/", "__")
+            shown = shown if plain[shown] == 1 else query.replace("/", "%2F")
+            path = require_below(folder, folder / f"knn_{shown}.csv")
             with whole_file(path) as file, file.open("w", newline="", encoding="utf-8") as opened:
                 lines = csv.writer(opened)
                 lines.writerow(("query_id", "neighbor_id", "distance"))

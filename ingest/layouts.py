@@ -7,6 +7,9 @@ embedding space the vectors are of; trees made elsewhere have none, and the mode
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,6 +188,42 @@ def open_folder(folder: Path, layout: Layout) -> Path:
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}); give another folder") from None
     return folder
+
+
+def check_tree(folder: Path) -> None:
+    """Before any work: whether `export_tree` may write there.
+
+    Raises:
+        InputError: it is a file, its parent is missing, or it holds what is no tree of ours.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file; give the name of a folder")
+    if not folder.absolute().parent.is_dir():
+        raise InputError(f"the folder {folder.absolute().parent} does not exist; create it")
+    if folder.is_dir() and not (folder / SPACE_FILE).exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} holds something else than vectors in a known layout; give a new or an empty folder")
+
+
+def export_tree(layout: Layout, collection: Collection, folder: Path, filter: Filter) -> int:
+    """Writes the items that a filter keeps, replacing an earlier tree of ours whole; returns how many vectors.
+
+    Raises:
+        InputError: see `check_tree`; or it cannot be written, and the earlier tree is still there.
+    """
+    check_tree(folder)
+    try:
+        made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+        try:
+            rows = layout.write(collection, made, filter)
+            made.chmod(0o755)
+            if folder.exists():
+                shutil.rmtree(folder)
+            os.replace(made, folder)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); give another folder") from None
+    return rows
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:

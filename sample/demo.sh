@@ -21,5 +21,9 @@ photo=$(find queries -name '*.jpg' | sort | head -n 1)
 say query image "$photo" -k 5 --where altitude=200..400 --report report.html
 say query item image/jamshill_image/250918092555_300/0012 -k 5 --exclude-self
 say query evaluate --pictures queries --truth truth.json --report evaluation.html
+say ingest specimens specimens --name fossils
+say query specimen new_specimens/new_1.ply -k 3
+say query cluster --output clusters
 printf '\nOpen the report with pictures: %s\n' "$PWD/report.html"
 printf 'and how often answers are right: %s\n' "$PWD/evaluation.html"
+printf 'and which fossils are alike:       %s\n' "$PWD/clusters/clusters.html"

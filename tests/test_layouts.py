@@ -191,3 +191,23 @@ def test_what_makes_no_sense(tree: Path, tmp_path: Path) -> None:
     export = ("collection", "export", "outcrop", tree, "--layout", "fossilvit")
     assert "is not empty" in run(*export).error(3)
     assert "no specimens that fit" in run(*export[:3], tmp_path / "new", *export[4:], "--where", "dataset=t").error(3)
+
+
+def test_names_that_would_meet_in_one_file(tmp_path: Path) -> None:
+    """A specimen of no category called like the gallery's file is refused; two whose ids meet in ``__`` keep a file each."""
+    names = [("", "a__b"), ("a", "b"), ("", "embeddings")]
+    items = [Item(specimen_key("s", c, n), Kind.SPECIMEN, "s", n, category=c) for c, n in names]
+    vectors = unit_vectors(3, DIM)
+    with Store.connect("outcrop.db") as store:
+        Collection.create(store, "outcrop", SPACE).upsert(items, vectors)
+    export = ("collection", "export", "outcrop", tmp_path / "tree", "--layout", "fossilvit")
+    assert "rename the specimen 'embeddings'" in run(*export).error(3)
+    with Store.connect("outcrop.db") as store:
+        Collection.open(store, "outcrop").delete([items[2].id])
+    shutil.rmtree(tmp_path / "tree")
+    assert run(*export).code == 0
+    found = {}
+    for path in (tmp_path / "tree/results").iterdir():
+        with path.open(encoding="utf-8", newline="") as file:
+            found[path.name] = next(csv.DictReader(file))["query_id"]
+    assert sorted(found.values()) == ["a/b", "a__b"] and len(found) == 2

@@ -234,6 +234,42 @@ class Peak:
             time.sleep(0.02)
 
 
+def test_features_are_exported_and_replaced(folder: Path, lite_uri: str, tmp_path: Path) -> None:
+    """The tree holds what the collection holds, also after a second run with fewer views, and with a file that failed."""
+    tree = tmp_path / "tree"
+
+    def ingested(views: int, code: int) -> None:
+        outcome = run(
+            "ingest", "specimens", folder, "--name", "s", "--views", views, "--model", "efficientnet_lite0",
+            "--export-features", tree, "--uri", lite_uri, "--json",
+        )  # fmt: skip
+        assert outcome.code == code, outcome.err
+        with Store.connect(lite_uri) as store:
+            rows = {
+                item.key: vector
+                for items, vectors in Collection.open(store, "outcrop").scan(vectors=True)
+                for item, vector in zip(items, vectors, strict=True)
+            }
+        for key, vector in rows.items():
+            kind, _, *names = key.split("/")
+            if kind == "view":
+                array = np.load(tree / "features" / f"{'/'.join(names[:-1])}.npy")
+                assert len(array) == views and np.array_equal(array[int(names[-1])], vector)
+            else:
+                assert np.array_equal(np.load(tree / "embeddings" / f"{'/'.join(names)}.npy"), vector)
+        ids = (tree / "embeddings/ids.txt").read_text(encoding="utf-8").splitlines()
+        assert len(ids) == sum(key.startswith("specimen/") for key in rows) == len(list((tree / "results").iterdir()))
+
+    ingested(3, 0)
+    (folder / "broken.ply").write_bytes(b"ply")
+    ingested(2, 4)
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    (strange / "thesis.txt").touch()
+    refused = run("ingest", "specimens", folder, "--export-features", strange, "--model", "efficientnet_lite0")
+    assert "holds something else" in refused.error(3) and (strange / "thesis.txt").exists()
+
+
 @pytest.fixture(scope="module")
 def animals(shared_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
     """The real specimens, 12 views each at the network's size."""
