@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from embed.thumbnails import ThumbnailStore
+from query.answers import Results
 from query.hit_sheet import hit_sheet
-from query.search import Results
 from schema.errors import InputError, Refused
 
 OURS = ("answer.json", "queries.txt", "ids.npy", "keys.npy", "scores.npy", "sheets")

@@ -50,7 +50,8 @@ def evaluate(
     from query.evaluate import counts_own, evaluate, hits_for
     from query.figures import Bootstrap
     from query.gallery import read_gallery
-    from query.search import expand, query_dataset
+    from query.pictures import expand
+    from query.search import query_dataset
     from query.strategies import in_steps, picture_answers
     from query.truth import CategoryTruth, GpsTruth, Ranges
 
@@ -65,7 +66,9 @@ def evaluate(
         own_counted = counts_own(held_against, count_own or None)
         k = hits_for(depth if how is None else max(depth, how.depth), gallery)
         if name is not None:
-            answers = query_dataset(name, collection, k, condition, kind=queries, limit=limit, exact=exact)
+            answers = query_dataset(
+                name, collection, k, condition, kind=queries, limit=limit, exact=exact, group="none"
+            )
         else:
             from query.target import open_encoder
 

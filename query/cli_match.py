@@ -76,7 +76,7 @@ def _pair(session: Session, query: Path, candidate: Path, verifier: Verifier, le
 
 def _all(session: Session, folder: Path, verifier: Verifier, least: int, output: Path | None) -> None:
     from query.match import match_all
-    from query.search import expand
+    from query.pictures import expand
 
     if not folder.is_dir():
         raise InputError(f"--all {folder} is no folder; give a folder of pictures")

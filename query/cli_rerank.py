@@ -13,8 +13,8 @@ from schema.errors import InputError, UsageError, nearest
 from screen.options import Session
 
 if TYPE_CHECKING:
+    from query.answers import Result, Results
     from query.rerank import Reranking
-    from query.search import Result, Results
 
 METHODS = ("geometric",)
 
@@ -94,10 +94,10 @@ def reranker(session: Session, how: Reranking | None, k: int, *, locate: bool = 
     if how is None:
         yield lambda results: results
         return
+    from query.answers import first_hits
     from query.locate import locate_all
     from query.originals import Originals
     from query.rerank import rerank
-    from query.search import first_hits
     from query.verifier import Verifier
 
     settings = session.settings

@@ -26,16 +26,19 @@ from query.console import (
     Exact,
     ExcludeSelf,
     Explain,
+    GroupBy,
     K,
     Output,
     Raw,
     RedisTtl,
     RedisUri,
     Report,
+    Turns,
     Where,
     against,
     app,
     condition_of,
+    grouping_of,
     kind_of,
     opened,
 )
@@ -46,10 +49,11 @@ from screen.progress import Meter
 from screen.tables import print_csv, print_json, print_table
 
 if TYPE_CHECKING:
-    from query.search import Result, Results
-    from store.search import Hit
+    from query.answers import Hit, Result, Results
 
 COLUMNS = ("rank", "score", "key", "altitude", "rotation", "crop", "view", "source")
+GROUP_COLUMNS = ("rank", "score", "margin", "parent", "estimated_rotation", "votes", "key")
+"""Of hits that are grouped by parent."""
 CSV_COLUMNS = (
     "query",
     "rank",
@@ -67,6 +71,8 @@ CSV_COLUMNS = (
     "source",
 )
 
+CSV_GROUP_COLUMNS = ("parent", "votes", "estimated_rotation", "margin")
+"""Also in CSV, where hits are grouped by parent."""
 GEOMETRY = ("combined", "verified", "inliers", "turned", "scale")
 """The columns that re-ranking adds."""
 
@@ -78,6 +84,8 @@ def image(
     k: K = 10,
     where: Where = None,
     filter: Raw = "",
+    turns: Turns = 0,
+    group: GroupBy = "auto",
     exclude_self: ExcludeSelf = False,
     exact: Exact = False,
     explain: Explain = False,
@@ -95,7 +103,7 @@ def image(
     from query.search import query_images
     from query.target import open_encoder
 
-    condition = condition_of(where, filter)
+    condition, by = condition_of(where, filter), grouping_of(group)
     locate = locate or geojson is not None
     how = reranking(rerank, rerank_depth, min_inliers, locate=locate)
     check_geojson(geojson)
@@ -104,7 +112,15 @@ def image(
             encoder = open_encoder(session.settings, collection)
             session.say(encoder.describe())
             found = query_images(
-                paths, encoder, collection, wider(how, k), condition, exclude_self=exclude_self, exact=exact
+                paths,
+                encoder,
+                collection,
+                wider(how, k),
+                condition,
+                exclude_self=exclude_self,
+                exact=exact,
+                group=by,
+                turns=turns,
             )
             results = reranked(found)
         print_answers(session, [results], explain, places, geojson)
@@ -117,6 +133,7 @@ def item(
     k: K = 10,
     where: Where = None,
     filter: Raw = "",
+    group: GroupBy = "auto",
     exclude_self: ExcludeSelf = False,
     exact: Exact = False,
     explain: Explain = False,
@@ -131,11 +148,13 @@ def item(
     """Find the items that look like a stored item."""
     from query.search import query_items
 
-    condition = condition_of(where, filter)
+    condition, by = condition_of(where, filter), grouping_of(group)
     how = reranking(rerank, rerank_depth, min_inliers)
     with delivery(session, report, output, redis, redis_ttl) as places:
         with reranker(session, how, k) as reranked, opened(session) as collection:
-            found = query_items(keys, collection, wider(how, k), condition, exclude_self=exclude_self, exact=exact)
+            found = query_items(
+                keys, collection, wider(how, k), condition, exclude_self=exclude_self, exact=exact, group=by
+            )
             results = reranked(found)
         print_answers(session, [results], explain, places)
 
@@ -162,6 +181,7 @@ def dataset(
     limit: Annotated[
         Optional[int], typer.Option("--limit", min=1, help="Only the first N items as queries.", show_default=False)
     ] = None,
+    group: GroupBy = "auto",
     exclude_self: ExcludeSelf = False,
     exact: Exact = False,
     explain: Explain = False,
@@ -174,10 +194,11 @@ def dataset(
     redis_ttl: RedisTtl = None,
 ) -> None:
     """Ask with every stored item of a dataset, by its stored vector."""
-    from query.search import query_dataset, total_timings
+    from query.answers import total_timings
+    from query.search import query_dataset
 
     condition = condition_of(where, filter) & against(against_)
-    queries = kind_of(kind)
+    queries, by = kind_of(kind), grouping_of(group)
     how = reranking(rerank, rerank_depth, min_inliers)
     batches: list[Results] = []
     with delivery(session, report, output, redis, redis_ttl) as places:
@@ -188,7 +209,15 @@ def dataset(
         ):
             most = wider(how, k)
             for results in query_dataset(
-                name, collection, most, condition, kind=queries, limit=limit, exclude_self=exclude_self, exact=exact
+                name,
+                collection,
+                most,
+                condition,
+                kind=queries,
+                limit=limit,
+                exclude_self=exclude_self,
+                exact=exact,
+                group=by,
             ):
                 batches.append(reranked(results))
                 meter.update(sum(len(batch.results) for batch in batches))
@@ -205,7 +234,7 @@ def print_answers(
     Raises:
         PartialFailure: some queries could not be read.
     """
-    from query.search import plan_json, result_json, timings_json, total_timings
+    from query.answers import plan_json, result_json, timings_json, total_timings
 
     plan = next((batch.plan for batch in reversed(batches) if batch.plan is not None), None)
     results = [result for batch in batches for result in batch.results]
@@ -219,7 +248,11 @@ def print_answers(
             }
         )
     elif session.format == "csv":
-        columns = (*CSV_COLUMNS, *GEOMETRY) if any(r.match is not None for r in results) else CSV_COLUMNS
+        columns: tuple[str, ...] = CSV_COLUMNS
+        if any(hit.group is not None for r in results for hit in r.hits):
+            columns = (*columns, *CSV_GROUP_COLUMNS)
+        if any(r.match is not None for r in results):
+            columns = (*columns, *GEOMETRY)
         print_csv([{"query": r.query.name, **_row(r, hit)} for r in results for hit in r.hits], columns)
     else:
         for result in results:
@@ -248,7 +281,7 @@ def print_answers(
 
 def _row(result: Result, hit: Hit) -> dict[str, Any]:
     """A hit as a row of a table."""
-    from query.search import hit_json
+    from query.answers import hit_json
 
     verdict = result.verdict(hit)
     row = hit_json(hit)
@@ -268,6 +301,10 @@ def _row(result: Result, hit: Hit) -> dict[str, Any]:
 
 def _columns(result: Result) -> list[str]:
     """The columns in which something stands: rotation of plain images is always 0 and says nothing."""
+    if any(hit.group is not None for hit in result.hits):
+        turned = any(hit.group is not None and hit.group.rotation is not None for hit in result.hits)
+        grouped = [name for name in GROUP_COLUMNS if name != "estimated_rotation" or turned]
+        return grouped if result.match is None else ["rank", *GEOMETRY, *grouped[1:]]
     quiet = {"rotation": 0.0, "crop": 0, "view": -1, "altitude": 0.0, "source": ""}
     columns = [
         name

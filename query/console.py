@@ -15,6 +15,7 @@ from schema.item import Kind
 from screen.options import Session
 
 if TYPE_CHECKING:
+    from query.search import Grouping
     from store.collection import Collection
 
 app = typer.Typer(
@@ -65,6 +66,25 @@ RedisTtl = Annotated[
 ]
 
 
+GroupBy = Annotated[
+    str,
+    typer.Option(
+        "--group",
+        help="parent: one hit per photograph or specimen; none: every item; "
+        "auto: by parent where references are among the hits.",
+    ),
+]
+Turns = Annotated[
+    int,
+    typer.Option(
+        "--turns",
+        min=0,
+        help="Turn the picture to so many angles round the circle, and search the images alone, no references. [0: as it is]",
+        show_default=False,
+    ),
+]
+
+
 @contextmanager
 def opened(session: Session) -> Iterator[Collection]:
     """The collection that the settings name, open for the length of a `with`."""
@@ -100,6 +120,16 @@ def check_report(report: Path | None) -> None:
         raise InputError(f"--report {report} is a folder; give the name of a file")
     if not report.absolute().parent.is_dir():
         raise InputError(f"--report {report}: the folder {report.absolute().parent} does not exist; create it")
+
+
+def grouping_of(text: str) -> Grouping:
+    """What `--group` names."""
+    from query.search import GROUPINGS
+
+    for name in GROUPINGS:
+        if text == name:
+            return name
+    raise InputError(f"--group is one of {', '.join(GROUPINGS)}, not {text!r}{nearest(text, GROUPINGS)}")
 
 
 def kind_of(text: str) -> Kind:

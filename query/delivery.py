@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from query.console import check_report
 
 if TYPE_CHECKING:
+    from query.answers import Results
     from query.redis_sink import RedisSink
-    from query.search import Results
     from screen.options import Session
 
 

@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from query.answers import Hit, Result, Results
 from query.figures import Answer, Bootstrap, Evaluation, Outcome, strategy_figures
 from query.gallery import Gallery
 from query.measures import IGNORED, NEGATIVE, RELEVANT, relevant_ranks
-from query.search import Result, Results
 from query.truth import Truth
 from schema.errors import InputError
 from schema.item import parent_of
-from store.search import MOST_HITS, Hit
+from store.search import MOST_HITS
 
 CUTOFFS = (1, 5, 10, 20)
 DEPTH = 100

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from query.answers import Query
 from query.measures import Estimate, average_precision, mean_intervals, median_interval, recall_at
-from query.search import Query
 from query.splits import AXES, split
 from query.truth import Facts
 from schema.item import Item

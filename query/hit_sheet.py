@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from embed.thumbnails import ThumbnailStore
-from query.search import Result
+from query.answers import Result
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont

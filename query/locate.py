@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from embed.images import inspect
 from embed.photo import PhotoMetadata
+from query.answers import Result, Results
 from query.features import read_picture
 from query.geometry import Proof, corners, project
 from query.location import Location, Place, Witness
-from query.search import Result, Results
 from schema.errors import PictureError
 from schema.item import UNKNOWN_COORDINATE, Item, parent_of
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from query.search import Results, result_json
+from query.answers import Results, result_json
 from schema.errors import InputError, Refused, StoreUnreachable
 
 if TYPE_CHECKING:

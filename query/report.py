@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from embed.thumbnails import ThumbnailStore
+from query.answers import Hit, Result, Results
 from query.confidence import Verdict
 from query.ground import EARTH_RADIUS, distances
 from query.pages import inline, render, write_whole
-from query.search import Result, Results
 from schema.item import UNKNOWN_COORDINATE, item_id, parent_of
-from store.search import Hit
 
 MAP_SIDE = 190
 """Pixels of the little map."""
@@ -111,7 +110,7 @@ def _outline(verdict: Verdict | None) -> dict[str, Any] | None:
 def _hit(
     hit: Hit, verdict: Verdict | None, place: tuple[float, float] | None, thumbnails: ThumbnailStore
 ) -> dict[str, Any]:
-    item = hit.item
+    item, group = hit.item, hit.group
     facts = [item.category] if item.category else []
     # An outline is in pixels of the whole photograph: a reference's own thumbnail would show a turned part of it.
     whole = thumbnails.read(item_id(parent_of(item.key)))
@@ -120,6 +119,12 @@ def _hit(
         facts.append(f"{verdict.proof.inliers} inliers, turned {verdict.proof.rotation or 0.0:.1f}°, verified")
     elif verdict is not None:
         facts.append(f"not verified: {verdict.reason}")
+    if group is not None:
+        if group.rotation is not None:
+            facts.append(f"query turned {group.rotation:.0f}° counter-clockwise")
+        if group.margin is not None:
+            facts.append(f"{group.margin:.4f} before the next")
+        facts.append(f"{group.votes} of the best comparisons")
     if item.altitude:
         facts.append(f"{item.altitude:g} m above ground")
     if item.rotation or item.crop:
@@ -136,12 +141,13 @@ def _hit(
         "rank": hit.rank,
         "score": f"{hit.score:.4f}",
         "bar": max(0.0, min(1.0, hit.score)) * 100,
-        "key": item.key,
+        "key": group.parent if group is not None else item.key,
         "kind": str(item.kind),
         "facts": facts,
         "source": item.source,
         "image": inline(whole if outline is not None else thumbnails.read(item.id)),
         "outline": outline,
+        "parent": inline(whole if outline is None and group is not None and group.parent != item.key else None),
     }
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from query.answers import Query, Result, Results
 from query.confidence import MIN_INLIERS, Verdict
 from query.features import LocalFeatures
 from query.geometry import verify
 from query.originals import Original, Originals
-from query.search import Query, Result, Results
 from query.verifier import Verifier
 from schema.errors import InputError
 from schema.item import Item, parent_of

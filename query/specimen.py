@@ -22,8 +22,8 @@ from embed.images import Decoded, decode, thumbnail
 from embed.photo import PhotoMetadata
 from embed.pooling import Pool, pooled
 from embed.protocol import PictureEncoder
-from query.search import SUFFIXES as PICTURES
-from query.search import Query, Result, Results
+from query.answers import Hit, Query, Result, Results
+from query.pictures import SUFFIXES as PICTURES
 from render.preflight import SUFFIXES as MESHES
 from render.views import Look
 from render.workers import Workers
@@ -31,7 +31,7 @@ from schema.errors import InputError, MeshError, PictureError, nearest
 from schema.filters import Filter, equals
 from schema.item import Item, Kind, item_id, parent_of, view_key
 from store.collection import Collection
-from store.search import MOST_HITS, Hit, Plan, search
+from store.search import MOST_HITS, Plan, search
 
 By = Literal["pooled", "views"]
 BYS: tuple[str, ...] = get_args(By)

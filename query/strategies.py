@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from embed.protocol import PictureEncoder
+from query.answers import Query, Result, Results
 from query.evaluate import without_own
 from query.gallery import Gallery
-from query.search import BATCH, Query, Result, Results, query_images
+from query.search import BATCH, query_images
 from schema.errors import PictureError
 from schema.filters import Filter
 from store.collection import Collection
@@ -36,7 +37,7 @@ def picture_answers(
     for start in range(0, len(files), BATCH):
         some = files[start : start + BATCH]
         try:
-            yield query_images(some, encoder, collection, k, filter, exact=exact)
+            yield query_images(some, encoder, collection, k, filter, exact=exact, group="none")
         except PictureError as error:
             yield Results(collection.name, None, tuple(Result(Query(str(path)), error=str(error)) for path in some))
 

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from query.answers import Query
 from query.gallery import Gallery
 from query.ground import distances
 from query.measures import IGNORED, NEGATIVE, RELEVANT
-from query.search import Query
 from schema.errors import InputError
 from schema.item import UNKNOWN_COORDINATE, Kind
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from query.answers import Query
 from query.gallery import Gallery, parent_named
 from query.ground import is_convex, shares
-from query.search import Query
 from query.truth import Facts, Judgement, Ranges, Truth, facts_of
 from schema.errors import InputError, nearest
 from schema.item import parent_of

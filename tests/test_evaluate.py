@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from pictures import write_dataset
 from PIL import Image
 
+from query.answers import Result, Results
 from query.confidence import Verdict
 from query.evaluate import evaluate, hits_for
 from query.figures import Evaluation
 from query.gallery import read_gallery
 from query.geometry import Proof
-from query.search import Result, Results, query_dataset, query_items
+from query.search import query_dataset, query_items
 from query.strategies import in_steps
 from query.truth import Facts, GpsTruth, OwnTruth, Truth
 from query.truth_files import PairsTruth
@@ -65,7 +66,7 @@ def measure(
     collection: Collection, truth: Truth, *, kind: Kind = Kind.IMAGE, depth: int = 100, **more: Any
 ) -> Evaluation:
     gallery = read_gallery(collection)
-    answers = query_dataset("d", collection, hits_for(depth, gallery), kind=kind)
+    answers = query_dataset("d", collection, hits_for(depth, gallery), kind=kind, group="none")
     return evaluate(({"embedding": a} for a in answers), truth, gallery, depth=depth, **more)
 
 
@@ -228,7 +229,7 @@ def test_re_ranked_answers_stand_by_their_inliers(photos: Collection) -> None:
 def test_what_is_no_answer_is_not_re_ranked(photos: Collection) -> None:
     photos.upsert([reference(1, 0), reference(2, 90)], on_circle([1, 40]))
     gallery = read_gallery(photos)
-    asked = query_items([image_key("d", "c", 1), reference_key("d", "c", 2, 90, 0)], photos, 10)
+    asked = query_items([image_key("d", "c", 1), reference_key("d", "c", 2, 90, 0)], photos, 10, group="none")
     looked: list[list[str]] = []
 
     def step(results: Results) -> Results:

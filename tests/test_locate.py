@@ -14,12 +14,12 @@ import pytest
 from commands import run
 from PIL import Image
 
+from query.answers import Query, Result, Results
 from query.confidence import Verdict
 from query.geometry import Proof
 from query.ground import distances
 from query.locate import Plane, locate
 from query.location import Location, features, write_geojson
-from query.search import Query, Result, Results
 from schema.errors import InputError
 from schema.item import Item, Kind, image_key
 from store.search import Hit

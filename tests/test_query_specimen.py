@@ -16,7 +16,7 @@ from commands import Outcome, run
 from PIL import Image
 from toy_specimens import LOOK, SPACE, Ingest, ToyEncoder
 
-from query.search import Results
+from query.answers import Results
 from query.specimen import query_specimens, specimen_views, stored_look
 from render.workers import Workers
 from schema.errors import InputError, MeshError, PictureError

@@ -11,11 +11,10 @@ import pytest
 from milvus_server import free_ports
 from redis_server import RedisServer
 
+from query.answers import Hit, Query, Result, Results
 from query.redis_sink import RedisSink
-from query.search import Query, Result, Results
 from schema.errors import InputError, Refused, StoreUnreachable
 from schema.item import Item, Kind, image_key
-from store.search import Hit
 
 redis = pytest.importorskip("redis")
 if shutil.which("redis-server") is None:

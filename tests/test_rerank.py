@@ -15,10 +15,10 @@ from commands import run
 from PIL import Image
 from test_features import rough
 
+from query.answers import Query, Result, Results, first_hits
 from query.confidence import MIN_INLIERS
 from query.originals import Originals
 from query.rerank import Reranking, rerank
-from query.search import Query, Result, Results, first_hits
 from query.verifier import Verifier
 from schema.errors import InputError
 from schema.item import Item, Kind, image_key

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embed.photo import PhotoMetadata
+from query.answers import Query
 from query.gallery import Gallery, parent_named
 from query.ground import areas, distances, is_convex, shares
 from query.measures import IGNORED, NEGATIVE, RELEVANT
-from query.search import Query
 from query.splits import split
 from query.truth import CategoryTruth, Facts, GpsTruth, OwnTruth, Ranges
 from query.truth_files import FootprintTruth, PairsTruth, read_truth

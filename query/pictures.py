@@ -1,0 +1,99 @@
+"""Query pictures: the files that are meant, and each as pixels for the encoder, turned or not."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.images import decode, inspect, thumbnail
+from embed.protocol import PictureEncoder
+from embed.turning import require_pixels
+from query.answers import Query
+from schema.errors import InputError, PictureError
+from schema.turning import WHOLE, Turn
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif"))
+"""Endings of the files that are taken from a folder given as a query."""
+MOST_BYTES = 2**30
+MOST_TURNS = 360
+
+
+@dataclass(frozen=True)
+class QueryPicture:
+    """A query picture as it was read: `pixels` uint8 [T, H, W, 3], one for each turn; None where `error` says why not."""
+
+    query: Query
+    pixels: NDArray[np.uint8] | None
+    error: str = ""
+
+
+def expand(paths: Sequence[Path]) -> list[Path]:
+    """The picture files that paths stand for: files as they are, folders as the pictures below them, by name.
+
+    Raises:
+        InputError: a path does not exist, or a folder holds no picture.
+    """
+    files: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if not inside:
+                raise InputError(f"the folder {path} holds no picture ({', '.join(sorted(SUFFIXES))})")
+            files += inside
+        elif path.exists():
+            files.append(path)
+        else:
+            raise InputError(f"no picture at {path}; check the path")
+    if not files:
+        raise InputError("no picture is given")
+    return files
+
+
+def turn_angles(turns: int) -> tuple[float, ...]:
+    """So many rotations in degrees, spread evenly over the circle from 0.
+
+    Raises:
+        InputError: fewer than 1 or more than `MOST_TURNS`.
+    """
+    if not 1 <= turns <= MOST_TURNS:
+        raise InputError(f"--turns lies between 1 and {MOST_TURNS}, not at {turns}")
+    return tuple(360.0 * number / turns for number in range(turns))
+
+
+def read_query(path: Path, encoder: PictureEncoder, turns: int = 0) -> QueryPicture:
+    """Reads a query picture and prepares it: as it is, or (with `turns`) turned evenly over the circle, each time cut to the
+    largest crop without empty corners."""
+    query = Query(str(path))
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise PictureError(f"{path} is larger than any photograph; give a picture")
+        data = path.read_bytes()
+        needed = encoder.space.size
+        if turns:
+            width, height, _ = inspect(data, name=str(path))
+            windows = [Turn(angle, WHOLE).window(width, height) for angle in turn_angles(turns)]
+            for window in windows:
+                require_pixels(window, width, height, str(path))
+            needed = (
+                math.ceil(needed[0] / min(window.height for window in windows)),
+                math.ceil(needed[1] / min(window.width for window in windows)),
+            )
+        decoded = decode(data, name=str(path), at_least=needed)
+        query = replace(
+            query,
+            digest=hashlib.blake2b(data, digest_size=16).hexdigest(),
+            thumbnail=thumbnail(decoded.image),
+            metadata=decoded.metadata,
+        )
+        pixels = encoder.turner(decoded).pixels(windows) if turns else encoder.prepare(decoded)[None]
+        return QueryPicture(query, pixels)
+    except PictureError as error:
+        return QueryPicture(query, None, str(error))
+    except OSError as error:
+        return QueryPicture(query, None, f"{path} cannot be read: {error.strerror or error}")
