@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from query.cli_rerank import Depth, MinInliers, Rerank, reranker, reranking
-from query.console import Exact, Raw, Where, app, check_report, condition_of, kind_of, opened
+from query.console import Exact, Raw, Turns, Where, app, check_report, condition_of, kind_of, opened
 from schema.errors import InputError, PartialFailure, UsageError
 from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.progress import Meter
@@ -38,6 +38,7 @@ def evaluate(
     at: Annotated[str, typer.Option("--at", help="Ranks k of recall@k.")] = "1,5,10,20",
     depth: Annotated[int, typer.Option("--depth", min=1, max=16383, help="How many parents are ranked for a query; mAP and the median rank see no further.")] = 100,
     exact: Exact = False,
+    turns: Turns = 0,
     rerank: Rerank = None,
     rerank_depth: Depth = None,
     min_inliers: MinInliers = None,
@@ -57,6 +58,8 @@ def evaluate(
 
     if (name is None) == (not pictures):
         raise UsageError("give the name of a dataset, or --pictures FOLDER: one of them holds the queries")
+    if turns and name is not None:
+        raise UsageError("--turns turns pictures: give --pictures, not a dataset, of which vectors are stored")
     cutoffs, queries, condition = _cutoffs(at), kind_of(kind), condition_of(where, filter)
     how = reranking(rerank, rerank_depth, min_inliers)
     check_report(report)
@@ -66,15 +69,17 @@ def evaluate(
         own_counted = counts_own(held_against, count_own or None)
         k = hits_for(depth if how is None else max(depth, how.depth), gallery)
         if name is not None:
-            answers = query_dataset(
-                name, collection, k, condition, kind=queries, limit=limit, exact=exact, group="none"
-            )
+            stored = query_dataset(name, collection, k, condition, kind=queries, limit=limit, exact=exact, group="none")
+            answers = {"embedding": stored}
         else:
             from query.target import open_encoder
 
             encoder = open_encoder(session.settings, collection)
             session.say(encoder.describe())
-            answers = picture_answers(expand(pictures or []), encoder, collection, k, condition, exact=exact)
+            asked = (expand(pictures or []), encoder, collection, k, condition)
+            answers = {"embedding": picture_answers(*asked, exact=exact)}
+            if turns:
+                answers[f"{turns} turns"] = picture_answers(*asked, exact=exact, turns=turns)
         with reranker(session, how, k) as step:
             found = evaluate(
                 in_steps(answers, gallery, own_counted, {} if how is None else {rerank or "": step}),

@@ -10,7 +10,7 @@ from embed.protocol import PictureEncoder
 from query.answers import Query, Result, Results
 from query.evaluate import without_own
 from query.gallery import Gallery
-from query.search import BATCH, query_images
+from query.search import BATCH, Grouping, query_images
 from schema.errors import PictureError
 from schema.filters import Filter
 from store.collection import Collection
@@ -29,29 +29,36 @@ def picture_answers(
     filter: Filter | None = None,
     *,
     exact: bool = False,
+    turns: int = 0,
 ) -> Iterator[Results]:
     """The best `k` items for each picture file, in batches: memory does not grow with their number.
 
-    One that cannot be read gets an `error`, even where it is the only one.
+    With `turns`, each picture is turned so many times instead, and the images alone are searched (`query_images`). One that
+    cannot be read gets an `error`, even where it is the only one.
     """
     for start in range(0, len(files), BATCH):
         some = files[start : start + BATCH]
         try:
-            yield query_images(some, encoder, collection, k, filter, exact=exact, group="none")
+            group: Grouping = "auto" if turns else "none"
+            yield query_images(some, encoder, collection, k, filter, exact=exact, group=group, turns=turns)
         except PictureError as error:
             yield Results(collection.name, None, tuple(Result(Query(str(path)), error=str(error)) for path in some))
 
 
 def in_steps(
-    answers: Iterable[Results], gallery: Gallery, own_counted: bool, steps: Mapping[str, Step]
+    answers: Mapping[str, Iterable[Results]], gallery: Gallery, own_counted: bool, steps: Mapping[str, Step]
 ) -> Iterator[dict[str, Results]]:
-    """Batches for `evaluate`: the strategy "embedding" is the answers themselves, and each step makes another one of them.
+    """Batches for `evaluate`: answers to the same queries by strategy, and for each what every step makes of it.
 
-    What is no answer in any case is taken out first, so that a re-ranking looks at `depth` candidates that count.
+    A step on the first strategy is a strategy of the step's name; on another one, of both names. What is no answer in any case
+    is taken out first, so that a re-ranking looks at `depth` candidates that count.
     """
-    for batch in answers:
-        for start in range(0, len(batch.results), AT_ONCE):
-            timings = batch.timings if not start else {}  # of the whole batch: counted once
-            some = replace(batch, results=batch.results[start : start + AT_ONCE], timings=timings)
-            plain = without_own(some, gallery, own_counted)
-            yield {"embedding": plain, **{name: step(plain) for name, step in steps.items()}}
+    for batches in zip(*answers.values(), strict=True):
+        for start in range(0, len(batches[0].results), AT_ONCE):
+            made: dict[str, Results] = {}
+            for number, (name, batch) in enumerate(zip(answers, batches, strict=True)):
+                timings = batch.timings if not start else {}  # of the whole batch: counted once
+                some = replace(batch, results=batch.results[start : start + AT_ONCE], timings=timings)
+                made[name] = without_own(some, gallery, own_counted)
+                made |= {f"{name}, {step}" if number else step: make(made[name]) for step, make in steps.items()}
+            yield made

@@ -236,14 +236,16 @@ def test_what_is_no_answer_is_not_re_ranked(photos: Collection) -> None:
         looked.extend([hit.item.key for hit in result.hits] for result in results.results)
         return results
 
-    batches = list(in_steps([replace(asked, timings={"search": 1.0})], gallery, False, {"geometric": step}))
+    batches = list(
+        in_steps({"embedding": [replace(asked, timings={"search": 1.0})]}, gallery, False, {"geometric": step})
+    )
     assert len(batches) == 1 and list(batches[0]) == ["embedding", "geometric"]
     assert not any("/c/0001" in key for key in looked[0]) and len(looked[0]) == 5
     assert not any("/c/0002" in key for key in looked[1]) and len(looked[1]) == 5
-    own = next(in_steps([asked], gallery, True, {}))["embedding"]
+    own = next(in_steps({"embedding": [asked]}, gallery, True, {}))["embedding"]
     assert [len(result.hits) for result in own.results] == [6, 6]  # only the item itself is gone
     many = replace(asked, results=asked.results * 20, timings={"search": 1.0})
-    parts = list(in_steps([many], gallery, False, {}))
+    parts = list(in_steps({"embedding": [many]}, gallery, False, {}))
     assert sum(len(part["embedding"].results) for part in parts) == 40 and len(parts) > 1
     assert sum(sum(part["embedding"].timings.values()) for part in parts) == 1.0
 
@@ -371,6 +373,7 @@ def test_bad_input(stored: None, arguments: tuple[str, ...], complaint: str) -> 
 
 def test_one_of_dataset_and_pictures(stored: None) -> None:
     assert "one of them" in run("query", "evaluate", "--truth", "gps").error(2)
+    assert "--turns turns pictures" in run("query", "evaluate", "d", "--truth", "gps", "--turns", 4).error(2)
     assert "one of them" in run("query", "evaluate", "d", "--pictures", ".", "--truth", "gps").error(2)
 
 
@@ -399,7 +402,7 @@ def test_pictures_against_pairs(tmp_path: Path) -> None:
         "asked",
         "--pictures",
         very,
-        *["--truth", "truth.csv", "--at", "1,7", "--rerank", "geometric", "--report", "p.html", "--json"],
+        *["--truth", "truth.csv", "--at", "1,7", "--rerank", "geometric", "--turns", 4, "--report", "p.html", "--json"],
     ]
     outcome = run("query", "evaluate", *asked)
     assert "1 of 10 query pictures could not be read" in outcome.error(4)
@@ -409,11 +412,13 @@ def test_pictures_against_pairs(tmp_path: Path) -> None:
     assert reasons["a_300_0001.jpg"] == "the gallery holds nothing relevant for it"  # the photograph itself is left out
     assert answer["queries"]["counted"] == 7 and answer["strategies"][0]["overall"]["recall@7"]["value"] == 1
     assert {line["class"]: line["queries"] for line in answer["strategies"][0]["splits"]["dataset"]} == {"d": 7}
-    plain, geometric = answer["strategies"]
+    plain, geometric, turned, both = answer["strategies"]
+    assert (turned["name"], both["name"]) == ("4 turns", "4 turns, geometric")
+    assert turned["overall"]["queries"] == 7 and both["overall"]["recall@1"]["value"] == 1
     assert geometric["overall"]["recall@1"]["value"] == 1 and geometric["name"] == "geometric"
     assert geometric["gain"]["recall@1"]["value"] == pytest.approx(1 - plain["overall"]["recall@1"]["value"], abs=1e-6)
     assert geometric["seconds"] > plain["seconds"] > 0
-    failed = sum(line["first"] > 1 for line in geometric["per_query"])
+    failed = sum(line["first"] > 1 for line in both["per_query"])
     page = Path("p.html").read_text()
     assert page.count("data:image/webp;base64,") == 3 * failed and "broken.jpg" in page
     counted = run("query", "evaluate", *asked[2:], "--count-own").json
