@@ -38,7 +38,7 @@ class Recipe:
     """How to cluster. `clusters` is for k-means and agglomerative (None: the best silhouette chooses); the rest of HDBSCAN.
 
     `pca` principal components are kept (0: the vectors as they are). `min_samples` neighbours make a place dense: three found
-    groups better than five or more in every collection tried, small ones above all (docs/decisions/0010).
+    groups better than five or more in every collection tried, small ones above all (docs/decisions/0009).
 
     Raises:
         InputError: a value that makes no sense.

@@ -16,7 +16,7 @@ MIN_INLIERS = 12
 """Inliers from which a candidate counts as verified. In 4,447 pairs of pictures of different ground none had more than 5."""
 HALF, STEEPNESS = 8.0, 6.0
 """The calibration curve: the inliers at which a match is as likely wrong as right, and how fast that changes. The curve is
-steeper in every set of pictures measured; this one leaves room for ground that repeats itself (docs/decisions/0013)."""
+steeper in every set of pictures measured; this one leaves room for ground that repeats itself (docs/decisions/0011)."""
 UNVERIFIED = 0.05
 """The most that an unverified candidate can reach: below every verified one."""
 

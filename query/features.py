@@ -70,7 +70,7 @@ class Sift:
 
     `edge` is the longest side of the working size in pixels (smaller pictures are not enlarged; SIFT doubles its first octave
     anyway), `keypoints` the most that are kept, `contrast` the detector's threshold, `cells` the cells along the longest side
-    over which the keypoints are spread. How the defaults were measured: docs/decisions/0012-local-features.md.
+    over which the keypoints are spread. How the defaults were measured: docs/decisions/0010-local-features.md.
     """
 
     edge: int = 800
