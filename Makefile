@@ -40,6 +40,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/query.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/cluster.py
 	$(BIN)/python benchmarks/rerank.py
 

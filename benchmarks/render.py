@@ -1,0 +1,269 @@
+"""Views per second of the renderers, and an ingest of specimens against the limit of the machine.
+
+    python benchmarks/render.py [--rounds 3] [--size 518] [--specimens 24]
+
+Drawing: the same 12 views of one mesh of 81,920 triangles, by every renderer in turn, round by round, each in a process of its
+own; what cannot be run says why. Reading the mesh and the first view (caches, shaders) are not counted.
+
+- raycast: ours, one process on one core; with every core, as an ingest uses it, about as many times faster as there are cores
+- filament: ours, through Open3D's OffscreenRenderer on whatever driver there is (in software without a GPU)
+- offscreen: Open3D's OffscreenRenderer as it is commonly used (lit mesh, post-processing), on the same driver
+- pyvista: VTK off screen (pip install pyvista), smooth shading
+
+Ingest: processor seconds of drawing, fitting and embedding, each run alone on one core, added up and divided by the cores, are
+the limit; opening the model and starting the drawing processes are not counted. On a machine that others use at the same time
+`of_limit` is too low, since their share of the cores is missing: compare `cores_busy` with `cores`; `of_limit_by_cpu` is the
+limit's processor time as a part of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# A script's own folder comes first on the path, where this file would hide the room of its name.
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+RENDERERS = ("raycast", "filament", "offscreen", "pyvista")
+VIEWS = 12
+FEWER = {"offscreen": 3}
+"""A renderer that takes seconds for a view draws every fourth of them; figures are for one view."""
+
+
+def main() -> None:
+    """Runs the benchmark and prints a table, or JSON with --json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=518)
+    parser.add_argument("--specimens", type=int, default=24, help="of the ingest; 0 = none")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--draw", choices=RENDERERS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.draw is not None:
+        print(json.dumps(draw(arguments.draw, arguments.size)))
+        return
+    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in RENDERERS}
+    for _ in range(arguments.rounds):
+        for name in RENDERERS:
+            rounds[name].append(apart(name, arguments.size))
+    result: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "size": arguments.size, "views": VIEWS}
+    for name, runs in rounds.items():
+        failed = next((run["failed"] for run in runs if "failed" in run), None)
+        if failed is not None:
+            result[name] = f"not run: {failed}"
+            continue
+        for figure in ("seconds", "cpu"):
+            result[f"{name}_{figure}_per_view"] = round(statistics.median(run[figure] for run in runs), 4)
+    for name in RENDERERS[1:]:
+        if f"{name}_seconds_per_view" in result:
+            ratios = [
+                (other["seconds"] / own["seconds"], other["cpu"] / own["cpu"])
+                for own, other in zip(rounds["raycast"], rounds[name], strict=True)
+            ]
+            result[f"raycast_times_{name}"] = round(statistics.median(ratio for ratio, _ in ratios), 1)
+            result[f"raycast_times_{name}_by_cpu"] = round(statistics.median(ratio for _, ratio in ratios), 1)
+    if arguments.specimens:
+        result |= ingest(arguments.specimens, arguments.rounds)
+    if arguments.json:
+        print(json.dumps(result, indent=1))
+    else:
+        for name, value in result.items():
+            print(f"{name:32} {value}")
+
+
+def specimen(seed: int = 0, subdivisions: int = 6) -> tuple[Any, Any]:
+    """Vertices and faces of a knobbly stone: 81,920 triangles for six subdivisions."""
+    import trimesh
+
+    rng = np.random.default_rng(seed)
+    mesh = trimesh.creation.icosphere(subdivisions=subdivisions)
+    vertices = np.array(mesh.vertices)
+    relief = np.zeros(len(vertices))
+    for _ in range(40):
+        wave = rng.normal(size=3) * rng.uniform(1, 12)
+        relief += np.sin(vertices @ wave + rng.uniform(0, 6)) / (1 + np.linalg.norm(wave))
+    return vertices * (1 + 0.25 * relief[:, None]), np.array(mesh.faces)
+
+
+def apart(name: str, size: int) -> dict[str, Any]:
+    """A renderer's times in a process of its own, or why there are none."""
+    command = [sys.executable, __file__, "--draw", name, "--size", str(size)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    except subprocess.TimeoutExpired:
+        return {"failed": "took more than five minutes"}
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:160]}
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def draw(name: str, size: int) -> dict[str, float]:
+    """Seconds and processor seconds of a view; the first one, drawn before, is not counted."""
+    from render.cameras import cameras
+    from render.geometry import Shape, normalised
+    from render.surface import surface_of
+
+    vertices, faces = specimen()
+    surface = surface_of(normalised(Shape("stone", vertices.astype(np.float32), faces.astype(np.int32))))
+    placed = cameras("ring", VIEWS)
+    one: Callable[[Any], Any] = {"offscreen": _offscreen, "pyvista": _pyvista}.get(name, _ours)(name, surface, size)
+    covered = np.mean([(np.asarray(one(placed[0])) < 250).any(axis=-1).mean()])
+    assert covered > 0.1, "nothing is drawn"
+    drawn = placed[:: VIEWS // FEWER.get(name, VIEWS)]
+    begun, cpu = time.perf_counter(), time.process_time()
+    pictures = [np.array(one(camera)) for camera in drawn]
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    assert not np.array_equal(pictures[0], pictures[1]), "the camera does not move"
+    return {"seconds": seconds / len(drawn), "cpu": cpu / len(drawn)}
+
+
+def _ours(name: str, surface: Any, size: int) -> Callable[[Any], Any]:
+    from render.filament import Filament
+    from render.painting import Painter
+    from render.raycast import Raycaster
+
+    painter = Painter(surface, Raycaster(surface) if name == "raycast" else Filament(surface, size))
+    return lambda camera: painter.paint(camera, size)[0]
+
+
+def _offscreen(name: str, surface: Any, size: int) -> Callable[[Any], Any]:
+    import open3d
+    from open3d.visualization import rendering
+
+    from render.cameras import FIELD_OF_VIEW
+
+    renderer = rendering.OffscreenRenderer(size, size)
+    mesh = open3d.geometry.TriangleMesh(
+        open3d.utility.Vector3dVector(surface.vertices.astype(float)), open3d.utility.Vector3iVector(surface.faces)
+    )
+    mesh.compute_vertex_normals()
+    material = rendering.MaterialRecord()
+    material.shader = "defaultLit"
+    renderer.scene.set_background([1, 1, 1, 1])
+    renderer.scene.add_geometry("stone", mesh, material)
+
+    def one(camera: Any) -> Any:
+        renderer.setup_camera(FIELD_OF_VIEW, [0, 0, 0], camera.eye, camera.axes[1])
+        return renderer.render_to_image()
+
+    return one
+
+
+def _pyvista(name: str, surface: Any, size: int) -> Callable[[Any], Any]:
+    import pyvista
+
+    from render.cameras import FIELD_OF_VIEW
+
+    mesh = pyvista.PolyData.from_regular_faces(surface.vertices, surface.faces).compute_normals(split_vertices=False)
+    plotter = pyvista.Plotter(off_screen=True, window_size=(size, size))
+    plotter.add_mesh(mesh, color="tan", smooth_shading=True)
+    plotter.background_color = "white"
+    plotter.show(auto_close=False)
+
+    def one(camera: Any) -> Any:
+        plotter.camera_position = [camera.eye, (0, 0, 0), camera.axes[1]]
+        plotter.camera.view_angle = FIELD_OF_VIEW
+        plotter.render()  # a screenshot alone is that of the last camera
+        return plotter.screenshot(return_img=True)
+
+    return one
+
+
+def ingest(count: int, repeat: int) -> dict[str, Any]:
+    """Specimens ingested per second, against the processor time of drawing, fitting and embedding alone."""
+    import torch
+    from PIL import Image
+
+    from embed.encoder import Encoder
+    from embed.images import Decoded, thumbnail
+    from embed.photo import PhotoMetadata
+    from embed.thumbnails import ThumbnailStore
+    from ingest.listing import ingest_listing
+    from ingest.pipeline import Options
+    from ingest.runs import Run
+    from ingest.specimens import list_specimens
+    from render.geometry import load
+    from render.views import Look, draw_views
+    from render.workers import Workers
+    from store.collection import Collection
+    from store.connection import Store
+
+    cores = len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "stones"
+        folder.mkdir()
+        import trimesh
+
+        for number in range(count):
+            trimesh.Trimesh(*specimen(number), process=False).export(folder / f"{number:03d}.ply")
+        encoder = Encoder.open("efficientnet_lite0")
+        look = Look(views=VIEWS).sized_for(encoder.space.size)
+        encoder.encode(np.zeros((32, *encoder.space.size, 3), np.uint8) + np.arange(3, dtype=np.uint8))
+        walls, used = [], []
+        for number in range(repeat):
+            with Store.connect(f"{temporary}/{number}.db") as store, Workers(cores) as workers:
+                collection = Collection.create(store, "bench", encoder.space)
+                for views in [workers.views(folder / "000.ply", replace(look, views=1)) for _ in range(cores)]:
+                    next(views)  # all processes have started once each has drawn
+                    list(views)
+                listing = list_specimens(folder, "stones", look, workers=workers)
+                run = Run.begin(Path(temporary), "specimens", {})
+                begun, cpu = time.perf_counter(), _cpu(workers)
+                record = ingest_listing(
+                    listing, encoder, collection, run, Options(), thumbnails=ThumbnailStore.below(Path(temporary))
+                )
+                walls.append(time.perf_counter() - begun)
+                used.append(_cpu(workers) - cpu)
+                assert record.upserted == count * (VIEWS + 1)
+        torch.set_num_threads(1)
+        alone = Encoder.open("efficientnet_lite0", threads=1)
+        stages = {"draw": 0.0, "fit": 0.0, "embed": 0.0}
+        for path in sorted(folder.glob("*.ply")):
+            begun = time.process_time()
+            views = draw_views(load(path), look)
+            drawn = time.process_time()
+            pictures = [Image.fromarray(view) for view in views]
+            pixels = np.stack([alone.prepare(Decoded(p, p.width, p.height, PhotoMetadata())) for p in pictures])
+            for picture in pictures:
+                thumbnail(picture)
+            fitted = time.process_time()
+            alone.encode(pixels)
+            for name, spent in zip(stages, (drawn - begun, fitted - drawn, time.process_time() - fitted), strict=True):
+                stages[name] += spent
+    limit, ours = sum(stages.values()) / cores, statistics.median(walls)
+    return {
+        "ingest_specimens": count,
+        "ingest_views_per_second": round(count * VIEWS / ours, 2),
+        "ingest_limit_views_per_second": round(count * VIEWS / limit, 2),
+        "ingest_of_limit": round(limit / ours, 3),
+        "ingest_of_limit_by_cpu": round(limit * cores / statistics.median(used), 3),
+        "ingest_cores_busy": [round(cpu / wall, 2) for cpu, wall in zip(used, walls, strict=True)],
+        "load_average": [round(value, 1) for value in os.getloadavg()],
+        "ingest_cpu_ms_per_view": {name: round(1000 * s / count / VIEWS, 2) for name, s in stages.items()},
+    }
+
+
+def _cpu(workers: Any) -> float:
+    """Processor seconds of this process and of the drawing processes, so far."""
+    import psutil
+
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    drawn = sum(sum(child.cpu_times()[:2]) for child in psutil.Process().children())
+    return own.ru_utime + own.ru_stime + drawn
+
+
+if __name__ == "__main__":
+    main()
