@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from embed.backbones import Backbone
 from embed.presets import Preset
@@ -19,6 +19,25 @@ from schema.errors import InputError, nearest
 from schema.space import Space
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+EXACT_STAGES = 4
+"""Of EfficientNet-Lite0's seven stages, the first so many stay in fp32, and the stem before them: their few channels carry the
+rounding of half precision into everything after them. The least cosine of bf16 vectors to those of fp32, over 43 aerial
+photographs, 12 procedural pictures and 8 of noise, is 0.9956 with none, 0.9982 with three and 0.9994 with four."""
+
+
+class FullPrecision(nn.Module):
+    """A part of a network that stays in fp32 whatever the rest runs in."""
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+
+    def forward(self, planes: Tensor) -> Tensor:
+        """As the part."""
+        with torch.autocast(planes.device.type, enabled=False):
+            made: Tensor = self.part(planes.float())
+            return made
 
 
 def choose_device(name: str) -> torch.device:
@@ -80,10 +99,21 @@ def adapt(backbone: Backbone, preset: Preset, space: Space, device: torch.device
     if precision != "fp32":
         # Matrix weights in half precision once, not at every pass; norms and layer scales stay in fp32 under
         # autocast.
+        exact: set[nn.Module] = set()
+        if preset.family == "efficientnet":
+            exact = _keep_exact(backbone.network)
         for module in backbone.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
+            if isinstance(module, (nn.Linear, nn.Conv2d)) and module not in exact:
                 module.to(HALVES[precision])
     return backbone.to(device)
+
+
+def _keep_exact(network: Any) -> set[nn.Module]:
+    """Puts the first stages of an EfficientNet into fp32; returns their layers."""
+    network.conv_stem = FullPrecision(network.conv_stem)
+    for stage in range(EXACT_STAGES):
+        network.blocks[stage] = FullPrecision(network.blocks[stage])
+    return {*network.conv_stem.modules(), *(m for stage in network.blocks[:EXACT_STAGES] for m in stage.modules())}
 
 
 def out_of_memory(error: RuntimeError) -> bool:

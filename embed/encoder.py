@@ -144,8 +144,8 @@ class Encoder:
 
         `weights`, `search`, `size`, `fit` and `pooling` are as in `describe_space`. `device` is ``auto`` (CUDA, then
         Apple's MPS, then the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. `precision` ``auto`` is bf16 on
-        CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 takes two thirds of the time
-        but turns EfficientNet-Lite0's vectors by up to 6 degrees (cosine 0.994 to the fp32 ones), so there it
+        CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 saves a seventh of
+        EfficientNet-Lite0's time and turns its vectors by up to 2 degrees (cosine 0.9994 to the fp32 ones), so there it
         is only taken when asked for. `batch` is the most pictures in one pass; where they do not fit into the
         device's memory, it is halved until they do. `threads` sets torch's CPU threads for the whole process;
         None leaves them. `compile` has torch.compile rewrite the network (with the backend of that name), which takes
