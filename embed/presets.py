@@ -185,6 +185,9 @@ PRESETS: dict[str, Preset] = {
 
 _ALIASES = {alias: preset for preset in PRESETS.values() for alias in preset.aliases}
 
+NEW_MODEL = "dinov3_vits16"
+"""The model where none is asked for, and neither a collection nor the name of the weights tells one."""
+
 TIMM = "timm:"
 """What stands before the name of a model of timm's that is no preset."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from embed.encoder import describe_space
 from embed.opening import locate_for_space
-from embed.presets import find
+from embed.presets import NEW_MODEL, find
 from embed.weights import model_of
 from schema.errors import InputError, SpaceMismatch, WeightsError
 from schema.registry import weights_search
@@ -18,9 +18,6 @@ from store.connection import Store
 
 if TYPE_CHECKING:
     from embed.protocol import OpenEncoder
-
-NEW_MODEL = "dinov3_vits16"
-"""The model of a new collection where none is asked for, and the name of the weights tells none."""
 
 
 def target_space(

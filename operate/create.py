@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embed.encoder import describe_space
-from embed.presets import find
+from embed.presets import NEW_MODEL, find
 from embed.weights import locate, model_of
-from ingest.target import NEW_MODEL
 from schema.errors import InputError, Refused
 from schema.indexes import profile_for
 from schema.registry import weights_search

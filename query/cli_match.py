@@ -9,49 +9,65 @@ import typer
 
 from query.console import app
 from schema.errors import InputError, PartialFailure, UsageError, nearest
-from screen.options import STATE, Session, command
+from screen.options import MODEL, REGISTRY, STATE, Session, command
 from screen.progress import Meter
 from screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
+    from query.features import Extractor
     from query.match import AllMatches, PairMatch
     from query.verifier import Verifier
 
 MOST_DRAWINGS = 100
-FEATURES = ("sift",)
+FEATURES = ("sift", "patch")
 
 MinInliers = Annotated[
     Optional[int],
     typer.Option(
-        "--min-inliers", min=4, help="Inliers from which two pictures count as a match. [12]", show_default=False
+        "--min-inliers",
+        min=4,
+        help="Inliers from which two pictures count as a match. [12; patch: 25]",
+        show_default=False,
     ),
 ]
 
 
-@command(app, STATE)
+@command(app, MODEL, REGISTRY, STATE)
 def match(
     session: Session,
     pictures: Annotated[Optional[list[Path]], typer.Argument(help="Two picture files: the query and the candidate.", show_default=False)] = None,
     all: Annotated[Optional[Path], typer.Option("--all", help="A folder: every picture in it against every other.", show_default=False)] = None,
     output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Write the pictures side by side with match lines and the outline: a PNG file; with --all a folder, for the best 100 matches.", show_default=False)] = None,
     min_inliers: MinInliers = None,
-    features: Annotated[str, typer.Option("--features", help="Local features to match: sift.")] = "sift",
+    features: Annotated[str, typer.Option("--features", help="Local features to match: sift, or patch (tokens of --model).")] = "sift",
+    size: Annotated[Optional[int], typer.Option("--size", help="patch: side of the network's input in pixels. [the preset's]", show_default=False)] = None,
 ) -> None:  # fmt: skip
     """Hold pictures against each other: matching local features, the homography, how far one is turned and scaled."""
-    from query.confidence import MIN_INLIERS
+    from query.confidence import least_inliers
     from query.verifier import Verifier
 
     if features not in FEATURES:
         raise InputError(f"--features is one of {', '.join(FEATURES)}, not {features!r}{nearest(features, FEATURES)}")
+    if size is not None and features != "patch":
+        raise UsageError("--size is for --features patch; SIFT has a working size of its own")
     if (all is None) == (not pictures) or (pictures and len(pictures) != 2):
         raise UsageError("give two pictures, or --all FOLDER")
     _check_output(output, folder=all is not None)
-    verifier = Verifier.below(session.settings.state, session.settings.feature_cache_bytes)
-    least = MIN_INLIERS if min_inliers is None else min_inliers
+    extractor = _patch_tokens(session, size) if features == "patch" else None
+    verifier = Verifier.below(session.settings.state, session.settings.feature_cache_bytes, extractor)
+    least = least_inliers(features) if min_inliers is None else min_inliers
     if all is not None:
         _all(session, all, verifier, least, output)
     elif pictures:
         _pair(session, pictures[0], pictures[1], verifier, least, output)
+
+
+def _patch_tokens(session: Session, size: int | None) -> Extractor:
+    """Patch tokens of the model that is asked for; nothing is stored, so any will do."""
+    from query.patch_tokens import PatchTokens
+    from query.target import open_model
+
+    return PatchTokens(open_model(session.settings, size))
 
 
 def _pair(session: Session, query: Path, candidate: Path, verifier: Verifier, least: int, output: Path | None) -> None:

@@ -14,6 +14,9 @@ from query.geometry import Proof
 
 MIN_INLIERS = 12
 """Inliers from which a candidate counts as verified. In 4,447 pairs of pictures of different ground none had more than 5."""
+MIN_INLIERS_PATCH = 25
+"""The same of patch tokens, which are fewer, coarser and judged with more tolerance: of EfficientNet-Lite0's at 512 pixels, no
+pair of 117 photographs of different ground had more than 5, but of 30 pairs of noise-like pictures two had 21."""
 HALF, STEEPNESS = 8.0, 6.0
 """The calibration curve: the inliers at which a match is as likely wrong as right, and how fast that changes. The curve is
 steeper in every set of pictures measured; this one leaves room for ground that repeats itself (docs/decisions/0011)."""
@@ -21,9 +24,18 @@ UNVERIFIED = 0.05
 """The most that an unverified candidate can reach: below every verified one."""
 
 
-def confidence(inliers: int) -> float:
-    """How likely a match with so many inliers is right, 0 to 1: ``1 / (1 + (8 / inliers)^6)``; 0 for none."""
-    return 0.0 if inliers <= 0 else 1 / (1 + (HALF / inliers) ** STEEPNESS)
+def least_inliers(method: str) -> int:
+    """Inliers from which a candidate counts as verified by features of a method."""
+    return MIN_INLIERS_PATCH if method == "patch" else MIN_INLIERS
+
+
+def confidence(inliers: int, method: str = "sift") -> float:
+    """How likely a match with so many inliers is right, 0 to 1: ``1 / (1 + (8 / inliers)^6)``; 0 for none.
+
+    The curve is measured for SIFT; for patch tokens it is stretched by the ratio of the inliers that count, no more.
+    """
+    half = HALF * least_inliers(method) / MIN_INLIERS
+    return 0.0 if inliers <= 0 else 1 / (1 + (half / inliers) ** STEEPNESS)
 
 
 def is_verified(proof: Proof | None, min_inliers: int = MIN_INLIERS) -> bool:

@@ -32,7 +32,7 @@ class PairMatch:
     @property
     def score(self) -> float:
         """How likely the match is right, 0 to 1 (`query.confidence`)."""
-        return confidence(self.proof.inliers)
+        return confidence(self.proof.inliers, self.proof.method)
 
     def as_json(self) -> dict[str, Any]:
         """``{"query", "candidate", "match", "score", "inliers", "rotation", "scale", "homography", "footprint", …}``."""

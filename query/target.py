@@ -42,3 +42,24 @@ def open_encoder(settings: Settings, collection: Collection) -> Encoder:
         device=settings.device.split(",")[0],  # a query is one batch
         precision=settings.precision,
     )
+
+
+def open_model(settings: Settings, size: int | None = None) -> Encoder:
+    """The encoder of the settings' model (else the one that the weights are named as, else that of new collections), without a
+    collection.
+
+    Raises:
+        WeightsError: unknown model, or no weights.
+    """
+    from embed.encoder import Encoder
+    from embed.presets import NEW_MODEL
+    from embed.weights import model_of
+
+    return Encoder.open(
+        settings.model or model_of(settings.weights) or NEW_MODEL,
+        weights=settings.weights,
+        search=weights_search(settings.registry),
+        size=size,
+        device=settings.device.split(",")[0],
+        precision=settings.precision,
+    )
