@@ -39,6 +39,7 @@ docs: .venv/.dev
 bench: .venv/.dev
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/encoder.py
+	$(BIN)/python benchmarks/references.py
 	$(BIN)/python benchmarks/query.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/render.py
