@@ -15,10 +15,11 @@ opening the model is not counted:
 
 `times_plain` is the median over rounds of the ratio of the rates (goal: 10). `times_plain_decoding_once` is the same against a
 script that keeps the decoded picture for all its angles: the decoding of the other eleven is taken off its time;
-`times_plain_embedding_free` as if its network cost nothing. Turning is most of its time: with `--resample nearest`, Pillow's own
-default, it is quicker and its pictures are worse. `cosine_min`
-holds vectors of both ways against each other: they are of the same references. Peak memory is that of ours, and of ours with
-twice the photographs (the same files under other names), which shows whether it is bounded.
+`times_plain_embedding_free` as if its network cost nothing. Bicubic turning, as in `--write-images`, is most of its time; with
+`--resample nearest`, Pillow's own default, the script is several times quicker and the ratio so much smaller: a figure has to say
+which of the two it is of. `cosine_min` holds vectors of both ways against each other: they are of the same references. Peak
+memory is that of ours, and of ours with twice the photographs (the same files under other names), which shows whether it is
+bounded.
 """
 
 from __future__ import annotations
