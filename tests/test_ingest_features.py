@@ -153,3 +153,20 @@ def test_a_folder_that_cannot_be_written_is_named(ingest, tmp_path: Path) -> Non
     write_dataset(tmp_path, {CAPTURE: 1})
     (tmp_path / "file").touch()
     assert "file" in ingest("--features-folder", tmp_path / "file").error(3)
+
+
+def test_references_have_features_too_and_a_retry_keeps_them(ingest, tmp_path: Path, tiny_vit: Path) -> None:
+    registry = write_dataset(tmp_path, {CAPTURE: 2})
+    bad = tmp_path / "images" / CAPTURE / f"{CAPTURE}_0002.jpg"
+    whole = bad.read_bytes()
+    bad.write_bytes(b"no picture")
+    options = ("--registry", registry, "--weights", tiny_vit, "--model", "timm:test_vit", "--json")
+    turned = ("jamshill_image", "--angles", "0,90", "--features", "grid:side=2")
+    assert run("ingest", "references", *turned, *options).json["failed"] == 2
+    assert len(list(kept().ids())) == 2
+    bad.write_bytes(whole)
+    assert run("ingest", "retry", "last", *options[:-1], "--json").json["embedded"] == 2
+    records = [kept().record(id) for id in kept().ids()]
+    assert len(records) == 4 and all(r is not None and r.placement is None for r in records)
+    assert {r.key.split("/")[0] for r in records if r is not None} == {"reference"}
+    assert run("ingest", "references", *turned, *options).json["embedded"] == 0

@@ -35,6 +35,7 @@ def test_one_to_one(pair: tuple[Path, Path]) -> None:
     assert np.allclose(answer["footprint"][0], upper_left, atol=2.0)
     assert set(answer) == {
         "query", "candidate", "match", "score", "inliers", "tentative", "method", "rotation", "scale", "homography", "footprint",
+        "query_size", "candidate_size",
     }  # fmt: skip
     table = run("query", "match", *pair).out
     assert "part.png" in table and "homography" in table and str(answer["inliers"]) in table
