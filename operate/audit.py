@@ -14,6 +14,7 @@ from schema.filters import equals
 from schema.frames import dataset_root
 from schema.item import Kind, item_id
 from schema.registry import Registry, read_registry
+from schema.written import written_folder
 from store.collection import Collection
 
 Trouble = Literal["missing", "changed", "orphan", "no file"]
@@ -79,6 +80,8 @@ def audit_dataset(
     for rows in collection.scan_rows(filter, fields):
         for row in rows:
             found.add(row["id"])
+            if _from_array(str(row["source"])):
+                continue  # its picture is nowhere here
             if row["id"] not in declared:
                 findings.append(Finding("orphan", row["key"], row["source"]))
             elif changed(declared[row["id"]][1], row, digests):
@@ -105,11 +108,17 @@ def sorted_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def orphans(
-    collection: Collection, registry: Path, datasets: Path, names: Iterable[str] | None = None
+    collection: Collection,
+    registry: Path,
+    datasets: Path,
+    names: Iterable[str] | None = None,
+    *,
+    references: Path | None = None,
 ) -> list[Finding]:
     """Items of kinds made from files whose source file is gone, for the datasets named (all of the registry otherwise).
 
-    Unlike `audit_dataset` this asks the disk alone, not what the registry declares: an item whose file is there stays.
+    Unlike `audit_dataset` this asks the disk alone, not what the registry declares: an item whose file is there stays. So do
+    vectors that were read from arrays, and written references whose folder lies neither in `references` nor in `datasets`.
 
     Raises:
         InputError: a dataset's root is not there, or empty.
@@ -119,11 +128,28 @@ def orphans(
     for name in names if names is not None else sorted(known.datasets):
         root = mounted_root(known, name, datasets)
         filter = equals("kind", *map(str, FROM_FILES)) & equals("dataset", name)
+        places = [folder for folder in (references, datasets) if folder is not None]
+        written = [folder for folder in places if _holds_something(folder / written_folder(name))]
         for rows in collection.scan_rows(filter, ["id", "key", "source"]):
-            gone += [
-                Finding("orphan", row["key"], row["source"]) for row in rows if not (root / row["source"]).is_file()
-            ]
+            for row in rows:
+                source = str(row["source"])
+                if _from_array(source):
+                    continue
+                of_files = source.startswith(f"{written_folder(name)}/")
+                if not any((folder / source).is_file() for folder in ([*written, root] if of_files else [root])) and (
+                    written or not of_files
+                ):
+                    gone.append(Finding("orphan", row["key"], source))
     return sorted(gone, key=lambda finding: finding.key)
+
+
+def _from_array(source: str) -> bool:
+    """Whether an item was read as a vector (`ingest features`): no file of ours made it."""
+    return source.endswith(".npy")
+
+
+def _holds_something(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def mounted_root(registry: Registry, name: str, datasets: Path) -> Path:

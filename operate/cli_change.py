@@ -210,7 +210,8 @@ def prune(
     settings = session.settings
     with opened(session, name) as collection:
         photographs, specimens = datasets_of(collection, settings, dataset)
-        gone = orphans(collection, settings.registry, settings.datasets_folder, photographs) if photographs else []
+        place = (settings.registry, settings.datasets_folder, photographs)
+        gone = orphans(collection, *place, references=settings.references) if photographs else []
         gone += [finding for each in specimens for finding in specimen_orphans(collection, each, root)]
         removed = 0
         if gone and not dry_run:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import run
 from operations import (
@@ -146,3 +147,39 @@ def test_prune(uri: str, name: str, dataset: Path) -> None:
     assert ([row["key"] for row in pruned["rows"]], pruned["removed"]) == (gone, 2)
     assert set(rows_of(uri, name)) == set(before) - set(gone)
     assert done("prune", "--yes")["removed"] == 0
+
+
+def test_prune_judges_references_by_their_own_files(
+    lite: str, lite_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those made of a photograph go with it; written ones go with their file, and stay where its folder is not there."""
+    turned = ("ingest", "references", "town", "--angles", "0,90", "--quiet")
+    written = tmp_path / "elsewhere"
+    assert run(*turned, "--write-images", written).code == 0
+    assert run(*turned, "--from", written).code == 0  # the same keys: now of the files
+    assert run(*turned, "--angles", "45", "--add").code == 0
+    assert done("prune", "--yes")["removed"] == 0  # nobody says where the written ones lie
+    (gone,) = written.rglob("250918092555_300_0002_rot090_crop60.jpg")
+    gone.unlink()
+    assert done("prune", "--yes")["removed"] == 0
+    monkeypatch.setenv("OUTCROP_REFERENCES", str(written))
+    assert [row["key"] for row in done("prune", "--yes")["rows"]] == [
+        "reference/town/250918092555_300/0002/rot090/crop60"
+    ]
+    file_of(lite_dataset, 1).unlink()
+    assert [row["key"] for row in done("prune", "--yes")["rows"]] == [
+        "image/town/250918092555_300/0001",
+        "reference/town/250918092555_300/0001/rot045/crop60",
+    ]
+
+
+def test_vectors_read_from_files_are_no_orphans(lite: str, lite_dataset: Path, name: str, tmp_path: Path) -> None:
+    vector = np.zeros(1280, np.float32)
+    vector[0] = 1
+    (tmp_path / "tree/town/Global/c_100").mkdir(parents=True)
+    np.save(tmp_path / "tree/town/Global/c_100/c_100_0001.npy", vector)
+    read = ("ingest", "features", tmp_path / "tree", "--layout", "imgmatching", "--name", "town", "--quiet")
+    assert run(*read).code == 0
+    assert image_key("town", "c_100", 1) in rows_of(lite, name)
+    assert done("prune", "--yes")["removed"] == 0
+    assert done("audit")["findings"] == []
