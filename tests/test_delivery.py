@@ -65,7 +65,9 @@ def test_a_dataset_against_references_is_what_faiss_gives(asked: tuple[np.ndarra
     index = faiss.IndexFlatIP(DIM)
     index.add(gallery)
     expected, order = index.search(queries, 7)
-    outcome = run("query", "dataset", "town", "--against", "reference", "-k", 7, "--output", "out", "--json")
+    outcome = run(
+        "query", "dataset", "town", "--against", "reference", "--group", "none", "-k", 7, "--output", "out", "--json"
+    )
     assert outcome.code == 0, outcome.err
     keys = [item.key for item in references()]
     assert (tmp_path / "out/queries.txt").read_text().splitlines() == [item.key for item in images()]

@@ -97,3 +97,32 @@ def test_turns_bring_the_photograph_among_the_first_ten(gallery: Gallery) -> Non
         any(hit["parent"] == key for hit in hits) for hits, (_, key, _) in zip(found, gallery.queries, strict=True)
     ]
     assert sum(among) / len(among) >= 0.9, among.count(False)
+
+
+@pytest.fixture(scope="module")
+def some(gallery: Gallery) -> Gallery:
+    """Every third query, of both angles: geometry takes a second each."""
+    return Gallery(gallery.place, gallery.queries[::3])
+
+
+def verified(gallery: Gallery, found: list[list[dict[str, Any]]]) -> tuple[float, float]:
+    """The share of queries whose photograph is first, and of these the share whose rotation is right within 3 degrees."""
+    right, close = 0, 0
+    for hits, (_, key, angle) in zip(found, gallery.queries, strict=True):
+        if hits[0].get("parent", hits[0]["key"]) == key:
+            right += 1
+            close += apart(hits[0]["geometry"]["rotation"], angle) <= 3
+    return right / len(found), close / max(1, right)
+
+
+@pytest.mark.slow
+def test_geometry_over_references(some: Gallery) -> None:
+    first, turned = verified(some, answers(some, 5, "--rerank", "geometric", "--rerank-depth", 20))
+    assert first >= 0.98 and turned >= 0.95, (first, turned)
+
+
+@pytest.mark.slow
+def test_geometry_over_turns_without_references(some: Gallery) -> None:
+    asked = ("--turns", 12, "--where", "kind=image", "--rerank", "geometric")
+    first, turned = verified(some, answers(some, 5, *asked))
+    assert first >= 0.95 and turned >= 0.95, (first, turned)
