@@ -28,7 +28,8 @@ def split(facts: Sequence[Facts], axis: str) -> list[tuple[str, list[int]]]:
         order = [*sorted(set(names) - {UNKNOWN}), UNKNOWN]
         return [(name, members) for name in order if (members := [i for i, n in enumerate(names) if n == name])]
     values = [fact.altitude if axis == "altitude" else fact.rotation for fact in facts]
-    known = {i: float(value) for i, value in enumerate(values) if value is not None}
+    # As shown: what is written alike is one class.
+    known = {i: float(f"{value:g}") for i, value in enumerate(values) if value is not None}
     missing = [i for i, value in enumerate(values) if value is None]
     width = _width(list(known.values()), axis) if len(set(known.values())) > MOST_VALUES else 0.0
     classes: dict[float, list[int]] = {}

@@ -314,6 +314,7 @@ def test_few_values_are_classes_of_their_own() -> None:
     assert split(facts, "altitude") == [("150 m", [1]), ("300 m", [0, 3]), ("unknown", [2])]
     assert split(facts, "rotation") == [("0°", [3]), ("90°", [0, 2]), ("unknown", [1])]
     assert split(facts, "dataset") == [("a", [1]), ("b", [0, 3]), ("unknown", [2])]
+    assert split([Facts(9000.0), Facts(8999.996)], "altitude") == [("9000 m", [0, 1])]  # written alike
 
 
 def test_many_values_are_put_into_bands() -> None:
