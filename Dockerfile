@@ -26,19 +26,25 @@ FROM system AS build
 ARG TORCH_INDEX=
 # Optional extras of pyproject.toml, separated by commas.
 ARG EXTRAS=
-ENV PATH=/opt/outcrop/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV PATH=/opt/outcrop/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/var/cache/pip
 RUN python3 -m venv /opt/outcrop
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 # Torch alone first: it is by far the largest part and changes least.
-RUN --mount=type=cache,target=/root/.cache/pip \
+# The cache is a mount, and no part of the image.
+# hadolint ignore=DL3042
+RUN --mount=type=cache,target=/var/cache/pip \
     pip install --no-deps --constraint constraints.txt ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} torch torchvision
-RUN --mount=type=cache,target=/root/.cache/pip \
+# The cache is a mount, and no part of the image.
+# hadolint ignore=DL3042
+RUN --mount=type=cache,target=/var/cache/pip \
     python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
         > /tmp/requirements.txt \
     && pip install --constraint constraints.txt --requirement /tmp/requirements.txt
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/pip \
+# The cache is a mount, and no part of the image.
+# hadolint ignore=DL3042
+RUN --mount=type=cache,target=/var/cache/pip \
     pip install --constraint constraints.txt ".${EXTRAS:+[${EXTRAS}]}" \
     && pip check
 

@@ -54,7 +54,7 @@ def measure(folder: Path, candidates: int, width: int, rounds: int) -> dict[str,
     from store.search import Hit
 
     photographs(folder, candidates, width)
-    registry = Registry(datasets={"d": Dataset(root="photos", images={"c": {"frames": "all"}})})  # type: ignore[arg-type]
+    registry = Registry(datasets={"d": Dataset(root="photos", images={"c": {"frames": "all"}})})  # type: ignore[arg-type]  # pydantic reads it
     hits = []
     for number in range(1, candidates + 1):
         source = f"c/c_{number:04d}.jpg"

@@ -177,7 +177,7 @@ class Encoder:
         if compile:
             backend = compile if isinstance(compile, str) else "inductor"
             network.compile(backend=backend)
-            network.features = torch.compile(network.features, backend=backend)  # type: ignore[method-assign]
+            network.features = torch.compile(network.features, backend=backend)  # type: ignore[method-assign]  # as torch.compile is used
             encoder._whole = True
         return encoder
 
