@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from query.cli_rerank import Depth, MinInliers, Rerank, reranker, reranking
+from query.cli_rerank import Depth, Features, FeaturesFolder, MinInliers, Rerank, reranker, reranking, wider
 from query.console import Exact, Raw, Turns, Where, app, check_report, condition_of, kind_of, opened
 from schema.errors import InputError, PartialFailure, UsageError
 from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
@@ -42,6 +42,8 @@ def evaluate(
     rerank: Rerank = None,
     rerank_depth: Depth = None,
     min_inliers: MinInliers = None,
+    features: Features = None,
+    features_folder: FeaturesFolder = None,
     resamples: Annotated[int, typer.Option("--resamples", min=100, max=100_000, help="Resamples of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
     report: Annotated[Optional[Path], typer.Option("--report", help="Write an HTML page with curves and the worst failures as pictures.", show_default=False)] = None,
@@ -61,13 +63,14 @@ def evaluate(
     if turns and name is not None:
         raise UsageError("--turns turns pictures: give --pictures, not a dataset, of which vectors are stored")
     cutoffs, queries, condition = _cutoffs(at), kind_of(kind), condition_of(where, filter)
-    how = reranking(rerank, rerank_depth, min_inliers)
+    how = reranking(rerank, rerank_depth, min_inliers, features, features_folder)
     check_report(report)
     held_against = _truth(truth, GpsTruth(within, ignore_within), CategoryTruth(levels), Ranges(relevant, ignore))
     with opened(session) as collection, Meter("evaluate", limit, "queries", session.quiet) as meter:
         gallery = read_gallery(collection, condition)
         own_counted = counts_own(held_against, count_own or None)
-        k = hits_for(depth if how is None else max(depth, how.depth), gallery)
+        k = hits_for(wider(how, depth), gallery)
+        encoder = None
         if name is not None:
             stored = query_dataset(name, collection, k, condition, kind=queries, limit=limit, exact=exact, group="none")
             answers = {"embedding": stored}
@@ -80,7 +83,7 @@ def evaluate(
             answers = {"embedding": picture_answers(*asked, exact=exact)}
             if turns:
                 answers[f"{turns} turns"] = picture_answers(*asked, exact=exact, turns=turns)
-        with reranker(session, how, k) as step:
+        with reranker(session, how, k, collection, encoder) as step:
             found = evaluate(
                 in_steps(answers, gallery, own_counted, {} if how is None else {rerank or "": step}),
                 held_against,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from query.cli_rerank import check_features
 from query.console import app
-from schema.errors import InputError, PartialFailure, UsageError, nearest
+from schema.errors import InputError, PartialFailure, UsageError
 from screen.options import MODEL, REGISTRY, STATE, Session, command
 from screen.progress import Meter
 from screen.tables import print_json, print_table
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from query.verifier import Verifier
 
 MOST_DRAWINGS = 100
-FEATURES = ("sift", "patch")
 
 MinInliers = Annotated[
     Optional[int],
@@ -46,8 +46,7 @@ def match(
     from query.confidence import least_inliers
     from query.verifier import Verifier
 
-    if features not in FEATURES:
-        raise InputError(f"--features is one of {', '.join(FEATURES)}, not {features!r}{nearest(features, FEATURES)}")
+    check_features(features)
     if size is not None and features != "patch":
         raise UsageError("--size is for --features patch; SIFT has a working size of its own")
     if (all is None) == (not pictures) or (pictures and len(pictures) != 2):
@@ -67,7 +66,7 @@ def _patch_tokens(session: Session, size: int | None) -> Extractor:
     from query.patch_tokens import PatchTokens
     from query.target import open_model
 
-    return PatchTokens(open_model(session.settings, size))
+    return PatchTokens.of(open_model(session.settings, size))
 
 
 def _pair(session: Session, query: Path, candidate: Path, verifier: Verifier, least: int, output: Path | None) -> None:

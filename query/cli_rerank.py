@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -13,10 +14,13 @@ from schema.errors import InputError, UsageError, nearest
 from screen.options import Session
 
 if TYPE_CHECKING:
+    from embed.encoder import Encoder
     from query.answers import Result, Results
     from query.rerank import Reranking
+    from store.collection import Collection
 
 METHODS = ("geometric",)
+FEATURES = ("sift", "patch")
 
 Rerank = Annotated[
     Optional[str],
@@ -37,7 +41,24 @@ MinInliers = Annotated[
     typer.Option(
         "--min-inliers",
         min=4,
-        help="Give only hits with so many inliers: no match rather than a guess. [unverified hits stay; 12 verify]",
+        help="Give only hits with so many inliers: no match rather than a guess. [unverified hits stay; 12 verify; patch: 25]",
+        show_default=False,
+    ),
+]
+Features = Annotated[
+    Optional[str],
+    typer.Option(
+        "--features",
+        help="Local features that re-ranking holds: sift, or patch (tokens of the collection's model; those that "
+        "`ingest … --features patch` kept are read). [sift]",
+        show_default=False,
+    ),
+]
+FeaturesFolder = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--features-folder",
+        help="Where kept patch features lie. [features below OUTCROP_EXPORTS]",
         show_default=False,
     ),
 ]
@@ -58,40 +79,81 @@ GeoJson = Annotated[
 Step = Callable[["Results"], "Results"]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What the options of re-ranking say: how, and of which local features; `folder` holds kept ones (None: the usual one)."""
+
+    how: Reranking
+    features: str = "sift"
+    folder: Path | None = None
+
+
 def reranking(
-    method: str | None, depth: int | None, min_inliers: int | None, *, locate: bool = False
-) -> Reranking | None:
+    method: str | None,
+    depth: int | None,
+    min_inliers: int | None,
+    features: str | None = None,
+    folder: Path | None = None,
+    *,
+    locate: bool = False,
+) -> Asked | None:
     """What the options say; None where nothing is to be re-ranked. `locate` needs it.
 
     Raises:
-        UsageError: options of re-ranking without it. InputError: there is no such method.
+        UsageError: options of re-ranking without it. InputError: there is no such method, or no such features.
     """
     if method is None and locate:
         method = METHODS[0]
     if method is None:
-        if depth is not None or min_inliers is not None:
-            raise UsageError("--rerank-depth and --min-inliers go with --rerank geometric")
+        if any(option is not None for option in (depth, min_inliers, features, folder)):
+            raise UsageError(
+                "--rerank-depth, --min-inliers, --features and --features-folder go with --rerank geometric"
+            )
         return None
     if method not in METHODS:
         raise InputError(f"--rerank is {' or '.join(METHODS)}, not {method!r}{nearest(method, METHODS)}")
+    features = features or FEATURES[0]
+    check_features(features)
+    if folder is not None and features != "patch":
+        raise UsageError("--features-folder goes with --features patch")
+    from query.confidence import least_inliers
     from query.rerank import Reranking
 
-    how = Reranking()
-    return Reranking(
-        how.depth if depth is None else depth,
-        how.min_inliers if min_inliers is None else min_inliers,
+    how = Reranking(
+        Reranking().depth if depth is None else depth,
+        least_inliers(features) if min_inliers is None else min_inliers,
         abstain=min_inliers is not None,
     )
+    return Asked(how, features, folder)
+
+
+def check_features(features: str) -> None:
+    """Refuses local features that there are not.
+
+    Raises:
+        InputError: naming those that there are.
+    """
+    if features not in FEATURES:
+        raise InputError(f"--features is one of {', '.join(FEATURES)}, not {features!r}{nearest(features, FEATURES)}")
 
 
 @contextmanager
-def reranker(session: Session, how: Reranking | None, k: int, *, locate: bool = False) -> Iterator[Step]:
-    """The step that re-ranks results, locates queries where `locate`, and keeps the first `k` hits; without `how` it does nothing.
+def reranker(
+    session: Session,
+    asked: Asked | None,
+    k: int,
+    collection: Collection,
+    encoder: Encoder | None = None,
+    *,
+    locate: bool = False,
+) -> Iterator[Step]:
+    """The step that re-ranks results of a collection, locates queries where `locate`, and keeps the first `k` hits; it does
+    nothing where nothing is `asked`. Without an `encoder`, patch tokens open the collection's own once they need it.
 
     Raises:
         RegistryError: the registry, which says where the pictures are, cannot be read.
     """
-    if how is None:
+    if asked is None:
         yield lambda results: results
         return
     from query.answers import first_hits
@@ -102,18 +164,27 @@ def reranker(session: Session, how: Reranking | None, k: int, *, locate: bool = 
 
     settings = session.settings
     originals = Originals.of(settings.registry, settings.datasets_folder)
-    with Verifier.below(settings.state, settings.feature_cache_bytes) as verifier:
+    extractor, kept = None, None
+    if asked.features == "patch":
+        from embed.feature_files import FeatureFolder
+        from query.patch_tokens import PatchTokens, StoredTokens
+        from query.target import open_encoder
+
+        extractor = PatchTokens(collection.space, lambda: encoder or open_encoder(settings, collection))
+        folder = asked.folder or settings.exports / "features"
+        kept = StoredTokens(FeatureFolder.below(folder, collection.space)).of
+    with Verifier.below(settings.state, settings.feature_cache_bytes, extractor) as verifier:
 
         def step(results: Results) -> Results:
-            ranked = rerank(results, verifier, originals, how)
+            ranked = rerank(results, verifier, originals, asked.how, kept=kept)
             return first_hits(locate_all(ranked) if locate else ranked, k)
 
         yield step
 
 
-def wider(how: Reranking | None, k: int) -> int:
+def wider(asked: Asked | None, k: int) -> int:
     """How many hits to search for, so that there are enough candidates."""
-    return k if how is None else max(k, how.depth)
+    return k if asked is None else max(k, asked.how.depth)
 
 
 def check_geojson(path: Path | None) -> None:

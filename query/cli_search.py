@@ -11,6 +11,8 @@ import typer
 
 from query.cli_rerank import (
     Depth,
+    Features,
+    FeaturesFolder,
     GeoJson,
     Locate,
     MinInliers,
@@ -92,6 +94,8 @@ def image(
     rerank: Rerank = None,
     rerank_depth: Depth = None,
     min_inliers: MinInliers = None,
+    features: Features = None,
+    features_folder: FeaturesFolder = None,
     locate: Locate = False,
     geojson: GeoJson = None,
     report: Report = None,
@@ -105,28 +109,29 @@ def image(
 
     condition, by = condition_of(where, filter), grouping_of(group)
     locate = locate or geojson is not None
-    how = reranking(rerank, rerank_depth, min_inliers, locate=locate)
+    how = reranking(rerank, rerank_depth, min_inliers, features, features_folder, locate=locate)
     check_geojson(geojson)
     with delivery(session, report, output, redis, redis_ttl) as places:
-        with reranker(session, how, k, locate=locate) as reranked, opened(session) as collection:
+        with opened(session) as collection:
             encoder = open_encoder(session.settings, collection)
             session.say(encoder.describe())
-            found = query_images(
-                paths,
-                encoder,
-                collection,
-                wider(how, k),
-                condition,
-                exclude_self=exclude_self,
-                exact=exact,
-                group=by,
-                turns=turns,
-            )
-            results = reranked(found)
+            with reranker(session, how, k, collection, encoder, locate=locate) as reranked:
+                found = query_images(
+                    paths,
+                    encoder,
+                    collection,
+                    wider(how, k),
+                    condition,
+                    exclude_self=exclude_self,
+                    exact=exact,
+                    group=by,
+                    turns=turns,
+                )
+                results = reranked(found)
         print_answers(session, [results], explain, places, geojson)
 
 
-@command(app, STORE, REGISTRY, STATE, CSV)
+@command(app, STORE, REGISTRY, MODEL, STATE, CSV)
 def item(
     session: Session,
     keys: Annotated[list[str], typer.Argument(help="Keys of stored items.", show_default=False)],
@@ -140,6 +145,8 @@ def item(
     rerank: Rerank = None,
     rerank_depth: Depth = None,
     min_inliers: MinInliers = None,
+    features: Features = None,
+    features_folder: FeaturesFolder = None,
     report: Report = None,
     output: Output = None,
     redis: RedisUri = None,
@@ -149,9 +156,9 @@ def item(
     from query.search import query_items
 
     condition, by = condition_of(where, filter), grouping_of(group)
-    how = reranking(rerank, rerank_depth, min_inliers)
+    how = reranking(rerank, rerank_depth, min_inliers, features, features_folder)
     with delivery(session, report, output, redis, redis_ttl) as places:
-        with reranker(session, how, k) as reranked, opened(session) as collection:
+        with opened(session) as collection, reranker(session, how, k, collection) as reranked:
             found = query_items(
                 keys, collection, wider(how, k), condition, exclude_self=exclude_self, exact=exact, group=by
             )
@@ -159,7 +166,7 @@ def item(
         print_answers(session, [results], explain, places)
 
 
-@command(app, STORE, REGISTRY, STATE, CSV)
+@command(app, STORE, REGISTRY, MODEL, STATE, CSV)
 def dataset(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name of an ingested dataset.")],
@@ -188,6 +195,8 @@ def dataset(
     rerank: Rerank = None,
     rerank_depth: Depth = None,
     min_inliers: MinInliers = None,
+    features: Features = None,
+    features_folder: FeaturesFolder = None,
     report: Report = None,
     output: Output = None,
     redis: RedisUri = None,
@@ -199,12 +208,12 @@ def dataset(
 
     condition = condition_of(where, filter) & against(against_)
     queries, by = kind_of(kind), grouping_of(group)
-    how = reranking(rerank, rerank_depth, min_inliers)
+    how = reranking(rerank, rerank_depth, min_inliers, features, features_folder)
     batches: list[Results] = []
     with delivery(session, report, output, redis, redis_ttl) as places:
         with (
-            reranker(session, how, k) as reranked,
             opened(session) as collection,
+            reranker(session, how, k, collection) as reranked,
             Meter(name, limit, "queries", session.quiet) as meter,
         ):
             most = wider(how, k)

@@ -48,8 +48,8 @@ class Verdict:
     """What became of one candidate of a query.
 
     `proof` is None where it could not be held against the query at all; `reason` says why it is not verified ('' where it is);
-    `original` is the picture that was looked at, whose pixels the proof speaks of; `unseen` tells that the candidate's picture
-    is gone or cannot be read.
+    `original` is the picture whose pixels the proof speaks of, where it is still there; `unseen` tells that the candidate's
+    picture is gone or cannot be read, and that no features were kept of it.
     """
 
     proof: Proof | None = None
@@ -59,7 +59,7 @@ class Verdict:
     unseen: bool = False
 
     @classmethod
-    def of(cls, proof: Proof, original: Path, min_inliers: int = MIN_INLIERS) -> Verdict:
+    def of(cls, proof: Proof, original: Path | None, min_inliers: int = MIN_INLIERS) -> Verdict:
         """The verdict on a proof."""
         if is_verified(proof, min_inliers):
             return cls(proof, True, "", original)
@@ -72,7 +72,7 @@ class Verdict:
         all that is, and among itself as the embedding had it. It never falls when inliers are added.
         """
         if self.verified and self.proof is not None:
-            return max(UNVERIFIED, confidence(self.proof.inliers))
+            return max(UNVERIFIED, confidence(self.proof.inliers, self.proof.method))
         return UNVERIFIED * (1 + min(1.0, max(-1.0, score))) / 2
 
     def order(self, score: float) -> tuple[int, float]:

@@ -20,10 +20,8 @@ import numpy as np
 
 from query.features import LocalFeatures
 
-IN_MEMORY = 512
-"""Pictures whose features are kept in memory: about 110 MB."""
-_PER_PICTURE = 216_000
-"""Bytes of the features of a picture with 1,500 keypoints; for the estimate of how often the folder must be measured."""
+IN_MEMORY = 128 * 2**20
+"""Bytes of features kept in memory: some 600 pictures of SIFT, fewer of patch tokens."""
 
 
 class FeatureCache:
@@ -36,8 +34,9 @@ class FeatureCache:
         self.folder, self.limit = folder / fingerprint, limit
         self._root = folder
         self._memory: OrderedDict[str, LocalFeatures] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
-        self._written = 0
+        self._unmeasured: int | None = None
         self.made = 0
         """Pictures whose features were not there and had to be made."""
 
@@ -57,9 +56,11 @@ class FeatureCache:
             features = make()
             self._write(digest, features)
         with self._lock:
+            before = self._memory.pop(digest, None)
+            self._bytes += _size(features) - (_size(before) if before is not None else 0)
             self._memory[digest] = features
-            while len(self._memory) > IN_MEMORY:
-                self._memory.popitem(last=False)
+            while self._bytes > IN_MEMORY and len(self._memory) > 1:
+                self._bytes -= _size(self._memory.popitem(last=False)[1])
         return features
 
     def path(self, digest: str) -> Path:
@@ -121,9 +122,9 @@ class FeatureCache:
     def _write(self, digest: str, features: LocalFeatures) -> None:
         with self._lock:
             self.made += 1
-            self._written += 1
-            # After the first write, and then often enough never to pass the limit by more than a twentieth.
-            measure = (self._written - 1) % max(1, self.limit // (20 * _PER_PICTURE)) == 0
+            # After the first write, and then often enough never to pass the limit by much more than a twentieth.
+            measure = self._unmeasured is None or self._unmeasured > self.limit / 20
+            self._unmeasured = (0 if measure else self._unmeasured or 0) + _size(features)
         if self.limit <= 0:
             return
         path = self.path(digest)
@@ -145,3 +146,7 @@ class FeatureCache:
             return
         if measure:
             self.prune()
+
+
+def _size(features: LocalFeatures) -> int:
+    return features.points.nbytes + features.descriptors.nbytes

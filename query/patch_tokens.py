@@ -1,68 +1,110 @@
-"""Patch tokens of a vision model as local features: what `query match --features patch` holds against each other.
+"""Patch tokens of a vision model as local features: what `--features patch` holds against each other.
 
-A token says what a patch shows, not where its corner is: matches are right to about half a patch. Learned tokens find ground
-that has changed its look (season, light), and are weak against turned pictures, which SIFT is not.
+They are made of a picture, or read where an ingest kept them (`embed.feature_files`). A token says what a patch shows, not where
+its corner is: matches are right to about half a patch. Learned tokens find ground that has changed its look (season, light), and
+are weak against turned pictures, which SIFT is not.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embed.features import FeatureKind
 from embed.placement import Placement
 from query.features import LocalFeatures
 from query.geometry import TOLERANCE
+from schema.errors import InputError
+from schema.item import Item, Kind, item_id, parent_of
+from schema.space import Space
 
 if TYPE_CHECKING:
     from embed.encoder import Encoder
+    from embed.feature_files import FeatureFolder
     from embed.images import Decoded
 
+METHOD = "patch"
 WITHIN = 0.75
 """Patches by which an inlier may lie off."""
+DIGEST = 32
+"""Hex digits of a file's digest; that of a virtual reference goes on with the digest of its transform."""
 
 
-@dataclass(frozen=True)
 class PatchTokens:
-    """The patch tokens of an encoder, as an `Extractor`."""
+    """The patch tokens of an encoder of `space`, as an `Extractor`. The encoder is opened (once) for the first picture."""
 
-    encoder: Encoder
+    def __init__(self, space: Space, open: Callable[[], Encoder]) -> None:
+        self.space = space
+        self._open, self._lock = open, threading.Lock()
+        self._encoder: Encoder | None = None
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> PatchTokens:
+        """Those of an open encoder."""
+        return cls(encoder.space, lambda: encoder)
 
     @property
     def method(self) -> str:
         """The kind of features."""
-        return "patch"
+        return METHOD
 
     @property
     def fingerprint(self) -> str:
         """Kind, version of this code, and the encoder's space."""
-        return f"patch-1-{self.encoder.space.fingerprint}"
+        return f"patch-1-{self.space.fingerprint}"
 
     @property
     def wanted(self) -> tuple[int, int]:
         """The network's input."""
-        return self.encoder.space.size
+        return self.space.size
 
     def extract(self, decoded: Decoded) -> LocalFeatures:
         """A feature for each patch whose middle lies in the picture (not in the padding around it)."""
-        space = self.encoder.space
-        tokens = self.encoder.features(self.encoder.prepare(decoded)[None]).patches[0]
-        grid = tokens.shape[0], tokens.shape[1]
-        placement = Placement.of(decoded, space.size, space.fit)
-        points = placement.to_source(FeatureKind.parse("patch").centres(grid, space.size)).reshape(-1, 2)
-        inside = ((points > -0.5) & (points < [decoded.width - 0.5, decoded.height - 0.5])).all(axis=1)
-        flat = tokens.reshape(-1, tokens.shape[-1])[inside].astype(np.float32)
-        unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-        across, down = placement.matrix[0] * space.size[1] / grid[1], placement.matrix[4] * space.size[0] / grid[0]
-        # The tolerance of the homography is in working pixels: so large that it is `WITHIN` patches.
-        working = max(across, down) * WITHIN / TOLERANCE
-        return LocalFeatures(
-            points[inside].astype(np.float32),
-            unit.astype(np.float16),
-            decoded.width,
-            decoded.height,
-            working,
-            self.method,
-        )
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = self._open()
+        tokens = self._encoder.features(self._encoder.prepare(decoded)[None]).patches[0]
+        return local_features(tokens, Placement.of(decoded, self.space.size, self.space.fit), self.space.size)
+
+
+@dataclass(frozen=True)
+class StoredTokens:
+    """The raw patch tokens that an ingest kept (``--features patch``), by item: no picture is read for them."""
+
+    folder: FeatureFolder
+
+    def of(self, item: Item) -> LocalFeatures | None:
+        """The tokens of a photograph, or of the one that a virtual reference was made of; None where they are not kept, not
+        whole, or of another state of the file."""
+        written = item.kind is Kind.REFERENCE and len(item.source_digest) == DIGEST
+        if written or item.kind not in (Kind.IMAGE, Kind.REFERENCE):
+            return None
+        id = item_id(parent_of(item.key))
+        record = self.folder.record(id)
+        if record is None or record.placement is None or record.source_digest != item.source_digest[:DIGEST]:
+            return None
+        try:
+            tokens = self.folder.read(id, METHOD)
+        except InputError:
+            return None
+        return local_features(tokens, record.placement, record.input) if tokens.ndim == 3 else None
+
+
+def local_features(tokens: NDArray[Any], placement: Placement, size: tuple[int, int]) -> LocalFeatures:
+    """Raw patch tokens [H, W, D] of an input of `size` (height, width) as local features of the picture it was placed in."""
+    grid = tokens.shape[0], tokens.shape[1]
+    points = placement.to_source(FeatureKind.parse("patch").centres(grid, size)).reshape(-1, 2)
+    inside = ((points > -0.5) & (points < [placement.width - 0.5, placement.height - 0.5])).all(axis=1)
+    flat = tokens.reshape(-1, tokens.shape[-1])[inside].astype(np.float32)
+    unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
+    across, down = placement.matrix[0] * size[1] / grid[1], placement.matrix[4] * size[0] / grid[0]
+    # The tolerance of the homography is in working pixels: so large that it is `WITHIN` patches.
+    working = max(across, down) * WITHIN / TOLERANCE
+    return LocalFeatures(
+        points[inside].astype(np.float32), unit.astype(np.float16), placement.width, placement.height, working, METHOD
+    )

@@ -14,6 +14,7 @@ from pictures import picture
 from PIL import Image
 
 from embed.images import decode
+from query import feature_cache
 from query.feature_cache import FeatureCache
 from query.features import LocalFeatures, Sift, read_features, spread
 from query.geometry import one_thread_each, verify
@@ -200,6 +201,19 @@ def test_the_folder_stays_below_its_limit(tmp_path: Path) -> None:
     nothing = FeatureCache.below(tmp_path / "off", "one", limit=0)
     nothing.get("ab12", some)
     assert not list((tmp_path / "off").rglob("*.npz"))
+
+
+def test_memory_is_bounded_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_cache, "IN_MEMORY", 500_000)
+    cache = FeatureCache.below(tmp_path, "one")
+    for number in range(40):  # 40,800 bytes each
+        cache.get(f"{number:04d}", lambda: some(300))
+    held = [cache.get(f"{number:04d}", never) for number in range(40)]  # the others come from disk
+    assert cache.made == 40 and all(same(features, some(300)) for features in held)
+    assert all(cache.get(f"{number:04d}", never) is held[number] for number in range(28, 40))
+    assert len(cache._memory) == 12
+    cache.get("ffff", lambda: some(20_000))
+    assert list(cache._memory) == ["ffff"]
 
 
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def decoded(image: Image.Image) -> Decoded:
 
 @pytest.fixture(scope="module")
 def tokens() -> PatchTokens:
-    return PatchTokens(Encoder.open("efficientnet_lite0", size=768, device="cpu"))
+    return PatchTokens.of(Encoder.open("efficientnet_lite0", size=768, device="cpu"))
 
 
 def test_two_overlapping_cuts_of_one_picture_match_where_they_overlap(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_other_ground_does_not_match(tokens: PatchTokens) -> None:
 
 
 def test_tokens_lie_in_the_middle_of_their_patches() -> None:
-    extractor = PatchTokens(Encoder.open("efficientnet_lite0", size=128, fit="pad", device="cpu"))
+    extractor = PatchTokens.of(Encoder.open("efficientnet_lite0", size=128, fit="pad", device="cpu"))
     found = extractor.extract(decoded(rough(1, 800, 400)))
     assert len(found) == 8  # 4 x 4 places, of which the upper and the lower row are padding
     assert found.points[0] == pytest.approx((99.5, 99.5), abs=0.01)
@@ -68,7 +68,7 @@ def test_features_are_cached_by_model_and_kept_apart_from_sift(tokens: PatchToke
     again = Verifier.below(tmp_path / "state", 2**30, tokens)
     assert np.array_equal(again.features(Path("one.png")).descriptors, first.descriptors)
     assert again.cache is not None and again.cache.made == 0
-    assert tokens.fingerprint.endswith(tokens.encoder.space.fingerprint)
+    assert tokens.fingerprint.endswith(tokens.space.fingerprint)
     sift = Verifier.below(tmp_path / "state", 2**30).features(Path("one.png"))
     with pytest.raises(InputError, match="features of patch cannot be compared with features of sift"):
         verify(first, sift)
