@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,9 @@ POOLINGS = ("token", "avg", "gem")
 
 MIN_INPUT = 32
 """Pixels. Below this a convolutional network has no feature map left."""
+
+BATCH = 32
+"""Pictures that are handed over at once where nothing else is said and nothing is to be found by trial."""
 
 FILES_AT_ONCE = 32
 """Pictures that `Encoder.embed_files` holds decoded at once."""
@@ -113,6 +117,8 @@ class Encoder:
         import torch
 
         self.space = space
+        self.batch = batch
+        """How many pictures are best handed over at once."""
         self.device = str(device)
         self.precision = precision
         self._network = network
@@ -136,7 +142,7 @@ class Encoder:
         pooling: Pooling | None = None,
         device: str = "auto",
         precision: str = "auto",
-        batch: int = 32,
+        batch: int = BATCH,
         threads: int | None = None,
         compile: bool | str = False,
     ) -> Encoder:
@@ -147,7 +153,8 @@ class Encoder:
         CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 saves a seventh of
         EfficientNet-Lite0's time and turns its vectors by up to 2 degrees (cosine 0.9994 to the fp32 ones), so there it
         is only taken when asked for. `batch` is the most pictures in one pass; where they do not fit into the
-        device's memory, it is halved until they do. `threads` sets torch's CPU threads for the whole process;
+        device's memory, it is halved until they do; 0 has a GPU try how many it takes best (`find_batch`), and is 32 on a
+        CPU and with `compile`. `threads` sets torch's CPU threads for the whole process;
         None leaves them. `compile` has torch.compile rewrite the network (with the backend of that name), which takes
         minutes at the first pass; smaller batches are then filled up, as each size would be compiled anew.
 
@@ -156,8 +163,8 @@ class Encoder:
         """
         if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r}: choose {', '.join(PRECISIONS)}{nearest(precision, PRECISIONS)}")
-        if batch < 1 or (threads is not None and threads < 1):
-            raise InputError("batch and threads must be at least 1")
+        if batch < 0 or (threads is not None and threads < 1):
+            raise InputError("batch must not be negative, and threads must be at least 1")
         preset = find(model)
         path = checkpoint.locate(preset, weights, search)
         space = _space(preset, path, size, fit, pooling)
@@ -173,13 +180,41 @@ class Encoder:
             torch.set_num_threads(threads)
         network = build(preset, checkpoint.load_state(path), space.size, path, space.pooling)
         network = adapt(network, preset, space, chosen, precision)
-        encoder = cls(space, network, chosen, precision, batch)
+        encoder = cls(space, network, chosen, precision, batch or BATCH)
+        if batch == 0 and chosen.type != "cpu" and not compile:
+            encoder.find_batch()
         if compile:
             backend = compile if isinstance(compile, str) else "inductor"
             network.compile(backend=backend)
             network.features = torch.compile(network.features, backend=backend)  # type: ignore[method-assign]  # as torch.compile is used
             encoder._whole = True
         return encoder
+
+    def find_batch(self) -> int:
+        """Tries how many pictures at once the device takes best, and goes by it from now on; a few seconds.
+
+        Each trial is run twice, since the first pass of a size also chooses how it is computed.
+        """
+        from embed.devices import out_of_memory, release
+        from embed.trial import best_batch
+
+        def seconds(count: int) -> float | None:
+            pixels = np.zeros((count, *self.space.size, 3), np.uint8)
+            taken = None
+            try:
+                for _ in range(2):
+                    begun = time.perf_counter()
+                    self._pass(pixels, count, lambda planes: (self._network(planes).float().cpu(),))
+                    taken = time.perf_counter() - begun
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                taken = None
+            release(self._device)
+            return taken
+
+        self.batch = self._step = best_batch(seconds)
+        return self.batch
 
     def prepare(self, decoded: Decoded) -> Pixels:
         """The pixels of one picture as `encode` wants them: uint8 [H, W, 3]."""

@@ -99,6 +99,11 @@ class LazyEncoder:
         """As `Encoder.features`."""
         return self._now().features(pixels)
 
+    @property
+    def batch(self) -> int:
+        """As `Encoder.batch`; opens the encoder, which may have to try."""
+        return self._now().batch
+
     def close(self) -> None:
         """Closes the encoder, if a picture opened one."""
         with self._lock:

@@ -35,6 +35,11 @@ class PictureEncoder(Protocol):
         """The same vectors, and the patch tokens, from one pass; N at least 1."""
         ...
 
+    @property
+    def batch(self) -> int:
+        """How many pictures are best handed over at once."""
+        ...
+
 
 class OpenEncoder(PictureEncoder, Protocol):
     """An encoder that holds a device, or several (``cuda:0,cuda:1``)."""

@@ -47,6 +47,8 @@ class ShardedEncoder:
         self.space = opened[0].space
         self.device = ",".join(one.device for one in opened)
         self.precision = opened[0].precision
+        self.batch = len(opened) * min(one.batch for one in opened)
+        """How many pictures are best handed over at once: the shares are equal, so the least device decides."""
         self._workers = workers
         self._lock = threading.Lock()
 
@@ -137,6 +139,7 @@ class _Opened:
     space: Space
     device: str
     precision: str
+    batch: int
 
 
 class _Worker:
@@ -199,7 +202,7 @@ def _serve(pipe: Connection, model: str, options: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides when to end
     try:
         encoder = Encoder.open(model, **options)
-        pipe.send(_Opened(encoder.space, encoder.device, encoder.precision))
+        pipe.send(_Opened(encoder.space, encoder.device, encoder.precision, encoder.batch))
     except Exception as error:  # noqa: BLE001  raised again by the parent
         pipe.send(_portable(error))
         return

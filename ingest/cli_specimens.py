@@ -35,7 +35,7 @@ def specimens(
     limit: Annotated[Optional[int], typer.Option("--limit", help="Only the first N specimens.", show_default=False)] = None,
     force: Force = False,
     dry_run: DryRun = False,
-    batch: Batch = 32,
+    batch: Batch = 0,
     workers: Annotated[int, typer.Option("--workers", min=0, max=256, help="Drawing processes; 0 = one per core.")] = 0,
     no_thumbnails: NoThumbnails = False,
     input_size: Annotated[Optional[int], typer.Option("--input-size", help="Side of the network's input in pixels, for a new collection. [the preset's]", show_default=False)] = None,

@@ -14,8 +14,11 @@ In file names of `results`, the slashes of a category are two underscores (``%2F
 from __future__ import annotations
 
 import csv
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -27,7 +30,7 @@ from schema.errors import InputError
 from schema.filters import Filter, equals
 from schema.item import Item, Kind, part, specimen_key, view_key
 from store.collection import Collection
-from store.transfer import whole_file
+from store.transfer import require_complete, whole_file
 
 NEIGHBOURS = 10
 """Rows of a ``knn_<query_id>.csv``."""
@@ -48,42 +51,30 @@ class FossilVit:
         Raises:
             InputError: there are none, or they are of several datasets: names of specimens are only one's own in a dataset.
         """
-        datasets: set[str] = set()
-        written = 0
-        pooled: dict[str, Vectors] = {}
-        for items, vectors in collection.scan(filter & equals("kind", str(Kind.SPECIMEN)), vectors=True):
-            datasets |= {item.dataset for item in items}
-            pooled.update({_name(item): vector for item, vector in zip(items, vectors, strict=True)})
-        views: dict[str, dict[int, Vectors]] = {}
-        for items, vectors in collection.scan(filter & equals("kind", str(Kind.VIEW)), vectors=True):
-            datasets |= {item.dataset for item in items}
-            for item, vector in zip(items, vectors, strict=True):
-                views.setdefault(_name(item), {})[item.view] = vector
-        if len(datasets) != 1:
-            known = ", ".join(sorted(datasets))
-            raise InputError(
-                f"specimens of several datasets ({known}) do not fit one tree; add --where dataset=NAME"
-                if datasets
-                else f"collection {collection.name!r} holds no specimens that fit; see `collection describe`"
-            )
-        if "embeddings" in pooled:  # its file is that of all specimens
-            raise InputError("rename the specimen 'embeddings', or give it a category: its file is the whole gallery's")
-        for name, of in sorted(views.items()):
-            path = require_below(folder, folder / "features" / f"{name}.npy")
-            save_array(path, np.stack([of[view] for view in sorted(of)]))
-            written += len(of)
-            if progress is not None:
-                progress(written)
-        names = sorted(pooled)
-        for name in names:
-            save_array(require_below(folder, folder / "embeddings" / f"{name}.npy"), pooled[name])
-            written += 1
-        if names:
-            gallery = np.stack([pooled[name] for name in names])
-            save_array(folder / "embeddings/embeddings.npy", gallery)
-            with whole_file(folder / "embeddings/ids.txt") as file:
-                file.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-            _write_neighbours(folder / "results", names, gallery)
+        with tempfile.TemporaryDirectory(prefix=".vectors-", dir=folder) as scratch:
+            pooled = _Gathered.of(collection, filter, Kind.SPECIMEN, Path(scratch))
+            views = _Gathered.of(collection, filter, Kind.VIEW, Path(scratch))
+            datasets = pooled.datasets | views.datasets
+            if len(datasets) != 1:
+                known = ", ".join(sorted(datasets))
+                raise InputError(
+                    f"specimens of several datasets ({known}) do not fit one tree; add --where dataset=NAME"
+                    if datasets
+                    else f"collection {collection.name!r} holds no specimens that fit; see `collection describe`"
+                )
+            if "embeddings" in pooled.names:  # its file is that of all specimens
+                raise InputError(
+                    "rename the specimen 'embeddings', or give it a category: its file is the whole gallery's"
+                )
+            written = _write_views(folder, views, progress)
+            for name, vector in zip(pooled.names, pooled.vectors, strict=True):
+                save_array(require_below(folder, folder / "embeddings" / f"{name}.npy"), vector)
+                written += 1
+            if pooled.names:
+                save_array(folder / "embeddings/embeddings.npy", pooled.vectors)
+                with whole_file(folder / "embeddings/ids.txt") as file:
+                    file.write_text("".join(f"{name}\n" for name in pooled.names), encoding="utf-8")
+                _write_neighbours(folder / "results", pooled.names, pooled.vectors)
         if progress is not None:
             progress(written)
         write_space(folder, collection.space)
@@ -106,6 +97,56 @@ class FossilVit:
             category, _, specimen = name.rpartition("/")
             names = (dataset, *((unquote(category), unquote(specimen)) if ours else (category, specimen)))
             yield _bundle(folder, names, features.get(name), embeddings.get(name))
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """Items of one kind, ordered by name and view: their `names` [N], and their `vectors` [N, D] on disk, mapped."""
+
+    names: list[str]
+    vectors: Vectors
+    datasets: set[str]
+
+    @classmethod
+    def of(cls, collection: Collection, filter: Filter, kind: Kind, scratch: Path) -> _Gathered:
+        """Those that a filter keeps. Their names are read first, so that every vector goes straight to its place: memory
+        holds no more than a page of them.
+
+        Raises:
+            OutcropError: rows came or went meanwhile.
+        """
+        chosen = filter & equals("kind", str(kind))
+        listed: list[tuple[str, int, str]] = []
+        datasets: set[str] = set()
+        for items, _ in collection.scan(chosen):
+            listed += [(_name(item), item.view, item.id) for item in items]
+            datasets |= {item.dataset for item in items}
+        listed.sort()
+        place = {id: number for number, (_, _, id) in enumerate(listed)}
+        shape = (len(listed), collection.space.dim)
+        if not listed:
+            return cls([], np.empty(shape, np.float32), datasets)
+        vectors: Vectors = np.memmap(scratch / str(kind), np.float32, "w+", shape=shape)
+        read = 0
+        for items, rows in collection.scan(chosen, vectors=True):
+            for item, row in zip(items, rows, strict=True):
+                if item.id in place:
+                    vectors[place[item.id]] = row
+            read += len(items)
+        require_complete(collection, read, len(listed))
+        return cls([name for name, _, _ in listed], vectors, datasets)
+
+
+def _write_views(folder: Path, views: _Gathered, progress: Callable[[int], None] | None) -> int:
+    """One file for the views of each specimen; returns how many views."""
+    start = 0
+    for name, group in groupby(views.names):
+        stop = start + sum(1 for _ in group)
+        save_array(require_below(folder, folder / "features" / f"{name}.npy"), views.vectors[start:stop])
+        start = stop
+        if progress is not None:
+            progress(stop)
+    return start
 
 
 def _bundle(folder: Path, names: tuple[str, str, str], features: Path | None, embedding: Path | None) -> Bundle:

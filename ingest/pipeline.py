@@ -30,6 +30,8 @@ from schema.item import Item, Kind, parent_of
 from store.collection import Collection
 from store.table import LOOKUP
 
+FIRST_BATCH = 32
+"""Pictures for which there is room until the encoder says how many it takes at once."""
 WRITE_ROWS = 256
 """Rows that the writer gathers, where they are waiting, before it sends them."""
 
@@ -38,8 +40,8 @@ WRITE_ROWS = 256
 class Options:
     """How the pipeline runs.
 
-    `batch` pictures per forward pass; `workers` preparing threads; `force` embeds unchanged items too; `patience` seconds
-    for which the writer waits for a server that went away.
+    `batch` pictures are encoded at once (0: as many as the encoder takes best); `workers` preparing threads; `force` embeds
+    unchanged items too; `patience` seconds for which the writer waits for a server that went away.
     """
 
     batch: int = 32
@@ -123,7 +125,7 @@ class Pipeline:
         self._lock = threading.Lock()
         self._broken: list[BaseException] = []
         self._preparing = 0
-        depth = 2 * options.batch
+        depth = 2 * (options.batch or FIRST_BATCH)
         self._to_prepare: queue.Queue[_Work | None] = queue.Queue(depth)
         self._to_encode: queue.Queue[_Piece | _End | None] = queue.Queue(depth)
         self._to_write: queue.Queue[_Encoded | None] = queue.Queue(4)
@@ -346,11 +348,15 @@ class Pipeline:
     def _batches(self) -> Iterator[list[_Piece | _End]]:
         """Entries with up to a batch of pieces among them, in the order in which they came."""
         batch: list[_Piece | _End] = []
-        pieces = 0
+        pieces, most = 0, self.options.batch
         while (entry := self._take(self._to_encode)) is not None:
             batch.append(entry)
             pieces += isinstance(entry, _Piece)
-            if pieces in (0, self.options.batch):  # an end with no piece before it has nothing to wait for
+            if pieces and not most:
+                most = self.encoder.batch
+                with self._to_encode.mutex:
+                    self._to_encode.maxsize = max(self._to_encode.maxsize, 2 * most)
+            if pieces in (0, most):  # an end with no piece before it has nothing to wait for
                 yield batch
                 batch, pieces = [], 0
         if batch:

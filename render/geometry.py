@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from render.ply import Lists, Table, fans, read_header, read_tables
 from render.preflight import Claims, check_size, preflight, unfolded
@@ -229,12 +228,10 @@ def _ply_textured(
                 uv = columns[corners.values[triangles].astype(np.int64)]
     if uv is None or not np.isfinite(uv).all():
         return shape
-    from render.textures import Folder, texture_pixels
+    from render.textures import Folder
 
-    try:
-        with Image.open(io.BytesIO(Folder(path).get(texture))) as image:
-            pixels = texture_pixels(image)
-    except OSError:
+    pixels = Folder(path).pixels(texture)
+    if pixels is None:
         return shape  # the folder has said why
     return replace(shape, uv=uv.astype(np.float32), texture_of=np.zeros(len(triangles), np.int16), textures=(pixels,))
 

@@ -56,6 +56,17 @@ class Folder(Resolver):  # type: ignore[misc]  # untyped
                 raise self._without(key, f"it has {pixels:,} pixels")
         return data
 
+    def pixels(self, key: str) -> NDArray[np.uint8] | None:
+        """A texture as `texture_pixels` gives it; None where it cannot be had."""
+        try:
+            with Image.open(io.BytesIO(self.get(key)), formats=FORMATS) as image:
+                return texture_pixels(image)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # noqa: BLE001  Pillow raises whatever its parsers trip over
+            self._without(key, f"it is damaged ({error})")
+            return None
+
     def find(self, key: str) -> Path | None:
         """The file of that name below the folder, or None."""
         written = PureWindowsPath(key.strip().strip('"'))  # takes both kinds of slashes

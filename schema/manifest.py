@@ -240,7 +240,7 @@ class RunOptions(_Strict):
     """How the run goes. `generate_denseft` keeps dense features too: tokens interpolated to a fine grid of pixels."""
 
     generate_denseft: bool = False
-    batch: int = Field(default=32, ge=1, le=4096)
+    batch: int = Field(default=0, ge=0, le=4096)
     workers: int = Field(default=0, ge=0, le=256)
     force: bool = False
     thumbnails: bool = True

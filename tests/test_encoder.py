@@ -18,6 +18,7 @@ from embed.encoder import Encoder, describe_space
 from embed.folding import fold_batch_norms, fold_padding
 from embed.images import decode, fit_to
 from embed.presets import find
+from embed.trial import best_batch
 from embed.weights import load_state, locate
 from schema.errors import InputError, PictureError, WeightsError
 
@@ -236,8 +237,8 @@ def test_describe_space_is_the_space_of_the_encoder(lite: Encoder) -> None:
         ({"size": 16}, "at least 32 pixels"),
         ({"size": (224, 0)}, "at least 32 pixels"),
         ({"fit": "stretch"}, "squash, crop or pad"),
-        ({"batch": 0}, "batch and threads must be at least 1"),
-        ({"threads": 0}, "batch and threads must be at least 1"),
+        ({"batch": -1}, "batch must not be negative"),
+        ({"threads": 0}, "threads must be at least 1"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, object], message: str) -> None:
@@ -333,6 +334,39 @@ def test_where_memory_is_full_the_batch_is_halved_and_stays_so(
     greedy.seen.clear()
     encoder.encode(pixels[:6])
     assert greedy.seen == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("fixed", "fit", "expected"),
+    [
+        (0.010, 10_000, 128),  # 256 would make 962 a second instead of 928
+        (0.010, 40, 32),
+        (0.0, 10_000, 8),
+        (1e6, 10_000, 512),
+        (0.010, 7, 4),
+    ],
+)
+def test_a_batch_grows_while_that_is_worth_it_and_fits(fixed: float, fit: int, expected: int) -> None:
+    assert best_batch(lambda count: fixed + 0.001 * count if count <= fit else None) == expected
+
+
+def test_the_batch_is_found_on_the_device_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder.open("efficientnet_lite0", size=64, device="cpu", batch=0)
+    assert encoder.batch == 32  # a CPU gains nothing from more
+    pixels = noise(20, (64, 64))
+    expected = encoder.encode(pixels)
+    greedy = Greedy(encoder._network, 20, FULL[0])
+    monkeypatch.setattr(encoder._network, "forward", greedy)
+    found = encoder.find_batch()
+    assert found == encoder.batch and found in (8, 16)
+    assert greedy.seen[:2] == [8, 8] and max(greedy.seen) <= 32
+    greedy.seen.clear()
+    assert np.abs(encoder.encode(pixels) - expected).max() < 1e-5 and max(greedy.seen) == found
+    greedy.most = 6
+    assert encoder.find_batch() == 4
+    monkeypatch.setattr(greedy, "error", RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        encoder.find_batch()
 
 
 def test_features_halve_the_batch_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_kinds_of_features() -> None:
         ('{"datasets": {"a": {"captures": {"x":\n[1, -2]}}}}', 1, "frame -2 is negative"),
         ('{"image_groups": [\n{"dataset": "a"}]}', 2, "image_groups.0.capture_id: Field required"),
         ('{"datasets": ["a"],\n\n"variants": ["raw",\n"subsampel"]}', 4, "not 'subsampel'; did you mean 'subsample'?"),
-        ('{"datasets": ["a"], "run":\n{"batch": 0}}', 2, "run.batch: Input should be greater than or equal to 1"),
+        ('{"datasets": ["a"], "run":\n{"batch": -1}}', 2, "run.batch: Input should be greater than or equal to 0"),
         ('{"datasets": ["a"],\n"fit": "sqash"}', 2, "did you mean 'squash'?"),
         ("{}", 1, "there is nothing to embed"),
     ],

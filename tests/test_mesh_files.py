@@ -16,6 +16,7 @@ from PIL import Image
 from render import preflight
 from render.geometry import load, normalised
 from render.surface import corner_normals, same_places
+from render.views import Look, draw_views
 from schema.errors import MeshError
 
 
@@ -163,6 +164,58 @@ def test_no_texture_is_taken_from_outside_the_folder(
     (folder / "a.obj").write_text(TEXTURED)
     assert load(folder / "a.obj").textures == ()
     assert "is drawn without" in caplog.text
+
+
+SKIN = [[(0, 255, 0), (255, 0, 0)], [(0, 0, 255), (255, 255, 0)]]
+CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
+
+
+def textured_ply(encoding: str, where: str, texture: str = "skin.png") -> bytes:
+    """A square of one polygon; texture coordinates at its corners, or at its vertices by the names in `where`."""
+    by_vertex = where != "texcoord"
+    lines = ["ply", f"format {encoding} 1.0", f"comment TextureFile {texture}", "element vertex 4"]
+    lines += [f"property float {name}" for name in ("x", "y", "z", *(where.split() if by_vertex else ()))]
+    lines += ["element face 1", "property list uchar int vertex_indices"]
+    lines += [] if by_vertex else ["property list uchar float texcoord"]
+    header = ("\n".join([*lines, "end_header"]) + "\n").encode()
+    rows = [(*place, 0.0, *(place if by_vertex else ())) for place in CORNERS]
+    flat = [number for corner in CORNERS for number in corner]
+    if encoding == "ascii":
+        text = [" ".join(map(str, row)) for row in rows]
+        text.append(" ".join(map(str, [4, 0, 1, 2, 3, *(() if by_vertex else (8, *flat))])))
+        return header + ("\n".join(text) + "\n").encode()
+    order = ">" if "big" in encoding else "<"
+    body = b"".join(struct.pack(f"{order}{len(row)}f", *row) for row in rows)
+    body += struct.pack(f"{order}B4i", 4, 0, 1, 2, 3)
+    return header + body + (b"" if by_vertex else struct.pack(f"{order}B8f", 8, *flat))
+
+
+@pytest.mark.parametrize("where", ["texcoord", "texture_u texture_v", "u v", "s t"])
+@pytest.mark.parametrize("encoding", ["ascii", "binary_little_endian", "binary_big_endian"])
+def test_a_ply_has_its_texture_the_right_way_round(tmp_path: Path, encoding: str, where: str) -> None:
+    Image.fromarray(np.array(SKIN, np.uint8)).save(tmp_path / "skin.png")
+    (tmp_path / "a.ply").write_bytes(textured_ply(encoding, where))
+    shape = load(tmp_path / "a.ply")
+    assert shape.uv is not None and shape.uv.shape == (2, 3, 2) and shape.texture_of is not None
+    assert np.allclose(shape.uv, shape.vertices[shape.faces][..., :2])  # the square's corners are the picture's
+    assert shape.textures[0].tolist() == [[list(pixel) for pixel in row] for row in SKIN]
+    (front,) = draw_views(shape, Look(views=1, size=96))
+    quarters = [[front[y, x].astype(int) for x in (36, 60)] for y in (36, 60)]
+    for drawn, painted in zip(np.reshape(quarters, (4, 3)), np.reshape(SKIN, (4, 3)), strict=True):
+        assert drawn[painted == 255].min() > 2 * drawn[painted == 0].max()
+
+
+def test_a_ply_without_its_texture_is_drawn_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "meshes"
+    folder.mkdir()
+    Image.fromarray(np.array(SKIN, np.uint8)).save(tmp_path / "skin.png")
+    for texture in ("../skin.png", "missing.png"):
+        (folder / "a.ply").write_bytes(textured_ply("ascii", "texcoord", texture))
+        assert load(folder / "a.ply").textures == () and f"is drawn without '{texture}'" in caplog.text
+    Image.effect_noise((64, 64), 50).save(folder / "cut.png")
+    (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:1500])
+    (folder / "a.ply").write_bytes(textured_ply("ascii", "texcoord", "cut.png"))
+    assert load(folder / "a.ply").textures == () and "is drawn without 'cut.png': it is damaged" in caplog.text
 
 
 def test_a_texture_that_is_a_bomb_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,8 @@ SPACE = Space(
 class ToyEncoder:
     """Vectors from the first pixels; black pictures give none. Counts the pictures it holds at most."""
 
+    batch = 5
+
     def __init__(self) -> None:
         self.space = SPACE
         self.encoded = 0
@@ -241,6 +243,25 @@ def test_a_source_of_many_items_is_held_back(collection: Collection, meshes: lis
     ingest_listing(Listing("bones", [mesh]), Watching(), collection, run, Options(batch=8, workers=2))
     assert collection.count(Filter()) == 601
     assert max(waiting) <= 8 + 2 * 8 + 2 + 8
+
+
+@pytest.mark.parametrize("own", [3, 150])
+def test_without_a_batch_the_encoder_says_how_many_it_takes(
+    collection: Collection, meshes: list[Path], own: int
+) -> None:
+    class Asked(ToyEncoder):
+        batch = own
+        seen: list[int] = []  # noqa: RUF012
+
+        def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+            self.seen.append(len(pixels))
+            return super().encode(pixels)
+
+    run = Run.begin(Path("state"), "specimens", {})
+    sources = [Mesh(meshes[0], 200), Mesh(meshes[1], 200)]
+    record = ingest_listing(Listing("bones", sources), Asked(), collection, run, Options(batch=0, workers=2))
+    assert record.failed == 0 and record.upserted == 402
+    assert max(Asked.seen) == own and sum(Asked.seen) == 400
 
 
 def test_parents() -> None:
