@@ -141,6 +141,19 @@ class FeatureFolder:
         text = json.dumps(values, ensure_ascii=False, indent=1)
         _replace(self._meta(record.id), lambda file: file.write(text.encode()))
 
+    def remove(self, id: str) -> None:
+        """Removes an item's features of every kind, where there are any.
+
+        Raises:
+            InputError: they cannot be removed.
+        """
+        try:
+            self._meta(id).unlink(missing_ok=True)  # first: where it is, the arrays are whole
+            for path in self.root.glob(f"*/{id[:2]}/{id}.npy"):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"features of {id} in {self.root} cannot be removed: {error.strerror or error}") from error
+
     def note(self, kinds: Sequence[FeatureKind], grid: tuple[int, int], dim: int) -> None:
         """Notes in ``features.json`` which kinds there are, for `grid` (rows, columns) of tokens `dim` wide.
 

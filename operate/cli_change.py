@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -21,6 +22,8 @@ from operate.console import (
     opened,
     opened_store,
 )
+from schema.errors import InputError
+from schema.item import item_id
 from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
 from screen.progress import Meter
 
@@ -199,29 +202,52 @@ def prune(
         ),
     ] = None,
     root: Root = None,
+    features_folder: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--features-folder",
+            help="Also remove the features below this folder (patch, grid …) whose items the collection does not hold.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Remove items whose source file is gone. Run it with --dry-run first."""
+    from embed.feature_files import FeatureFolder
     from operate.audit import orphans
     from operate.audit import prune as remove
+    from operate.features import remove_features, stranded
     from operate.specimens import datasets_of, specimen_orphans
 
     settings = session.settings
+    if features_folder is not None and not features_folder.is_dir():
+        raise InputError(f"--features-folder {features_folder} is no folder; give the one that ingest wrote")
     with opened(session, name) as collection:
         photographs, specimens = datasets_of(collection, settings, dataset)
         place = (settings.registry, settings.datasets_folder, photographs)
         gone = orphans(collection, *place, references=settings.references) if photographs else []
         gone += [finding for each in specimens for finding in specimen_orphans(collection, each, root)]
+        kept: dict[str, int] = {}
+        features: list[str] = []
+        if features_folder is not None:
+            folder = FeatureFolder.below(features_folder, collection.space)
+            features = stranded(collection, folder, {item_id(finding.key) for finding in gone})
+            kept = {"features": len(features)}
         removed = 0
         if gone and not dry_run:
             agreed(f"Remove {len(gone)} items whose source is gone from {collection.name!r}?", yes)
             removed = remove(collection, gone)
+        if features and not dry_run:
+            agreed(f"Remove the features of {len(features)} items that {collection.name!r} does not hold?", yes)
+            remove_features(folder, features)
     rows = [{"key": finding.key, "source": finding.source} for finding in gone]
     title = (
         f"{len(gone)} items whose source is gone; {'nothing removed (--dry-run)' if dry_run else f'{removed} removed'}"
     )
-    answer_rows(session, rows, ("key", "source"), title, removed=removed, dry_run=dry_run)
+    if kept:
+        title += f"; features of {len(features)} items {'would go too' if dry_run else 'removed'}"
+    answer_rows(session, rows, ("key", "source"), title, removed=removed, dry_run=dry_run, **kept)
 
 
 @command(app, STORE)

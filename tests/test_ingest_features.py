@@ -170,3 +170,23 @@ def test_references_have_features_too_and_a_retry_keeps_them(ingest, tmp_path: P
     assert len(records) == 4 and all(r is not None and r.placement is None for r in records)
     assert {r.key.split("/")[0] for r in records if r is not None} == {"reference"}
     assert run("ingest", "references", *turned, *options).json["embedded"] == 0
+
+
+def test_prune_removes_the_features_of_items_that_are_gone(ingest, tmp_path: Path) -> None:
+    registry = write_dataset(tmp_path, {CAPTURE: 4})
+    ingest()
+    folder = kept()
+    (tmp_path / "images" / CAPTURE / f"{CAPTURE}_0002.jpg").unlink()
+    prune = ("collection", "prune", "--registry", registry, "--json")
+    place = ("--features-folder", "exports/features")
+    assert run(*prune, *place, "--dry-run").json["features"] == 1
+    assert len(list(folder.ids())) == 4 and "features" not in run(*prune, "--dry-run").json
+    assert run(*prune, "--yes").json["removed"] == 1  # rows alone
+    assert len(list(folder.ids())) == 4
+    assert "give --yes" in run(*prune, *place).error(6)
+    pruned = run(*prune, *place, "--yes").json
+    assert (pruned["removed"], pruned["features"]) == (0, 1)
+    assert set(folder.ids()) == {id_of(1), id_of(3), id_of(4)}
+    assert not list(Path("exports").rglob(f"{id_of(2)}*")) and folder.read(id_of(3), "patch").ndim == 3
+    assert run(*prune, *place, "--yes").json["features"] == 0
+    assert "nowhere" in run(*prune, "--features-folder", "nowhere").error(3)
