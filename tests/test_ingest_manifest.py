@@ -169,3 +169,51 @@ def test_what_failed_is_tried_again(here: Path) -> None:
 def test_what_is_wrong_is_named(here: Path, fields: dict[str, object], said: str) -> None:
     assert said in manifest(here, **fields).error(3)
     assert not (here / "outcrop.db").exists()
+
+
+def test_the_sample_world_by_a_manifest_twice(
+    sample_world: tuple[Path, tuple[object, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of all captures, written references of one, patch features raw and thinned, files: the second run does nothing."""
+    world, _ = sample_world
+    place = ("--registry", world / "data_key.json", "--quiet")
+    scratch = ("--uri", tmp_path / "scratch.db", "--state", tmp_path / "scratch", "--model", "efficientnet_lite0")
+    written = ("--angles", "0:360:90", "--crops", "0.6", "--limit", 4, "--write-images", tmp_path / "refs")
+    assert run("ingest", "references", "jamshill_image", *written, *place, *scratch).code == 0
+    monkeypatch.setenv("OUTCROP_REFERENCES", str(tmp_path / "refs"))
+    monkeypatch.setenv("EMBED_ROOT", str(tmp_path / "embeds"))
+    monkeypatch.setenv("REFERENCE_EMBED_ROOT", str(tmp_path / "reference_embeds"))
+    captures = json.loads((world / "data_key.json").read_text())["datasets"]["jamshill_image"]["images"]
+    capture = sorted(folder.name for folder in (tmp_path / "refs/references_jamshill_image").iterdir())[0].removeprefix(
+        "R"
+    )
+    session, token = capture.rsplit("_", 1)
+    parts = {
+        "registry": str(world / "data_key.json"),
+        "datasets": {"jamshill_image": {"captures": {name: f"1..{count}" for name, count in captures.items()}}},
+        "image_groups": [
+            {"dataset": "jamshill_image", "capture_id": session, "label_token": token, "folder": capture,
+             "indices": [1, 2, 3, 4], "rotations": [0, 90, 180, 270]}
+        ],
+        "features": {"patch": True, "grid": 2},
+        "variants": ["raw", "subsample"],
+        "run": {"generate_denseft": True},
+        "output": {},
+    }  # fmt: skip
+    first = manifest(tmp_path, **parts)
+    images = sum(captures.values())
+    assert first.code == 0, first.err
+    assert (first.json["embedded"], first.json["failed"]) == (images + 16, 0)
+
+    def files() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
+
+    before = files()
+    assert len(list((tmp_path / "embeds").rglob("*.npy"))) >= images
+    assert len(list((tmp_path / "reference_embeds").rglob("*.npy"))) >= 16
+    second = manifest(tmp_path, **parts).json
+    assert (second["embedded"], second["unchanged"], second["upserted"]) == (0, images + 16, 0)
+    assert files() == before
+    with Store.connect("outcrop.db") as store:
+        opened = Collection.open(store, "outcrop")
+        assert opened.count(where("kind=image")) == images and opened.count(where("kind=reference")) == 16
