@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -133,20 +132,13 @@ def fast(vectors: np.ndarray) -> np.ndarray:
 
 def memory(size: int) -> int:
     """Megabytes that the clustering needs at most beyond what was there before it."""
+    from benchmarks.memory import begin_anew, peak_mb
+
     vectors, _ = mixture(size)
     ours(vectors[:800])
-    Path("/proc/self/clear_refs").write_text("5")  # begins the count of the highest size anew
-    before = _status("VmRSS")
+    before = begin_anew()
     ours(vectors)
-    try:
-        return (_status("VmHWM") - before) // 1024
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-
-
-def _status(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))
+    return int(peak_mb() - before)
 
 
 def mixture(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

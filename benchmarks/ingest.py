@@ -107,8 +107,7 @@ def run_apart(registry: Path) -> dict[str, float]:
 
 def ingest_once(registry: Path) -> dict[str, float]:
     """Seconds, processor seconds and peak memory (MB) of one ingest; opening the model is not counted as time."""
-    import resource
-
+    from benchmarks.memory import peak_mb
     from embed.encoder import Encoder
     from embed.thumbnails import ThumbnailStore
     from ingest.dataset import list_dataset
@@ -127,8 +126,7 @@ def ingest_once(registry: Path) -> dict[str, float]:
         record = ingest_listing(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(Path(state)))
         seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
         assert record.upserted == listing.expected == collection.count()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": round(seconds, 3), "cpu": round(cpu, 3), "peak_mb": round(peak, 1)}
+    return {"seconds": round(seconds, 3), "cpu": round(cpu, 3), "peak_mb": round(peak_mb(), 1)}
 
 
 def plain_loop(photos: list[Path]) -> float:

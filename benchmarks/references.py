@@ -154,6 +154,7 @@ def apart(*options: str) -> dict[str, Any]:
 
 def ours(registry: Path) -> dict[str, float]:
     """Seconds, processor seconds and peak memory (MB) of one ingest of references."""
+    from benchmarks.memory import peak_mb
     from embed.encoder import Encoder
     from embed.thumbnails import ThumbnailStore
     from ingest.listing import ingest_listing
@@ -234,16 +235,6 @@ def as_ours(photo: Path, encoder: Any) -> Any:
     decoded = decode(photo.read_bytes(), name=str(photo))
     windows = [turn.window(*decoded.image.size) for turn in turns(parse_angles(ANGLES), parse_crops(CROP))]
     return encoder.encode(np.stack(list(encoder.turner(decoded).pixels(windows))))
-
-
-def peak_mb() -> float:
-    """Peak memory of this process. (That of `getrusage` may be its parent's: it outlives the start of a program.)"""
-    import resource
-
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return (found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 1024
 
 
 def _ratio(rates: list[float], others: list[float]) -> float:
