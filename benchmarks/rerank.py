@@ -45,13 +45,12 @@ def main() -> None:
 
 def measure(folder: Path, candidates: int, width: int, rounds: int) -> dict[str, object]:
     """Medians in seconds, their ratios, and milliseconds per candidate."""
-    from query.answers import Query, Result, Results
+    from query.answers import Hit, Query, Result, Results
     from query.originals import Originals
     from query.rerank import Reranking, rerank
     from query.verifier import Verifier, cores
     from schema.item import Item, Kind, image_key
     from schema.registry import Dataset, Registry
-    from store.search import Hit
 
     photographs(folder, candidates, width)
     registry = Registry(datasets={"d": Dataset(root="photos", images={"c": {"frames": "all"}})})  # type: ignore[arg-type]  # pydantic reads it

@@ -42,7 +42,7 @@ class Group:
     `parent` is the key of the photograph (or specimen); `votes` counts the comparisons that were among the best (its references,
     or the query's turns). `rotations` are (degrees, best score) for each rotation among them, by degrees: the query looks like
     the parent turned counter-clockwise by so much. `rotation` is the rotation estimated from them, None where nothing was
-    turned. `margin` is the score less that of the next parent, None for the last one.
+    turned. `margin` is the score less that of the next parent, None for the last one and after re-ranking.
     """
 
     parent: str

@@ -50,7 +50,7 @@ def evaluate(
     worst: Annotated[int, typer.Option("--worst", min=0, max=500, help="How many failures the page shows.")] = 12,
 ) -> None:  # fmt: skip
     """Measure how often answers are right: recall@k, mAP and median rank against a truth, with confidence intervals."""
-    from query.evaluate import counts_own, evaluate, hits_for
+    from query.evaluate import counts_own, evaluate, hits_for, too_few
     from query.figures import Bootstrap
     from query.gallery import read_gallery
     from query.pictures import expand
@@ -70,6 +70,8 @@ def evaluate(
         gallery = read_gallery(collection, condition)
         own_counted = counts_own(held_against, count_own or None)
         k = hits_for(wider(how, depth), gallery)
+        if short := too_few(wider(how, depth), gallery):
+            session.warn(short)
         encoder = None
         if name is not None:
             stored = query_dataset(name, collection, k, condition, kind=queries, limit=limit, exact=exact, group="none")

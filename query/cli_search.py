@@ -313,7 +313,9 @@ def _columns(result: Result) -> list[str]:
     if any(hit.group is not None for hit in result.hits):
         turned = any(hit.group is not None and hit.group.rotation is not None for hit in result.hits)
         grouped = [name for name in GROUP_COLUMNS if name != "estimated_rotation" or turned]
-        return grouped if result.match is None else ["rank", *GEOMETRY, *grouped[1:]]
+        if result.match is None:
+            return grouped
+        return ["rank", *GEOMETRY, *(name for name in grouped[1:] if name != "margin")]
     quiet = {"rotation": 0.0, "crop": 0, "view": -1, "altitude": 0.0, "source": ""}
     columns = [
         name

@@ -30,6 +30,17 @@ def hits_for(depth: int, gallery: Gallery) -> int:
     return min(MOST_HITS, (depth + 1) * max(gallery.rows))
 
 
+def too_few(depth: int, gallery: Gallery) -> str:
+    """What to say where no search gives so many hits (`hits_for`); '' where one does."""
+    wanted = (depth + 1) * max(gallery.rows)
+    if wanted <= MOST_HITS:
+        return ""
+    return (
+        f"a parent has up to {max(gallery.rows):,} rows here, and a search gives {MOST_HITS:,} hits at most: a ranking may end "
+        f"before {depth} parents; narrow the gallery (--where), or give --depth {max(1, MOST_HITS // max(gallery.rows) - 1)}"
+    )
+
+
 def evaluate(
     batches: Iterable[Mapping[str, Results]],
     truth: Truth,

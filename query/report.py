@@ -20,15 +20,19 @@ from schema.item import UNKNOWN_COORDINATE, item_id, parent_of
 
 MAP_SIDE = 190
 """Pixels of the little map."""
+ESTIMATED = "?"
+"""Stands for the label of the estimated place, which has none."""
 
 
 @dataclass(frozen=True)
 class MapPoint:
-    """A place on the little map: pixels from the upper left; `label` is the hit's rank, '' for the query."""
+    """A place on the little map: pixels from the upper left; `label` is the hit's rank, '' for the query; `estimated` is the
+    query's place as its hits tell it."""
 
     x: float
     y: float
     label: str
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,24 @@ def _query(result: Result, thumbnails: ThumbnailStore) -> dict[str, Any]:
         facts.append(query.metadata.captured_at.replace("T", " "))
     if query.item is not None:
         facts += [f"{query.item.altitude:g} m"] if query.item.altitude else []
+    located = result.location
+    if located is not None:
+        facts.append(
+            f"by {len(located.witnesses)} hits at {located.latitude:.6f}°, {located.longitude:.6f}°, give or take "
+            f"{located.spread:.1f} m; heading {located.heading:.0f}°"
+        )
+        if place is not None:
+            off = float(distances(*place, located.latitude, located.longitude))
+            facts.append(f"{off:,.1f} m from its own GPS")
+        facts += located.remarks
+    elif result.no_location:
+        facts.append(f"not located: {result.no_location}")
     return {
         "name": query.name,
         "image": inline(image),
         "facts": facts,
         "error": result.error,
-        "map": little_map(place, result.hits),
+        "map": little_map(place, result.hits, (located.latitude, located.longitude) if located is not None else None),
         "no_match": result.no_match,
         "hits": [_hit(hit, result.verdict(hit), place, thumbnails) for hit in result.hits],
     }
@@ -115,6 +131,9 @@ def _hit(
     # An outline is in pixels of the whole photograph: a reference's own thumbnail would show a turned part of it.
     whole = thumbnails.read(item_id(parent_of(item.key)))
     outline = _outline(verdict) if whole is not None else None
+    shown = hit.score if verdict is None else verdict.combined(hit.score)
+    if verdict is not None:
+        facts.append(f"embedding {hit.score:.4f}")
     if verdict is not None and verdict.verified and verdict.proof is not None:
         facts.append(f"{verdict.proof.inliers} inliers, turned {verdict.proof.rotation or 0.0:.1f}°, verified")
     elif verdict is not None:
@@ -139,8 +158,8 @@ def _hit(
             facts.append(f"{float(distances(*place, item.latitude, item.longitude)):,.0f} m from the query's GPS")
     return {
         "rank": hit.rank,
-        "score": f"{hit.score:.4f}",
-        "bar": max(0.0, min(1.0, hit.score)) * 100,
+        "score": f"{shown:.4f}",
+        "bar": max(0.0, min(1.0, shown)) * 100,
         "key": group.parent if group is not None else item.key,
         "kind": str(item.kind),
         "facts": facts,
@@ -151,13 +170,18 @@ def _hit(
     }
 
 
-def little_map(place: tuple[float, float] | None, hits: Sequence[Hit]) -> LittleMap | None:
-    """The places of a query and its hits, north up, to one scale; None where fewer than two places are known."""
+def little_map(
+    place: tuple[float, float] | None, hits: Sequence[Hit], located: tuple[float, float] | None = None
+) -> LittleMap | None:
+    """The places of a query (its own, and as it was `located`) and of its hits, north up, to one scale; None where fewer than
+    two places are known."""
     places = [
         (hit.item.latitude, hit.item.longitude, str(hit.rank))
         for hit in reversed(hits)
         if hit.item.latitude != UNKNOWN_COORDINATE
     ]
+    if located is not None:
+        places.append((*located, ESTIMATED))
     if place is not None:
         places.append((*place, ""))
     if len(places) < 2:
@@ -174,7 +198,10 @@ def little_map(place: tuple[float, float] | None, hits: Sequence[Hit]) -> Little
     margin = 18.0
     scale = (MAP_SIDE - 2 * margin) / span
     x0, y0 = MAP_SIDE / 2 - (left + right) / 2 * scale, (MAP_SIDE - 10) / 2 - (top + bottom) / 2 * scale
-    points = tuple(MapPoint(round(x * scale + x0, 1), round(y * scale + y0, 1), label) for x, y, label in metres)
+    points = tuple(
+        MapPoint(round(x * scale + x0, 1), round(y * scale + y0, 1), label.strip(ESTIMATED), label == ESTIMATED)
+        for x, y, label in metres
+    )
     length = 10 ** math.floor(math.log10(span / 2))
     length *= next(step for step in (5, 2, 1) if length * step <= span / 2 or step == 1)
     return LittleMap(points, round(length * scale, 1), int(length))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from query.answers import Query, Result, Results
+from query.answers import Group, Query, Result, Results
 from query.confidence import MIN_INLIERS, Verdict
 from query.features import LocalFeatures
 from query.geometry import verify
@@ -132,7 +132,7 @@ def _reranked(result: Result, verifier: Verifier, sight: _Sight, how: Reranking,
     match = any(verdict.verified for verdict in verdicts.values())
     if how.abstain:
         ordered = [hit for hit in ordered if verdicts.get(parent_of(hit.item.key), NOT_HELD).verified]
-    hits = tuple(replace(hit, rank=rank) for rank, hit in enumerate(ordered, 1))
+    hits = tuple(replace(hit, rank=rank, group=_unmeasured(hit.group)) for rank, hit in enumerate(ordered, 1))
     kept = {parent_of(hit.item.key) for hit in hits}
     reason = "" if match else _no_match(asked.features, verdicts)
     return replace(
@@ -142,6 +142,11 @@ def _reranked(result: Result, verifier: Verifier, sight: _Sight, how: Reranking,
         match=match,
         no_match=reason,
     )
+
+
+def _unmeasured(group: Group | None) -> Group | None:
+    """Without the margin, which was the embedding's to a neighbour that may stand elsewhere now."""
+    return None if group is None else replace(group, margin=None)
 
 
 def _verdicts(

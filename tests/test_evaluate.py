@@ -323,6 +323,14 @@ def test_table(stored: None) -> None:
     assert run("query", "evaluate", "d", "--truth", "gps", "--limit", 2, "--json").json["queries"]["counted"] == 2
 
 
+def test_a_search_that_cannot_give_enough_hits_is_named(stored: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = ("query", "evaluate", "d", "--truth", "gps", "--at", "1,2")
+    assert "may end before" not in run(*ask).err
+    monkeypatch.setattr("query.evaluate.MOST_HITS", 50)  # a photograph has one row: 101 are wanted
+    assert "50 hits at most: a ranking may end before 100 parents" in run(*ask).err
+    assert "--depth 49" in run(*ask).err and "may end before" not in run(*ask, "--depth", 49).err
+
+
 def test_pairs_and_a_narrower_gallery(stored: None) -> None:
     lines = ["query,item,overlap", *(f"{image_key('d', 'c', n)},{image_key('d', 'c', 5)},0.3" for n in (1, 2, 3))]
     Path("pairs.csv").write_text("\n".join(lines))

@@ -132,6 +132,11 @@ def test_the_parent_and_the_rotation(world: Path, degrees: float) -> None:
     assert found[-1]["margin"] is None
 
 
+def test_after_re_ranking_there_is_no_margin(world: Path) -> None:
+    found = hits("image", turned(3, 90), "-k", 4, "--rerank", "geometric")
+    assert all(hit["margin"] is None and hit["parent"] for hit in found)
+
+
 def test_raw_hits_have_the_plain_shape(world: Path) -> None:
     raw = hits("image", turned(3, 90), "-k", 5, "--group", "none")
     assert [hit["rank"] for hit in raw] == [1, 2, 3, 4, 5] and raw[0]["rotation"] == 90

@@ -249,7 +249,7 @@ def test_queries_of_the_sample_world_are_located(sample_world: tuple[Path, tuple
     names = sorted(truth)[::4]
     outcome = run(
         "query", "image", *(folder / name for name in names), "-k", 1, "--rerank-depth", 12, "--locate",
-        "--geojson", "where.geojson", *place, "--json",
+        "--geojson", "where.geojson", "--report", "where.html", *place, "--json",
     )  # fmt: skip
     told = outcome.json
     assert outcome.code == 0 and "where.geojson" in outcome.err and "locate" in told["timings"]
@@ -265,6 +265,8 @@ def test_queries_of_the_sample_world_are_located(sample_world: tuple[Path, tuple
         f for f in json.loads(Path("where.geojson").read_text())["features"] if f["properties"]["role"] == "query"
     ]
     assert len(points) == len(names)
+    page = Path("where.html").read_text()
+    assert page.count("where the hits put the query") == page.count("give or take") == len(names)
     # One hit alone: from its GPS, heading, height and focal length.
     alone = run(
         "query", "image", *(folder / name for name in names), "--rerank-depth", 1, "--locate", *place, "--json"

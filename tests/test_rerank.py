@@ -15,7 +15,7 @@ from commands import run
 from PIL import Image
 from test_features import rough
 
-from query.answers import Query, Result, Results, first_hits
+from query.answers import Hit, Query, Result, Results, first_hits
 from query.confidence import MIN_INLIERS
 from query.originals import Originals
 from query.rerank import Reranking, rerank
@@ -23,7 +23,6 @@ from query.verifier import Verifier
 from schema.errors import InputError
 from schema.item import Item, Kind, image_key
 from schema.registry import read_registry
-from store.search import Hit
 
 
 def write_world(folder: Path, pictures: int = 4) -> Path:
@@ -299,6 +298,7 @@ def test_the_command_says_both_scores_and_how_long_it_took(here: Path) -> None:
 def test_the_report_draws_the_outline_on_verified_hits(here: Path) -> None:
     run("query", "image", "query.png", "--rerank", "geometric", "--report", "r.html", "--json")
     page = Path("r.html").read_text()
+    assert page.count("embedding 0.") == 4 and page.count("<span>0.0") == 3  # the combined score stands first
     assert page.count("<polygon") == 1 and "inliers, turned 180." in page and page.count("not verified:") == 3
     corners = page.split('<polygon points="')[1].split('"')[0].split()
     first = [float(value) for value in corners[0].split(",")]
