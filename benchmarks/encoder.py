@@ -81,7 +81,7 @@ def run_cold(device: str) -> str:
 def measure(model: str, folder: Path, device: str, pictures: int, repeat: int) -> dict[str, Any]:
     """Pictures per second of ours and timm's in fp32 and bf16, their ratios, and the cosine of bf16 to fp32."""
     from embed.encoder import Encoder
-    from embed.presets import find
+    from embed.models import find
     from embed.weights import locate
     from sample.photos import write_photos
 
@@ -132,7 +132,7 @@ def bare_forward(model: str, weights: Path, device: str, precision: str, pixels:
     from embed.backbones import build
     from embed.devices import autocast, choose_device
     from embed.encoder import CPU_STEP
-    from embed.presets import find
+    from embed.models import find
     from embed.weights import load_state
 
     preset = find(model)
@@ -154,7 +154,7 @@ def random_weights(model: str, folder: Path) -> Path:
     import timm
     import torch
 
-    from embed.presets import find
+    from embed.models import find
 
     preset = find(model)
     torch.manual_seed(0)

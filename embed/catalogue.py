@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed import hub
-from embed.presets import PRESETS, Preset, find
+from embed.models import find
+from embed.presets import PRESETS, Preset
 from embed.weights import locate
 from schema.errors import WeightsError
 

@@ -17,7 +17,8 @@ import numpy as np
 from embed import weights as checkpoint
 from embed.features import Features
 from embed.images import Decoded, decode, fit_to
-from embed.presets import Preset, find
+from embed.models import find
+from embed.presets import Preset
 from embed.turning import Turner
 from schema.errors import InputError, PictureError, nearest
 from schema.space import Fit, Pooling, Space

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schema.errors import WeightsError, nearest
 from schema.space import Fit, Pooling
 
 Channels = tuple[float, float, float]
@@ -183,27 +182,11 @@ PRESETS: dict[str, Preset] = {
     )
 }
 
-_ALIASES = {alias: preset for preset in PRESETS.values() for alias in preset.aliases}
+ALIASES = {alias: preset for preset in PRESETS.values() for alias in preset.aliases}
+"""Meta's own spellings."""
 
 NEW_MODEL = "dinov3_vits16"
 """The model where none is asked for, and neither a collection nor the name of the weights tells one."""
 
 TIMM = "timm:"
 """What stands before the name of a model of timm's that is no preset."""
-
-
-def find(name: str) -> Preset:
-    """The preset of that name (or of Meta's own spelling, such as ``dinov3_vith16plus``), or what timm knows of a
-    model ``timm:<name>[.<tag>]``.
-
-    Raises `WeightsError` that names the nearest.
-    """
-    if name.strip().startswith(TIMM):
-        from embed.timm_models import describe
-
-        return describe(name.strip().removeprefix(TIMM))
-    key = name.strip().lower().replace("-", "_")
-    if found := PRESETS.get(key) or _ALIASES.get(key):
-        return found
-    hint = nearest(key, [*PRESETS, *_ALIASES]) or f"; choose one of {', '.join(PRESETS)}, or timm:<name>"
-    raise WeightsError(f"no model is called {name!r}{hint}")

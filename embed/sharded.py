@@ -25,7 +25,7 @@ import numpy as np
 from embed.encoder import Encoder, Pixels, Vectors
 from embed.features import Features
 from embed.images import Decoded, fit_to
-from embed.presets import find
+from embed.models import find
 from embed.turning import Turner
 from embed.weights import locate
 from schema.errors import InputError, OutcropError, PictureError

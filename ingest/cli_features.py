@@ -31,7 +31,7 @@ def features(
     """Read vectors that were made elsewhere into the collection; no model runs. New and changed files only."""
     from embed.feature_files import FeatureFolder
     from ingest.features_elsewhere import ingest_tree, list_tree, look_ahead_tree
-    from ingest.layouts import layout_named
+    from ingest.layout_names import layout_named
     from ingest.runs import Run
     from ingest.target import space_of_tree
     from store.collection import Collection

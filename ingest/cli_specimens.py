@@ -109,7 +109,8 @@ def specimens(
 
 
 def _export(session: Session, dataset: str, folder: Path) -> None:
-    from ingest.layouts import export_tree, layout_named
+    from ingest.layout_names import layout_named
+    from ingest.layouts import export_tree
     from store.collection import Collection
     from store.connection import Store
 

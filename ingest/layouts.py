@@ -1,4 +1,4 @@
-"""Vectors as trees of files, the way other programs keep them: what a layout is, and which ones there are.
+"""Vectors as trees of files, the way other programs keep them: what a layout is, and what all of them share.
 
 A layout both writes a collection's vectors below a folder and reads such a folder back. `space.json` in the folder tells which
 embedding space the vectors are of; trees made elsewhere have none, and the model must be named.
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from embed.feature_files import FeatureFolder
-from schema.errors import InputError, OutcropError, nearest
+from schema.errors import InputError, OutcropError
 from schema.filters import Filter
 from schema.item import Item
 from schema.space import Space
@@ -33,7 +33,6 @@ ELSEWHERE = "made elsewhere"
 """`weights_digest` of a space whose weights are not at hand: no picture can be embedded into it here."""
 MOST_NUMBERS = 2**28
 """Numbers in one file of vectors; more is refused before memory is spent."""
-NAMES = ("fossilvit", "imgmatching")
 
 
 @dataclass(frozen=True)
@@ -70,23 +69,6 @@ class Layout(Protocol):
             InputError: the folder is not laid out so.
         """
         ...
-
-
-def layout_named(name: str, features: Path | None = None) -> Layout:
-    """The layout of a name; `features` is the folder in which features beside the vectors are kept.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name == "fossilvit":
-        from ingest.fossilvit import FossilVit
-
-        return FossilVit()
-    if name == "imgmatching":
-        from ingest.imgmatching import ImgMatching
-
-        return ImgMatching(features)
-    raise InputError(f"--layout is {' or '.join(NAMES)}, not {name!r}{nearest(name, NAMES)}")
 
 
 def write_space(folder: Path, space: Space) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embed.encoder import describe_space
+from embed.models import find
 from embed.opening import locate_for_space
-from embed.presets import NEW_MODEL, find
+from embed.presets import NEW_MODEL
 from embed.weights import model_of
 from schema.errors import InputError, SpaceMismatch, WeightsError
 from schema.registry import weights_search
@@ -90,7 +91,7 @@ def space_of_tree(folder: Path, settings: Settings, found: Collection | None, di
         InputError: nothing tells the model, or its vectors are of another width.
         SpaceMismatch: the collection is of another space.
     """
-    from embed.presets import find
+    from embed.models import find
     from ingest.layouts import ELSEWHERE, read_space
 
     space = read_space(folder)

@@ -304,7 +304,7 @@ def plan(
     ] = None,
 ) -> None:
     """Size a collection before anything runs: memory, disk, time, and which backend and index to take."""
-    from embed.presets import find
+    from embed.models import find
     from ingest.runs import list_runs
     from store.plan import plan as size
 

@@ -71,7 +71,8 @@ def export_collection(
 
 
 def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layout: str) -> None:
-    from ingest.layouts import layout_named, open_folder
+    from ingest.layout_names import layout_named
+    from ingest.layouts import open_folder
 
     chosen = layout_named(layout, session.settings.exports / "features")
     with opened(session, name) as collection, Meter("export", None, "vectors", session.quiet) as meter:

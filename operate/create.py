@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embed.encoder import describe_space
-from embed.presets import NEW_MODEL, find
+from embed.models import find
+from embed.presets import NEW_MODEL
 from embed.weights import locate, model_of
 from schema.errors import InputError, Refused
 from schema.indexes import profile_for

@@ -20,8 +20,8 @@ def open_encoder(settings: Settings, collection: Collection) -> Encoder:
         SpaceMismatch: a model or weights are asked for that are not the collection's.
         WeightsError: its weights are not found.
     """
+    from embed.models import find
     from embed.opening import open_for_space
-    from embed.presets import find
 
     space = collection.space
     if settings.model is not None and find(settings.model).name != space.model:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
-from render.geometry import Floats, Shape
+from render.geometry import Bytes, Floats, Integers, Shape
 from render.libraries import import_open3d
-from render.surface import Surface
 from schema.errors import MeshError
 
 NEIGHBOURS = 12
@@ -21,7 +22,17 @@ MOST_DISCS = 400_000
 """Of a larger cloud the points are thinned evenly in space."""
 
 
-def discs(cloud: Shape) -> Surface:
+class Discs(NamedTuple):
+    """Triangles: `vertices` float32 [V, 3], `faces` int32 [F, 3], `normals` of the corners, float32 [F, 3, 3], `colours` of the
+    vertices, uint8 [V, 3], or None."""
+
+    vertices: Floats
+    faces: Integers
+    normals: Floats
+    colours: Bytes | None
+
+
+def discs(cloud: Shape) -> Discs:
     """The discs of a point cloud in the unit ball.
 
     Normals are those of the file where it has them, else estimated; they need no consistent side, since drawing is two-sided.
@@ -109,7 +120,7 @@ def _built(
     rim: NDArray[np.float64],
     nearest: NDArray[np.int64],
     colours: NDArray[np.uint8] | None,
-) -> Surface:
+) -> Discs:
     """The discs as fans of triangles around their points.
 
     The normals at the rim are those of the points `nearest` to it, so that overlapping discs are shaded alike where they meet.
@@ -124,7 +135,7 @@ def _built(
     edge = found.sum(axis=2)
     edge /= np.maximum(np.linalg.norm(edge, axis=2, keepdims=True), 1e-12)
     corners = np.concatenate([facing[:, None], edge], axis=1)  # [N, CORNERS + 1, 3], on the side that the disc faces
-    return Surface(
+    return Discs(
         vertices.reshape(-1, 3).astype(np.float32),
         faces.reshape(-1, 3).astype(np.int32),
         corners[:, fan].reshape(-1, 3, 3).astype(np.float32),

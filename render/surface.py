@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from render.geometry import Bytes, Floats, Integers, Shape
+from render.points import discs
 
 CREASE = 50.0
 """Degrees between a face and the mean around its corner beyond which the corner keeps the face's own normal."""
@@ -42,9 +43,7 @@ def surface_of(shape: Shape) -> Surface:
         MeshError: a point cloud that cannot be drawn.
     """
     if shape.is_cloud:
-        from render.points import discs
-
-        return discs(shape)
+        return Surface(*discs(shape))
     return Surface(
         shape.vertices,
         shape.faces,

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from embed.presets import Preset, find
+from embed.models import find
+from embed.presets import Preset
 
 State = dict[str, torch.Tensor]
 

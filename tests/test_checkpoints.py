@@ -14,7 +14,7 @@ from meta_checkpoints import CONVNEXTS, VITS, Shape, convnext, pixels, small, vi
 from embed.backbones import bare, build
 from embed.encoder import Encoder, describe_space
 from embed.layouts import Misfit, layouts
-from embed.presets import find
+from embed.models import find
 from embed.weights import load_state, locate
 from schema.errors import WeightsError
 

@@ -17,7 +17,7 @@ from embed.backbones import build
 from embed.encoder import Encoder, describe_space
 from embed.folding import fold_batch_norms, fold_padding
 from embed.images import decode, fit_to
-from embed.presets import find
+from embed.models import find
 from embed.trial import best_batch
 from embed.weights import load_state, locate
 from schema.errors import InputError, PictureError, WeightsError

@@ -11,7 +11,7 @@ import pytest
 from commands import Outcome, run
 from vectors import unit_vectors
 
-from embed.presets import find
+from embed.models import find
 from ingest.layouts import ELSEWHERE, SPACE_FILE
 from schema.filters import equals
 from schema.item import Item, Kind, specimen_key, view_key

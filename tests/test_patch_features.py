@@ -23,9 +23,9 @@ from embed.encoder import Encoder, describe_space
 from embed.feature_files import HEADER, FeatureFolder, FeatureRecord, halved
 from embed.features import FeatureKind, Features
 from embed.images import Decoded, decode, fit_to
+from embed.models import find
 from embed.photo import PhotoMetadata
 from embed.placement import Placement
-from embed.presets import find
 from schema.errors import InputError, PictureError, SpaceMismatch
 from schema.space import Fit, Space
 

@@ -18,7 +18,7 @@ from pictures import write_dataset
 
 from embed import hub
 from embed.encoder import Encoder, describe_space
-from embed.presets import find
+from embed.models import find
 from embed.weights import load_state, locate, model_of
 from schema.errors import InputError, WeightsError
 

