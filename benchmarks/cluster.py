@@ -106,8 +106,8 @@ def measure(size: int, repeats: int, recipe_too: bool, fast_too: bool, before: l
 
 
 def ours(vectors: np.ndarray) -> np.ndarray:
-    """`query.cluster` as the command calls it, with the recipe's own parameters."""
-    from query.cluster import Recipe, cluster
+    """`query.clusters.cluster` as the command calls it, with the recipe's own parameters."""
+    from query.clusters.cluster import Recipe, cluster
 
     return cluster(vectors, Recipe(min_cluster_size=MIN_CLUSTER_SIZE, min_samples=MIN_CLUSTER_SIZE)).labels
 

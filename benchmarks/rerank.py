@@ -46,9 +46,9 @@ def main() -> None:
 def measure(folder: Path, candidates: int, width: int, rounds: int) -> dict[str, object]:
     """Medians in seconds, their ratios, and milliseconds per candidate."""
     from query.answers import Hit, Query, Result, Results
-    from query.originals import Originals
-    from query.rerank import Reranking, rerank
-    from query.verifier import Verifier, cores
+    from query.verification.originals import Originals
+    from query.verification.rerank import Reranking, rerank
+    from query.verification.verifier import Verifier, cores
     from schema.item import Item, Kind, image_key
     from schema.registry import Dataset, Registry
 
@@ -96,8 +96,8 @@ def plain(folder: Path, candidates: int, turn: int) -> float:
     """Seconds for matching and verifying the same features as one would without this module."""
     import cv2
 
-    from query.feature_cache import FeatureCache
-    from query.features import Sift
+    from query.verification.feature_cache import FeatureCache
+    from query.verification.features import Sift
 
     cache = FeatureCache.below(folder / f"state{turn}", Sift().fingerprint)
     features = [cache.get(f"{number:032x}", lambda: None) for number in range(candidates + 1)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from embed.photo import PhotoMetadata
-from query.confidence import Verdict
-from query.location import Location
+from query.verification.confidence import Verdict
+from query.verification.location import Location
 from schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, parent_of
 from store.search import Hit as StoredHit
 from store.search import Plan
@@ -68,8 +68,9 @@ class Hit(StoredHit):
 class Result:
     """The hits of one query, best first; or why it could not be asked.
 
-    Re-ranked (`query.rerank`), `verdicts` has one for each parent among the hits, `match` tells whether any was verified, and
-    `no_match` why none was. Located (`query.locate`), there is a `location`, or `no_location` says what is missing.
+    Re-ranked (`query.verification.rerank`), `verdicts` has one for each parent among the hits, `match` tells whether any was
+    verified, and `no_match` why none was. Located (`query.verification.locate`), there is a `location`, or `no_location` says
+    what is missing.
     """
 
     query: Query

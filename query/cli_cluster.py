@@ -16,7 +16,7 @@ from screen.progress import Meter
 from screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from query.cluster_run import Found
+    from query.clusters.run import Found
 
 
 @command(app, STORE, STATE)
@@ -36,10 +36,10 @@ def cluster(
     no_page: Annotated[bool, typer.Option("--no-page", help="Write no HTML page.")] = False,
 ) -> None:  # fmt: skip
     """Find groups of items that are alike, with exemplars and outliers of each, and ids that last from run to run."""
-    from query.cluster import Recipe
-    from query.cluster_files import check_output, read_known, summary, write_files
-    from query.cluster_page import cluster_page
-    from query.cluster_run import cluster_collection
+    from query.clusters.cluster import Recipe
+    from query.clusters.files import check_output, read_known, summary, write_files
+    from query.clusters.page import cluster_page
+    from query.clusters.run import cluster_collection
 
     recipe = Recipe(method, pca, min_cluster_size, min_samples, clusters, seed)  # type: ignore[arg-type]  # it checks
     if against not in FIELDS:

@@ -15,8 +15,8 @@ from screen.progress import Meter
 from screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from query.figures import Evaluation
-    from query.truth import CategoryTruth, GpsTruth, Ranges, Truth
+    from query.evaluation.figures import Evaluation
+    from query.evaluation.truth import CategoryTruth, GpsTruth, Ranges, Truth
 
 
 @command(app, STORE, REGISTRY, MODEL, STATE)
@@ -50,13 +50,13 @@ def evaluate(
     worst: Annotated[int, typer.Option("--worst", min=0, max=500, help="How many failures the page shows.")] = 12,
 ) -> None:  # fmt: skip
     """Measure how often answers are right: recall@k, mAP and median rank against a truth, with confidence intervals."""
-    from query.evaluate import counts_own, evaluate, hits_for, too_few
-    from query.figures import Bootstrap
-    from query.gallery import read_gallery
+    from query.evaluation.evaluate import counts_own, evaluate, hits_for, too_few
+    from query.evaluation.figures import Bootstrap
+    from query.evaluation.gallery import read_gallery
+    from query.evaluation.strategies import in_steps, picture_answers
+    from query.evaluation.truth import CategoryTruth, GpsTruth, Ranges
     from query.pictures import expand
     from query.search import query_dataset
-    from query.strategies import in_steps, picture_answers
-    from query.truth import CategoryTruth, GpsTruth, Ranges
 
     if (name is None) == (not pictures):
         raise UsageError("give the name of a dataset, or --pictures FOLDER: one of them holds the queries")
@@ -98,7 +98,7 @@ def evaluate(
             )
     if report is not None:
         from embed.thumbnails import ThumbnailStore
-        from query.evaluation_page import write_page
+        from query.evaluation.page import write_page
 
         thumbnails = ThumbnailStore.below(session.settings.state)
         session.say(f"report: {write_page(found, report, thumbnails, worst=worst).absolute()}")
@@ -107,8 +107,8 @@ def evaluate(
 
 def _truth(text: str, gps: GpsTruth, category: CategoryTruth, ranges: Ranges) -> Truth:
     """The truth that `--truth` names; the options of the others are checked all the same."""
-    from query.truth import OwnTruth
-    from query.truth_files import read_truth
+    from query.evaluation.truth import OwnTruth
+    from query.evaluation.truth_files import read_truth
 
     known: dict[str, Truth] = {"own": OwnTruth(), "gps": gps, "category": category}
     if text in known:
@@ -129,7 +129,7 @@ def _print(session: Session, found: Evaluation) -> None:
     if session.format == "json":
         print_json(found.as_json())
     else:
-        from query.evaluation_table import columns, remark, rows
+        from query.evaluation.table import columns, remark, rows
 
         print_table(rows(found), columns(found), found.truth["text"])
         print(remark(found))

@@ -16,7 +16,7 @@ from screen.options import Session
 if TYPE_CHECKING:
     from embed.encoder import Encoder
     from query.answers import Result, Results
-    from query.rerank import Reranking
+    from query.verification.rerank import Reranking
     from store.collection import Collection
 
 METHODS = ("geometric",)
@@ -116,8 +116,8 @@ def reranking(
     check_features(features)
     if folder is not None and features != "patch":
         raise UsageError("--features-folder goes with --features patch")
-    from query.confidence import least_inliers
-    from query.rerank import Reranking
+    from query.verification.confidence import least_inliers
+    from query.verification.rerank import Reranking
 
     how = Reranking(
         Reranking().depth if depth is None else depth,
@@ -157,18 +157,18 @@ def reranker(
         yield lambda results: results
         return
     from query.answers import first_hits
-    from query.locate import locate_all
-    from query.originals import Originals
-    from query.rerank import rerank
-    from query.verifier import Verifier
+    from query.verification.locate import locate_all
+    from query.verification.originals import Originals
+    from query.verification.rerank import rerank
+    from query.verification.verifier import Verifier
 
     settings = session.settings
     originals = Originals.of(settings.registry, settings.datasets_folder)
     extractor, kept = None, None
     if asked.features == "patch":
         from embed.feature_files import FeatureFolder
-        from query.patch_tokens import PatchTokens, StoredTokens
         from query.target import open_encoder
+        from query.verification.patch_tokens import PatchTokens, StoredTokens
 
         extractor = PatchTokens(collection.space, lambda: encoder or open_encoder(settings, collection))
         folder = asked.folder or settings.exports / "features"
@@ -209,7 +209,7 @@ def say_locations(session: Session, results: Sequence[Result], geojson: Path | N
         elif result.no_location:
             session.say(f"not located: {result.query.name}: {result.no_location}")
     if geojson is not None:
-        from query.location import write_geojson
+        from query.verification.location import write_geojson
 
         located = [(r.query.name, r.location) for r in results if r.location is not None]
         session.say(f"GeoJSON: {write_geojson(located, geojson).absolute()}")

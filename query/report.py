@@ -13,9 +13,9 @@ from typing import Any
 
 from embed.thumbnails import ThumbnailStore
 from query.answers import Hit, Result, Results
-from query.confidence import Verdict
 from query.ground import EARTH_RADIUS, distances
 from query.pages import inline, render, write_whole
+from query.verification.confidence import Verdict
 from schema.item import UNKNOWN_COORDINATE, item_id, parent_of
 
 MAP_SIDE = 190

@@ -19,10 +19,10 @@ from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
 from embed.thumbnails import ThumbnailStore
-from query.cluster import UNASSIGNED, Recipe, cluster, reduced
-from query.cluster_ids import Known, stable_ids
-from query.cluster_map import chosen, lay_out
-from query.cluster_quality import quality
+from query.clusters.cluster import UNASSIGNED, Recipe, cluster, reduced
+from query.clusters.ids import Known, stable_ids
+from query.clusters.map import chosen, lay_out
+from query.clusters.quality import quality
 from schema.errors import InputError
 from schema.item import Item, Kind, specimen_key, view_key
 from schema.space import Space

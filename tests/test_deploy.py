@@ -1,7 +1,7 @@
 """The files of the deployment: read, checked, and handed to a compose client and to hadolint where these are installed.
 
-Nothing is started here: there is no container engine, no cluster and no GPU behind these tests. Each check is a function that
-lists faults, and each is shown a deliberately broken file too.
+Nothing is started here: there is no container engine, no cluster and no GPU behind these tests. Each check
+(`deployment`) lists faults, and each is shown a deliberately broken file too.
 """
 
 from __future__ import annotations
@@ -20,283 +20,30 @@ from typing import Any
 
 import pytest
 import yaml
+from deployment import (
+    COMPOSE,
+    DOCKERFILE,
+    EXAMPLE,
+    KUBERNETES,
+    LIBRARIES,
+    OPERATIONS,
+    ROOT,
+    USER_YAML,
+    compose_faults,
+    dockerfile_faults,
+    environment,
+    example_variables,
+    instructions,
+    job_faults,
+    manifests,
+    mounts,
+    tag_fault,
+    values,
+    values_faults,
+)
 
 from schema.errors import EXIT_CODES
 from schema.settings import Settings
-
-ROOT = Path(__file__).parents[1]
-COMPOSE = ROOT / "deploy/milvus-compose.yml"
-EXAMPLE = ROOT / "deploy/.env.example"
-USER_YAML = ROOT / "deploy/milvus-user.yaml"
-DOCKERFILE = ROOT / "Dockerfile"
-KUBERNETES = ROOT / "deploy/kubernetes"
-OPERATIONS = ROOT / "docs/operations.md"
-
-PROFILES = {"gpu", "cpu", "ui", "app"}
-READ_ONLY = {"/opt/datasets", "/workspace/weights", "/etc/outcrop/data_key.json", "/etc/outcrop/tls", "/etc/outcrop"}
-SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|API_KEY|CREDENTIAL")
-REQUIRED = re.compile(r"\$\{[A-Z][A-Z0-9_]*:\?[^}]+\}\Z")
-VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)")
-LIBRARIES = {"libegl1", "libgl1", "libgomp1", "libidn2-0", "libudev1", "libusb-1.0-0", "libvulkan1", "libx11-6"}
-# Read by compose itself, not by the file.
-COMPOSE_OWN = {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "COMPOSE_PROFILES"}
-
-
-def with_defaults(text: str) -> str:
-    """What compose would put for ``${NAME:-default}``; nothing for a required variable."""
-    text = re.sub(r"\$\{[A-Z][A-Z0-9_]*:?-([^}]*)\}", r"\1", text)
-    return re.sub(r"\$\{[^}]*\}", "", text)
-
-
-def tag_fault(image: str) -> str:
-    """Why an image's name does not say which version it is; '' where it does."""
-    tag = with_defaults(image).rpartition("/")[2].partition(":")[2]
-    if not tag or tag.startswith("-"):
-        return f"image {image} has no tag"
-    return f"image {image} moves" if tag.split("-")[0] in ("latest", "nightly", "edge", "master") else ""
-
-
-def environment(service: dict[str, Any]) -> dict[str, str]:
-    """The environment of a service, whichever way it is written."""
-    given = service.get("environment") or {}
-    if isinstance(given, list):
-        given = dict(entry.partition("=")[::2] for entry in given)
-    return {name: "" if value is None else str(value) for name, value in given.items()}
-
-
-def mounts(service: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
-    """Source, target, and whether it is read only, of every mount."""
-    for mount in service.get("volumes") or []:
-        if isinstance(mount, str):
-            source, target, *mode = with_defaults(mount).split(":")
-            yield source, target, "ro" in mode
-        else:
-            yield with_defaults(mount["source"]), mount["target"], bool(mount.get("read_only"))
-
-
-def example_variables(text: str) -> dict[str, str]:
-    """Names and values of a ``.env`` file."""
-    return dict(re.findall(r"^([A-Z][A-Z0-9_]*)=(.*)$", text, re.MULTILINE))
-
-
-def compose_faults(compose_text: str, example_text: str) -> list[str]:
-    """What is wrong with the compose file and its ``.env.example``."""
-    compose = yaml.safe_load(compose_text)
-    services, declared = compose["services"], set(compose.get("volumes") or {})
-    faults = [f"top-level {key}: docker-compose 1.29 or 2 complains" for key in ("name", "version") if key in compose]
-
-    used = set(VARIABLE.findall(yaml.safe_dump(compose)))
-    example = example_variables(example_text)
-    faults += [f"{name} is not in .env.example" for name in sorted(used - set(example))]
-    faults += [f"{name} of .env.example is used nowhere" for name in sorted(set(example) - used - COMPOSE_OWN)]
-    faults += [
-        f"{name}: a secret in .env.example"
-        for name, value in example.items()
-        if SECRET.search(name) and VARIABLE.sub("", value).strip("}") not in ("", "root:")
-    ]
-
-    profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
-    faults += [f"no profile {profile}" for profile in sorted(PROFILES - profiles)]
-    named: set[str] = set()
-    for name, service in services.items():
-        faults += [f"{name}: {fault}" for fault in service_faults(service)]
-        named |= {source for source, _, _ in mounts(service) if re.match(r"[A-Za-z0-9]", source)}
-        for other, how in (service.get("depends_on") or {}).items():
-            if not isinstance(how, dict) or how.get("condition") != "service_healthy":
-                faults.append(f"{name}: does not wait for {other} to be healthy")
-            if not set(service.get("profiles", [])) <= set(services[other].get("profiles", [])):
-                faults.append(f"{name}: {other} is not started with it")
-    faults += [f"volume {name} is not declared" for name in sorted(named - declared)]
-    faults += [f"volume {name} is not used" for name in sorted(declared - named)]
-    return faults
-
-
-def service_faults(service: dict[str, Any]) -> list[str]:
-    """What is wrong with one service of the compose file."""
-    faults = [fault] if (fault := tag_fault(service["image"])) else []
-    check = service.get("healthcheck") or {}
-    if not check.get("test") or check.get("disable") or check["test"] in ("NONE", ["NONE"]):
-        faults.append("no healthcheck")
-    if service.get("restart") not in ("unless-stopped", "always"):
-        faults.append("no restart policy")
-    if not service.get("profiles"):
-        faults.append("no profile: always started")
-    for port in service.get("ports") or []:
-        if not str(port).startswith("${BIND:-127.0.0.1}:"):
-            faults.append(f"port {port} is open to everybody")
-    for name, value in environment(service).items():
-        if SECRET.search(name) and not REQUIRED.match(value):
-            faults.append(f"{name}: a secret in the file, or one that may be empty")
-    for source, target, read_only in mounts(service):
-        if target in READ_ONLY and not read_only:
-            faults.append(f"{target} can be written to")
-        if "docker.sock" in source:
-            faults.append("is given the engine's socket")
-    if service.get("privileged") or service.get("network_mode") == "host":
-        faults.append("is privileged, or on the host's network")
-    if "milvusdb/milvus" in service["image"]:
-        given = environment(service)
-        if given.get("COMMON_SECURITY_AUTHORIZATIONENABLED") != "true":
-            faults.append("authorisation is off")
-        if "COMMON_SECURITY_DEFAULTROOTPASSWORD" not in given:
-            faults.append("has the root password that everybody knows")
-        if service["image"].endswith("-gpu") != bool(service.get("deploy")):
-            faults.append("GPU image without a GPU, or a GPU without the image")
-    return faults
-
-
-def instructions(dockerfile: str) -> list[tuple[str, str]]:
-    """The instructions of a Dockerfile, continued lines joined, without comments."""
-    lines = "\n".join(line for line in dockerfile.splitlines() if not line.lstrip().startswith("#"))
-    found = re.sub(r"\\\n\s*", " ", lines).splitlines()
-    return [(line.split()[0].upper(), line.split(maxsplit=1)[1]) for line in found if line.strip()]
-
-
-def dockerfile_faults(text: str, dockerignore: str) -> list[str]:
-    """What is wrong with the Dockerfile, and with what ``.dockerignore`` lets through."""
-    steps = instructions(text)
-    arguments = {
-        name: value for kind, rest in steps if kind == "ARG" for name, _, value in [rest.partition("=")] if value
-    }
-    final = steps[max(i for i, (kind, _) in enumerate(steps) if kind == "FROM") :]
-    faults = []
-    for name in ("GPU_BASE", "CPU_BASE"):
-        if fault := tag_fault(arguments.get(name, "")):
-            faults.append(f"{name}: {fault}")
-    users = [re.sub(r"\$\{(\w+)\}", lambda m: arguments.get(m[1], ""), rest) for kind, rest in final if kind == "USER"]
-    if not users or not re.match(r"[1-9]\d*(:[1-9]\d*)?\Z", users[-1]):
-        faults.append(f"runs as {users[-1] if users else 'root'}, not as a numbered user")
-    if not any(kind == "HEALTHCHECK" and '"collection", "doctor"' in rest for kind, rest in final):
-        faults.append("no healthcheck by collection doctor")
-    installs = [rest for kind, rest in steps if kind == "RUN" and "pip install" in rest]
-    if len(installs) < 3 or not all("--constraint constraints.txt" in rest for rest in installs):
-        faults.append("pip install without constraints.txt")
-    if re.search(r"https?://", text):
-        faults.append("names a host")
-    given = " ".join(rest for kind, rest in final if kind == "ENV")
-    for pair in (
-        "PATH=/opt/outcrop/bin:$PATH",
-        "OUTCROP_DATASETS=/opt/datasets",
-        "OUTCROP_REFERENCES=/opt/references",
-        "OUTCROP_EXPORTS=/exports",
-        "OUTCROP_STATE=/var/lib/outcrop",
-    ):
-        if pair not in given.split():
-            faults.append(f"does not set {pair}")
-    if SECRET.search(given):
-        faults.append("a secret in the environment of the image")
-    labels = " ".join(rest for kind, rest in final if kind == "LABEL")
-    faults += [
-        f"no label {label}"
-        for label in ("title", "licenses", "version", "revision", "created")
-        if f"org.opencontainers.image.{label}=" not in labels
-    ]
-    allowed = [line for line in dockerignore.splitlines() if line and not line.startswith("#")]
-    if allowed[0] != "*":
-        faults.append(".dockerignore lets everything through")
-    needed = {"pyproject.toml", "constraints.txt", "LICENSE", "README.md", *packages()}
-    needed |= {
-        source for kind, rest in steps if kind == "COPY" and "--from" not in rest for source in rest.split()[:-1]
-    } - {"."}
-    faults += [f".dockerignore keeps back {name}" for name in sorted(needed) if f"!{name}" not in allowed]
-    return faults
-
-
-def packages() -> list[str]:
-    """The packages of the distribution."""
-    return list(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
-
-
-def values_faults(values: dict[str, Any]) -> list[str]:
-    """What is wrong with the Helm values of Milvus."""
-    faults = []
-    tag = str(values["image"]["all"]["tag"])
-    if not re.match(r"v\d+\.\d+\.\d+-gpu\Z", tag):
-        faults.append(f"image tag {tag} is no version with GPU")
-    for node in ("queryNode", "dataNode"):
-        resources = values[node].get("resources", {})
-        asked = {kind: resources.get(kind, {}).get("nvidia.com/gpu") for kind in ("requests", "limits")}
-        if not asked["limits"] or asked["requests"] != asked["limits"]:
-            faults.append(f"{node} has no GPU")
-    user = yaml.safe_load(values["extraConfigFiles"]["user.yaml"])
-    if user["common"]["security"].get("authorizationEnabled") is not True:
-        faults.append("authorisation is off")
-    for node in ("proxy", "mixCoordinator", "streamingNode", "queryNode", "dataNode"):
-        names = {entry["name"] for entry in values[node].get("extraEnv", [])}
-        if not {"COMMON_SECURITY_DEFAULTROOTPASSWORD", "MINIO_ACCESS_KEY_ID", "MINIO_SECRET_ACCESS_KEY"} <= names:
-            faults.append(f"{node} does not get the credentials")
-    faults += [f"externalS3.{key} is in the file" for key in ("accessKey", "secretKey") if values["externalS3"][key]]
-    if values["minio"]["enabled"]:
-        faults.append("the chart's MinIO, which cannot be pulled any more")
-    return faults + literal_secrets(values)
-
-
-def job_faults(manifest: dict[str, Any]) -> list[str]:
-    """What is wrong with a Job or CronJob."""
-    faults = literal_secrets(manifest)
-    if manifest["kind"] == "CronJob":
-        if manifest["spec"].get("concurrencyPolicy") != "Forbid":
-            faults.append("may run twice at once")
-        job = manifest["spec"]["jobTemplate"]["spec"]
-    elif manifest["kind"] == "Job":
-        job = manifest["spec"]
-    else:
-        return [*faults, f"a {manifest['kind']} that is not expected here"]
-    pod = job["template"]["spec"]
-    if not pod.get("securityContext", {}).get("runAsNonRoot"):
-        faults.append("may run as root")
-    fatal = {
-        code
-        for rule in job["podFailurePolicy"]["rules"]
-        if rule["action"] == "FailJob"
-        for code in rule["onExitCodes"]["values"]
-    }
-    if fatal != set(EXIT_CODES) - {0, 5}:
-        faults.append(f"gives up on exit codes {sorted(fatal)}")
-    volumes = {volume["name"] for volume in pod["volumes"]}
-    for container in pod["containers"]:
-        if fault := tag_fault(container["image"]):
-            faults.append(fault)
-        if "memory" not in container["resources"].get("limits", {}):
-            faults.append("no limit for memory")
-        if not container["securityContext"].get("readOnlyRootFilesystem"):
-            faults.append("can write to its image")
-        for mount in container["volumeMounts"]:
-            if mount["mountPath"] in READ_ONLY and not mount.get("readOnly"):
-                faults.append(f"{mount['mountPath']} can be written to")
-            if mount["name"] not in volumes:
-                faults.append(f"no volume {mount['name']}")
-    return faults
-
-
-def literal_secrets(node: Any) -> list[str]:
-    """Secrets that are written out anywhere in a manifest."""
-    faults = []
-    if isinstance(node, dict):
-        if node.get("kind") == "Secret":
-            faults.append("a Secret in the file")
-        if SECRET.search(str(node.get("name", ""))) and "secretKeyRef" not in node.get("valueFrom", {}):
-            faults.append(f"{node['name']}: a secret in the file")
-        node = list(node.values())
-    if isinstance(node, list):
-        for child in node:
-            faults += literal_secrets(child)
-    return faults
-
-
-def manifests() -> list[dict[str, Any]]:
-    return [
-        document
-        for path in sorted(KUBERNETES.glob("*.yaml"))
-        if path.name != "milvus-values.yaml"
-        for document in yaml.safe_load_all(path.read_text())
-    ]
-
-
-def values() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((KUBERNETES / "milvus-values.yaml").read_text())
-    return loaded
-
 
 # --- the files as they are -----------------------------------------------------------------------------------------------
 

@@ -17,15 +17,15 @@ from pictures import write_dataset
 from PIL import Image
 
 from query.answers import Result, Results
-from query.confidence import Verdict
-from query.evaluate import evaluate, hits_for
-from query.figures import Evaluation
-from query.gallery import read_gallery
-from query.geometry import Proof
+from query.evaluation.evaluate import evaluate, hits_for
+from query.evaluation.figures import Evaluation
+from query.evaluation.gallery import read_gallery
+from query.evaluation.strategies import in_steps
+from query.evaluation.truth import Facts, GpsTruth, OwnTruth, Truth
+from query.evaluation.truth_files import PairsTruth
 from query.search import query_dataset, query_items
-from query.strategies import in_steps
-from query.truth import Facts, GpsTruth, OwnTruth, Truth
-from query.truth_files import PairsTruth
+from query.verification.confidence import Verdict
+from query.verification.geometry import Proof
 from schema.errors import InputError
 from schema.item import Item, Kind, image_key, reference_key
 from schema.space import Space
@@ -326,7 +326,7 @@ def test_table(stored: None) -> None:
 def test_a_search_that_cannot_give_enough_hits_is_named(stored: None, monkeypatch: pytest.MonkeyPatch) -> None:
     ask = ("query", "evaluate", "d", "--truth", "gps", "--at", "1,2")
     assert "may end before" not in run(*ask).err
-    monkeypatch.setattr("query.evaluate.MOST_HITS", 50)  # a photograph has one row: 101 are wanted
+    monkeypatch.setattr("query.evaluation.evaluate.MOST_HITS", 50)  # a photograph has one row: 101 are wanted
     assert "50 hits at most: a ranking may end before 100 parents" in run(*ask).err
     assert "--depth 49" in run(*ask).err and "may end before" not in run(*ask, "--depth", 49).err
 

@@ -14,11 +14,11 @@ from pictures import picture
 from PIL import Image
 
 from embed.images import decode
-from query import feature_cache
-from query.feature_cache import FeatureCache
-from query.features import LocalFeatures, Sift, read_features, spread
-from query.geometry import one_thread_each, verify
-from query.verifier import Verifier, digest_of
+from query.verification import feature_cache
+from query.verification.feature_cache import FeatureCache
+from query.verification.features import LocalFeatures, Sift, read_features, spread
+from query.verification.geometry import one_thread_each, verify
+from query.verification.verifier import Verifier, digest_of
 from schema.errors import PictureError
 
 

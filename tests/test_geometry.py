@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from query.confidence import MIN_INLIERS, UNVERIFIED, Verdict, confidence
-from query.features import LocalFeatures
-from query.geometry import Proof, corners, implausible, project, tentative_matches, verify
+from query.verification.confidence import MIN_INLIERS, UNVERIFIED, Verdict, confidence
+from query.verification.features import LocalFeatures
+from query.verification.geometry import Proof, corners, implausible, project, tentative_matches, verify
 from schema.errors import InputError
 
 WIDTH, HEIGHT = 640, 480

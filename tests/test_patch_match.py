@@ -13,11 +13,11 @@ from test_features import rough
 from embed.encoder import Encoder
 from embed.images import Decoded
 from embed.photo import PhotoMetadata
-from query.confidence import MIN_INLIERS_PATCH, confidence, least_inliers
-from query.features import Sift
-from query.geometry import verify
-from query.patch_tokens import PatchTokens
-from query.verifier import Verifier
+from query.verification.confidence import MIN_INLIERS_PATCH, confidence, least_inliers
+from query.verification.features import Sift
+from query.verification.geometry import verify
+from query.verification.patch_tokens import PatchTokens
+from query.verification.verifier import Verifier
 from schema.errors import InputError
 
 LITE = ("--features", "patch", "--model", "efficientnet_lite0", "--device", "cpu")

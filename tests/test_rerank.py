@@ -16,10 +16,10 @@ from PIL import Image
 from test_features import rough
 
 from query.answers import Hit, Query, Result, Results, first_hits
-from query.confidence import MIN_INLIERS
-from query.originals import Originals
-from query.rerank import Reranking, rerank
-from query.verifier import Verifier
+from query.verification.confidence import MIN_INLIERS
+from query.verification.originals import Originals
+from query.verification.rerank import Reranking, rerank
+from query.verification.verifier import Verifier
 from schema.errors import InputError
 from schema.item import Item, Kind, image_key
 from schema.registry import read_registry

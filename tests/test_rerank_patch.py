@@ -11,7 +11,7 @@ from commands import run
 from PIL import Image
 from test_rerank import write_world
 
-from query.confidence import MIN_INLIERS_PATCH, confidence
+from query.verification.confidence import MIN_INLIERS_PATCH, confidence
 from schema.item import image_key, item_id, parent_of
 
 RERANK = ("--rerank", "geometric", "--features", "patch")

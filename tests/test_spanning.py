@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from query import spanning
-from query.spanning import NO_DISTANCE, spanning_tree
+from query.clusters import spanning
+from query.clusters.spanning import NO_DISTANCE, spanning_tree
 
 
 def blobs(n: int, dim: int, seed: int, clusters: int = 5, noise: float = 0.1) -> NDArray[np.float32]:
@@ -37,6 +37,7 @@ def reachability(points: NDArray[np.float32], min_samples: int) -> NDArray[np.fl
 
 
 @settings(max_examples=60)
+@example(n=69, dim=1, min_samples=1, seed=69, copies=True)  # a copy and a point 0.0003 away look equally near
 @given(
     n=st.integers(2, 90),
     dim=st.integers(1, 12),
@@ -56,7 +57,8 @@ def test_the_tree_is_the_lightest(n: int, dim: int, min_samples: int, seed: int,
     # distances below about a thousandth of the points' extent no more apart, so much the tree may be off.
     extent = float(np.abs(points - points.mean(axis=0)).max())
     assert np.allclose(np.sort(tree.weight), np.sort(best[best > 0]), rtol=1e-4, atol=1e-3 * extent)
-    assert np.allclose(tree.weight, all_pairs[tree.one, tree.other], rtol=1e-4, atol=1e-5)
+    # Which of several such neighbours is the k-th may be off as much, and with it a core distance.
+    assert np.allclose(tree.weight, all_pairs[tree.one, tree.other], rtol=1e-4, atol=1e-3 * extent)
 
 
 @pytest.mark.parametrize("few", [False, True], ids=["whole", "sifted"])

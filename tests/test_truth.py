@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from embed.photo import PhotoMetadata
 from query.answers import Query
-from query.gallery import Gallery, parent_named
+from query.evaluation.gallery import Gallery, parent_named
+from query.evaluation.measures import IGNORED, NEGATIVE, RELEVANT
+from query.evaluation.splits import split
+from query.evaluation.truth import CategoryTruth, Facts, GpsTruth, OwnTruth, Ranges
+from query.evaluation.truth_files import FootprintTruth, PairsTruth, read_truth
 from query.ground import areas, distances, is_convex, shares
-from query.measures import IGNORED, NEGATIVE, RELEVANT
-from query.splits import split
-from query.truth import CategoryTruth, Facts, GpsTruth, OwnTruth, Ranges
-from query.truth_files import FootprintTruth, PairsTruth, read_truth
 from sample.flight import Camera, Pose, footprint
 from sample.world import overlap
 from schema.errors import InputError

@@ -2,7 +2,7 @@
 
 SIFT (Lowe, IJCV 2004; OpenCV's) on the upright picture at a working size, spread over the picture: without that, a lit roof
 takes every point and the forest beside it none, and two overlapping photographs that share only the forest do not meet.
-Descriptors are compared as RootSIFT (Arandjelović and Zisserman, CVPR 2012), see `query.geometry`.
+Descriptors are compared as RootSIFT (Arandjelović and Zisserman, CVPR 2012), see `query.verification.geometry`.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from query.confidence import MIN_INLIERS, confidence, is_verified
-from query.features import LocalFeatures
-from query.geometry import Match, Proof, verify
-from query.verifier import Verifier
+from query.verification.confidence import MIN_INLIERS, confidence, is_verified
+from query.verification.features import LocalFeatures
+from query.verification.geometry import Match, Proof, verify
+from query.verification.verifier import Verifier
 from schema.errors import InputError
 
 
@@ -31,7 +31,7 @@ class PairMatch:
 
     @property
     def score(self) -> float:
-        """How likely the match is right, 0 to 1 (`query.confidence`)."""
+        """How likely the match is right, 0 to 1 (`query.verification.confidence`)."""
         return confidence(self.proof.inliers, self.proof.method)
 
     def as_json(self) -> dict[str, Any]:

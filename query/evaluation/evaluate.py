@@ -12,10 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from query.answers import Hit, Result, Results
-from query.figures import Answer, Bootstrap, Evaluation, Outcome, strategy_figures
-from query.gallery import Gallery
-from query.measures import IGNORED, NEGATIVE, RELEVANT, relevant_ranks
-from query.truth import Truth
+from query.evaluation.figures import Answer, Bootstrap, Evaluation, Outcome, strategy_figures
+from query.evaluation.gallery import Gallery
+from query.evaluation.measures import IGNORED, NEGATIVE, RELEVANT, relevant_ranks
+from query.evaluation.truth import Truth
 from schema.errors import InputError
 from schema.item import parent_of
 from store.search import MOST_HITS

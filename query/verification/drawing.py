@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from embed.images import decode
-from query.features import read_picture
-from query.match import PairMatch
+from query.verification.features import read_picture
+from query.verification.match import PairMatch
 from schema.errors import InputError
 
 HEIGHT = 720

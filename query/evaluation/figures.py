@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from query.answers import Query
-from query.measures import Estimate, average_precision, mean_intervals, median_interval, recall_at
-from query.splits import AXES, split
-from query.truth import Facts
+from query.evaluation.measures import Estimate, average_precision, mean_intervals, median_interval, recall_at
+from query.evaluation.splits import AXES, split
+from query.evaluation.truth import Facts
 from schema.item import Item
 
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from query.answers import Query
-from query.gallery import Gallery, parent_named
+from query.evaluation.gallery import Gallery, parent_named
+from query.evaluation.truth import Facts, Judgement, Ranges, Truth, facts_of
 from query.ground import is_convex, shares
-from query.truth import Facts, Judgement, Ranges, Truth, facts_of
 from schema.errors import InputError, nearest
 from schema.item import parent_of
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from query.feature_cache import FeatureCache
-from query.features import Extractor, LocalFeatures, Sift, read_features, read_picture
-from query.geometry import one_thread_each
+from query.verification.feature_cache import FeatureCache
+from query.verification.features import Extractor, LocalFeatures, Sift, read_features, read_picture
+from query.verification.geometry import one_thread_each
 from schema.errors import PictureError
 
 S = TypeVar("S")

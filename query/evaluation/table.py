@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from query.figures import Evaluation, Figures
-from query.measures import Estimate
+from query.evaluation.figures import Evaluation, Figures
+from query.evaluation.measures import Estimate
 
 
 def columns(found: Evaluation) -> list[str]:

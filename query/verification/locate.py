@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from embed.images import inspect
 from embed.photo import PhotoMetadata
 from query.answers import Result, Results
-from query.features import read_picture
-from query.geometry import Proof, corners, project
-from query.location import Location, Place, Witness
+from query.verification.features import read_picture
+from query.verification.geometry import Proof, corners, project
+from query.verification.location import Location, Place, Witness
 from schema.errors import PictureError
 from schema.item import UNKNOWN_COORDINATE, Item, parent_of
 

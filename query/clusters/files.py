@@ -22,9 +22,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from query.cluster import METHODS
-from query.cluster_ids import Known
-from query.cluster_run import FACTS, Found
+from query.clusters.cluster import METHODS
+from query.clusters.ids import Known
+from query.clusters.run import FACTS, Found
 from schema.errors import InputError
 
 CSV, PARQUET, JSON, PAGE = "clusters.csv", "clusters.parquet", "clusters.json", "clusters.html"

@@ -1,7 +1,7 @@
 """What is right: sources of truth that grade every parent of a gallery for a query.
 
-Here those that need no file: the same photograph or specimen, the distance by GPS, and the category. `query.truth_files` reads
-files of pairs and of footprints.
+Here those that need no file: the same photograph or specimen, the distance by GPS, and the category.
+`query.evaluation.truth_files` reads files of pairs and of footprints.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from query.answers import Query
-from query.gallery import Gallery
+from query.evaluation.gallery import Gallery
+from query.evaluation.measures import IGNORED, NEGATIVE, RELEVANT
 from query.ground import distances
-from query.measures import IGNORED, NEGATIVE, RELEVANT
 from schema.errors import InputError
 from schema.item import UNKNOWN_COORDINATE, Kind
 

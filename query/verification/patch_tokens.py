@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from embed.features import FeatureKind
 from embed.placement import Placement
-from query.features import LocalFeatures
-from query.geometry import TOLERANCE
+from query.verification.features import LocalFeatures
+from query.verification.geometry import TOLERANCE
 from schema.errors import InputError
 from schema.item import Item, Kind, item_id, parent_of
 from schema.space import Space

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from query.spanning import SpanningTree, spanning_tree
+from query.clusters.spanning import SpanningTree, spanning_tree
 from schema.errors import InputError, nearest
 
 Method = Literal["hdbscan", "fast_hdbscan", "kmeans", "agglomerative"]

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from query.answers import Group, Query, Result, Results
-from query.confidence import MIN_INLIERS, Verdict
-from query.features import LocalFeatures
-from query.geometry import verify
-from query.originals import Original, Originals
-from query.verifier import Verifier
+from query.verification.confidence import MIN_INLIERS, Verdict
+from query.verification.features import LocalFeatures
+from query.verification.geometry import verify
+from query.verification.originals import Original, Originals
+from query.verification.verifier import Verifier
 from schema.errors import InputError
 from schema.item import Item, parent_of
 
@@ -31,7 +31,7 @@ Kept = Callable[[Item], LocalFeatures | None]
 @dataclass(frozen=True)
 class Reranking:
     """How to re-rank: `depth` parents are held against each query; `min_inliers` verify (patch tokens want more than SIFT, see
-    `query.confidence`); `abstain` leaves out all others."""
+    `query.verification.confidence`); `abstain` leaves out all others."""
 
     depth: int = DEPTH
     min_inliers: int = MIN_INLIERS

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from query.cluster import UNASSIGNED, Clustering, Floats, Recipe, cluster
-from query.cluster_ids import Identity, Known, stable_ids
-from query.cluster_map import Map, lay_out
-from query.cluster_quality import Quality, quality
+from query.clusters.cluster import UNASSIGNED, Clustering, Floats, Recipe, cluster
+from query.clusters.ids import Identity, Known, stable_ids
+from query.clusters.map import Map, lay_out
+from query.clusters.quality import Quality, quality
 from schema.errors import InputError
 from schema.filters import Filter, equals
 from schema.item import Kind

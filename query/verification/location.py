@@ -1,4 +1,4 @@
-"""Where a query was taken: the estimate that `query.locate` makes, in JSON and GeoJSON (RFC 7946)."""
+"""Where a query was taken: the estimate that `query.verification.locate` makes, in JSON and GeoJSON (RFC 7946)."""
 
 from __future__ import annotations
 

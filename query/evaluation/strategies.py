@@ -8,8 +8,8 @@ from pathlib import Path
 
 from embed.protocol import PictureEncoder
 from query.answers import Query, Result, Results
-from query.evaluate import without_own
-from query.gallery import Gallery
+from query.evaluation.evaluate import without_own
+from query.evaluation.gallery import Gallery
 from query.search import BATCH, Grouping, query_images
 from schema.errors import PictureError
 from schema.filters import Filter

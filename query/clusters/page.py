@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from embed.thumbnails import ThumbnailStore
-from query.cluster import UNASSIGNED
-from query.cluster_run import Found
+from query.clusters.cluster import UNASSIGNED
+from query.clusters.run import Found
 from query.pages import inline, render
 
 PICTURES = 2000
@@ -84,7 +84,7 @@ def cluster_page(found: Found, thumbnails: ThumbnailStore) -> str:
         for row, id in zip(found.unassigned[:UNASSIGNED_SHOWN], found.nearest[:UNASSIGNED_SHOWN], strict=True)
     ]
     return render(
-        "clusters.html.j2",
+        "clusters/page.html.j2",
         found=found,
         figures=_figures(found),
         how=_how(found),

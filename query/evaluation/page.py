@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embed.thumbnails import ThumbnailStore
-from query.charts import Chart, floor_of, recall_chart
-from query.evaluation_table import card, columns, rank, remark, rows
-from query.figures import Answer, Evaluation, Outcome
+from query.evaluation.charts import Chart, floor_of, recall_chart
+from query.evaluation.figures import Answer, Evaluation, Outcome
+from query.evaluation.splits import AXES
+from query.evaluation.table import card, columns, rank, remark, rows
 from query.pages import inline, render, write_whole
-from query.splits import AXES
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def write_page(
     ]
     lowest = floor_of(everything)
     page = render(
-        "evaluation.html.j2",
+        "evaluation/page.html.j2",
         title=title,
         found=found,
         remark=remark(found),

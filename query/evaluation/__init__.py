@@ -1,0 +1,1 @@
+"""How often answers are right: truths, measures, intervals, table and page."""
