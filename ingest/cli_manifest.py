@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.console import kept_features, run_ingest
+from ingest.console import keeper_of, kept_features, run_ingest
 from ingest.options import DryRun, Force, Index, Metrics, Patience, app
 from schema.errors import PartialFailure
 from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
@@ -117,7 +117,8 @@ def _print_plan(session: Session, described: Manifest, parts: tuple[Part, ...], 
     with Store.of(session.settings) as store:
         found = Collection.find(store, session.settings.collection)
         space, _ = target_space(session.settings, found, described.size, described.fit)
-        outlooks = plan(parts, found, force=force)
+        features = keeper_of(kept_features(session, ",".join(described.kinds) or None, None), space)
+        outlooks = plan(parts, found, force=force, features=features)
     for remark in whole("", parts).remarks:
         session.warn(remark)
     counts = ("expected", "missing", "unchanged", "to_embed")

@@ -68,7 +68,7 @@ def run_ingest(
         if found is not None and index is not None:
             session.warn(f"--index {index} is left aside: collection {found.name!r} exists with {found.profile.name}")
         if dry_run:
-            outlook = look_ahead(listing, found, force=bool(arguments["force"]), features=_keeper(arguments, space))
+            outlook = look_ahead(listing, found, force=bool(arguments["force"]), features=keeper_of(arguments, space))
             print_outlook(session, outlook, str(space))
             return
 
@@ -128,7 +128,7 @@ def _run(
             run,
             options,
             thumbnails=thumbnails,
-            features=_keeper(arguments, encoder.space),
+            features=keeper_of(arguments, encoder.space),
             on_start=on_start,
             waiting=session.warn,
             progress=lambda done: meter.update(done, f"{run.record.unchanged} unchanged, {run.record.failed} failed"),
@@ -149,7 +149,7 @@ def kept_features(session: Session, features: str | None, folder: Path | None) -
     return {"features": features, "features_folder": str((folder or session.settings.exports / "features").absolute())}
 
 
-def _keeper(arguments: dict[str, Any], space: Space) -> FeatureKeeper | None:
+def keeper_of(arguments: dict[str, Any], space: Space) -> FeatureKeeper | None:
     """What keeps the features that were asked for, if any were."""
     if not arguments.get("features"):
         return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ingest.dataset import list_dataset
+from ingest.features import FeatureKeeper
 from ingest.listing import Listing, Outlook, look_ahead
 from ingest.photos import PhotoSource
 from ingest.runs import Failure, list_runs
@@ -73,9 +74,15 @@ def whole(name: str, parts: Sequence[Part]) -> Listing:
     )
 
 
-def plan(parts: Sequence[Part], collection: Collection | None, *, force: bool = False) -> list[tuple[Part, Outlook]]:
-    """What a run would do, part by part; embeds and writes nothing."""
-    return [(part, look_ahead(part.listing, collection, force=force)) for part in parts]
+def plan(
+    parts: Sequence[Part],
+    collection: Collection | None,
+    *,
+    force: bool = False,
+    features: FeatureKeeper | None = None,
+) -> list[tuple[Part, Outlook]]:
+    """What a run would do, part by part; embeds and writes nothing. Items that lack `features` would be embedded."""
+    return [(part, look_ahead(part.listing, collection, force=force, features=features)) for part in parts]
 
 
 def expected_rate(state: Path, model: str) -> float | None:

@@ -77,6 +77,15 @@ def test_datasets_and_references_in_one_run_and_again(here: Path) -> None:
     assert "in all" in run("ingest", "manifest", here / "manifest.json", "--dry-run").out
 
 
+def test_a_plan_counts_items_that_lack_features(here: Path) -> None:
+    assert manifest(here, datasets=["field"]).json["embedded"] == 2
+    assert manifest(here, "--dry-run", datasets=["field"]).json["to_embed"] == 0
+    wanted = {"datasets": ["field"], "features": {"grid": 2}}
+    assert manifest(here, "--dry-run", **wanted).json["to_embed"] == 2
+    assert manifest(here, **wanted).json["embedded"] == 2
+    assert manifest(here, "--dry-run", **wanted).json["to_embed"] == 0
+
+
 def test_frames_indices_and_rotations_are_chosen(here: Path) -> None:
     part = {"datasets": {"town": {"captures": {"250918092555_300": "2..3", "250918101210_150": [1, 9]}}}}
     outcome = manifest(here, **part, image_groups=[{**GROUP, "indices": [1, 2], "rotations": [90, 180]}])
