@@ -347,11 +347,11 @@ class Encoder:
         del self._network
 
     def describe(self) -> str:
-        """One line for logs: ``efficientnet_lite0 224x224 squash on cpu (fp32, 2 threads)``."""
+        """One line for logs: ``efficientnet_lite0 224x224 squash on cpu (fp32, 2 threads)``, ``… (bf16, 128 at once)``."""
         import torch
 
         count = torch.get_num_threads()
-        threads = f", {count} thread{'s' * (count > 1)}" if self._device.type == "cpu" else ""
+        threads = f", {count} thread{'s' * (count > 1)}" if self._device.type == "cpu" else f", {self.batch} at once"
         height, width = self.space.size
         name = f"{self.space.model} {height}x{width} {self.space.fit}"
         return f"{name} on {self.device} ({self.precision}{threads})"
