@@ -1,7 +1,9 @@
 # make demo   a first look: sets up, writes a small world, ingests it, asks it, and writes a report
-# make test   all tests          make check   style, types, rooms, generated documentation
+# make test   all tests (PROCESSES=2: in two processes, each with servers of its own)
+# make check  style, types, rooms, generated documentation
 # make bench  the benchmarks     make docs    writes the generated documentation
 PYTHON ?= python3
+PROCESSES ?= 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 export PYTHON
@@ -24,7 +26,7 @@ demo: .venv/.runtime
 	@sample/demo.sh
 
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(if $(filter-out 1,$(PROCESSES)),--numprocesses $(PROCESSES) --dist loadfile)
 
 check: .venv/.dev
 	$(BIN)/ruff check .

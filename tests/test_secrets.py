@@ -128,7 +128,7 @@ def test_passwords_in_addresses(guarded: str, heard: list[Outcome], monkeypatch:
 def test_the_token_of_the_target_of_a_copy(
     guarded: str, lite_uri: str, heard: list[Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from test_transfer import items, make
+    from moving import items, make
 
     make(lite_uri, "mine", items(5))
     monkeypatch.setenv("OUTCROP_TO_TOKEN", "root:wrong")
