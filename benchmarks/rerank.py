@@ -48,8 +48,9 @@ def measure(folder: Path, candidates: int, width: int, rounds: int) -> dict[str,
     from query.answers import Hit, Query, Result, Results
     from query.verification.originals import Originals
     from query.verification.rerank import Reranking, rerank
-    from query.verification.verifier import Verifier, cores
+    from query.verification.verifier import Verifier
     from schema.item import Item, Kind, image_key
+    from schema.machine import cores
     from schema.registry import Dataset, Registry
 
     photographs(folder, candidates, width)

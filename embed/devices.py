@@ -6,7 +6,6 @@ One code path serves CPUs, CUDA GPUs and Apple's MPS.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from typing import Any
 
@@ -76,11 +75,6 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if precision != "auto":
         return precision
     return "bf16" if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:

@@ -29,6 +29,7 @@ from embed.models import find
 from embed.turning import Turner
 from embed.weights import locate
 from schema.errors import InputError, OutcropError, PictureError
+from schema.machine import cores
 from schema.space import Space
 
 
@@ -58,8 +59,6 @@ class ShardedEncoder:
 
         `threads` is for each process; None shares the cores among those on the CPU.
         """
-        from embed.devices import cores
-
         locate(
             find(model), options.get("weights"), options.get("search", ())
         )  # fails here, before processes are started

@@ -47,10 +47,10 @@ def specimens(
     """Draw the specimens of a folder from several sides, embed the views and pool them; categories are the folders."""
     from embed.pooling import require_pool
     from ingest.layouts import check_tree
-    from ingest.pipeline import cores
     from ingest.specimens import check_renders, find_meshes, list_specimens
     from render.views import Look
     from render.workers import Workers, choose_renderer
+    from schema.machine import cores
 
     dataset = name if name is not None else folder.absolute().name
     if not dataset:

@@ -11,8 +11,7 @@ import numpy as np
 
 from embed.feature_files import FeatureFolder
 from ingest.layouts import Bundle, Layout, Vectors, stamped, unit_vectors
-from ingest.listing import Outlook
-from ingest.pipeline import verify_written
+from ingest.listing import Outlook, verify_written
 from ingest.runs import Failure, Record, Run, running
 from schema.errors import InputError, PictureError
 from schema.item import Item

@@ -10,10 +10,10 @@ from embed.protocol import PictureEncoder
 from embed.thumbnails import ThumbnailStore
 from ingest.features import FeatureKeeper, due
 from ingest.leftovers import remove_leftovers
-from ingest.pipeline import Options, Pipeline, groups, verify_written
+from ingest.pipeline import Options, Pipeline
 from ingest.runs import Failure, Record, Run, running
-from ingest.sources import STORED, Source
-from schema.errors import StoreUnreachable
+from ingest.sources import STORED, Source, groups
+from schema.errors import OutcropError, StoreUnreachable
 from store.collection import Collection
 from store.table import LOOKUP
 
@@ -123,3 +123,19 @@ def ingest_listing(
             verify_written(collection, pipeline.ids)
         run.end("interrupted" if pipeline.stopped else "done")
         return record
+
+
+def verify_written(collection: Collection, ids: list[str]) -> None:
+    """Asks the collection for every id that a run says is there.
+
+    Raises:
+        OutcropError: some are not; how many.
+    """
+    found = 0
+    for start in range(0, len(ids), LOOKUP):
+        found += len(collection.lookup(ids[start : start + LOOKUP], fields=("kind",)))
+    if found != len(set(ids)):
+        raise OutcropError(
+            f"{len(set(ids)) - found} of {len(set(ids))} items are not in {collection.name!r} after they were written; "
+            "run the same command again"
+        )

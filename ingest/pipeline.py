@@ -8,7 +8,6 @@ run. Items that are there already, unchanged, are skipped before their file is r
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 import time
@@ -24,9 +23,10 @@ from embed.protocol import PictureEncoder
 from embed.thumbnails import ThumbnailStore
 from ingest.features import Arrays, FeatureKeeper, due
 from ingest.runs import Failure, Run
-from ingest.sources import STORED, Pools, Prepared, Rows, Source, Unchanged
-from schema.errors import MeshError, OutcropError, PictureError
+from ingest.sources import STORED, Pools, Prepared, Rows, Source, Unchanged, groups
+from schema.errors import MeshError, PictureError
 from schema.item import Item, Kind, parent_of
+from schema.machine import cores
 from store.collection import Collection
 from store.table import LOOKUP
 
@@ -426,38 +426,3 @@ class Pipeline:
             except queue.Empty:
                 continue
         return None
-
-
-def verify_written(collection: Collection, ids: list[str]) -> None:
-    """Asks the collection for every id that a run says is there.
-
-    Raises:
-        OutcropError: some are not; how many.
-    """
-    found = 0
-    for start in range(0, len(ids), LOOKUP):
-        found += len(collection.lookup(ids[start : start + LOOKUP], fields=("kind",)))
-    if found != len(set(ids)):
-        raise OutcropError(
-            f"{len(set(ids)) - found} of {len(set(ids))} items are not in {collection.name!r} after they were written; "
-            "run the same command again"
-        )
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def groups(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
-    """Sources in groups of about `size` items."""
-    group: list[Source] = []
-    items = 0
-    for source in sources:
-        group.append(source)
-        items += source.count
-        if items >= size:
-            yield group
-            group, items = [], 0
-    if group:
-        yield group

@@ -77,10 +77,10 @@ def _relisted(record: Record, keys: list[str]) -> Listing:
 
 def _specimens(arguments: dict[str, Any], keys: list[str]) -> Listing:
     from embed.pooling import require_pool
-    from ingest.pipeline import cores
     from ingest.specimens import list_specimens
     from render.views import Look
     from render.workers import Workers
+    from schema.machine import cores
 
     look = Look(**{name: arguments[name] for name in ("views", "size", "layout", "seed", "up", "renderer")})
     renders = Path(arguments["save_renders"]) if arguments["save_renders"] is not None else None

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -171,3 +171,17 @@ def same_file(path: Path, row: Row) -> bool:
     except OSError:
         return False  # whoever reads it will say why
     return (stat.st_size, stat.st_mtime_ns) == (row["source_size"], row["source_mtime_ns"])
+
+
+def groups(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:
+    """Sources in groups of about `size` items."""
+    group: list[Source] = []
+    items = 0
+    for source in sources:
+        group.append(source)
+        items += source.count
+        if items >= size:
+            yield group
+            group, items = [], 0
+    if group:
+        yield group

@@ -19,7 +19,6 @@ Memory: three copies of the points, some tiles, and the pairs found.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from schema.machine import cores
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -65,7 +66,7 @@ def spanning_tree(points: Floats, min_samples: int, *, workers: int | None = Non
     points = np.ascontiguousarray(points, dtype=np.float32)
     points = points - points.mean(axis=0)  # distances come from differences of squares: smaller squares, less rounding
     neighbours = max(1, min(min_samples, len(points) - 1))
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
 
         def parallel(work: Callable[[int], Any]) -> list[Any]:

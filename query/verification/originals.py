@@ -53,7 +53,7 @@ class Originals:
                 f"{item.key} is a {item.kind}, rendered and not photographed: there is no picture to verify"
             )
         root = self._root(item.dataset)
-        written = item.kind is Kind.REFERENCE and len(item.source_digest) == DIGEST
+        written = is_written(item)
         relative = self._photograph(item) if written else PurePosixPath(item.source)
         if not relative.parts or relative.is_absolute() or ".." in relative.parts or "\0" in item.source:
             raise InputError(f"{item.key}: its source {item.source!r} is no path below {root}; ingest it again")
@@ -79,3 +79,8 @@ class Originals:
         if item.capture_id not in dataset.images:
             raise RegistryError(f"the registry has no capture {item.capture_id!r} of dataset {item.dataset!r}")
         return dataset.folder(item.capture_id) / dataset.filename(item.capture_id, item.frame)
+
+
+def is_written(item: Item) -> bool:
+    """Whether an item is a reference that was ingested as a file of its own: its digest says nothing of the photograph."""
+    return item.kind is Kind.REFERENCE and len(item.source_digest) == DIGEST

@@ -19,6 +19,7 @@ from embed.features import FeatureKind
 from embed.placement import Placement
 from query.verification.features import LocalFeatures
 from query.verification.geometry import TOLERANCE
+from query.verification.originals import DIGEST, is_written
 from schema.errors import InputError
 from schema.item import Item, Kind, item_id, parent_of
 from schema.space import Space
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 METHOD = "patch"
 WITHIN = 0.75
 """Patches by which an inlier may lie off."""
-DIGEST = 32
-"""Hex digits of a file's digest; that of a virtual reference goes on with the digest of its transform."""
 
 
 class PatchTokens:
@@ -81,8 +80,7 @@ class StoredTokens:
     def of(self, item: Item) -> LocalFeatures | None:
         """The tokens of a photograph, or of the one that a virtual reference was made of; None where they are not kept, not
         whole, or of another state of the file."""
-        written = item.kind is Kind.REFERENCE and len(item.source_digest) == DIGEST
-        if written or item.kind not in (Kind.IMAGE, Kind.REFERENCE):
+        if is_written(item) or item.kind not in (Kind.IMAGE, Kind.REFERENCE):
             return None
         id = item_id(parent_of(item.key))
         record = self.folder.record(id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -15,6 +14,7 @@ from query.verification.feature_cache import FeatureCache
 from query.verification.features import Extractor, LocalFeatures, Sift, read_features, read_picture
 from query.verification.geometry import one_thread_each
 from schema.errors import PictureError
+from schema.machine import cores
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -94,8 +94,3 @@ class Verifier:
 def digest_of(data: bytes) -> str:
     """The digest of a picture's bytes, as `source_digest` of the item made of it has it (hex)."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def cores() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
