@@ -30,8 +30,10 @@ test: .venv/.dev
 
 check: .venv/.dev
 	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo
+	rm -rf build/shipped
+	$(BIN)/python -c 'from setuptools import setup; setup()' --quiet build_py --build-lib build/shipped
+	cd build/shipped && ../../$(BIN)/mypy --config-file ../../pyproject.toml
+	cd build/shipped && ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml
 	$(BIN)/python -m pytest tests/test_deploy.py -rs
 	$(BIN)/python docs/generate.py --check
 

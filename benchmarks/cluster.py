@@ -19,13 +19,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-# A script's own folder comes first on the path, where this file would hide the room of its name.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 DIM, MIN_CLUSTER_SIZE = 384, 10
 
@@ -106,8 +102,8 @@ def measure(size: int, repeats: int, recipe_too: bool, fast_too: bool, before: l
 
 
 def ours(vectors: np.ndarray) -> np.ndarray:
-    """`query.clusters.cluster` as the command calls it, with the recipe's own parameters."""
-    from query.clusters.cluster import Recipe, cluster
+    """`outcrop.query.clusters.cluster` as the command calls it, with the recipe's own parameters."""
+    from outcrop.query.clusters.cluster import Recipe, cluster
 
     return cluster(vectors, Recipe(min_cluster_size=MIN_CLUSTER_SIZE, min_samples=MIN_CLUSTER_SIZE)).labels
 

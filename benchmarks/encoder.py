@@ -25,16 +25,13 @@ from typing import Any
 
 import numpy as np
 
-# A script's own folder comes first on the path, where this file would hide the room of its name.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 MODELS = ("efficientnet_lite0", "dinov3_vits16", "timm:vit_small_patch16_224.augreg_in21k", "dinov3_convnext_tiny")
 
 COLD = """
 import sys, time
 begun = time.perf_counter()
 import numpy as np
-from embed.encoder import Encoder
+from outcrop.embed.encoder import Encoder
 Encoder.open("efficientnet_lite0", device=sys.argv[1]).encode(np.zeros((1, 224, 224, 3), np.uint8) + np.arange(3, dtype=np.uint8))
 print(time.perf_counter() - begun)
 """
@@ -80,10 +77,10 @@ def run_cold(device: str) -> str:
 
 def measure(model: str, folder: Path, device: str, pictures: int, repeat: int) -> dict[str, Any]:
     """Pictures per second of ours and timm's in fp32 and bf16, their ratios, and the cosine of bf16 to fp32."""
-    from embed.encoder import Encoder
-    from embed.models import find
-    from embed.weights import locate
-    from sample.photos import write_photos
+    from outcrop.embed.encoder import Encoder
+    from outcrop.embed.models import find
+    from outcrop.embed.weights import locate
+    from outcrop.sample.photos import write_photos
 
     preset = find(model)
     try:
@@ -129,11 +126,11 @@ def bare_forward(model: str, weights: Path, device: str, precision: str, pixels:
     """timm's network as it is built, on planes that are there already, all pictures in the passes that our encoder makes."""
     import torch
 
-    from embed.backbones import build
-    from embed.devices import autocast, choose_device
-    from embed.encoder import CPU_STEP
-    from embed.models import find
-    from embed.weights import load_state
+    from outcrop.embed.backbones import build
+    from outcrop.embed.devices import autocast, choose_device
+    from outcrop.embed.encoder import CPU_STEP
+    from outcrop.embed.models import find
+    from outcrop.embed.weights import load_state
 
     preset = find(model)
     chosen = choose_device(device)
@@ -154,7 +151,7 @@ def random_weights(model: str, folder: Path) -> Path:
     import timm
     import torch
 
-    from embed.models import find
+    from outcrop.embed.models import find
 
     preset = find(model)
     torch.manual_seed(0)
@@ -171,7 +168,7 @@ def random_weights(model: str, folder: Path) -> Path:
 
 def photographs(paths: list[Path], size: tuple[int, int]) -> Any:
     """Pictures as the network takes them: uint8 [N, H, W, 3]."""
-    from embed.images import decode, fit_to
+    from outcrop.embed.images import decode, fit_to
 
     images = [decode(path.read_bytes(), name=str(path), at_least=size).image for path in paths]
     return np.stack([fit_to(image, size, "squash") for image in images])

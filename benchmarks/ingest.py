@@ -28,9 +28,6 @@ from pathlib import Path
 
 import numpy as np
 
-# A script's own folder comes first on the path, where this file would hide the room of its name.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 CAPTURE = "250918092555_300"
 
 
@@ -82,7 +79,7 @@ def main() -> None:
 
 def make_photos(folder: Path, count: int) -> list[Path]:
     """12-megapixel JPEGs of the sample world."""
-    from sample.photos import write_photos
+    from outcrop.sample.photos import write_photos
 
     existing = sorted(folder.glob("*.jpg")) if folder.is_dir() else []
     return existing[:count] if len(existing) >= count else write_photos(folder, count, size=(4000, 3000))
@@ -108,13 +105,13 @@ def run_apart(registry: Path) -> dict[str, float]:
 def ingest_once(registry: Path) -> dict[str, float]:
     """Seconds, processor seconds and peak memory (MB) of one ingest; opening the model is not counted as time."""
     from benchmarks.memory import peak_mb
-    from embed.encoder import Encoder
-    from embed.thumbnails import ThumbnailStore
-    from ingest.dataset import list_dataset
-    from ingest.listing import ingest_listing
-    from ingest.runs import Run
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.embed.encoder import Encoder
+    from outcrop.embed.thumbnails import ThumbnailStore
+    from outcrop.ingest.dataset import list_dataset
+    from outcrop.ingest.listing import ingest_listing
+    from outcrop.ingest.runs import Run
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     with tempfile.TemporaryDirectory() as state, Store.connect(f"{state}/bench.db") as store:
         encoder = Encoder.open("efficientnet_lite0")
@@ -133,7 +130,7 @@ def plain_loop(photos: list[Path]) -> float:
     """Seconds of a script's loop: decode whole, resize, one forward pass, one .npy, picture by picture."""
     from PIL import Image
 
-    from embed.encoder import Encoder
+    from outcrop.embed.encoder import Encoder
 
     encoder = Encoder.open("efficientnet_lite0")
     height, width = encoder.space.size
@@ -150,11 +147,11 @@ def machine_limit(photos: list[Path]) -> tuple[float, dict[str, float]]:
     """Processor seconds of the stages, each alone in one thread, added up and divided by the cores; and the stages."""
     import torch
 
-    from embed.encoder import Encoder
-    from embed.images import decode, thumbnail
-    from schema.item import Item, Kind, image_key
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.embed.encoder import Encoder
+    from outcrop.embed.images import decode, thumbnail
+    from outcrop.schema.item import Item, Kind, image_key
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     torch.set_num_threads(1)
     encoder = Encoder.open("efficientnet_lite0", threads=1)

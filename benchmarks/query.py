@@ -10,16 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-
-# A script's own folder comes first on the path, where this file would hide the room of its name.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 
 def main() -> None:
@@ -42,12 +37,12 @@ def main() -> None:
 
 def measure(uri: str, rows: int, dim: int, queries: int) -> dict[str, object]:
     """Medians in milliseconds per query, raw and through the store, and their ratios."""
-    from schema.filters import Filter, where
-    from schema.item import FIELDS, Item, Kind, image_key
-    from schema.space import Space
-    from store.collection import Collection
-    from store.connection import Store
-    from store.search import search
+    from outcrop.schema.filters import Filter, where
+    from outcrop.schema.item import FIELDS, Item, Kind, image_key
+    from outcrop.schema.space import Space
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
+    from outcrop.store.search import search
 
     rng = np.random.default_rng(0)
     space = Space(model="bench", weights_digest="0", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=dim)

@@ -37,9 +37,7 @@ from typing import Any
 
 import numpy as np
 
-# A script's own folder comes first on the path, where its neighbours would hide rooms of their names.
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
 
 CAPTURE = "250918092555_300"
 MODEL = "efficientnet_lite0"
@@ -129,7 +127,7 @@ def make_photos(folder: Path, count: int) -> list[Path]:
     """12-megapixel JPEGs of the sample world; written by another process, whose memory is not measured."""
     existing = sorted(folder.glob("*.jpg")) if folder.is_dir() else []
     if len(existing) < count:
-        command = [sys.executable, "-m", "sample", str(folder), "--photos", str(count), "--size", "4000x3000"]
+        command = [sys.executable, "-m", "outcrop.sample", str(folder), "--photos", str(count), "--size", "4000x3000"]
         subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
         existing = sorted(folder.glob("*.jpg"))
     return existing[:count]
@@ -155,14 +153,14 @@ def apart(*options: str) -> dict[str, Any]:
 def ours(registry: Path) -> dict[str, float]:
     """Seconds, processor seconds and peak memory (MB) of one ingest of references."""
     from benchmarks.memory import peak_mb
-    from embed.encoder import Encoder
-    from embed.thumbnails import ThumbnailStore
-    from ingest.listing import ingest_listing
-    from ingest.references import list_references
-    from ingest.runs import Run
-    from schema.turning import parse_angles, parse_crops, turns
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.embed.encoder import Encoder
+    from outcrop.embed.thumbnails import ThumbnailStore
+    from outcrop.ingest.listing import ingest_listing
+    from outcrop.ingest.references import list_references
+    from outcrop.ingest.runs import Run
+    from outcrop.schema.turning import parse_angles, parse_crops, turns
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     with tempfile.TemporaryDirectory() as state, Store.connect(f"{state}/bench.db") as store:
         encoder = Encoder.open(MODEL)
@@ -183,8 +181,8 @@ def plain(photos: list[Path], resample: str) -> dict[str, Any]:
     """Seconds of a script's two loops, and of their parts; and the lowest cosine to vectors made as ours are."""
     from PIL import Image
 
-    from embed.encoder import Encoder
-    from schema.turning import parse_angles
+    from outcrop.embed.encoder import Encoder
+    from outcrop.schema.turning import parse_angles
 
     encoder = Encoder.open(MODEL, threads=1)
     height, width = encoder.space.size
@@ -229,8 +227,8 @@ def plain(photos: list[Path], resample: str) -> dict[str, Any]:
 
 def as_ours(photo: Path, encoder: Any) -> Any:
     """Vectors (12, dim) of one photograph's references, made as tensors from the whole picture."""
-    from embed.images import decode
-    from schema.turning import parse_angles, parse_crops, turns
+    from outcrop.embed.images import decode
+    from outcrop.schema.turning import parse_angles, parse_crops, turns
 
     decoded = decode(photo.read_bytes(), name=str(photo))
     windows = [turn.window(*decoded.image.size) for turn in turns(parse_angles(ANGLES), parse_crops(CROP))]

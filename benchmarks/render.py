@@ -34,9 +34,6 @@ from typing import Any
 
 import numpy as np
 
-# A script's own folder comes first on the path, where this file would hide the room of its name.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 RENDERERS = ("raycast", "filament", "offscreen", "pyvista")
 VIEWS = 12
 FEWER = {"offscreen": 3}
@@ -112,9 +109,9 @@ def apart(name: str, size: int) -> dict[str, Any]:
 
 def draw(name: str, size: int) -> dict[str, float]:
     """Seconds and processor seconds of a view; the first one, drawn before, is not counted."""
-    from render.cameras import cameras
-    from render.geometry import Shape, normalised
-    from render.surface import surface_of
+    from outcrop.render.cameras import cameras
+    from outcrop.render.geometry import Shape, normalised
+    from outcrop.render.surface import surface_of
 
     vertices, faces = specimen()
     surface = surface_of(normalised(Shape("stone", vertices.astype(np.float32), faces.astype(np.int32))))
@@ -131,9 +128,9 @@ def draw(name: str, size: int) -> dict[str, float]:
 
 
 def _ours(name: str, surface: Any, size: int) -> Callable[[Any], Any]:
-    from render.filament import Filament
-    from render.painting import Painter
-    from render.raycast import Raycaster
+    from outcrop.render.filament import Filament
+    from outcrop.render.painting import Painter
+    from outcrop.render.raycast import Raycaster
 
     painter = Painter(surface, Raycaster(surface) if name == "raycast" else Filament(surface, size))
     return lambda camera: painter.paint(camera, size)[0]
@@ -143,7 +140,7 @@ def _offscreen(name: str, surface: Any, size: int) -> Callable[[Any], Any]:
     import open3d
     from open3d.visualization import rendering
 
-    from render.cameras import FIELD_OF_VIEW
+    from outcrop.render.cameras import FIELD_OF_VIEW
 
     renderer = rendering.OffscreenRenderer(size, size)
     mesh = open3d.geometry.TriangleMesh(
@@ -165,7 +162,7 @@ def _offscreen(name: str, surface: Any, size: int) -> Callable[[Any], Any]:
 def _pyvista(name: str, surface: Any, size: int) -> Callable[[Any], Any]:
     import pyvista
 
-    from render.cameras import FIELD_OF_VIEW
+    from outcrop.render.cameras import FIELD_OF_VIEW
 
     mesh = pyvista.PolyData.from_regular_faces(surface.vertices, surface.faces).compute_normals(split_vertices=False)
     plotter = pyvista.Plotter(off_screen=True, window_size=(size, size))
@@ -187,19 +184,19 @@ def ingest(count: int, repeat: int) -> dict[str, Any]:
     import torch
     from PIL import Image
 
-    from embed.encoder import Encoder
-    from embed.images import Decoded, thumbnail
-    from embed.photo import PhotoMetadata
-    from embed.thumbnails import ThumbnailStore
-    from ingest.listing import ingest_listing
-    from ingest.pipeline import Options
-    from ingest.runs import Run
-    from ingest.specimens import list_specimens
-    from render.geometry import load
-    from render.views import Look, draw_views
-    from render.workers import Workers
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.embed.encoder import Encoder
+    from outcrop.embed.images import Decoded, thumbnail
+    from outcrop.embed.photo import PhotoMetadata
+    from outcrop.embed.thumbnails import ThumbnailStore
+    from outcrop.ingest.listing import ingest_listing
+    from outcrop.ingest.pipeline import Options
+    from outcrop.ingest.runs import Run
+    from outcrop.ingest.specimens import list_specimens
+    from outcrop.render.geometry import load
+    from outcrop.render.views import Look, draw_views
+    from outcrop.render.workers import Workers
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     cores = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as temporary:

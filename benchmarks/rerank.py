@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,7 +22,6 @@ from pathlib import Path
 import numpy as np
 
 # The folder of a script comes first on the path, and would hide the room `query` behind the benchmark of its name.
-sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 
 def main() -> None:
@@ -45,13 +43,13 @@ def main() -> None:
 
 def measure(folder: Path, candidates: int, width: int, rounds: int) -> dict[str, object]:
     """Medians in seconds, their ratios, and milliseconds per candidate."""
-    from query.answers import Hit, Query, Result, Results
-    from query.verification.originals import Originals
-    from query.verification.rerank import Reranking, rerank
-    from query.verification.verifier import Verifier
-    from schema.item import Item, Kind, image_key
-    from schema.machine import cores
-    from schema.registry import Dataset, Registry
+    from outcrop.query.answers import Hit, Query, Result, Results
+    from outcrop.query.verification.originals import Originals
+    from outcrop.query.verification.rerank import Reranking, rerank
+    from outcrop.query.verification.verifier import Verifier
+    from outcrop.schema.item import Item, Kind, image_key
+    from outcrop.schema.machine import cores
+    from outcrop.schema.registry import Dataset, Registry
 
     photographs(folder, candidates, width)
     registry = Registry(datasets={"d": Dataset(root="photos", images={"c": {"frames": "all"}})})  # type: ignore[arg-type]  # pydantic reads it
@@ -97,8 +95,8 @@ def plain(folder: Path, candidates: int, turn: int) -> float:
     """Seconds for matching and verifying the same features as one would without this module."""
     import cv2
 
-    from query.verification.feature_cache import FeatureCache
-    from query.verification.features import Sift
+    from outcrop.query.verification.feature_cache import FeatureCache
+    from outcrop.query.verification.features import Sift
 
     cache = FeatureCache.below(folder / f"state{turn}", Sift().fingerprint)
     features = [cache.get(f"{number:032x}", lambda: None) for number in range(candidates + 1)]
@@ -117,8 +115,8 @@ def plain(folder: Path, candidates: int, turn: int) -> float:
 
 def photographs(folder: Path, count: int, width: int) -> None:
     """Writes photographs of one landscape, and a query."""
-    from sample.flight import Camera, Pose, photograph, write_jpeg
-    from sample.land import make_land
+    from outcrop.sample.flight import Camera, Pose, photograph, write_jpeg
+    from outcrop.sample.land import make_land
 
     land, camera = make_land(7, 900.0, 0.25), Camera(width, width * 3 // 4)
     rng = np.random.default_rng(0)

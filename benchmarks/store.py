@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 
-# A script's own folder comes first on the path, where this file would hide the room of its name.
 HERE = Path(__file__).resolve().parents[1]
 sys.path[:1] = [str(HERE), str(HERE / "tests")]
 
@@ -74,11 +73,11 @@ def backends(given: list[str] | None, folder: Path) -> Iterator[list[str]]:
 
 def measure(uri: str, rows: int, dim: int, batch: int, queries: int) -> dict[str, object]:
     """Medians in milliseconds per batch and per query, raw and through the store, and their ratios."""
-    from schema.item import FIELDS, Item, Kind, image_key
-    from schema.space import Space
-    from store.collection import Collection
-    from store.connection import Store
-    from store.search import search
+    from outcrop.schema.item import FIELDS, Item, Kind, image_key
+    from outcrop.schema.space import Space
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
+    from outcrop.store.search import search
 
     rng = np.random.default_rng(0)
 

@@ -12,15 +12,15 @@ from typing import Any
 import typer.main
 from pydantic_core import PydanticUndefined
 
-from embed.presets import PRESETS
-from schema.errors import EXIT_CODES
-from schema.indexes import PROFILES
-from schema.item import FIELDS
-from schema.manifest import Manifest
-from schema.settings import Settings
+from outcrop.embed.presets import PRESETS
+from outcrop.schema.errors import EXIT_CODES
+from outcrop.schema.indexes import PROFILES
+from outcrop.schema.item import FIELDS
+from outcrop.schema.manifest import Manifest
+from outcrop.schema.settings import Settings
 
 HERE = Path(__file__).parent
-COMMANDS = {"ingest": "ingest.cli", "query": "query.cli", "collection": "operate.cli"}
+COMMANDS = {"ingest": "outcrop.ingest.cli", "query": "outcrop.query.cli", "collection": "outcrop.operate.cli"}
 NOTE = "<!-- written by docs/generate.py: change the code, then run `make docs` -->\n"
 
 

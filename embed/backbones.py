@@ -2,7 +2,7 @@
 architectures.
 
 The network is laid out on torch's meta device first, so nothing is initialised twice and a memory-mapped checkpoint is
-not copied; every tensor must fit (see `embed.layouts`).
+not copied; every tensor must fit (see `outcrop.embed.layouts`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from timm.models._manipulate import reinit_non_persistent_buffers
 from torch import Tensor, nn
 
-from embed import layouts
-from embed.layouts import Layout, Misfit, State
-from embed.presets import PRESETS, Preset
-from embed.timm_models import build_network, patch_sides
-from schema.errors import WeightsError
-from schema.space import Pooling
+from outcrop.embed import layouts
+from outcrop.embed.layouts import Layout, Misfit, State
+from outcrop.embed.presets import PRESETS, Preset
+from outcrop.embed.timm_models import build_network, patch_sides
+from outcrop.schema.errors import WeightsError
+from outcrop.schema.space import Pooling
 
 
 class Backbone(nn.Module):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embed import hub
-from embed.models import find
-from embed.presets import PRESETS, Preset
-from embed.weights import locate
-from schema.errors import WeightsError
+from outcrop.embed import hub
+from outcrop.embed.models import find
+from outcrop.embed.presets import PRESETS, Preset
+from outcrop.embed.weights import locate
+from outcrop.schema.errors import WeightsError
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from embed.backbones import Backbone
-from embed.presets import Preset
-from schema.errors import InputError, nearest
-from schema.space import Space
+from outcrop.embed.backbones import Backbone
+from outcrop.embed.presets import Preset
+from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.space import Space
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -85,7 +85,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 def adapt(backbone: Backbone, preset: Preset, space: Space, device: torch.device, precision: str) -> Backbone:
     """The network on its device, laid out and rewritten for speed; changes `backbone` and returns it."""
     if preset.family == "efficientnet":
-        from embed.folding import fold_batch_norms, fold_padding
+        from outcrop.embed.folding import fold_batch_norms, fold_padding
 
         backbone.network = fold_padding(fold_batch_norms(backbone.network), space.size)
     if preset.patch is None:

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embed import weights as checkpoint
-from embed.features import Features
-from embed.images import Decoded, decode, fit_to
-from embed.models import find
-from embed.presets import Preset
-from embed.turning import Turner
-from schema.errors import InputError, PictureError, nearest
-from schema.space import Fit, Pooling, Space
+from outcrop.embed import weights as checkpoint
+from outcrop.embed.features import Features
+from outcrop.embed.images import Decoded, decode, fit_to
+from outcrop.embed.models import find
+from outcrop.embed.presets import Preset
+from outcrop.embed.turning import Turner
+from outcrop.schema.errors import InputError, PictureError, nearest
+from outcrop.schema.space import Fit, Pooling, Space
 
 if TYPE_CHECKING:
     import torch
 
-    from embed.backbones import Backbone
+    from outcrop.embed.backbones import Backbone
 
     Run = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
@@ -172,8 +172,8 @@ class Encoder:
 
         import torch
 
-        from embed.backbones import build
-        from embed.devices import adapt, choose_device, choose_precision
+        from outcrop.embed.backbones import build
+        from outcrop.embed.devices import adapt, choose_device, choose_precision
 
         chosen = choose_device(device)
         precision = choose_precision(precision, chosen)
@@ -196,8 +196,8 @@ class Encoder:
 
         Each trial is run twice, since the first pass of a size also chooses how it is computed.
         """
-        from embed.devices import out_of_memory, release
-        from embed.trial import best_batch
+        from outcrop.embed.devices import out_of_memory, release
+        from outcrop.embed.trial import best_batch
 
         def seconds(count: int) -> float | None:
             pixels = np.zeros((count, *self.space.size, 3), np.uint8)
@@ -279,7 +279,7 @@ class Encoder:
 
     def _passes(self, pixels: Pixels, run: Run) -> Iterator[tuple[torch.Tensor, ...]]:
         """What `run` makes of the pictures, in as many passes as memory asks for."""
-        from embed.devices import out_of_memory, release
+        from outcrop.embed.devices import out_of_memory, release
 
         done = 0
         while done < len(pixels):
@@ -309,7 +309,7 @@ class Encoder:
         """One batch through the network, filled up to `fill` pictures."""
         import torch
 
-        from embed.devices import autocast
+        from outcrop.embed.devices import autocast
 
         count = len(pixels)
         if count < fill:

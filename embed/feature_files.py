@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.features import FeatureKind
-from embed.placement import Placement
-from schema.errors import InputError, PictureError, SpaceMismatch
-from schema.space import Space
+from outcrop.embed.features import FeatureKind
+from outcrop.embed.placement import Placement
+from outcrop.schema.errors import InputError, PictureError, SpaceMismatch
+from outcrop.schema.space import Space
 
 FORMAT = 1
 HEADER = 128

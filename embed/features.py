@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.errors import InputError, nearest
-from schema.space import Space
+from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.space import Space
 
 Array = NDArray[np.float32]
 What = Literal["global", "patch", "grid", "dense"]
@@ -125,7 +125,7 @@ class FeatureKind:
         """Where each of these features has its middle in the input: (x, y) in pixels, [2], [n, 2] or [h, w, 2].
 
         `grid` is (rows, columns) of patches, `size` the input's (height, width). The upper left pixel has its centre at (0, 0);
-        `embed.placement.Placement.to_source` goes on to the picture.
+        `outcrop.embed.placement.Placement.to_source` goes on to the picture.
         """
         if self.what == "global":
             return np.array([size[1] / 2 - 0.5, size[0] / 2 - 0.5])

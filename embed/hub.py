@@ -10,8 +10,8 @@ import logging
 import re
 from pathlib import Path
 
-from embed.presets import PRESETS, TIMM, Preset
-from schema.errors import WeightsError
+from outcrop.embed.presets import PRESETS, TIMM, Preset
+from outcrop.schema.errors import WeightsError
 
 PREFIX = "hub:"
 FILE = "model.safetensors"

@@ -29,9 +29,9 @@ from PIL import (  # isort: skip
     WebPImagePlugin,  # noqa: F401
 )
 
-from embed.photo import PhotoMetadata, read_metadata, read_orientation
-from schema.errors import InputError, PictureError
-from schema.space import Fit
+from outcrop.embed.photo import PhotoMetadata, read_metadata, read_orientation
+from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.space import Fit
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000", "AVIF")
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from embed.presets import Preset
+from outcrop.embed.presets import Preset
 
 State = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]

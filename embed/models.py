@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from embed.presets import ALIASES, PRESETS, TIMM, Preset
-from schema.errors import WeightsError, nearest
+from outcrop.embed.presets import ALIASES, PRESETS, TIMM, Preset
+from outcrop.schema.errors import WeightsError, nearest
 
 
 def find(name: str) -> Preset:
@@ -13,7 +13,7 @@ def find(name: str) -> Preset:
     Raises `WeightsError` that names the nearest.
     """
     if name.strip().startswith(TIMM):
-        from embed.timm_models import describe
+        from outcrop.embed.timm_models import describe
 
         return describe(name.strip().removeprefix(TIMM))
     key = name.strip().lower().replace("-", "_")

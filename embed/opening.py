@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from embed.encoder import Encoder, Pixels, Vectors, describe_space
-from embed.features import Features
-from embed.images import Decoded, fit_to
-from embed.protocol import OpenEncoder
-from embed.turning import Turner
-from schema.errors import SpaceMismatch, WeightsError
-from schema.space import Space
+from outcrop.embed.encoder import Encoder, Pixels, Vectors, describe_space
+from outcrop.embed.features import Features
+from outcrop.embed.images import Decoded, fit_to
+from outcrop.embed.protocol import OpenEncoder
+from outcrop.embed.turning import Turner
+from outcrop.schema.errors import SpaceMismatch, WeightsError
+from outcrop.schema.space import Space
 
 
 def locate_for_space(

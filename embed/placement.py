@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.images import Decoded, inner_box
-from schema.space import Fit
+from outcrop.embed.images import Decoded, inner_box
+from outcrop.schema.space import Fit
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Placement:
 
     @classmethod
     def of(cls, decoded: Decoded, size: tuple[int, int], fit: Fit) -> Placement:
-        """The placement of what `embed.images.fit_to` makes of a decoded picture."""
+        """The placement of what `outcrop.embed.images.fit_to` makes of a decoded picture."""
         box, (left, top, width, height) = inner_box(decoded.image.size, size, fit)
         full = decoded.width / decoded.image.width, decoded.height / decoded.image.height
         scale_x = (box[2] - box[0]) / width * full[0]

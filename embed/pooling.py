@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.errors import InputError, PictureError, nearest
+from outcrop.schema.errors import InputError, PictureError, nearest
 
 Pool = Literal["mean", "max", "gem"]
 POOLS: tuple[str, ...] = get_args(Pool)

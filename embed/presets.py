@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schema.space import Fit, Pooling
+from outcrop.schema.space import Fit, Pooling
 
 Channels = tuple[float, float, float]
 

@@ -1,5 +1,5 @@
-"""What users of an encoder need of it: `embed.encoder.Encoder`, `embed.sharded.ShardedEncoder` and
-`embed.opening.LazyEncoder` are such."""
+"""What users of an encoder need of it: `outcrop.embed.encoder.Encoder`, `outcrop.embed.sharded.ShardedEncoder` and
+`outcrop.embed.opening.LazyEncoder` are such."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.features import Features
-from embed.images import Decoded
-from embed.turning import Turner
-from schema.space import Space
+from outcrop.embed.features import Features
+from outcrop.embed.images import Decoded
+from outcrop.embed.turning import Turner
+from outcrop.schema.space import Space
 
 
 class PictureEncoder(Protocol):

@@ -22,15 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from embed.encoder import Encoder, Pixels, Vectors
-from embed.features import Features
-from embed.images import Decoded, fit_to
-from embed.models import find
-from embed.turning import Turner
-from embed.weights import locate
-from schema.errors import InputError, OutcropError, PictureError
-from schema.machine import cores
-from schema.space import Space
+from outcrop.embed.encoder import Encoder, Pixels, Vectors
+from outcrop.embed.features import Features
+from outcrop.embed.images import Decoded, fit_to
+from outcrop.embed.models import find
+from outcrop.embed.turning import Turner
+from outcrop.embed.weights import locate
+from outcrop.schema.errors import InputError, OutcropError, PictureError
+from outcrop.schema.machine import cores
+from outcrop.schema.space import Space
 
 
 def device_names(text: str) -> list[str]:

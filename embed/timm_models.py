@@ -16,9 +16,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from embed.presets import TIMM, Preset
-from schema.errors import WeightsError, nearest
-from schema.space import Pooling
+from outcrop.embed.presets import TIMM, Preset
+from outcrop.schema.errors import WeightsError, nearest
+from outcrop.schema.space import Pooling
 
 
 @functools.lru_cache(maxsize=64)

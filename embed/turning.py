@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from embed.images import BACKGROUND, MIN_SIDE, REDUCING_GAP
-from schema.errors import PictureError
-from schema.space import Fit
-from schema.turning import Window
+from outcrop.embed.images import BACKGROUND, MIN_SIDE, REDUCING_GAP
+from outcrop.schema.errors import PictureError
+from outcrop.schema.space import Fit
+from outcrop.schema.turning import Window
 
 if TYPE_CHECKING:
     import torch

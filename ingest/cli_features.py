@@ -7,11 +7,11 @@ from typing import Annotated, Optional
 
 import typer
 
-from ingest.console import print_outlook, print_record
-from ingest.options import DryRun, FeaturesFolder, Force, Index, Patience, app
-from schema.errors import InputError
-from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
-from screen.progress import Meter
+from outcrop.ingest.console import print_outlook, print_record
+from outcrop.ingest.options import DryRun, FeaturesFolder, Force, Index, Patience, app
+from outcrop.schema.errors import InputError
+from outcrop.screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
+from outcrop.screen.progress import Meter
 
 
 @command(app, STORE, REGISTRY, MODEL, STATE)
@@ -29,13 +29,13 @@ def features(
     patience: Patience = 60.0,
 ) -> None:
     """Read vectors that were made elsewhere into the collection; no model runs. New and changed files only."""
-    from embed.feature_files import FeatureFolder
-    from ingest.features_elsewhere import ingest_tree, list_tree, look_ahead_tree
-    from ingest.layout_names import layout_named
-    from ingest.runs import Run
-    from ingest.target import space_of_tree
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.embed.feature_files import FeatureFolder
+    from outcrop.ingest.features_elsewhere import ingest_tree, list_tree, look_ahead_tree
+    from outcrop.ingest.layout_names import layout_named
+    from outcrop.ingest.runs import Run
+    from outcrop.ingest.target import space_of_tree
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     settings = session.settings
     dataset = name if name is not None else folder.absolute().name

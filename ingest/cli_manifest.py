@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.console import keeper_of, kept_features, run_ingest
-from ingest.options import DryRun, Force, Index, Metrics, Patience, app
-from schema.errors import PartialFailure
-from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
-from screen.tables import print_json, print_table
+from outcrop.ingest.console import keeper_of, kept_features, run_ingest
+from outcrop.ingest.options import DryRun, Force, Index, Metrics, Patience, app
+from outcrop.schema.errors import PartialFailure
+from outcrop.screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
+from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from ingest.manifest import Part
-    from schema.manifest import Manifest
+    from outcrop.ingest.manifest import Part
+    from outcrop.schema.manifest import Manifest
 
 
 @command(app, STORE, REGISTRY, MODEL, STATE)
@@ -30,8 +30,8 @@ def manifest(
     metrics_file: Metrics = None,
 ) -> None:
     """Embed the datasets and written references that a manifest names; options win over what it says."""
-    from ingest.manifest import list_manifest, whole
-    from schema.manifest import read_manifest
+    from outcrop.ingest.manifest import list_manifest, whole
+    from outcrop.schema.manifest import read_manifest
 
     described = read_manifest(file)
     session = _settled(session, described, file.parent)
@@ -66,11 +66,11 @@ def manifest(
 
 def _write_files(session: Session, described: Manifest, base: Path) -> None:
     """Writes the files of a manifest's items to its output roots; what is there and up to date stays."""
-    from ingest.imgmatching import ImgMatching
-    from schema.filters import equals
-    from schema.manifest import output_roots
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.ingest.imgmatching import ImgMatching
+    from outcrop.schema.filters import equals
+    from outcrop.schema.manifest import output_roots
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     images, references = output_roots(described, base)
     wanted = [
@@ -91,8 +91,8 @@ def _write_files(session: Session, described: Manifest, base: Path) -> None:
 
 def _settled(session: Session, described: Manifest, base: Path) -> Session:
     """The settings with what the manifest says; what options say stays."""
-    from schema.manifest import weights_of
-    from schema.registry import read_registry
+    from outcrop.schema.manifest import weights_of
+    from outcrop.schema.registry import read_registry
 
     said: dict[str, object] = {
         "model": described.model,
@@ -109,10 +109,10 @@ def _settled(session: Session, described: Manifest, base: Path) -> Session:
 
 
 def _print_plan(session: Session, described: Manifest, parts: tuple[Part, ...], force: bool) -> None:
-    from ingest.manifest import expected_rate, plan, whole
-    from ingest.target import target_space
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.ingest.manifest import expected_rate, plan, whole
+    from outcrop.ingest.target import target_space
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     with Store.of(session.settings) as store:
         found = Collection.find(store, session.settings.collection)

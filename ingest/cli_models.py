@@ -7,9 +7,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from ingest.options import app
-from screen.options import CSV, REGISTRY, WEIGHTS, Session, command
-from screen.tables import print_csv, print_json, print_table
+from outcrop.ingest.options import app
+from outcrop.screen.options import CSV, REGISTRY, WEIGHTS, Session, command
+from outcrop.screen.tables import print_csv, print_json, print_table
 
 
 @command(app, REGISTRY, WEIGHTS, CSV)
@@ -20,8 +20,8 @@ def models(
     ] = None,
 ) -> None:
     """List the models with dimension, patch, parameters and licence, and where their weights are or are looked for."""
-    from embed.catalogue import list_models
-    from schema.registry import weights_search
+    from outcrop.embed.catalogue import list_models
+    from outcrop.schema.registry import weights_search
 
     settings = session.settings
     search = weights_search(settings.registry)

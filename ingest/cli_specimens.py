@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ingest.console import run_ingest
-from ingest.options import Batch, DryRun, FitTo, Force, Index, Metrics, NoThumbnails, Patience, app
-from schema.errors import InputError, PartialFailure
-from schema.filters import equals
-from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
+from outcrop.ingest.console import run_ingest
+from outcrop.ingest.options import Batch, DryRun, FitTo, Force, Index, Metrics, NoThumbnails, Patience, app
+from outcrop.schema.errors import InputError, PartialFailure
+from outcrop.schema.filters import equals
+from outcrop.screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
 
 if TYPE_CHECKING:
-    from ingest.listing import Listing
-    from schema.space import Space
+    from outcrop.ingest.listing import Listing
+    from outcrop.schema.space import Space
 
 
 @command(app, STORE, REGISTRY, MODEL, STATE)
@@ -45,12 +45,12 @@ def specimens(
     metrics_file: Metrics = None,
 ) -> None:  # fmt: skip
     """Draw the specimens of a folder from several sides, embed the views and pool them; categories are the folders."""
-    from embed.pooling import require_pool
-    from ingest.layouts import check_tree
-    from ingest.specimens import check_renders, find_meshes, list_specimens
-    from render.views import Look
-    from render.workers import Workers, choose_renderer
-    from schema.machine import cores
+    from outcrop.embed.pooling import require_pool
+    from outcrop.ingest.layouts import check_tree
+    from outcrop.ingest.specimens import check_renders, find_meshes, list_specimens
+    from outcrop.render.views import Look
+    from outcrop.render.workers import Workers, choose_renderer
+    from outcrop.schema.machine import cores
 
     dataset = name if name is not None else folder.absolute().name
     if not dataset:
@@ -109,10 +109,10 @@ def specimens(
 
 
 def _export(session: Session, dataset: str, folder: Path) -> None:
-    from ingest.layout_names import layout_named
-    from ingest.layouts import export_tree
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.ingest.layout_names import layout_named
+    from outcrop.ingest.layouts import export_tree
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     with Store.of(session.settings) as store:
         collection = Collection.open(store, session.settings.collection)

@@ -10,22 +10,22 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from schema.errors import PartialFailure, UsageError
-from screen.guard import INTERRUPTED, leave
-from screen.metrics import write_metrics
-from screen.options import Session
-from screen.progress import Meter
-from screen.tables import print_json, print_table
+from outcrop.schema.errors import PartialFailure, UsageError
+from outcrop.screen.guard import INTERRUPTED, leave
+from outcrop.screen.metrics import write_metrics
+from outcrop.screen.options import Session
+from outcrop.screen.progress import Meter
+from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from embed.opening import LazyEncoder
-    from embed.protocol import OpenEncoder
-    from ingest.features import FeatureKeeper
-    from ingest.listing import Listing, Outlook
-    from ingest.pipeline import Pipeline
-    from ingest.runs import Record, Run
-    from schema.space import Fit, Space
-    from store.collection import Collection
+    from outcrop.embed.opening import LazyEncoder
+    from outcrop.embed.protocol import OpenEncoder
+    from outcrop.ingest.features import FeatureKeeper
+    from outcrop.ingest.listing import Listing, Outlook
+    from outcrop.ingest.pipeline import Pipeline
+    from outcrop.ingest.runs import Record, Run
+    from outcrop.schema.space import Fit, Space
+    from outcrop.store.collection import Collection
 
 COUNTS = ("expected", "embedded", "upserted", "unchanged", "failed", "missing", "undeclared", "removed")
 
@@ -48,14 +48,14 @@ def run_ingest(
     `features` and `features_folder` are obeyed here. `fit`, `size` and `index` are for a new collection.
 
     Raises:
-        PartialFailure: some items failed. OutcropError: see `ingest.listing.ingest_listing`.
+        PartialFailure: some items failed. OutcropError: see `outcrop.ingest.listing.ingest_listing`.
     """
-    from embed.opening import LazyEncoder
-    from ingest.listing import look_ahead
-    from ingest.runs import Run
-    from ingest.target import open_collection, open_encoder, target_space
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.embed.opening import LazyEncoder
+    from outcrop.ingest.listing import look_ahead
+    from outcrop.ingest.runs import Run
+    from outcrop.ingest.target import open_collection, open_encoder, target_space
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     chosen_fit = _fit(fit)
     settings = session.settings
@@ -108,10 +108,10 @@ def _run(
     collection: Collection,
     run: Run,
 ) -> Record:
-    from embed.sharded import device_names
-    from embed.thumbnails import ThumbnailStore
-    from ingest.listing import ingest_listing
-    from ingest.pipeline import Options
+    from outcrop.embed.sharded import device_names
+    from outcrop.embed.thumbnails import ThumbnailStore
+    from outcrop.ingest.listing import ingest_listing
+    from outcrop.ingest.pipeline import Options
 
     options = Options(
         int(arguments["batch"]) * len(device_names(session.settings.device)),
@@ -143,7 +143,7 @@ def kept_features(session: Session, features: str | None, folder: Path | None) -
     """
     if features is None:
         return {}
-    from embed.features import FeatureKind
+    from outcrop.embed.features import FeatureKind
 
     FeatureKind.parse_all(features)  # what is wrong with them is said before anything is listed
     return {"features": features, "features_folder": str((folder or session.settings.exports / "features").absolute())}
@@ -153,9 +153,9 @@ def keeper_of(arguments: dict[str, Any], space: Space) -> FeatureKeeper | None:
     """What keeps the features that were asked for, if any were."""
     if not arguments.get("features"):
         return None
-    from embed.feature_files import FeatureFolder
-    from embed.features import FeatureKind
-    from ingest.features import FeatureKeeper
+    from outcrop.embed.feature_files import FeatureFolder
+    from outcrop.embed.features import FeatureKind
+    from outcrop.ingest.features import FeatureKeeper
 
     folder = FeatureFolder.below(Path(arguments["features_folder"]), space)
     return FeatureKeeper(folder, FeatureKind.parse_all(arguments["features"]))

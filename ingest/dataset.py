@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ingest.listing import Listing
-from ingest.photos import PhotoSource
-from ingest.runs import Failure
-from ingest.sources import Source
-from schema.errors import InputError
-from schema.frames import CaptureFiles, Frame, list_captures
-from schema.item import Item, Kind, image_key
-from schema.registry import read_registry
+from outcrop.ingest.listing import Listing
+from outcrop.ingest.photos import PhotoSource
+from outcrop.ingest.runs import Failure
+from outcrop.ingest.sources import Source
+from outcrop.schema.errors import InputError
+from outcrop.schema.frames import CaptureFiles, Frame, list_captures
+from outcrop.schema.item import Item, Kind, image_key
+from outcrop.schema.registry import read_registry
 
 
 def list_dataset(

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.feature_files import FeatureFolder, FeatureRecord, halved
-from embed.features import FeatureKind
-from embed.protocol import PictureEncoder
-from ingest.sources import Pools, Prepared, Rows, Source
-from schema.item import Item, Kind
+from outcrop.embed.feature_files import FeatureFolder, FeatureRecord, halved
+from outcrop.embed.features import FeatureKind
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.ingest.sources import Pools, Prepared, Rows, Source
+from outcrop.schema.item import Item, Kind
 
 Arrays = Mapping[str, NDArray[np.float16]]
 """Features of one item by the name of their kind."""

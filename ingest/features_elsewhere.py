@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from embed.feature_files import FeatureFolder
-from ingest.layouts import Bundle, Layout, Vectors, stamped, unit_vectors
-from ingest.listing import Outlook, verify_written
-from ingest.runs import Failure, Record, Run, running
-from schema.errors import InputError, PictureError
-from schema.item import Item
-from store.collection import Collection
+from outcrop.embed.feature_files import FeatureFolder
+from outcrop.ingest.layouts import Bundle, Layout, Vectors, stamped, unit_vectors
+from outcrop.ingest.listing import Outlook, verify_written
+from outcrop.ingest.runs import Failure, Record, Run, running
+from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.item import Item
+from outcrop.store.collection import Collection
 
 ROWS = 512
 """Vectors sent at once."""

@@ -25,12 +25,12 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.layouts import SPACE_FILE, Bundle, Vectors, load_array, require_below, save_array, write_space
-from schema.errors import InputError
-from schema.filters import Filter, equals
-from schema.item import Item, Kind, part, specimen_key, view_key
-from store.collection import Collection
-from store.transfer import require_complete, whole_file
+from outcrop.ingest.layouts import SPACE_FILE, Bundle, Vectors, load_array, require_below, save_array, write_space
+from outcrop.schema.errors import InputError
+from outcrop.schema.filters import Filter, equals
+from outcrop.schema.item import Item, Kind, part, specimen_key, view_key
+from outcrop.store.collection import Collection
+from outcrop.store.transfer import require_complete, whole_file
 
 NEIGHBOURS = 10
 """Rows of a ``knn_<query_id>.csv``."""
@@ -186,7 +186,7 @@ def _bundle(folder: Path, names: tuple[str, str, str], features: Path | None, em
         if embedding is not None:
             one = load_array(embedding, (1,))
         else:
-            from embed.pooling import pooled as pool
+            from outcrop.embed.pooling import pooled as pool
 
             assert rows is not None  # one of the two is there
             exact = np.asarray(rows, dtype=np.float32)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ingest.fossilvit import FossilVit
-from ingest.imgmatching import ImgMatching
-from ingest.layouts import Layout
-from schema.errors import InputError, nearest
+from outcrop.ingest.fossilvit import FossilVit
+from outcrop.ingest.imgmatching import ImgMatching
+from outcrop.ingest.layouts import Layout
+from outcrop.schema.errors import InputError, nearest
 
 NAMES = ("fossilvit", "imgmatching")
 

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from embed.feature_files import FeatureFolder
-from schema.errors import InputError, OutcropError
-from schema.filters import Filter
-from schema.item import Item
-from schema.space import Space
-from store.collection import Collection
-from store.transfer import whole_file
+from outcrop.embed.feature_files import FeatureFolder
+from outcrop.schema.errors import InputError, OutcropError
+from outcrop.schema.filters import Filter
+from outcrop.schema.item import Item
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.transfer import whole_file
 
 Vectors = NDArray[np.float32]
 SPACE_FILE = "space.json"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from embed.thumbnails import ThumbnailStore
-from schema.filters import equals
-from schema.item import Kind, parent_of
-from store.collection import Collection
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.schema.filters import equals
+from outcrop.schema.item import Kind, parent_of
+from outcrop.store.collection import Collection
 
 
 def remove_leftovers(

@@ -6,16 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from embed.protocol import PictureEncoder
-from embed.thumbnails import ThumbnailStore
-from ingest.features import FeatureKeeper, due
-from ingest.leftovers import remove_leftovers
-from ingest.pipeline import Options, Pipeline
-from ingest.runs import Failure, Record, Run, running
-from ingest.sources import STORED, Source, groups
-from schema.errors import OutcropError, StoreUnreachable
-from store.collection import Collection
-from store.table import LOOKUP
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.features import FeatureKeeper, due
+from outcrop.ingest.leftovers import remove_leftovers
+from outcrop.ingest.pipeline import Options, Pipeline
+from outcrop.ingest.runs import Failure, Record, Run, running
+from outcrop.ingest.sources import STORED, Source, groups
+from outcrop.schema.errors import OutcropError, StoreUnreachable
+from outcrop.store.collection import Collection
+from outcrop.store.table import LOOKUP
 
 
 @dataclass(frozen=True)

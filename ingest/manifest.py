@@ -8,19 +8,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from ingest.dataset import list_dataset
-from ingest.features import FeatureKeeper
-from ingest.listing import Listing, Outlook, look_ahead
-from ingest.photos import PhotoSource
-from ingest.runs import Failure, list_runs
-from ingest.sources import Source
-from ingest.written import WrittenSource, list_written_references
-from schema.errors import ManifestError, nearest
-from schema.item import Item, Kind, item_of_key, part
-from schema.manifest import DatasetPart, ImageGroup, Manifest
-from schema.registry import Registry, read_registry
-from schema.written import WrittenReference
-from store.collection import Collection
+from outcrop.ingest.dataset import list_dataset
+from outcrop.ingest.features import FeatureKeeper
+from outcrop.ingest.listing import Listing, Outlook, look_ahead
+from outcrop.ingest.photos import PhotoSource
+from outcrop.ingest.runs import Failure, list_runs
+from outcrop.ingest.sources import Source
+from outcrop.ingest.written import WrittenSource, list_written_references
+from outcrop.schema.errors import ManifestError, nearest
+from outcrop.schema.item import Item, Kind, item_of_key, part
+from outcrop.schema.manifest import DatasetPart, ImageGroup, Manifest
+from outcrop.schema.registry import Registry, read_registry
+from outcrop.schema.written import WrittenReference
+from outcrop.store.collection import Collection
 
 _UNNUMBERED = re.compile(r"\?\d+\Z")
 RATE_RUNS = 10

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from embed.images import Decoded, decode, thumbnail
-from embed.photo import PhotoMetadata
-from embed.placement import Placement
-from embed.protocol import PictureEncoder
-from ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, same_file
-from schema.item import UNKNOWN_COORDINATE, Item
+from outcrop.embed.images import Decoded, decode, thumbnail
+from outcrop.embed.photo import PhotoMetadata
+from outcrop.embed.placement import Placement
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, same_file
+from outcrop.schema.item import UNKNOWN_COORDINATE, Item
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PhotoSource:
     def prepare(
         self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
     ) -> Iterator[Outcome]:
-        """See `ingest.sources.Source.prepare`."""
+        """See `outcrop.ingest.sources.Source.prepare`."""
         contents = Contents.read(self.path)
         row = rows.get(self.item.id)
         if row is not None and row["source_digest"] == contents.digest and self._registered_as(row):

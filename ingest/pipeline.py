@@ -1,6 +1,6 @@
 """The way from sources to rows: look up, prepare (threads), encode (device), upsert (one writer), with bounded queues.
 
-What a source is, and what it owes, stands in `ingest.sources`. Memory holds a few batches of pictures, however large the
+What a source is, and what it owes, stands in `outcrop.ingest.sources`. Memory holds a few batches of pictures, however large the
 dataset and however many items one source makes. A broken item goes to the ledger and the run goes on; a broken stage stops the
 run. Items that are there already, unchanged, are skipped before their file is read.
 """
@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.protocol import PictureEncoder
-from embed.thumbnails import ThumbnailStore
-from ingest.features import Arrays, FeatureKeeper, due
-from ingest.runs import Failure, Run
-from ingest.sources import STORED, Pools, Prepared, Rows, Source, Unchanged, groups
-from schema.errors import MeshError, PictureError
-from schema.item import Item, Kind, parent_of
-from schema.machine import cores
-from store.collection import Collection
-from store.table import LOOKUP
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.features import Arrays, FeatureKeeper, due
+from outcrop.ingest.runs import Failure, Run
+from outcrop.ingest.sources import STORED, Pools, Prepared, Rows, Source, Unchanged, groups
+from outcrop.schema.errors import MeshError, PictureError
+from outcrop.schema.item import Item, Kind, parent_of
+from outcrop.schema.machine import cores
+from outcrop.store.collection import Collection
+from outcrop.store.table import LOOKUP
 
 FIRST_BATCH = 32
 """Pictures for which there is room until the encoder says how many it takes at once."""

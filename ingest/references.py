@@ -18,20 +18,20 @@ from typing import ClassVar
 
 from PIL import Image
 
-from embed.images import Decoded, decode, inspect, thumbnail
-from embed.protocol import PictureEncoder
-from embed.turning import require_pixels
-from ingest.dataset import frame_item, listing_of, missing_frames
-from ingest.listing import Listing
-from ingest.photos import complete
-from ingest.runs import Failure
-from ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
-from schema.errors import InputError, PictureError
-from schema.frames import Frame, list_captures
-from schema.item import Item, Kind, item_of_key, parent_of, reference_key
-from schema.registry import Dataset, read_registry
-from schema.turning import Turn, Window, crop_numbered
-from schema.written import written_path
+from outcrop.embed.images import Decoded, decode, inspect, thumbnail
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.embed.turning import require_pixels
+from outcrop.ingest.dataset import frame_item, listing_of, missing_frames
+from outcrop.ingest.listing import Listing
+from outcrop.ingest.photos import complete
+from outcrop.ingest.runs import Failure
+from outcrop.ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
+from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.frames import Frame, list_captures
+from outcrop.schema.item import Item, Kind, item_of_key, parent_of, reference_key
+from outcrop.schema.registry import Dataset, read_registry
+from outcrop.schema.turning import Turn, Window, crop_numbered
+from outcrop.schema.written import written_path
 
 AT_ONCE = 16
 """References of one photograph that are held as pixels at once by each thread."""
@@ -79,7 +79,7 @@ class ReferenceSource:
     def prepare(
         self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
     ) -> Iterator[Outcome]:
-        """See `ingest.sources.Source.prepare`."""
+        """See `outcrop.ingest.sources.Source.prepare`."""
         contents = Contents.read(self.path)
         digest = contents.digest
         kept = self._kept(rows, lambda row: str(row["source_digest"])[:32] == digest)

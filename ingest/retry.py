@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ingest.listing import Listing
-from ingest.runs import Failure, Record
-from schema.errors import InputError
+from outcrop.ingest.listing import Listing
+from outcrop.ingest.runs import Failure, Record
+from outcrop.schema.errors import InputError
 
 
 def retry_listing(record: Record, failures: list[Failure]) -> Listing:
@@ -34,11 +34,11 @@ def _relisted(record: Record, keys: list[str]) -> Listing:
     arguments = record.arguments
     match record.command:
         case "dataset":
-            from ingest.dataset import list_dataset
+            from outcrop.ingest.dataset import list_dataset
 
             return list_dataset(Path(arguments["registry"]), arguments["name"], Path(arguments["datasets"]), only=keys)
         case "references" if arguments["from"] is None:
-            from ingest.references import list_references
+            from outcrop.ingest.references import list_references
 
             write_to = Path(arguments["write_images"]) if arguments["write_images"] is not None else None
             return list_references(
@@ -49,7 +49,7 @@ def _relisted(record: Record, keys: list[str]) -> Listing:
                 write_to=write_to,
             )
         case "references":
-            from ingest.written import list_written_references
+            from outcrop.ingest.written import list_written_references
 
             return list_written_references(
                 Path(arguments["registry"]),
@@ -59,8 +59,8 @@ def _relisted(record: Record, keys: list[str]) -> Listing:
                 only=keys,
             )
         case "manifest":
-            from ingest.manifest import list_manifest, whole
-            from schema.manifest import read_manifest
+            from outcrop.ingest.manifest import list_manifest, whole
+            from outcrop.schema.manifest import read_manifest
 
             parts = list_manifest(
                 read_manifest(Path(arguments["manifest"])),
@@ -76,11 +76,11 @@ def _relisted(record: Record, keys: list[str]) -> Listing:
 
 
 def _specimens(arguments: dict[str, Any], keys: list[str]) -> Listing:
-    from embed.pooling import require_pool
-    from ingest.specimens import list_specimens
-    from render.views import Look
-    from render.workers import Workers
-    from schema.machine import cores
+    from outcrop.embed.pooling import require_pool
+    from outcrop.ingest.specimens import list_specimens
+    from outcrop.render.views import Look
+    from outcrop.render.workers import Workers
+    from outcrop.schema.machine import cores
 
     look = Look(**{name: arguments[name] for name in ("views", "size", "layout", "seed", "up", "renderer")})
     renders = Path(arguments["save_renders"]) if arguments["save_renders"] is not None else None

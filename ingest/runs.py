@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from schema.errors import InputError, nearest
+from outcrop.schema.errors import InputError, nearest
 
 State = Literal["running", "done", "failed", "interrupted", "died"]
 SAVE_EVERY = 0.5

@@ -4,7 +4,7 @@ A photograph makes one item, a photograph with its references dozens, a mesh its
 contract, in the order in which the pipeline calls it:
 
 1. `Source.items` are all items the source will make, with what is known without opening the file (a key at least). They are
-   looked up in the collection; `count` is how many there are. They share one parent (`schema.item.parent_of`).
+   looked up in the collection; `count` is how many there are. They share one parent (`outcrop.schema.item.parent_of`).
 2. `Source.outdated(rows)` is asked with the stored rows (by id, fields `STORED`): which of the items must be looked at, judged
    by the file's size and time alone. The others count as unchanged, and the file is not opened for them.
 3. `Source.prepare(wanted, rows, encoder, thumbnails)` runs in one of several threads. It yields one outcome per item:
@@ -31,10 +31,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.placement import Placement
-from embed.protocol import PictureEncoder
-from schema.errors import PictureError
-from schema.item import Item
+from outcrop.embed.placement import Placement
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.schema.errors import PictureError
+from outcrop.schema.item import Item
 
 MOST_BYTES = 2**30
 """Files larger than this (bytes) are no photographs and are not read."""

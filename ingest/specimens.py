@@ -18,18 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from embed.images import Decoded, thumbnail
-from embed.photo import PhotoMetadata
-from embed.pooling import Pool, pooled
-from embed.protocol import PictureEncoder
-from ingest.listing import Listing
-from ingest.runs import Failure
-from ingest.sources import Outcome, Pooled, Prepared, Rows, Unchanged, same_file
-from render.preflight import SUFFIXES
-from render.views import Look
-from render.workers import Workers
-from schema.errors import InputError, PictureError
-from schema.item import FIELDS, Item, Kind, parent_of, specimen_key, view_key
+from outcrop.embed.images import Decoded, thumbnail
+from outcrop.embed.photo import PhotoMetadata
+from outcrop.embed.pooling import Pool, pooled
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.ingest.listing import Listing
+from outcrop.ingest.runs import Failure
+from outcrop.ingest.sources import Outcome, Pooled, Prepared, Rows, Unchanged, same_file
+from outcrop.render.preflight import SUFFIXES
+from outcrop.render.views import Look
+from outcrop.render.workers import Workers
+from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.item import FIELDS, Item, Kind, parent_of, specimen_key, view_key
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class SpecimenSource:
     def prepare(
         self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
     ) -> Iterator[Outcome]:
-        """See `ingest.sources.Source.prepare`."""
+        """See `outcrop.ingest.sources.Source.prepare`."""
         state = self.path.stat()
         digest = file_digest(self.path)
         same = self._stored(rows) and all(str(row["source_digest"])[:32] == digest for row in rows.values())

@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embed.encoder import describe_space
-from embed.models import find
-from embed.opening import locate_for_space
-from embed.presets import NEW_MODEL
-from embed.weights import model_of
-from schema.errors import InputError, SpaceMismatch, WeightsError
-from schema.registry import weights_search
-from schema.settings import Settings
-from schema.space import Fit, Space
-from store.collection import Collection
-from store.connection import Store
+from outcrop.embed.encoder import describe_space
+from outcrop.embed.models import find
+from outcrop.embed.opening import locate_for_space
+from outcrop.embed.presets import NEW_MODEL
+from outcrop.embed.weights import model_of
+from outcrop.schema.errors import InputError, SpaceMismatch, WeightsError
+from outcrop.schema.registry import weights_search
+from outcrop.schema.settings import Settings
+from outcrop.schema.space import Fit, Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 if TYPE_CHECKING:
-    from embed.protocol import OpenEncoder
+    from outcrop.embed.protocol import OpenEncoder
 
 
 def target_space(
@@ -52,8 +52,8 @@ def target_space(
 
 def open_encoder(settings: Settings, space: Space, weights: Path | None, batch: int) -> OpenEncoder:
     """The encoder of a space, on the device of the settings or, in a process each, on several; `batch` is for each."""
-    from embed.encoder import Encoder
-    from embed.sharded import ShardedEncoder, device_names
+    from outcrop.embed.encoder import Encoder
+    from outcrop.embed.sharded import ShardedEncoder, device_names
 
     devices = device_names(settings.device)
     options: dict[str, Any] = {
@@ -75,7 +75,7 @@ def open_collection(
     store: Store, settings: Settings, space: Space, weights: Path | None, index: str | None
 ) -> Collection:
     """The collection of a space, made where it is missing (with the index asked for)."""
-    from embed.weights import locate
+    from outcrop.embed.weights import locate
 
     hint = str(locate(find(space.model), weights, weights_search(settings.registry)).resolve())
     return Collection.ensure(store, settings.collection, space, index=index, weights=hint)
@@ -91,8 +91,8 @@ def space_of_tree(folder: Path, settings: Settings, found: Collection | None, di
         InputError: nothing tells the model, or its vectors are of another width.
         SpaceMismatch: the collection is of another space.
     """
-    from embed.models import find
-    from ingest.layouts import ELSEWHERE, read_space
+    from outcrop.embed.models import find
+    from outcrop.ingest.layouts import ELSEWHERE, read_space
 
     space = read_space(folder)
     at_hand = space is not None and space.weights_digest != ELSEWHERE

@@ -11,19 +11,19 @@ from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
-from embed.images import decode, inspect, thumbnail
-from embed.protocol import PictureEncoder
-from ingest.dataset import frame_item
-from ingest.listing import Listing
-from ingest.photos import complete, with_metadata
-from ingest.references import box_of, reference_item
-from ingest.sources import MOST_BYTES, Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
-from schema.errors import InputError, PictureError, RegistryError
-from schema.frames import Frame, list_captures
-from schema.item import ImageKey, Item
-from schema.registry import Dataset, Registry, read_registry
-from schema.turning import Turn, crop_numbered
-from schema.written import WrittenReference, list_written, written_folder
+from outcrop.embed.images import decode, inspect, thumbnail
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.ingest.dataset import frame_item
+from outcrop.ingest.listing import Listing
+from outcrop.ingest.photos import complete, with_metadata
+from outcrop.ingest.references import box_of, reference_item
+from outcrop.ingest.sources import MOST_BYTES, Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
+from outcrop.schema.errors import InputError, PictureError, RegistryError
+from outcrop.schema.frames import Frame, list_captures
+from outcrop.schema.item import ImageKey, Item
+from outcrop.schema.registry import Dataset, Registry, read_registry
+from outcrop.schema.turning import Turn, crop_numbered
+from outcrop.schema.written import WrittenReference, list_written, written_folder
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class WrittenSource:
     def prepare(
         self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
     ) -> Iterator[Outcome]:
-        """See `ingest.sources.Source.prepare`."""
+        """See `outcrop.ingest.sources.Source.prepare`."""
         files = {item.id: file for item, file in zip(self.items, self.files, strict=True)}
         photo = self._of_photo()
         for item in wanted:

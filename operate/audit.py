@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ingest.dataset import list_dataset
-from schema.errors import InputError, OutcropError
-from schema.filters import equals
-from schema.frames import dataset_root
-from schema.item import Kind, item_id
-from schema.registry import Registry, read_registry
-from schema.written import written_folder
-from store.collection import Collection
+from outcrop.ingest.dataset import list_dataset
+from outcrop.schema.errors import InputError, OutcropError
+from outcrop.schema.filters import equals
+from outcrop.schema.frames import dataset_root
+from outcrop.schema.item import Kind, item_id
+from outcrop.schema.registry import Registry, read_registry
+from outcrop.schema.written import written_folder
+from outcrop.store.collection import Collection
 
 Trouble = Literal["missing", "changed", "orphan", "no file"]
 FROM_FILES = (Kind.IMAGE, Kind.REFERENCE)

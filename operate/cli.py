@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from operate import cli_change, cli_look, cli_move
-from operate.console import app
-from screen.guard import main_guard
+from outcrop.operate import cli_change, cli_look, cli_move
+from outcrop.operate.console import app
+from outcrop.screen.guard import main_guard
 
 __all__ = ["app", "cli_change", "cli_look", "cli_move", "main"]
 

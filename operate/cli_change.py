@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from operate.console import (
+from outcrop.operate.console import (
     Build,
     DryRun,
     Index,
@@ -22,10 +22,10 @@ from operate.console import (
     opened,
     opened_store,
 )
-from schema.errors import InputError
-from schema.item import item_id
-from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
-from screen.progress import Meter
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import item_id
+from outcrop.screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
+from outcrop.screen.progress import Meter
 
 OneDataset = Annotated[
     Optional[str], typer.Option("--dataset", help="Only this dataset's partitions (servers only).", show_default=False)
@@ -49,7 +49,7 @@ def create(
     dry_run: DryRun = False,
 ) -> None:
     """Create a collection for a model; beside the present one where the name is taken (then fill it, and switch)."""
-    from operate.create import create_for_model
+    from outcrop.operate.create import create_for_model
 
     with opened_store(session) as store:
         made = create_for_model(
@@ -84,8 +84,8 @@ def index(
     dry_run: DryRun = False,
 ) -> None:
     """Give a collection another index in place; the former one comes back where the server cannot finish the new one."""
-    from schema.indexes import profile_for
-    from store.maintenance import change_index
+    from outcrop.schema.indexes import profile_for
+    from outcrop.store.maintenance import change_index
 
     with opened(session, name) as collection, Meter(f"index {profile}", None, "rows", session.quiet) as meter:
         former = collection.profile.name
@@ -108,7 +108,7 @@ def index(
 @command(app, STORE)
 def load(session: Session, name: Name = None, dataset: OneDataset = None) -> None:
     """Load a collection into memory, or one dataset of it."""
-    from store.maintenance import load as load_collection
+    from outcrop.store.maintenance import load as load_collection
 
     with opened(session, name) as collection:
         what = load_collection(collection, dataset)
@@ -118,7 +118,7 @@ def load(session: Session, name: Name = None, dataset: OneDataset = None) -> Non
 @command(app, STORE)
 def release(session: Session, name: Name = None, dataset: OneDataset = None) -> None:
     """Take a collection out of memory, or one dataset of it; the next query loads it again."""
-    from store.maintenance import release as release_collection
+    from outcrop.store.maintenance import release as release_collection
 
     with opened(session, name) as collection:
         what = release_collection(collection, dataset)
@@ -136,7 +136,7 @@ def flush(session: Session, name: Name = None) -> None:
 @command(app, STORE)
 def compact(session: Session, name: Name = None, deadline: Deadline = 300.0) -> None:
     """Merge segments and drop superseded rows."""
-    from store.maintenance import compact as compact_collection
+    from outcrop.store.maintenance import compact as compact_collection
 
     with opened(session, name) as collection:
         state = compact_collection(collection, deadline=deadline)
@@ -151,8 +151,8 @@ def switch(
     dry_run: DryRun = False,
 ) -> None:
     """Let a name lead to another physical collection, at once for everyone (blue/green)."""
-    from store.collection import Collection
-    from store.maintenance import switch as switch_alias
+    from outcrop.store.collection import Collection
+    from outcrop.store.maintenance import switch as switch_alias
 
     with opened_store(session) as store:
         target = Collection.open(store, physical)
@@ -173,9 +173,9 @@ def switch(
 @command(app, STORE)
 def rollback(session: Session, name: Name = None, dry_run: DryRun = False) -> None:
     """Switch a name back to the collection that it led to before."""
-    from store.collection import Collection
-    from store.maintenance import PROPERTY_PREVIOUS
-    from store.maintenance import rollback as roll_back
+    from outcrop.store.collection import Collection
+    from outcrop.store.maintenance import PROPERTY_PREVIOUS
+    from outcrop.store.maintenance import rollback as roll_back
 
     name = name or session.settings.collection
     with opened_store(session) as store:
@@ -214,11 +214,11 @@ def prune(
     yes: Yes = False,
 ) -> None:
     """Remove items whose source file is gone. Run it with --dry-run first."""
-    from embed.feature_files import FeatureFolder
-    from operate.audit import orphans
-    from operate.audit import prune as remove
-    from operate.features import remove_features, stranded
-    from operate.specimens import datasets_of, specimen_orphans
+    from outcrop.embed.feature_files import FeatureFolder
+    from outcrop.operate.audit import orphans
+    from outcrop.operate.audit import prune as remove
+    from outcrop.operate.features import remove_features, stranded
+    from outcrop.operate.specimens import datasets_of, specimen_orphans
 
     settings = session.settings
     if features_folder is not None and not features_folder.is_dir():
@@ -261,9 +261,9 @@ def drop(
     yes: Yes = False,
 ) -> None:
     """Remove a collection, or one dataset of it. There is no way back: export first."""
-    from schema.filters import Filter, equals
-    from store.maintenance import drop as drop_collection
-    from store.maintenance import drop_dataset
+    from outcrop.schema.filters import Filter, equals
+    from outcrop.store.maintenance import drop as drop_collection
+    from outcrop.store.maintenance import drop_dataset
 
     with opened(session, name) as collection:
         filter = equals("dataset", dataset) if dataset is not None else Filter()

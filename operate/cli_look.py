@@ -8,21 +8,33 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from operate.console import DryRun, Metrics, Name, Root, Yes, agreed, answer, answer_rows, app, opened, opened_store
-from schema.errors import PartialFailure, Refused
-from screen.metrics import write_metrics
-from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
-from screen.progress import Meter
-from screen.tables import print_json, print_table
+from outcrop.operate.console import (
+    DryRun,
+    Metrics,
+    Name,
+    Root,
+    Yes,
+    agreed,
+    answer,
+    answer_rows,
+    app,
+    opened,
+    opened_store,
+)
+from outcrop.schema.errors import PartialFailure, Refused
+from outcrop.screen.metrics import write_metrics
+from outcrop.screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
+from outcrop.screen.progress import Meter
+from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from operate.audit import Audit, Trouble
+    from outcrop.operate.audit import Audit, Trouble
 
 
 @command(app, STORE, name="list")
 def list_all(session: Session) -> None:
     """List the collections with their spaces, indexes and rows."""
-    from store.inventory import list_collections
+    from outcrop.store.inventory import list_collections
 
     with opened_store(session) as store:
         entries = list_collections(store)
@@ -47,8 +59,8 @@ def list_all(session: Session) -> None:
 @command(app, STORE)
 def describe(session: Session, name: Name = None) -> None:
     """Show a collection's space, fields, index, aliases, and true counts by kind, dataset and altitude."""
-    from store.inventory import describe as describe_collection
-    from store.inventory import field_rows
+    from outcrop.store.inventory import describe as describe_collection
+    from outcrop.store.inventory import field_rows
 
     with opened(session, name) as collection:
         d = describe_collection(collection)
@@ -119,8 +131,8 @@ def verify(
     metrics_file: Metrics = None,
 ) -> None:
     """Compare the index's hits with exact hits at several filter selectivities: recall@k of the live collection."""
-    from operate.console import build_parameters
-    from store.verify import verify as verify_collection
+    from outcrop.operate.console import build_parameters
+    from outcrop.store.verify import verify as verify_collection
 
     with opened(session, name) as collection, Meter("verify", None, "rows", session.quiet) as meter:
         result = verify_collection(
@@ -180,9 +192,9 @@ def audit(
     metrics_file: Metrics = None,
 ) -> None:
     """Hold the registry against the disk and the collection: missing, changed and orphaned items, another space."""
-    from operate.audit import audit_dataset
-    from operate.repair import repair, stale_space
-    from operate.specimens import audit_specimens, datasets_of, repair_specimens
+    from outcrop.operate.audit import audit_dataset
+    from outcrop.operate.repair import repair, stale_space
+    from outcrop.operate.specimens import audit_specimens, datasets_of, repair_specimens
 
     settings = session.settings
     with opened(session, name) as collection:
@@ -264,7 +276,7 @@ def doctor(
     deadline: Annotated[float, typer.Option("--deadline", min=1, help="Seconds for the probe.")] = 60.0,
 ) -> None:
     """Check reach, version, index support, health, disk, clock and GPU: what is wrong, and what to do."""
-    from operate.doctor import examine
+    from outcrop.operate.doctor import examine
 
     findings = list(examine(session.settings, probe_index=probe_index, deadline=deadline))
     if session.format == "json":
@@ -273,7 +285,7 @@ def doctor(
         print_table([asdict(f) for f in findings], ("check", "verdict", "seen", "advice"))
     wrong = [f for f in findings if f.verdict == "wrong"]
     if wrong:
-        from schema.errors import StoreUnreachable
+        from outcrop.schema.errors import StoreUnreachable
 
         family = StoreUnreachable if any(f.check == "store" for f in wrong) else PartialFailure
         raise family("; ".join(f"{f.check}: {f.seen}" + (f" ({f.advice})" if f.advice else "") for f in wrong))
@@ -304,9 +316,9 @@ def plan(
     ] = None,
 ) -> None:
     """Size a collection before anything runs: memory, disk, time, and which backend and index to take."""
-    from embed.models import find
-    from ingest.runs import list_runs
-    from store.plan import plan as size
+    from outcrop.embed.models import find
+    from outcrop.ingest.runs import list_runs
+    from outcrop.store.plan import plan as size
 
     if dim is None:
         dim = find(session.settings.model or "dinov3_vits16").dim

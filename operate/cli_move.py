@@ -7,12 +7,12 @@ from typing import Annotated, Optional
 
 import typer
 
-from operate.console import DryRun, Index, answer, app, opened, opened_store
-from schema.errors import InputError
-from schema.filters import Filter
-from schema.filters import where as conditions
-from screen.options import STATE, STORE, Session, command
-from screen.progress import Meter
+from outcrop.operate.console import DryRun, Index, answer, app, opened, opened_store
+from outcrop.schema.errors import InputError
+from outcrop.schema.filters import Filter
+from outcrop.schema.filters import where as conditions
+from outcrop.screen.options import STATE, STORE, Session, command
+from outcrop.screen.progress import Meter
 
 Where = Annotated[
     Optional[list[str]],
@@ -44,8 +44,8 @@ def export_collection(
     force: Annotated[bool, typer.Option("--force", help="Replace the file where it is there.")] = False,
 ) -> None:
     """Write a collection to a file: keys, metadata, vectors and the space."""
-    from store.arrays import SUFFIXES, export_arrays
-    from store.transfer import export_parquet
+    from outcrop.store.arrays import SUFFIXES, export_arrays
+    from outcrop.store.transfer import export_parquet
 
     if layout is not None:
         _export_tree(session, name, file, conditions(*(where or ())), layout)
@@ -71,8 +71,8 @@ def export_collection(
 
 
 def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layout: str) -> None:
-    from ingest.layout_names import layout_named
-    from ingest.layouts import open_folder
+    from outcrop.ingest.layout_names import layout_named
+    from outcrop.ingest.layouts import open_folder
 
     chosen = layout_named(layout, session.settings.exports / "features")
     with opened(session, name) as collection, Meter("export", None, "vectors", session.quiet) as meter:
@@ -102,9 +102,9 @@ def import_collection(
     dry_run: DryRun = False,
 ) -> None:
     """Read a file into a collection: new, or of the same space. The whole file is checked before a row is written."""
-    from store.arrays import SUFFIXES, import_arrays
-    from store.collection import Collection
-    from store.transfer import import_parquet, read_parquet_facts
+    from outcrop.store.arrays import SUFFIXES, import_arrays
+    from outcrop.store.collection import Collection
+    from outcrop.store.transfer import import_parquet, read_parquet_facts
 
     with opened_store(session) as store, Meter("import", None, "items", session.quiet) as meter:
         if file.suffix in SUFFIXES:
@@ -140,10 +140,10 @@ def copy(
     """Copy a collection to another Milvus (Lite to server and back), verified by counts, ids and sampled vectors."""
     import os
 
-    from store.collection import Collection
-    from store.connection import Store
-    from store.tls import Tls
-    from store.transfer import copy as copy_collection
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
+    from outcrop.store.tls import Tls
+    from outcrop.store.transfer import copy as copy_collection
 
     settings = session.settings
     with opened(session, name) as source:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from schema.errors import Refused
-from screen.options import Session
-from screen.tables import print_json, print_table
+from outcrop.schema.errors import Refused
+from outcrop.screen.options import Session
+from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
 app = typer.Typer(help="Run the collection: create, check, repair, move and remove it.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)  # fmt: skip
 
@@ -49,7 +49,7 @@ Build = Annotated[
 @contextmanager
 def opened_store(session: Session) -> Iterator[Store]:
     """The store of the settings, open."""
-    from store.connection import Store
+    from outcrop.store.connection import Store
 
     with Store.of(session.settings) as store:
         yield store
@@ -58,7 +58,7 @@ def opened_store(session: Session) -> Iterator[Store]:
 @contextmanager
 def opened(session: Session, name: str | None) -> Iterator[Collection]:
     """A collection by name (the settings' where none is given), open."""
-    from store.collection import Collection
+    from outcrop.store.collection import Collection
 
     with opened_store(session) as store:
         yield Collection.open(store, name or session.settings.collection)
@@ -98,7 +98,7 @@ def agreed(question: str, yes: bool) -> None:
 
 def build_parameters(texts: list[str] | None, option: str = "--build") -> dict[str, Any] | None:
     """``["M=48"]`` as ``{"M": 48}``."""
-    from schema.errors import UsageError
+    from outcrop.schema.errors import UsageError
 
     values: dict[str, Any] = {}
     for text in texts or ():

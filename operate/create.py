@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from embed.encoder import describe_space
-from embed.models import find
-from embed.presets import NEW_MODEL
-from embed.weights import locate, model_of
-from schema.errors import InputError, Refused
-from schema.indexes import profile_for
-from schema.registry import weights_search
-from schema.settings import Settings
-from schema.space import Space
-from store.collection import Collection, check_name
-from store.connection import Store
+from outcrop.embed.encoder import describe_space
+from outcrop.embed.models import find
+from outcrop.embed.presets import NEW_MODEL
+from outcrop.embed.weights import locate, model_of
+from outcrop.schema.errors import InputError, Refused
+from outcrop.schema.indexes import profile_for
+from outcrop.schema.registry import weights_search
+from outcrop.schema.settings import Settings
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection, check_name
+from outcrop.store.connection import Store
 
 
 @dataclass(frozen=True)

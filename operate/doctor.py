@@ -12,15 +12,15 @@ from typing import Literal
 
 import numpy as np
 
-from schema.errors import OutcropError, StoreUnreachable
-from schema.indexes import PROFILES, profile_for, profile_named
-from schema.item import Item, Kind
-from schema.settings import Settings
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store, is_lite, lock_holder
-from store.inventory import list_collections
-from store.maintenance import drop
+from outcrop.schema.errors import OutcropError, StoreUnreachable
+from outcrop.schema.indexes import PROFILES, profile_for, profile_named
+from outcrop.schema.item import Item, Kind
+from outcrop.schema.settings import Settings
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store, is_lite, lock_holder
+from outcrop.store.inventory import list_collections
+from outcrop.store.maintenance import drop
 
 Verdict = Literal["ok", "warning", "wrong"]
 OLDEST = (2, 3, 0)

@@ -6,9 +6,9 @@ from collections.abc import Collection as Ids
 from collections.abc import Iterator
 from itertools import islice
 
-from embed.feature_files import FeatureFolder
-from store.collection import Collection
-from store.table import LOOKUP
+from outcrop.embed.feature_files import FeatureFolder
+from outcrop.store.collection import Collection
+from outcrop.store.table import LOOKUP
 
 
 def stranded(collection: Collection, folder: FeatureFolder, gone: Ids[str] = ()) -> list[str]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from embed.opening import LazyEncoder, locate_for_space
-from embed.thumbnails import ThumbnailStore
-from ingest.dataset import list_dataset
-from ingest.listing import ingest_listing
-from ingest.runs import Run
-from ingest.target import open_encoder
-from operate.audit import Audit, mounted_root, prune
-from schema.errors import OutcropError, SpaceMismatch
-from schema.registry import read_registry, weights_search
-from schema.settings import Settings
-from store.collection import Collection
+from outcrop.embed.opening import LazyEncoder, locate_for_space
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.dataset import list_dataset
+from outcrop.ingest.listing import ingest_listing
+from outcrop.ingest.runs import Run
+from outcrop.ingest.target import open_encoder
+from outcrop.operate.audit import Audit, mounted_root, prune
+from outcrop.schema.errors import OutcropError, SpaceMismatch
+from outcrop.schema.registry import read_registry, weights_search
+from outcrop.schema.settings import Settings
+from outcrop.store.collection import Collection
 
 
 def stale_space(collection: Collection, settings: Settings) -> str:

@@ -7,23 +7,23 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from embed.opening import LazyEncoder, locate_for_space
-from embed.pooling import require_pool
-from embed.thumbnails import ThumbnailStore
-from ingest.listing import Listing, ingest_listing
-from ingest.runs import Run
-from ingest.specimens import list_specimens
-from ingest.target import open_encoder
-from operate.audit import Audit, Finding, changed, prune, sorted_findings
-from query.specimen import stored_look
-from render.views import Look
-from render.workers import Workers
-from schema.errors import InputError
-from schema.filters import equals
-from schema.item import Kind, parent_of
-from schema.registry import read_registry, weights_search
-from schema.settings import Settings
-from store.collection import Collection
+from outcrop.embed.opening import LazyEncoder, locate_for_space
+from outcrop.embed.pooling import require_pool
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.listing import Listing, ingest_listing
+from outcrop.ingest.runs import Run
+from outcrop.ingest.specimens import list_specimens
+from outcrop.ingest.target import open_encoder
+from outcrop.operate.audit import Audit, Finding, changed, prune, sorted_findings
+from outcrop.query.specimen import stored_look
+from outcrop.render.views import Look
+from outcrop.render.workers import Workers
+from outcrop.schema.errors import InputError
+from outcrop.schema.filters import equals
+from outcrop.schema.item import Kind, parent_of
+from outcrop.schema.registry import read_registry, weights_search
+from outcrop.schema.settings import Settings
+from outcrop.store.collection import Collection
 
 _LOOK = tuple(f"look_{each.name}" for each in fields(Look))
 _FIELDS = ("id", "key", "kind", "source", "source_size", "source_mtime_ns", "source_digest", "root", *_LOOK)

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from embed.thumbnails import ThumbnailStore
-from query.answers import Results
-from query.hit_sheet import hit_sheet
-from schema.errors import InputError, Refused
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.query.answers import Results
+from outcrop.query.hit_sheet import hit_sheet
+from outcrop.schema.errors import InputError, Refused
 
 OURS = ("answer.json", "queries.txt", "ids.npy", "keys.npy", "scores.npy", "sheets")
 

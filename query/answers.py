@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from embed.photo import PhotoMetadata
-from query.verification.confidence import Verdict
-from query.verification.location import Location
-from schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, parent_of
-from store.search import Hit as StoredHit
-from store.search import Plan
+from outcrop.embed.photo import PhotoMetadata
+from outcrop.query.verification.confidence import Verdict
+from outcrop.query.verification.location import Location
+from outcrop.schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, parent_of
+from outcrop.store.search import Hit as StoredHit
+from outcrop.store.search import Plan
 
 
 @dataclass(frozen=True)

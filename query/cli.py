@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from query import cli_cluster, cli_evaluate, cli_match, cli_search, cli_specimen
-from query.console import app
-from screen.guard import main_guard
+from outcrop.query import cli_cluster, cli_evaluate, cli_match, cli_search, cli_specimen
+from outcrop.query.console import app
+from outcrop.screen.guard import main_guard
 
 __all__ = ["app", "cli_cluster", "cli_evaluate", "cli_match", "cli_search", "cli_specimen", "main"]
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from query.console import Raw, Where, app, condition_of, kind_of, opened
-from schema.errors import InputError, nearest
-from schema.filters import Filter, equals
-from schema.item import FIELDS
-from screen.options import STATE, STORE, Session, command
-from screen.progress import Meter
-from screen.tables import print_json, print_table
+from outcrop.query.console import Raw, Where, app, condition_of, kind_of, opened
+from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.filters import Filter, equals
+from outcrop.schema.item import FIELDS
+from outcrop.screen.options import STATE, STORE, Session, command
+from outcrop.screen.progress import Meter
+from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from query.clusters.run import Found
+    from outcrop.query.clusters.run import Found
 
 
 @command(app, STORE, STATE)
@@ -36,10 +36,10 @@ def cluster(
     no_page: Annotated[bool, typer.Option("--no-page", help="Write no HTML page.")] = False,
 ) -> None:  # fmt: skip
     """Find groups of items that are alike, with exemplars and outliers of each, and ids that last from run to run."""
-    from query.clusters.cluster import Recipe
-    from query.clusters.files import check_output, read_known, summary, write_files
-    from query.clusters.page import cluster_page
-    from query.clusters.run import cluster_collection
+    from outcrop.query.clusters.cluster import Recipe
+    from outcrop.query.clusters.files import check_output, read_known, summary, write_files
+    from outcrop.query.clusters.page import cluster_page
+    from outcrop.query.clusters.run import cluster_collection
 
     recipe = Recipe(method, pca, min_cluster_size, min_samples, clusters, seed)  # type: ignore[arg-type]  # it checks
     if against not in FIELDS:
@@ -51,7 +51,7 @@ def cluster(
         found = cluster_collection(collection, condition, recipe, against=against, known=known, progress=meter.update)
     page = None
     if not no_page:
-        from embed.thumbnails import ThumbnailStore
+        from outcrop.embed.thumbnails import ThumbnailStore
 
         page = cluster_page(found, ThumbnailStore.below(session.settings.state))
     files = write_files(found, output, page)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from query.cli_rerank import Depth, Features, FeaturesFolder, MinInliers, Rerank, reranker, reranking, wider
-from query.console import Exact, Raw, Turns, Where, app, check_report, condition_of, kind_of, opened
-from schema.errors import InputError, PartialFailure, UsageError
-from screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
-from screen.progress import Meter
-from screen.tables import print_json, print_table
+from outcrop.query.cli_rerank import Depth, Features, FeaturesFolder, MinInliers, Rerank, reranker, reranking, wider
+from outcrop.query.console import Exact, Raw, Turns, Where, app, check_report, condition_of, kind_of, opened
+from outcrop.schema.errors import InputError, PartialFailure, UsageError
+from outcrop.screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
+from outcrop.screen.progress import Meter
+from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from query.evaluation.figures import Evaluation
-    from query.evaluation.truth import CategoryTruth, GpsTruth, Ranges, Truth
+    from outcrop.query.evaluation.figures import Evaluation
+    from outcrop.query.evaluation.truth import CategoryTruth, GpsTruth, Ranges, Truth
 
 
 @command(app, STORE, REGISTRY, MODEL, STATE)
@@ -50,13 +50,13 @@ def evaluate(
     worst: Annotated[int, typer.Option("--worst", min=0, max=500, help="How many failures the page shows.")] = 12,
 ) -> None:  # fmt: skip
     """Measure how often answers are right: recall@k, mAP and median rank against a truth, with confidence intervals."""
-    from query.evaluation.evaluate import counts_own, evaluate, hits_for, too_few
-    from query.evaluation.figures import Bootstrap
-    from query.evaluation.gallery import read_gallery
-    from query.evaluation.strategies import in_steps, picture_answers
-    from query.evaluation.truth import CategoryTruth, GpsTruth, Ranges
-    from query.pictures import expand
-    from query.search import query_dataset
+    from outcrop.query.evaluation.evaluate import counts_own, evaluate, hits_for, too_few
+    from outcrop.query.evaluation.figures import Bootstrap
+    from outcrop.query.evaluation.gallery import read_gallery
+    from outcrop.query.evaluation.strategies import in_steps, picture_answers
+    from outcrop.query.evaluation.truth import CategoryTruth, GpsTruth, Ranges
+    from outcrop.query.pictures import expand
+    from outcrop.query.search import query_dataset
 
     if (name is None) == (not pictures):
         raise UsageError("give the name of a dataset, or --pictures FOLDER: one of them holds the queries")
@@ -77,7 +77,7 @@ def evaluate(
             stored = query_dataset(name, collection, k, condition, kind=queries, limit=limit, exact=exact, group="none")
             answers = {"embedding": stored}
         else:
-            from query.target import open_encoder
+            from outcrop.query.target import open_encoder
 
             encoder = open_encoder(session.settings, collection)
             session.say(encoder.describe())
@@ -97,8 +97,8 @@ def evaluate(
                 progress=meter.update,
             )
     if report is not None:
-        from embed.thumbnails import ThumbnailStore
-        from query.evaluation.page import write_page
+        from outcrop.embed.thumbnails import ThumbnailStore
+        from outcrop.query.evaluation.page import write_page
 
         thumbnails = ThumbnailStore.below(session.settings.state)
         session.say(f"report: {write_page(found, report, thumbnails, worst=worst).absolute()}")
@@ -107,8 +107,8 @@ def evaluate(
 
 def _truth(text: str, gps: GpsTruth, category: CategoryTruth, ranges: Ranges) -> Truth:
     """The truth that `--truth` names; the options of the others are checked all the same."""
-    from query.evaluation.truth import OwnTruth
-    from query.evaluation.truth_files import read_truth
+    from outcrop.query.evaluation.truth import OwnTruth
+    from outcrop.query.evaluation.truth_files import read_truth
 
     known: dict[str, Truth] = {"own": OwnTruth(), "gps": gps, "category": category}
     if text in known:
@@ -129,7 +129,7 @@ def _print(session: Session, found: Evaluation) -> None:
     if session.format == "json":
         print_json(found.as_json())
     else:
-        from query.evaluation.table import columns, remark, rows
+        from outcrop.query.evaluation.table import columns, remark, rows
 
         print_table(rows(found), columns(found), found.truth["text"])
         print(remark(found))

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from query.cli_rerank import check_features
-from query.console import app
-from schema.errors import InputError, PartialFailure, UsageError
-from screen.options import MODEL, REGISTRY, STATE, Session, command
-from screen.progress import Meter
-from screen.tables import print_json, print_table
+from outcrop.query.cli_rerank import check_features
+from outcrop.query.console import app
+from outcrop.schema.errors import InputError, PartialFailure, UsageError
+from outcrop.screen.options import MODEL, REGISTRY, STATE, Session, command
+from outcrop.screen.progress import Meter
+from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from query.verification.features import Extractor
-    from query.verification.match import AllMatches, PairMatch
-    from query.verification.verifier import Verifier
+    from outcrop.query.verification.features import Extractor
+    from outcrop.query.verification.match import AllMatches, PairMatch
+    from outcrop.query.verification.verifier import Verifier
 
 MOST_DRAWINGS = 100
 
@@ -43,8 +43,8 @@ def match(
     size: Annotated[Optional[int], typer.Option("--size", help="patch: side of the network's input in pixels. [the preset's]", show_default=False)] = None,
 ) -> None:  # fmt: skip
     """Hold pictures against each other: matching local features, the homography, how far one is turned and scaled."""
-    from query.verification.confidence import least_inliers
-    from query.verification.verifier import Verifier
+    from outcrop.query.verification.confidence import least_inliers
+    from outcrop.query.verification.verifier import Verifier
 
     check_features(features)
     if size is not None and features != "patch":
@@ -63,14 +63,14 @@ def match(
 
 def _patch_tokens(session: Session, size: int | None) -> Extractor:
     """Patch tokens of the model that is asked for; nothing is stored, so any will do."""
-    from query.target import open_model
-    from query.verification.patch_tokens import PatchTokens
+    from outcrop.query.target import open_model
+    from outcrop.query.verification.patch_tokens import PatchTokens
 
     return PatchTokens.of(open_model(session.settings, size))
 
 
 def _pair(session: Session, query: Path, candidate: Path, verifier: Verifier, least: int, output: Path | None) -> None:
-    from query.verification.match import match_pair
+    from outcrop.query.verification.match import match_pair
 
     found = match_pair(query, candidate, verifier, min_inliers=least)
     if session.format == "json":
@@ -84,14 +84,14 @@ def _pair(session: Session, query: Path, candidate: Path, verifier: Verifier, le
     if not found.verified:
         session.say("no match: " + (found.proof.reason or f"{found.proof.inliers} inliers, {least} are needed"))
     if output is not None:
-        from query.verification.drawing import write_drawing
+        from outcrop.query.verification.drawing import write_drawing
 
         session.say(f"picture: {write_drawing(found, output).absolute()}")
 
 
 def _all(session: Session, folder: Path, verifier: Verifier, least: int, output: Path | None) -> None:
-    from query.pictures import expand
-    from query.verification.match import match_all
+    from outcrop.query.pictures import expand
+    from outcrop.query.verification.match import match_all
 
     if not folder.is_dir():
         raise InputError(f"--all {folder} is no folder; give a folder of pictures")
@@ -124,7 +124,7 @@ def _row(found: PairMatch) -> dict[str, Any]:
 
 
 def _draw_all(session: Session, found: AllMatches, folder: Path, output: Path) -> None:
-    from query.verification.drawing import write_drawing
+    from outcrop.query.verification.drawing import write_drawing
 
     for number, match in enumerate(found.matches[:MOST_DRAWINGS], 1):
         write_drawing(match, output / f"{number:03d}_{match.query.stem}_{match.candidate.stem}.png")

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from schema.errors import InputError, UsageError, nearest
-from screen.options import Session
+from outcrop.schema.errors import InputError, UsageError, nearest
+from outcrop.screen.options import Session
 
 if TYPE_CHECKING:
-    from embed.encoder import Encoder
-    from query.answers import Result, Results
-    from query.verification.rerank import Reranking
-    from store.collection import Collection
+    from outcrop.embed.encoder import Encoder
+    from outcrop.query.answers import Result, Results
+    from outcrop.query.verification.rerank import Reranking
+    from outcrop.store.collection import Collection
 
 METHODS = ("geometric",)
 FEATURES = ("sift", "patch")
@@ -116,8 +116,8 @@ def reranking(
     check_features(features)
     if folder is not None and features != "patch":
         raise UsageError("--features-folder goes with --features patch")
-    from query.verification.confidence import least_inliers
-    from query.verification.rerank import Reranking
+    from outcrop.query.verification.confidence import least_inliers
+    from outcrop.query.verification.rerank import Reranking
 
     how = Reranking(
         Reranking().depth if depth is None else depth,
@@ -156,19 +156,19 @@ def reranker(
     if asked is None:
         yield lambda results: results
         return
-    from query.answers import first_hits
-    from query.verification.locate import locate_all
-    from query.verification.originals import Originals
-    from query.verification.rerank import rerank
-    from query.verification.verifier import Verifier
+    from outcrop.query.answers import first_hits
+    from outcrop.query.verification.locate import locate_all
+    from outcrop.query.verification.originals import Originals
+    from outcrop.query.verification.rerank import rerank
+    from outcrop.query.verification.verifier import Verifier
 
     settings = session.settings
     originals = Originals.of(settings.registry, settings.datasets_folder)
     extractor, kept = None, None
     if asked.features == "patch":
-        from embed.feature_files import FeatureFolder
-        from query.target import open_encoder
-        from query.verification.patch_tokens import PatchTokens, StoredTokens
+        from outcrop.embed.feature_files import FeatureFolder
+        from outcrop.query.target import open_encoder
+        from outcrop.query.verification.patch_tokens import PatchTokens, StoredTokens
 
         extractor = PatchTokens(collection.space, lambda: encoder or open_encoder(settings, collection))
         folder = asked.folder or settings.exports / "features"
@@ -209,7 +209,7 @@ def say_locations(session: Session, results: Sequence[Result], geojson: Path | N
         elif result.no_location:
             session.say(f"not located: {result.query.name}: {result.no_location}")
     if geojson is not None:
-        from query.verification.location import write_geojson
+        from outcrop.query.verification.location import write_geojson
 
         located = [(r.query.name, r.location) for r in results if r.location is not None]
         session.say(f"GeoJSON: {write_geojson(located, geojson).absolute()}")

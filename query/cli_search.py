@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from query.cli_rerank import (
+from outcrop.query.cli_rerank import (
     Depth,
     Features,
     FeaturesFolder,
@@ -24,7 +24,7 @@ from query.cli_rerank import (
     say_verdicts,
     wider,
 )
-from query.console import (
+from outcrop.query.console import (
     Exact,
     ExcludeSelf,
     Explain,
@@ -44,14 +44,14 @@ from query.console import (
     kind_of,
     opened,
 )
-from query.delivery import Delivery, delivery
-from schema.errors import PartialFailure
-from screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
-from screen.progress import Meter
-from screen.tables import print_csv, print_json, print_table
+from outcrop.query.delivery import Delivery, delivery
+from outcrop.schema.errors import PartialFailure
+from outcrop.screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
+from outcrop.screen.progress import Meter
+from outcrop.screen.tables import print_csv, print_json, print_table
 
 if TYPE_CHECKING:
-    from query.answers import Hit, Result, Results
+    from outcrop.query.answers import Hit, Result, Results
 
 COLUMNS = ("rank", "score", "key", "altitude", "rotation", "crop", "view", "source")
 GROUP_COLUMNS = ("rank", "score", "margin", "parent", "estimated_rotation", "votes", "key")
@@ -104,8 +104,8 @@ def image(
     redis_ttl: RedisTtl = None,
 ) -> None:
     """Find the items that look like a picture."""
-    from query.search import query_images
-    from query.target import open_encoder
+    from outcrop.query.search import query_images
+    from outcrop.query.target import open_encoder
 
     condition, by = condition_of(where, filter), grouping_of(group)
     locate = locate or geojson is not None
@@ -153,7 +153,7 @@ def item(
     redis_ttl: RedisTtl = None,
 ) -> None:
     """Find the items that look like a stored item."""
-    from query.search import query_items
+    from outcrop.query.search import query_items
 
     condition, by = condition_of(where, filter), grouping_of(group)
     how = reranking(rerank, rerank_depth, min_inliers, features, features_folder)
@@ -203,8 +203,8 @@ def dataset(
     redis_ttl: RedisTtl = None,
 ) -> None:
     """Ask with every stored item of a dataset, by its stored vector."""
-    from query.answers import total_timings
-    from query.search import query_dataset
+    from outcrop.query.answers import total_timings
+    from outcrop.query.search import query_dataset
 
     condition = condition_of(where, filter) & against(against_)
     queries, by = kind_of(kind), grouping_of(group)
@@ -243,7 +243,7 @@ def print_answers(
     Raises:
         PartialFailure: some queries could not be read.
     """
-    from query.answers import plan_json, result_json, timings_json, total_timings
+    from outcrop.query.answers import plan_json, result_json, timings_json, total_timings
 
     plan = next((batch.plan for batch in reversed(batches) if batch.plan is not None), None)
     results = [result for batch in batches for result in batch.results]
@@ -290,7 +290,7 @@ def print_answers(
 
 def _row(result: Result, hit: Hit) -> dict[str, Any]:
     """A hit as a row of a table."""
-    from query.answers import hit_json
+    from outcrop.query.answers import hit_json
 
     verdict = result.verdict(hit)
     row = hit_json(hit)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from query.cli_search import print_answers
-from query.console import (
+from outcrop.query.cli_search import print_answers
+from outcrop.query.console import (
     Exact,
     ExcludeSelf,
     Explain,
@@ -24,12 +24,12 @@ from query.console import (
     condition_of,
     opened,
 )
-from query.delivery import delivery
-from schema.errors import InputError
-from screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
+from outcrop.query.delivery import delivery
+from outcrop.schema.errors import InputError
+from outcrop.screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
 
 if TYPE_CHECKING:
-    from embed.encoder import Encoder
+    from outcrop.embed.encoder import Encoder
 
 
 @command(app, STORE, REGISTRY, MODEL, STATE, CSV)
@@ -49,8 +49,8 @@ def specimen(
     redis_ttl: RedisTtl = None,
 ) -> None:  # fmt: skip
     """Find the specimens that look like a mesh, a stored specimen or a photograph of one."""
-    from query.specimen import query_specimens
-    from query.target import open_encoder
+    from outcrop.query.specimen import query_specimens
+    from outcrop.query.target import open_encoder
 
     condition = condition_of(where, filter)
     with delivery(session, report, output, redis, redis_ttl) as places:
@@ -74,10 +74,10 @@ def sheet(
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")] = Path("sheet.png"),
 ) -> None:  # fmt: skip
     """Draw all views of a specimen on one sheet."""
-    from embed.thumbnails import ThumbnailStore
-    from query.specimen_sheet import specimen_sheet, write_sheet
-    from render.views import Look
-    from schema.errors import OutcropError
+    from outcrop.embed.thumbnails import ThumbnailStore
+    from outcrop.query.specimen_sheet import specimen_sheet, write_sheet
+    from outcrop.render.views import Look
+    from outcrop.schema.errors import OutcropError
 
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise InputError(f"--output {output}: give the name of a file in a folder that exists")

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from schema.errors import InputError, nearest
-from schema.filters import Filter, equals, where
-from schema.item import Kind
-from screen.options import Session
+from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.filters import Filter, equals, where
+from outcrop.schema.item import Kind
+from outcrop.screen.options import Session
 
 if TYPE_CHECKING:
-    from query.search import Grouping
-    from store.collection import Collection
+    from outcrop.query.search import Grouping
+    from outcrop.store.collection import Collection
 
 app = typer.Typer(
     help="Ask a collection: what looks like this picture, like this item?",
@@ -88,8 +88,8 @@ Turns = Annotated[
 @contextmanager
 def opened(session: Session) -> Iterator[Collection]:
     """The collection that the settings name, open for the length of a `with`."""
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     with Store.of(session.settings) as store:
         yield Collection.open(store, session.settings.collection)
@@ -124,7 +124,7 @@ def check_report(report: Path | None) -> None:
 
 def grouping_of(text: str) -> Grouping:
     """What `--group` names."""
-    from query.search import GROUPINGS
+    from outcrop.query.search import GROUPINGS
 
     for name in GROUPINGS:
         if text == name:

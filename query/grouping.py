@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from query.answers import Group, Hit
-from schema.item import Item, Kind, parent_of
-from schema.turning import apart, normal
-from store.search import Hit as StoredHit
+from outcrop.query.answers import Group, Hit
+from outcrop.schema.item import Item, Kind, parent_of
+from outcrop.schema.turning import apart, normal
+from outcrop.store.search import Hit as StoredHit
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import io
 from functools import cache
 from typing import TYPE_CHECKING
 
-from embed.thumbnails import ThumbnailStore
-from query.answers import Result
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.query.answers import Result
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from schema.errors import InputError
+from outcrop.schema.errors import InputError
 
 
 def render(template: str, **values: Any) -> str:

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.images import decode, inspect, thumbnail
-from embed.protocol import PictureEncoder
-from embed.turning import require_pixels
-from query.answers import Query
-from schema.errors import InputError, PictureError
-from schema.turning import WHOLE, Turn
+from outcrop.embed.images import decode, inspect, thumbnail
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.embed.turning import require_pixels
+from outcrop.query.answers import Query
+from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.turning import WHOLE, Turn
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif"))
 """Endings of the files that are taken from a folder given as a query."""

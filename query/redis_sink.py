@@ -21,8 +21,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from query.answers import Results, result_json
-from schema.errors import InputError, Refused, StoreUnreachable
+from outcrop.query.answers import Results, result_json
+from outcrop.schema.errors import InputError, Refused, StoreUnreachable
 
 if TYPE_CHECKING:
     from redis import Redis

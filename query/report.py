@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embed.thumbnails import ThumbnailStore
-from query.answers import Hit, Result, Results
-from query.ground import EARTH_RADIUS, distances
-from query.pages import inline, render, write_whole
-from query.verification.confidence import Verdict
-from schema.item import UNKNOWN_COORDINATE, item_id, parent_of
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.query.answers import Hit, Result, Results
+from outcrop.query.ground import EARTH_RADIUS, distances
+from outcrop.query.pages import inline, render, write_whole
+from outcrop.query.verification.confidence import Verdict
+from outcrop.schema.item import UNKNOWN_COORDINATE, item_id, parent_of
 
 MAP_SIDE = 190
 """Pixels of the little map."""

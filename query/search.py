@@ -16,16 +16,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.protocol import PictureEncoder
-from query.answers import Hit, Query, Result, Results
-from query.grouping import comparisons, grouped, ungrouped
-from query.pictures import expand, read_query, turn_angles
-from schema.errors import InputError, OutcropError, PictureError
-from schema.filters import Condition, Filter, equals
-from schema.item import Item, Kind, item_id, parent_of
-from store.collection import Collection
-from store.search import MOST_HITS, Plan, search
-from store.search import Hit as StoredHit
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.query.answers import Hit, Query, Result, Results
+from outcrop.query.grouping import comparisons, grouped, ungrouped
+from outcrop.query.pictures import expand, read_query, turn_angles
+from outcrop.schema.errors import InputError, OutcropError, PictureError
+from outcrop.schema.filters import Condition, Filter, equals
+from outcrop.schema.item import Item, Kind, item_id, parent_of
+from outcrop.store.collection import Collection
+from outcrop.store.search import MOST_HITS, Plan, search
+from outcrop.store.search import Hit as StoredHit
 
 BATCH = 64
 """Query pictures, or stored query vectors, in one go."""

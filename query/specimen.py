@@ -18,20 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from embed.images import Decoded, decode, thumbnail
-from embed.photo import PhotoMetadata
-from embed.pooling import Pool, pooled
-from embed.protocol import PictureEncoder
-from query.answers import Hit, Query, Result, Results
-from query.pictures import SUFFIXES as PICTURES
-from render.preflight import SUFFIXES as MESHES
-from render.views import Look
-from render.workers import Workers
-from schema.errors import InputError, MeshError, PictureError, nearest
-from schema.filters import Filter, equals
-from schema.item import Item, Kind, item_id, parent_of, view_key
-from store.collection import Collection
-from store.search import MOST_HITS, Plan, search
+from outcrop.embed.images import Decoded, decode, thumbnail
+from outcrop.embed.photo import PhotoMetadata
+from outcrop.embed.pooling import Pool, pooled
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.query.answers import Hit, Query, Result, Results
+from outcrop.query.pictures import SUFFIXES as PICTURES
+from outcrop.render.preflight import SUFFIXES as MESHES
+from outcrop.render.views import Look
+from outcrop.render.workers import Workers
+from outcrop.schema.errors import InputError, MeshError, PictureError, nearest
+from outcrop.schema.filters import Filter, equals
+from outcrop.schema.item import Item, Kind, item_id, parent_of, view_key
+from outcrop.store.collection import Collection
+from outcrop.store.search import MOST_HITS, Plan, search
 
 By = Literal["pooled", "views"]
 BYS: tuple[str, ...] = get_args(By)

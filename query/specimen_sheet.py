@@ -9,14 +9,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from embed.thumbnails import ThumbnailStore
-from query.specimen import specimen_views, stored_look
-from render.preflight import SUFFIXES
-from render.views import Look
-from render.workers import Workers
-from schema.errors import InputError
-from schema.item import item_id, parent_of
-from store.collection import Collection
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.query.specimen import specimen_views, stored_look
+from outcrop.render.preflight import SUFFIXES
+from outcrop.render.views import Look
+from outcrop.render.workers import Workers
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import item_id, parent_of
+from outcrop.store.collection import Collection
 
 GAP, CAPTION, TITLE = 10, 18, 30
 """Pixels: between two views, below one, and above all."""

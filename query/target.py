@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schema.errors import SpaceMismatch
-from schema.registry import weights_search
-from schema.settings import Settings
+from outcrop.schema.errors import SpaceMismatch
+from outcrop.schema.registry import weights_search
+from outcrop.schema.settings import Settings
 
 if TYPE_CHECKING:
-    from embed.encoder import Encoder
-    from store.collection import Collection
+    from outcrop.embed.encoder import Encoder
+    from outcrop.store.collection import Collection
 
 
 def open_encoder(settings: Settings, collection: Collection) -> Encoder:
@@ -20,8 +20,8 @@ def open_encoder(settings: Settings, collection: Collection) -> Encoder:
         SpaceMismatch: a model or weights are asked for that are not the collection's.
         WeightsError: its weights are not found.
     """
-    from embed.models import find
-    from embed.opening import open_for_space
+    from outcrop.embed.models import find
+    from outcrop.embed.opening import open_for_space
 
     space = collection.space
     if settings.model is not None and find(settings.model).name != space.model:
@@ -51,9 +51,9 @@ def open_model(settings: Settings, size: int | None = None) -> Encoder:
     Raises:
         WeightsError: unknown model, or no weights.
     """
-    from embed.encoder import Encoder
-    from embed.presets import NEW_MODEL
-    from embed.weights import model_of
+    from outcrop.embed.encoder import Encoder
+    from outcrop.embed.presets import NEW_MODEL
+    from outcrop.embed.weights import model_of
 
     return Encoder.open(
         settings.model or model_of(settings.weights) or NEW_MODEL,

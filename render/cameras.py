@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.errors import InputError, nearest
+from outcrop.schema.errors import InputError, nearest
 
 Layout = Literal["ring", "sphere"]
 Up = Literal["x", "y", "z"]

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from render.cameras import Camera, focal_length
-from render.libraries import import_open3d
-from render.painting import Floats, Seen
-from render.surface import Surface
-from schema.errors import InputError
+from outcrop.render.cameras import Camera, focal_length
+from outcrop.render.libraries import import_open3d
+from outcrop.render.painting import Floats, Seen
+from outcrop.render.surface import Surface
+from outcrop.schema.errors import InputError
 
 FINER = 3
 """Numbers are drawn at this many times the picture's size, so that edges can be looked at more closely."""
@@ -77,7 +77,7 @@ class Filament:
         scene.add_geometry("surface", mesh, material)
 
     def look(self, camera: Camera, x: Floats, y: Floats, size: int) -> Seen:
-        """See `render.painting.Looker.look`; places are looked at to a third of a pixel."""
+        """See `outcrop.render.painting.Looker.look`; places are looked at to a third of a pixel."""
         numbers = self._drawn(camera, size)
         column = np.floor((x + 0.5) * FINER).astype(np.int64)
         row = np.floor((y + 0.5) * FINER).astype(np.int64)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from render.ply import Lists, Table, fans, read_header, read_tables
-from render.preflight import Claims, check_size, preflight, unfolded
-from schema.errors import MeshError
+from outcrop.render.ply import Lists, Table, fans, read_header, read_tables
+from outcrop.render.preflight import Claims, check_size, preflight, unfolded
+from outcrop.schema.errors import MeshError
 
 if TYPE_CHECKING:
     import trimesh
@@ -92,7 +92,7 @@ def _read(path: Path, data: bytes, suffix: str, claims: Claims) -> Shape:
         return _read_ply(path, data)
     import trimesh
 
-    from render.textures import Folder
+    from outcrop.render.textures import Folder
 
     if suffix == ".obj":
         data = _absolute_indices(unfolded(data), str(path))
@@ -124,7 +124,7 @@ def _part(name: str, part: trimesh.Trimesh | trimesh.PointCloud) -> Shape:
         if image is None:
             image = getattr(material, "baseColorTexture", None)
         if image is not None and visual.uv is not None and len(visual.uv) == len(vertices):
-            from render.textures import texture_pixels
+            from outcrop.render.textures import texture_pixels
 
             pixels = texture_pixels(image)
             uv = np.asarray(visual.uv, np.float32)[faces]
@@ -228,7 +228,7 @@ def _ply_textured(
                 uv = columns[corners.values[triangles].astype(np.int64)]
     if uv is None or not np.isfinite(uv).all():
         return shape
-    from render.textures import Folder
+    from outcrop.render.textures import Folder
 
     pixels = Folder(path).pixels(texture)
     if pixels is None:

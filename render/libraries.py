@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from schema.errors import InputError
+from outcrop.schema.errors import InputError
 
 LIBRARIES = {
     "libEGL.so": "libegl1",

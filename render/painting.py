@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from render import lights
-from render.cameras import DISTANCE, Camera, focal_length
-from render.surface import Surface
+from outcrop.render import lights
+from outcrop.render.cameras import DISTANCE, Camera, focal_length
+from outcrop.render.surface import Surface
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.errors import MeshError
+from outcrop.schema.errors import MeshError
 
 LONGEST_HEADER = 64 * 1024
 MOST_CORNERS = 64

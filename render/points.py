@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from render.geometry import Bytes, Floats, Integers, Shape
-from render.libraries import import_open3d
-from schema.errors import MeshError
+from outcrop.render.geometry import Bytes, Floats, Integers, Shape
+from outcrop.render.libraries import import_open3d
+from outcrop.schema.errors import MeshError
 
 NEIGHBOURS = 12
 """Points from which a normal is estimated: the plane of least squares through them."""

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from render.ply import read_header
-from schema.errors import MeshError
+from outcrop.render.ply import read_header
+from outcrop.schema.errors import MeshError
 
 SUFFIXES = frozenset((".ply", ".obj", ".stl", ".off"))
 """Endings of the files that can be drawn (compared in lower case)."""

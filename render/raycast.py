@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from render.cameras import Camera, focal_length
-from render.libraries import import_open3d
-from render.painting import Floats, Seen
-from render.surface import Surface
+from outcrop.render.cameras import Camera, focal_length
+from outcrop.render.libraries import import_open3d
+from outcrop.render.painting import Floats, Seen
+from outcrop.render.surface import Surface
 
 NOTHING = np.uint32(0xFFFFFFFF)
 """What Embree calls the triangle that a ray misses."""
@@ -32,7 +32,7 @@ class Raycaster:
         )
 
     def look(self, camera: Camera, x: Floats, y: Floats, size: int) -> Seen:
-        """See `render.painting.Looker.look`."""
+        """See `outcrop.render.painting.Looker.look`."""
         axes = np.array(camera.axes, np.float32)
         focal, middle = np.float32(focal_length(size)), np.float32((size - 1) / 2)
         across, down = (x - middle) / focal, (y - middle) / focal

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from render.geometry import Bytes, Floats, Integers, Shape
-from render.points import discs
+from outcrop.render.geometry import Bytes, Floats, Integers, Shape
+from outcrop.render.points import discs
 
 CREASE = 50.0
 """Degrees between a face and the mean around its corner beyond which the corner keeps the face's own normal."""
@@ -37,7 +37,7 @@ class Surface:
 
 
 def surface_of(shape: Shape) -> Surface:
-    """The surface of a shape in the unit ball (see `render.geometry.normalised`); point clouds become discs.
+    """The surface of a shape in the unit ball (see `outcrop.render.geometry.normalised`); point clouds become discs.
 
     Raises:
         MeshError: a point cloud that cannot be drawn.

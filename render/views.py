@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from render.cameras import Camera, Layout, Up, cameras
-from render.geometry import Shape, normalised
-from render.painting import Painter
-from render.surface import surface_of
-from schema.errors import InputError, MeshError, nearest
+from outcrop.render.cameras import Camera, Layout, Up, cameras
+from outcrop.render.geometry import Shape, normalised
+from outcrop.render.painting import Painter
+from outcrop.render.surface import surface_of
+from outcrop.schema.errors import InputError, MeshError, nearest
 
 RendererName = Literal["raycast", "filament"]
 RENDERERS: tuple[str, ...] = get_args(RendererName)
@@ -105,10 +105,10 @@ def iterate_views(shape: Shape, look: Look) -> Iterator[NDArray[np.uint8]]:
 
 def _looker(surface: Any, look: Look) -> Any:
     if look.renderer == "filament":
-        from render.filament import Filament
+        from outcrop.render.filament import Filament
 
         return Filament(surface, look.size)
-    from render.raycast import Raycaster
+    from outcrop.render.raycast import Raycaster
 
     return Raycaster(surface)
 

@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from render.views import RENDERERS, Look, RendererName
-from schema.errors import InputError, MeshError, OutcropError, nearest
+from outcrop.render.views import RENDERERS, Look, RendererName
+from outcrop.schema.errors import InputError, MeshError, OutcropError, nearest
 
 PATIENCE = 600.0
 """Seconds after which a worker that says nothing is given up."""
-START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from render.workers import serve; serve()"
+START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from outcrop.render.workers import serve; serve()"
 SOFTWARE = ("software", "llvmpipe", "lavapipe", "swiftshader")
 """What drivers that draw on the processor call themselves."""
 
@@ -50,7 +50,7 @@ class Workers:
         self._finish = weakref.finalize(self, _end_all, self._all)
 
     def views(self, path: Path, look: Look) -> Iterator[NDArray[np.uint8]]:
-        """The views of a mesh file, uint8 [S, S, 3], one after the other (see `render.views.draw_views`).
+        """The views of a mesh file, uint8 [S, S, 3], one after the other (see `outcrop.render.views.draw_views`).
 
         Raises:
             MeshError: the file cannot be drawn, or drawing it broke the process. InputError: drawing is impossible here.
@@ -184,7 +184,7 @@ def serve() -> None:
     notes: list[str] = []
     collector = logging.Handler()
     collector.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("render").addHandler(collector)
+    logging.getLogger("outcrop.render").addHandler(collector)
     for line in sys.stdin.buffer:
         notes.clear()
         answer: dict[str, Any] = {}
@@ -210,8 +210,8 @@ def serve() -> None:
 
 
 def _pictures(path: Path, look: Look) -> Iterator[NDArray[np.uint8]]:
-    from render.geometry import load
-    from render.views import iterate_views
+    from outcrop.render.geometry import load
+    from outcrop.render.views import iterate_views
 
     return iterate_views(load(path), look)
 
@@ -226,14 +226,14 @@ def choose_renderer(name: str) -> RendererName:
         return name  # type: ignore[return-value]  # just checked
     if name != "auto":
         raise InputError(f"--renderer is auto, {' or '.join(RENDERERS)}, not {name!r}{nearest(name, RENDERERS)}")
-    from render.filament import gpu_devices
+    from outcrop.render.filament import gpu_devices
 
     return "filament" if gpu_devices() and _gpu_draws() else "raycast"
 
 
 def _gpu_draws() -> bool:
     """Whether Filament opens, in a process of its own (it may abort), and on no software driver."""
-    code = START.replace("serve", "probe").replace("render.workers", "render.filament")
+    code = START.replace("serve", "probe").replace("outcrop.render.workers", "outcrop.render.filament")
     try:
         done = subprocess.run(
             [sys.executable, "-c", code, json.dumps(sys.path)], capture_output=True, timeout=120, check=False

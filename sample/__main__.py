@@ -1,4 +1,4 @@
-"""`python -m sample FOLDER`: writes the sample world; with `--photos N`, large photographs for benchmarks instead."""
+"""`python -m outcrop.sample FOLDER`: writes the sample world; with `--photos N`, large photographs for benchmarks instead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 def main() -> int:
     """Writes what is asked for, says on stdout what it is, and returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m sample", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m outcrop.sample", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--force", action="store_true", help="replace a world of other measures")

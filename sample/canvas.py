@@ -2,7 +2,7 @@
 
 Everything is placed in metres east and north of the land's centre and bent by one gentle warp, so that straight
 plans become the curved lines of real country. What stands up (buildings, cars, trees) is only noted here;
-`sample.structures` draws it on top of the finished ground.
+`outcrop.sample.structures` draws it on top of the finished ground.
 """
 
 from __future__ import annotations

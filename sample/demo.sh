@@ -11,7 +11,7 @@ say() {
   "$@"
 }
 
-say python -m sample demo
+say python -m outcrop.sample demo
 cd demo
 printf '\n$ cd demo\n'
 export OUTCROP_MODEL=efficientnet_lite0

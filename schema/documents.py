@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from schema.errors import InputError, nearest
+from outcrop.schema.errors import InputError, nearest
 
 _NOT_A_FIELD = ("int", "constrained-int", "float", "str", "bool")
 """What pydantic adds to a place for the member of a union that it tried."""

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from schema.errors import FilterError, nearest
-from schema.item import FIELDS, UNKNOWN_COORDINATE, Field, Kind
+from outcrop.schema.errors import FilterError, nearest
+from outcrop.schema.item import FIELDS, UNKNOWN_COORDINATE, Field, Kind
 
 Value = str | int | float
 Operator = Literal["in", "range", "prefix"]

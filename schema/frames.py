@@ -13,9 +13,9 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from schema.errors import RegistryError
-from schema.item import ImageKey
-from schema.registry import Dataset, Registry
+from outcrop.schema.errors import RegistryError
+from outcrop.schema.item import ImageKey
+from outcrop.schema.registry import Dataset, Registry
 
 
 @dataclass(frozen=True)

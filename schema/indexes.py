@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schema.errors import InputError, nearest
+from outcrop.schema.errors import InputError, nearest
 
 METRIC = "IP"
 """Inner product of L2-normalised vectors: ranks as cosine does, and every index of every version knows it."""

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
-from schema.errors import InputError
+from outcrop.schema.errors import InputError
 
 UNKNOWN_COORDINATE = 999.0
 """Latitude and longitude of an item whose place is not known (degrees; outside every range)."""

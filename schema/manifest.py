@@ -37,9 +37,9 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from schema.documents import Document, first_complaint, place_of, read_document
-from schema.errors import ManifestError, nearest
-from schema.space import Fit
+from outcrop.schema.documents import Document, first_complaint, place_of, read_document
+from outcrop.schema.errors import ManifestError, nearest
+from outcrop.schema.space import Fit
 
 MOST_NUMBERS = 1_000_000
 """Frames or rotations that one field may name."""

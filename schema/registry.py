@@ -10,7 +10,7 @@ The layout is the one that aerial teams already keep::
      "weights": {"dinov3_weights": {}}}
 
 A capture's value is its number of frames, ``"all"``, or an object with ``frames``, ``altitude`` (metres), ``folder``, ``label``.
-This module reads and validates the text; `schema.frames` finds the files.
+This module reads and validates the text; `outcrop.schema.frames` finds the files.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from schema.documents import first_complaint, read_document
-from schema.errors import RegistryError, nearest
+from outcrop.schema.documents import first_complaint, read_document
+from outcrop.schema.errors import RegistryError, nearest
 
 TEMPLATE_FIELDS = ("capture_id", "frame", "scene", "altitude", "label", "folder")
 _SCENE_ALTITUDE = re.compile(r"(?P<scene>.+)_(?P<altitude>(?:0|[1-9]\d{0,4})(?:\.\d+)?)\Z")

@@ -12,9 +12,9 @@ import yaml
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
-from schema.documents import UniqueKeys, first_complaint
-from schema.errors import InputError, nearest
-from schema.space import Pooling
+from outcrop.schema.documents import UniqueKeys, first_complaint
+from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.space import Pooling
 
 CONFIG_FILE = Path("outcrop.yaml")
 SECRETS = ("token", "redis")

@@ -28,7 +28,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from schema.errors import InputError
+from outcrop.schema.errors import InputError
 
 DECIMALS = 3
 """Decimals of an angle that count (degrees)."""

@@ -13,9 +13,9 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from schema.errors import InputError, RegistryError
-from schema.item import part
-from schema.registry import Dataset, Registry
+from outcrop.schema.errors import InputError, RegistryError
+from outcrop.schema.item import part
+from outcrop.schema.registry import Dataset, Registry
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 """Endings of the files that may be references."""

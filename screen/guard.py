@@ -9,14 +9,14 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from schema.errors import OutcropError
+from outcrop.schema.errors import OutcropError
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
 
 
 def run_guarded(command: Callable[[], Any]) -> None:
-    """Runs a command; errors of `schema.errors` become one line on stderr and the family's exit code.
+    """Runs a command; errors of `outcrop.schema.errors` become one line on stderr and the family's exit code.
 
     Anything else is a bug: its traceback is shown and the exit code is 1.
     """

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from schema.errors import InputError
+from outcrop.schema.errors import InputError
 
 
 def write_metrics(

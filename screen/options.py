@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from schema.errors import EXIT_CODES, UsageError
-from screen.guard import run_guarded
+from outcrop.schema.errors import EXIT_CODES, UsageError
+from outcrop.screen.guard import run_guarded
 
 if TYPE_CHECKING:
-    from schema.settings import Settings
+    from outcrop.schema.settings import Settings
 
 Format = Literal["table", "json", "csv"]
 Group = Mapping[str, Any]
@@ -152,7 +152,7 @@ def command(
 
 
 def _session(common: dict[str, Any]) -> Session:
-    from schema.settings import read_settings  # pydantic takes a while, and --help needs none of it
+    from outcrop.schema.settings import read_settings  # pydantic takes a while, and --help needs none of it
 
     as_json, as_csv = common.pop("as_json"), common.pop("as_csv", False)
     quiet, verbose = common.pop("quiet"), common.pop("verbose")

@@ -18,14 +18,14 @@ from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from schema.errors import InputError
-from schema.filters import Filter
-from schema.item import Item, item_of_key
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store
-from store.rows import pack
-from store.transfer import PAGE, Transfer, require_complete, whole_file
+from outcrop.schema.errors import InputError
+from outcrop.schema.filters import Filter
+from outcrop.schema.item import Item, item_of_key
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+from outcrop.store.rows import pack
+from outcrop.store.transfer import PAGE, Transfer, require_complete, whole_file
 
 SUFFIXES = (".npy", ".faiss", ".index")
 

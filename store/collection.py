@@ -15,12 +15,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schema.errors import InputError, OutcropError, Refused, SpaceMismatch, StoreUnreachable, nearest
-from schema.indexes import METRIC, IndexProfile, profile_for, profile_named
-from schema.space import Space
-from store.connection import Store
-from store.rows import milvus_schema
-from store.table import PROPERTY_PARTLY, Table
+from outcrop.schema.errors import InputError, OutcropError, Refused, SpaceMismatch, StoreUnreachable, nearest
+from outcrop.schema.indexes import METRIC, IndexProfile, profile_for, profile_named
+from outcrop.schema.space import Space
+from outcrop.store.connection import Store
+from outcrop.store.rows import milvus_schema
+from outcrop.store.table import PROPERTY_PARTLY, Table
 
 PROPERTY_SPACE, PROPERTY_WEIGHTS, PROPERTY_INDEX = "outcrop.space", "outcrop.weights", "outcrop.index"
 UNINDEXED_ROWS = 1024

@@ -1,7 +1,7 @@
 """Connecting to Milvus (Lite directory or server) and saying in one line why it did not work.
 
 pymilvus retries for minutes against a dead server, prints tracebacks of its own, and hides why a Milvus Lite directory
-cannot be opened; here every call has a deadline and every error becomes one of `schema.errors`.
+cannot be opened; here every call has a deadline and every error becomes one of `outcrop.schema.errors`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from schema.errors import InputError, OutcropError, Refused, StoreUnreachable
-from schema.settings import Settings
-from store.tls import Tls
+from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
+from outcrop.schema.settings import Settings
+from outcrop.store.tls import Tls
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
@@ -164,7 +164,7 @@ def quiet_libraries() -> None:
 
 @contextlib.contextmanager
 def calling(action: str, uri: str) -> Iterator[None]:
-    """Maps every exception of pymilvus and gRPC within the block onto `schema.errors`, in one line.
+    """Maps every exception of pymilvus and gRPC within the block onto `outcrop.schema.errors`, in one line.
 
     Raises:
         StoreUnreachable: the server is away or did not answer in time.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from schema.errors import Refused
-from schema.filters import Filter
-from schema.item import FIELDS
-from schema.space import Space
-from store.collection import Collection, IndexState
-from store.connection import Store
+from outcrop.schema.errors import Refused
+from outcrop.schema.filters import Filter
+from outcrop.schema.item import FIELDS
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection, IndexState
+from outcrop.store.connection import Store
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from schema.errors import InputError, OutcropError, Refused, StoreUnreachable
-from schema.filters import Filter, equals
-from schema.indexes import METRIC, IndexProfile, profile_for
-from schema.item import Kind
-from store.collection import PROPERTY_INDEX, Collection, IndexState, check_name
-from store.connection import Store
-from store.inventory import aliases_of
-from store.partitions import partition_name
-from store.table import PROPERTY_PARTLY
+from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
+from outcrop.schema.filters import Filter, equals
+from outcrop.schema.indexes import METRIC, IndexProfile, profile_for
+from outcrop.schema.item import Kind
+from outcrop.store.collection import PROPERTY_INDEX, Collection, IndexState, check_name
+from outcrop.store.connection import Store
+from outcrop.store.inventory import aliases_of
+from outcrop.store.partitions import partition_name
+from outcrop.store.table import PROPERTY_PARTLY
 
 PROPERTY_PREVIOUS = "outcrop.previous"
 """On a collection that an alias was switched to: the physical collection the alias led to before."""

@@ -10,8 +10,8 @@ import hashlib
 import re
 from collections.abc import Iterable
 
-from schema.filters import Filter
-from schema.item import Item, Kind
+from outcrop.schema.filters import Filter
+from outcrop.schema.item import Item, Kind
 
 MOST = 1000
 _PLAIN = re.compile(r"[A-Za-z0-9_]{1,120}\Z")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schema.errors import InputError
-from schema.indexes import PROFILES, IndexProfile, profile_named
+from outcrop.schema.errors import InputError
+from outcrop.schema.indexes import PROFILES, IndexProfile, profile_named
 
 ROW_BYTES = 600
 """Bytes of metadata per row, as measured on aerial items (key, source, digests, numbers)."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.errors import InputError
-from schema.item import FIELDS, Field, Item
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import FIELDS, Field, Item
 
 if TYPE_CHECKING:
     from pymilvus import CollectionSchema, MilvusClient

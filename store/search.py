@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.errors import InputError
-from schema.filters import Filter
-from schema.item import FIELDS, Item
-from store.collection import Collection
-from store.topk import TopK
+from outcrop.schema.errors import InputError
+from outcrop.schema.filters import Filter
+from outcrop.schema.item import FIELDS, Item
+from outcrop.store.collection import Collection
+from outcrop.store.topk import TopK
 
 MOST_QUERIES = 256
 """Query vectors in one request."""

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.errors import OutcropError
-from schema.filters import Filter, ids_expression
-from schema.item import FIELDS, Item, Kind
-from store.connection import Store, patiently
-from store.partitions import chosen, home_of, partition_name
-from store.rows import pack, unpack
+from outcrop.schema.errors import OutcropError
+from outcrop.schema.filters import Filter, ids_expression
+from outcrop.schema.item import FIELDS, Item, Kind
+from outcrop.store.connection import Store, patiently
+from outcrop.store.partitions import chosen, home_of, partition_name
+from outcrop.store.rows import pack, unpack
 
 LOOKUP = 1000
 """Ids asked for in one request."""
@@ -225,7 +225,7 @@ class Table:
         return self._partitions
 
     def chosen(self, filter: Filter) -> tuple[list[str] | None, Filter]:
-        """The partitions that a filter chooses (None = all) and what is left to be sifted; see `store.partitions.chosen`.
+        """The partitions that a filter chooses (None = all) and what is left to be sifted; see `outcrop.store.partitions.chosen`.
 
         Milvus is asked anew where partitions matter: another process may have made some.
         """

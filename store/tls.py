@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from schema.errors import InputError
-from schema.settings import Settings
+from outcrop.schema.errors import InputError
+from outcrop.schema.settings import Settings
 
 
 @dataclass(frozen=True)

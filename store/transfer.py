@@ -1,7 +1,7 @@
 """Collections to files and back, and from one store to another: whole, verified, and nothing half-written.
 
 Parquet is the exchange format: a column for every field, `vector` as a list of float32, `extra` (the dynamic field) as JSON;
-the space, the index and the number of rows stand in the file's metadata. `store.arrays` does .npy and FAISS.
+the space, the index and the number of rows stand in the file's metadata. `outcrop.store.arrays` does .npy and FAISS.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from schema.errors import InputError, OutcropError, Refused
-from schema.filters import Filter
-from schema.item import FIELDS, Item
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store
-from store.rows import pack, unpack
+from outcrop.schema.errors import InputError, OutcropError, Refused
+from outcrop.schema.filters import Filter
+from outcrop.schema.item import FIELDS, Item
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+from outcrop.store.rows import pack, unpack
 
 if TYPE_CHECKING:
     import pyarrow as pa

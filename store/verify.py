@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.errors import InputError, nearest
-from schema.filters import Filter
-from store.collection import Collection
-from store.search import index_search
-from store.topk import TopK
+from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.filters import Filter
+from outcrop.store.collection import Collection
+from outcrop.store.search import index_search
+from outcrop.store.topk import TopK
 
 SHARES = (1.0, 0.5, 0.1, 0.01)
 """Shares of the rows that the filters keep."""

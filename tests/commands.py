@@ -38,11 +38,11 @@ class Outcome:
 def run(command: str, *arguments: object) -> Outcome:
     """Runs ``ingest``, ``query`` or ``collection`` within this process."""
     if command == "ingest":
-        from ingest.cli import app
+        from outcrop.ingest.cli import app
     elif command == "query":
-        from query.cli import app
+        from outcrop.query.cli import app
     else:
-        from operate.cli import app
+        from outcrop.operate.cli import app
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -51,7 +51,9 @@ def run(command: str, *arguments: object) -> Outcome:
 
 def start(command: str, *arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
     """Starts a command as a process of its own."""
-    module = {"ingest": "ingest.cli", "query": "query.cli", "collection": "operate.cli"}[command]
+    module = {"ingest": "outcrop.ingest.cli", "query": "outcrop.query.cli", "collection": "outcrop.operate.cli"}[
+        command
+    ]
     return subprocess.Popen(
         [sys.executable, "-m", module, *map(str, arguments)],
         stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ import pytest
 from milvus_server import MilvusServer, why_not
 from operations import ROWS, make_indexed
 
-from store.connection import Store
+from outcrop.store.connection import Store
 
 hypothesis.settings.register_profile("outcrop", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("outcrop")
@@ -60,7 +60,7 @@ def sample_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[
     """The sample world, ingested once, and the options of its collection."""
     from commands import run
 
-    from sample.world import write_world
+    from outcrop.sample.world import write_world
 
     folder = tmp_path_factory.mktemp("sample")
     written = write_world(folder / "world")

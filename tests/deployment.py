@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from schema.errors import EXIT_CODES
+from outcrop.schema.errors import EXIT_CODES
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "deploy/milvus-compose.yml"
@@ -192,8 +192,7 @@ def dockerfile_faults(text: str, dockerignore: str) -> list[str]:
 
 def packages() -> list[str]:
     """The folders of the distribution's packages."""
-    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    return [name for name in named if "." not in name]
+    return list(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"].values())
 
 
 def values_faults(values: dict[str, Any]) -> list[str]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from embed.models import find
-from embed.presets import Preset
+from outcrop.embed.models import find
+from outcrop.embed.presets import Preset
 
 State = dict[str, torch.Tensor]
 

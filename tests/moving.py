@@ -11,11 +11,11 @@ from commands import Outcome, run
 from numpy.typing import NDArray
 from vectors import unit_vectors
 
-from schema.filters import where
-from schema.item import Item, Kind, image_key, part
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store
+from outcrop.schema.filters import where
+from outcrop.schema.item import Item, Kind, image_key, part
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 DIM = 16
 SPACE = Space(model="move", weights_digest="0", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=DIM)

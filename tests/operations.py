@@ -10,12 +10,12 @@ from commands import Outcome, run
 from numpy.typing import NDArray
 from vectors import unit_vectors
 
-from schema.item import Item, Kind, image_key
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store
-from store.maintenance import change_index
-from store.search import search
+from outcrop.schema.item import Item, Kind, image_key
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+from outcrop.store.maintenance import change_index
+from outcrop.store.search import search
 
 MODEL = ("--model", "efficientnet_lite0")
 DIM, ROWS = 64, 3000

@@ -18,10 +18,10 @@ from operations import (
 )
 from pictures import picture, write_dataset
 
-from schema.filters import where
-from schema.item import image_key, item_id
-from store.collection import Collection
-from store.connection import Store
+from outcrop.schema.filters import where
+from outcrop.schema.item import image_key, item_id
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 
 @pytest.fixture

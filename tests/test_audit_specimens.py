@@ -14,10 +14,10 @@ import pytest
 from commands import Outcome, run
 from toy_specimens import LOOK, SPACE, Ingest, ToyEncoder, shells
 
-from render.workers import Workers
-from schema.item import item_id
-from store.collection import Collection
-from store.connection import Store
+from outcrop.render.workers import Workers
+from outcrop.schema.item import item_id
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def workers() -> Iterator[Workers]:
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The collection's own model is the toy: what opens it in a repair is the toy too."""
-    monkeypatch.setattr("operate.specimens.locate_for_space", lambda *_, **__: None)
-    monkeypatch.setattr("operate.specimens.open_encoder", lambda *_, **__: ToyEncoder())
+    monkeypatch.setattr("outcrop.operate.specimens.locate_for_space", lambda *_, **__: None)
+    monkeypatch.setattr("outcrop.operate.specimens.open_encoder", lambda *_, **__: ToyEncoder())
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from commands import run
 from pictures import picture, write_dataset
 
-from schema.item import image_key
-from store.collection import Collection
-from store.connection import Store
+from outcrop.schema.item import image_key
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 LITE = ("--model", "efficientnet_lite0")
 
@@ -140,7 +140,7 @@ def test_locked_by_another_process(dataset: Path) -> None:
     assert ingest().code == 0
     script = """
 import sys
-from store.connection import Store
+from outcrop.store.connection import Store
 Store.connect("outcrop.db")
 print("open", flush=True)
 sys.stdin.read()
@@ -183,7 +183,7 @@ def test_usage() -> None:
     assert run("ingest", "dataset", "x", "--fit", "stretch", *LITE).code in (2, 3)
 
 
-@pytest.mark.parametrize("module", ["ingest.cli", "query.cli", "operate.cli"])
+@pytest.mark.parametrize("module", ["outcrop.ingest.cli", "outcrop.query.cli", "outcrop.operate.cli"])
 def test_help_loads_nothing_heavy(module: str) -> None:
     script = f"""
 import sys

@@ -14,10 +14,10 @@ from operations import (
     unit,
 )
 
-from store.collection import Collection
-from store.connection import Store, is_lite
-from store.maintenance import rollback, switch
-from store.search import search
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store, is_lite
+from outcrop.store.maintenance import rollback, switch
+from outcrop.store.search import search
 
 
 def test_switch_and_rollback(uri: str, name: str) -> None:

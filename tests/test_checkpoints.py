@@ -11,12 +11,12 @@ import timm
 import torch
 from meta_checkpoints import CONVNEXTS, VITS, Shape, convnext, pixels, small, vit
 
-from embed.backbones import bare, build
-from embed.encoder import Encoder, describe_space
-from embed.layouts import Misfit, layouts
-from embed.models import find
-from embed.weights import load_state, locate
-from schema.errors import WeightsError
+from outcrop.embed.backbones import bare, build
+from outcrop.embed.encoder import Encoder, describe_space
+from outcrop.embed.layouts import Misfit, layouts
+from outcrop.embed.models import find
+from outcrop.embed.weights import load_state, locate
+from outcrop.schema.errors import WeightsError
 
 GIVEN = Path("given.pth")
 

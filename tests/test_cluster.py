@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from embed.thumbnails import ThumbnailStore
-from query.clusters.cluster import UNASSIGNED, Recipe, cluster, reduced
-from query.clusters.ids import Known, stable_ids
-from query.clusters.map import chosen, lay_out
-from query.clusters.quality import quality
-from schema.errors import InputError
-from schema.item import Item, Kind, specimen_key, view_key
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.query.clusters.cluster import UNASSIGNED, Recipe, cluster, reduced
+from outcrop.query.clusters.ids import Known, stable_ids
+from outcrop.query.clusters.map import chosen, lay_out
+from outcrop.query.clusters.quality import quality
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import Item, Kind, specimen_key, view_key
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 GENERA = ("molars", "femurs", "skulls")
 

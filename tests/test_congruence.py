@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from schema.filters import Condition, Filter, literal
-from schema.item import AERIAL, FIELDS, UNKNOWN_COORDINATE, Item, Kind
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store
-from store.search import Hit, exact_search, search
+from outcrop.schema.filters import Condition, Filter, literal
+from outcrop.schema.item import AERIAL, FIELDS, UNKNOWN_COORDINATE, Item, Kind
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+from outcrop.store.search import Hit, exact_search, search
 
 SEED = int(os.environ.get("OUTCROP_TEST_SEED", "20250918"))
 DIM, ROWS = 12, 360

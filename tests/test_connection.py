@@ -13,15 +13,15 @@ import pytest
 from milvus_server import ROOT_TOKEN, MilvusServer, free_ports, why_not
 from pydantic import SecretStr
 
-from schema.errors import InputError, OutcropError, Refused, StoreUnreachable
-from schema.settings import Settings
-from store.connection import Store, lock_holder, patiently, shown_uri
+from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
+from outcrop.schema.settings import Settings
+from outcrop.store.connection import Store, lock_holder, patiently, shown_uri
 
 PASSWORD = "hunter2"
 
 HOLDER = """
 import sys
-from store.connection import Store
+from outcrop.store.connection import Store
 with Store.connect(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()

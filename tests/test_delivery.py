@@ -16,12 +16,12 @@ from pictures import picture
 from PIL import Image
 from vectors import unit_vectors
 
-from embed.images import thumbnail
-from embed.thumbnails import ThumbnailStore
-from schema.item import Item, Kind, image_key
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store
+from outcrop.embed.images import thumbnail
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.schema.item import Item, Kind, image_key
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 DIM, IMAGES, TURNS = 32, 40, 6
 SPACE = Space(model="m", weights_digest="0", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=DIM)

@@ -42,8 +42,8 @@ from deployment import (
     values_faults,
 )
 
-from schema.errors import EXIT_CODES
-from schema.settings import Settings
+from outcrop.schema.errors import EXIT_CODES
+from outcrop.schema.settings import Settings
 
 # --- the files as they are -----------------------------------------------------------------------------------------------
 

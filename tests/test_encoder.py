@@ -13,14 +13,14 @@ import timm
 import torch
 from PIL import Image
 
-from embed.backbones import build
-from embed.encoder import Encoder, describe_space
-from embed.folding import fold_batch_norms, fold_padding
-from embed.images import decode, fit_to
-from embed.models import find
-from embed.trial import best_batch
-from embed.weights import load_state, locate
-from schema.errors import InputError, PictureError, WeightsError
+from outcrop.embed.backbones import build
+from outcrop.embed.encoder import Encoder, describe_space
+from outcrop.embed.folding import fold_batch_norms, fold_padding
+from outcrop.embed.images import decode, fit_to
+from outcrop.embed.models import find
+from outcrop.embed.trial import best_batch
+from outcrop.embed.weights import load_state, locate
+from outcrop.schema.errors import InputError, PictureError, WeightsError
 
 SAMPLE = Path(__file__).parents[2] / "shared/sample"
 

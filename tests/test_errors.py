@@ -11,14 +11,18 @@ import grpc
 import pymilvus.exceptions
 import pytest
 
-import schema.errors
-from schema.errors import EXIT_CODES, InputError, OutcropError, Refused, StoreUnreachable, nearest
-from store.connection import translate
+import outcrop.schema.errors
+from outcrop.schema.errors import EXIT_CODES, InputError, OutcropError, Refused, StoreUnreachable, nearest
+from outcrop.store.connection import translate
 
 CLASSES = {
-    name: cls for name, cls in vars(schema.errors).items() if inspect.isclass(cls) and issubclass(cls, OutcropError)
+    name: cls
+    for name, cls in vars(outcrop.schema.errors).items()
+    if inspect.isclass(cls) and issubclass(cls, OutcropError)
 }
-DRAWN = re.findall(r"^(?P<lines>[ │├└─]*)(?P<name>[A-Z]\w+) +(?P<code>\d)  ", schema.errors.__doc__ or "", re.MULTILINE)
+DRAWN = re.findall(
+    r"^(?P<lines>[ │├└─]*)(?P<name>[A-Z]\w+) +(?P<code>\d)  ", outcrop.schema.errors.__doc__ or "", re.MULTILINE
+)
 MILVUS = {
     name: cls
     for name, cls in vars(pymilvus.exceptions).items()

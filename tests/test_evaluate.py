@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 from pictures import write_dataset
 from PIL import Image
 
-from query.answers import Result, Results
-from query.evaluation.evaluate import evaluate, hits_for
-from query.evaluation.figures import Evaluation
-from query.evaluation.gallery import read_gallery
-from query.evaluation.strategies import in_steps
-from query.evaluation.truth import Facts, GpsTruth, OwnTruth, Truth
-from query.evaluation.truth_files import PairsTruth
-from query.search import query_dataset, query_items
-from query.verification.confidence import Verdict
-from query.verification.geometry import Proof
-from schema.errors import InputError
-from schema.item import Item, Kind, image_key, reference_key
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store
+from outcrop.query.answers import Result, Results
+from outcrop.query.evaluation.evaluate import evaluate, hits_for
+from outcrop.query.evaluation.figures import Evaluation
+from outcrop.query.evaluation.gallery import read_gallery
+from outcrop.query.evaluation.strategies import in_steps
+from outcrop.query.evaluation.truth import Facts, GpsTruth, OwnTruth, Truth
+from outcrop.query.evaluation.truth_files import PairsTruth
+from outcrop.query.search import query_dataset, query_items
+from outcrop.query.verification.confidence import Verdict
+from outcrop.query.verification.geometry import Proof
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import Item, Kind, image_key, reference_key
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 SPACE = Space(model="circle", weights_digest="0", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=2)
 METRE = 360 / 40_030_228.88  # degrees of a meridian
@@ -326,7 +326,7 @@ def test_table(stored: None) -> None:
 def test_a_search_that_cannot_give_enough_hits_is_named(stored: None, monkeypatch: pytest.MonkeyPatch) -> None:
     ask = ("query", "evaluate", "d", "--truth", "gps", "--at", "1,2")
     assert "may end before" not in run(*ask).err
-    monkeypatch.setattr("query.evaluation.evaluate.MOST_HITS", 50)  # a photograph has one row: 101 are wanted
+    monkeypatch.setattr("outcrop.query.evaluation.evaluate.MOST_HITS", 50)  # a photograph has one row: 101 are wanted
     assert "50 hits at most: a ranking may end before 100 parents" in run(*ask).err
     assert "--depth 49" in run(*ask).err and "may end before" not in run(*ask, "--depth", 49).err
 

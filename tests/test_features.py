@@ -13,13 +13,13 @@ import pytest
 from pictures import picture
 from PIL import Image
 
-from embed.images import decode
-from query.verification import feature_cache
-from query.verification.feature_cache import FeatureCache
-from query.verification.features import LocalFeatures, Sift, read_features, spread
-from query.verification.geometry import one_thread_each, verify
-from query.verification.verifier import Verifier, digest_of
-from schema.errors import PictureError
+from outcrop.embed.images import decode
+from outcrop.query.verification import feature_cache
+from outcrop.query.verification.feature_cache import FeatureCache
+from outcrop.query.verification.features import LocalFeatures, Sift, read_features, spread
+from outcrop.query.verification.geometry import one_thread_each, verify
+from outcrop.query.verification.verifier import Verifier, digest_of
+from outcrop.schema.errors import PictureError
 
 
 def features_of(image: Image.Image, extractor: Sift | None = None) -> LocalFeatures:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.errors import FilterError
-from schema.filters import Condition, Filter, Value, equals, ids_expression, literal, parse, where
-from schema.item import FIELDS, POOLED_VIEW, UNKNOWN_COORDINATE, Item, Kind
+from outcrop.schema.errors import FilterError
+from outcrop.schema.filters import Condition, Filter, Value, equals, ids_expression, literal, parse, where
+from outcrop.schema.item import FIELDS, POOLED_VIEW, UNKNOWN_COORDINATE, Item, Kind
 
 TEXTS = [f.name for f in FIELDS.values() if f.type == "text" and f.name != "kind"]
 INTEGERS = [f.name for f in FIELDS.values() if f.type == "integer"]

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from commands import run
 
-from sample.fossils import specimens, write_specimens
+from outcrop.sample.fossils import specimens, write_specimens
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sample import burial
-from sample.coiling import Coil, coil
-from sample.fossils import GENERA, Genus, Specimen, make_specimen, specimens, strangers, write_specimens
-from sample.meshes import Mesh, outward
-from sample.meshfiles import FORMS, write_mesh
+from outcrop.sample import burial
+from outcrop.sample.coiling import Coil, coil
+from outcrop.sample.fossils import GENERA, Genus, Specimen, make_specimen, specimens, strangers, write_specimens
+from outcrop.sample.meshes import Mesh, outward
+from outcrop.sample.meshfiles import FORMS, write_mesh
 
 
 @pytest.mark.parametrize("genus", GENERA, ids=lambda genus: genus.initials)

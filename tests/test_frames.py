@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from schema.errors import RegistryError
-from schema.frames import CaptureFiles, list_captures
-from schema.registry import Registry, read_registry
+from outcrop.schema.errors import RegistryError
+from outcrop.schema.frames import CaptureFiles, list_captures
+from outcrop.schema.registry import Registry, read_registry
 
 
 def nfd(text: str) -> str:

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from query.verification.confidence import MIN_INLIERS, UNVERIFIED, Verdict, confidence
-from query.verification.features import LocalFeatures
-from query.verification.geometry import Proof, corners, implausible, project, tentative_matches, verify
-from schema.errors import InputError
+from outcrop.query.verification.confidence import MIN_INLIERS, UNVERIFIED, Verdict, confidence
+from outcrop.query.verification.features import LocalFeatures
+from outcrop.query.verification.geometry import Proof, corners, implausible, project, tentative_matches, verify
+from outcrop.schema.errors import InputError
 
 WIDTH, HEIGHT = 640, 480
 

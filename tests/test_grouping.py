@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from pictures import picture, write_dataset
 from PIL import Image
 
-import query.search
-from embed.encoder import Encoder
-from query.grouping import Comparison, estimated_rotation, grouped
-from query.search import query_images
-from schema.errors import InputError
-from schema.item import Item, Kind, image_key, reference_key
-from schema.turning import apart
-from store.collection import Collection
-from store.connection import Store
+import outcrop.query.search
+from outcrop.embed.encoder import Encoder
+from outcrop.query.grouping import Comparison, estimated_rotation, grouped
+from outcrop.query.search import query_images
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import Item, Kind, image_key, reference_key
+from outcrop.schema.turning import apart
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 # -- putting together --------------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ def test_turns_find_the_photograph_without_references(world: Path, degrees: floa
 
 
 def test_turns_of_several_pictures_are_those_of_each(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query.search, "TURNED_BATCH", 8)  # two pictures in one go
+    monkeypatch.setattr(outcrop.query.search, "TURNED_BATCH", 8)  # two pictures in one go
     Path("many").mkdir()
     names = [turned(frame, 40 * frame, f"many/{frame}.png") for frame in (1, 2, 3, 4)]
     Path("many/0.png").write_bytes(b"nothing")

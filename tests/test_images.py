@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from memory import growth
 from PIL import ExifTags, Image, ImageDraw
 
-from embed.images import BACKGROUND, Decoded, decode, fit_to, thumbnail
-from schema.errors import InputError, PictureError
+from outcrop.embed.images import BACKGROUND, Decoded, decode, fit_to, thumbnail
+from outcrop.schema.errors import InputError, PictureError
 
 SAMPLE = Path(__file__).parents[2] / "shared/sample"
 
@@ -444,7 +444,7 @@ def test_thumbnails_of_real_photos_are_about_4_kb() -> None:
 def test_pictures_are_read_without_torch() -> None:
     code = (
         "import sys, embed, embed.images, embed.photo, embed.presets, embed.weights, embed.encoder; "
-        "embed.encoder.describe_space('efficientnet_lite0'); "
+        "outcrop.embed.encoder.describe_space('efficientnet_lite0'); "
         "sys.exit(bool({'torch', 'timm', 'torchvision'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[1]

@@ -12,10 +12,10 @@ from commands import Outcome, run
 from pictures import write_dataset
 from vectors import unit_vectors
 
-from embed.feature_files import FeatureFolder
-from schema.item import image_key, item_id, reference_key
-from store.collection import Collection
-from store.connection import Store
+from outcrop.embed.feature_files import FeatureFolder
+from outcrop.schema.item import image_key, item_id, reference_key
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 CAPTURE = "250918092555_300"
 KINDS = ("patch", "patch-stride2", "grid3")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.errors import InputError
-from schema.indexes import GPU_TOP_K, PROFILES, profile_for, profile_named
+from outcrop.schema.errors import InputError
+from outcrop.schema.indexes import GPU_TOP_K, PROFILES, profile_for, profile_named
 
 NAMES = st.sampled_from(sorted(PROFILES))
 OLD, NEW = (2, 3, 5), (3, 0, 4)

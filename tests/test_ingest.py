@@ -12,11 +12,11 @@ import pytest
 from commands import run, start
 from pictures import picture, write_dataset
 
-from ingest.runs import Run, find_run, list_runs
-from schema.filters import Filter
-from schema.item import image_key, item_id
-from store.collection import Collection
-from store.connection import Store
+from outcrop.ingest.runs import Run, find_run, list_runs
+from outcrop.schema.filters import Filter
+from outcrop.schema.item import image_key, item_id
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 LITE = ("--model", "efficientnet_lite0")
 

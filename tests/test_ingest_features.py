@@ -11,13 +11,13 @@ from commands import run
 from pictures import picture, write_dataset
 from PIL import Image
 
-from embed.encoder import Encoder
-from embed.feature_files import HEADER, FeatureFolder
-from embed.features import FeatureKind
-from embed.images import decode
-from schema.item import image_key, item_id
-from store.collection import Collection
-from store.connection import Store
+from outcrop.embed.encoder import Encoder
+from outcrop.embed.feature_files import HEADER, FeatureFolder
+from outcrop.embed.features import FeatureKind
+from outcrop.embed.images import decode
+from outcrop.schema.item import image_key, item_id
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 CAPTURE = "250918092555_300"
 

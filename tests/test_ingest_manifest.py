@@ -11,9 +11,9 @@ import pytest
 from commands import Outcome, run
 from pictures import picture, write_dataset
 
-from schema.filters import where
-from store.collection import Collection
-from store.connection import Store
+from outcrop.schema.filters import where
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 GROUP = {"dataset": "town", "capture_id": "250918092555", "label_token": "300", "folder": "250918092555_300"}
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.errors import InputError
-from schema.item import (
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import (
     ANSWER_FIELDS,
     FIELDS,
     ImageKey,

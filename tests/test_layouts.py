@@ -11,13 +11,13 @@ import pytest
 from commands import Outcome, run
 from vectors import unit_vectors
 
-from embed.models import find
-from ingest.layouts import ELSEWHERE, SPACE_FILE
-from schema.filters import equals
-from schema.item import Item, Kind, specimen_key, view_key
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store
+from outcrop.embed.models import find
+from outcrop.ingest.layouts import ELSEWHERE, SPACE_FILE
+from outcrop.schema.filters import equals
+from outcrop.schema.item import Item, Kind, specimen_key, view_key
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 VIEWS, DIM = 3, 24
 SPACE = Space(model="m", weights_digest="0", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=DIM)

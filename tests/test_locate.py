@@ -14,15 +14,15 @@ import pytest
 from commands import run
 from PIL import Image
 
-from query.answers import Query, Result, Results
-from query.ground import distances
-from query.verification.confidence import Verdict
-from query.verification.geometry import Proof
-from query.verification.locate import Plane, locate
-from query.verification.location import Location, features, write_geojson
-from schema.errors import InputError
-from schema.item import Item, Kind, image_key
-from store.search import Hit
+from outcrop.query.answers import Query, Result, Results
+from outcrop.query.ground import distances
+from outcrop.query.verification.confidence import Verdict
+from outcrop.query.verification.geometry import Proof
+from outcrop.query.verification.locate import Plane, locate
+from outcrop.query.verification.location import Location, features, write_geojson
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import Item, Kind, image_key
+from outcrop.store.search import Hit
 
 QUERY, PHOTO = (900, 600), (1600, 1200)
 ORIGIN = (48.2, 16.4)
@@ -182,7 +182,7 @@ def test_noise_shows_in_the_spread_and_outliers_are_left_out(tmp_path: Path) -> 
         spoilt = replace(truth, hits=tuple(noisy))
         few = replace(spoilt, hits=(noisy[0], noisy[1], noisy[2], noisy[3]))
         for result, method in ((spoilt, "positions"), (few, "headings")):
-            from query.verification import locate as module
+            from outcrop.query.verification import locate as module
 
             found = locate(result)
             if method == "headings":
@@ -233,7 +233,7 @@ def test_geojson(tmp_path: Path) -> None:
 
 
 def test_results_are_located_one_by_one(tmp_path: Path) -> None:
-    from query.verification.locate import locate_all
+    from outcrop.query.verification.locate import locate_all
 
     broken = Result(Query("x.jpg"), error="x.jpg is broken")
     found = locate_all(Results("c", None, (answer(tmp_path, TRUTH, PHOTOS), broken), {"search": 1.0}))
@@ -285,13 +285,13 @@ def test_real_photographs_are_located_by_their_neighbours(
     shared_sample: Path, real: tuple[Path, ...], tmp_path: Path
 ) -> None:
     """Each photograph of a real flight, left out, against its own GPS; six of them state a heading that is 180 degrees off."""
-    from query.search import query_items
-    from query.verification.locate import locate_all
-    from query.verification.originals import Originals
-    from query.verification.rerank import rerank
-    from query.verification.verifier import Verifier
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.query.search import query_items
+    from outcrop.query.verification.locate import locate_all
+    from outcrop.query.verification.originals import Originals
+    from outcrop.query.verification.rerank import rerank
+    from outcrop.query.verification.verifier import Verifier
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     registry, uri, state = real[1], real[3], real[5]
     keys = [image_key("brighton_beach", "brighton_beach", frame) for frame in range(18, 36)]

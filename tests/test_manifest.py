@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed.features import FeatureKind
-from schema.documents import UniqueKeys
-from schema.errors import ManifestError
-from schema.manifest import Manifest, _degrees, _numbers, output_roots, read_manifest, weights_of
+from outcrop.embed.features import FeatureKind
+from outcrop.schema.documents import UniqueKeys
+from outcrop.schema.errors import ManifestError
+from outcrop.schema.manifest import Manifest, _degrees, _numbers, output_roots, read_manifest, weights_of
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "docs/examples").glob("manifest*"))

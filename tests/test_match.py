@@ -119,7 +119,7 @@ def test_wrong_use(pair: tuple[Path, Path], tmp_path: Path) -> None:
 
 def test_real_photographs_match_where_they_overlap_and_nowhere_else(shared_sample: Path) -> None:
     """All pairs of a real flight, against the footprints that its log gives."""
-    from sample.world import overlap
+    from outcrop.sample.world import overlap
 
     folder = shared_sample / "aerial/brighton_beach"
     rows = {row["file"]: row for row in csv.DictReader((folder / "metadata.csv").read_text().splitlines())}

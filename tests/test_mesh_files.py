@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from memory import growth
 from PIL import Image
 
-from render import preflight
-from render.geometry import load, normalised
-from render.surface import corner_normals, same_places
-from render.views import Look, draw_views
-from schema.errors import MeshError
+from outcrop.render import preflight
+from outcrop.render.geometry import load, normalised
+from outcrop.render.surface import corner_normals, same_places
+from outcrop.render.views import Look, draw_views
+from outcrop.schema.errors import MeshError
 
 
 def area(path: Path) -> float:
@@ -218,7 +218,7 @@ def test_a_ply_without_its_texture_is_drawn_without(tmp_path: Path, caplog: pyte
 
 
 def test_a_texture_that_is_a_bomb_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("render.textures.MOST_PIXELS", 10)
+    monkeypatch.setattr("outcrop.render.textures.MOST_PIXELS", 10)
     Image.new("RGB", (4, 4)).save(tmp_path / "skin.png")
     (tmp_path / "a.mtl").write_text("newmtl skin\nmap_Kd skin.png\n")
     (tmp_path / "a.obj").write_text(TEXTURED)

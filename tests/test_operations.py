@@ -26,10 +26,10 @@ from operations import (
     unit,
 )
 
-from schema.indexes import PROFILES
-from store.collection import Collection
-from store.connection import Store, is_lite
-from store.maintenance import PROPERTY_PREVIOUS
+from outcrop.schema.indexes import PROFILES
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store, is_lite
+from outcrop.store.maintenance import PROPERTY_PREVIOUS
 
 # -- create ------------------------------------------------------------------------------------------------------------
 
@@ -226,7 +226,8 @@ def test_doctor_without_a_store() -> None:
 
 def test_doctor_leaves_a_lite_directory_in_use_alone(lite_uri: str) -> None:
     script = (
-        "import sys; from store.connection import Store; s = Store.connect(sys.argv[1]); print(1, flush=True); input()"
+        "import sys; from outcrop.store.connection import Store\n"
+        "s = Store.connect(sys.argv[1]); print(1, flush=True); input()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", script, lite_uri],
@@ -266,7 +267,7 @@ def test_plan() -> None:
 
 
 def test_figures_for_prometheus_are_exact_and_whole(lite: str) -> None:
-    from screen.metrics import write_metrics
+    from outcrop.screen.metrics import write_metrics
 
     write_metrics(Path("m.prom"), "audit", {"good": 12_345_678.0, "no file": 0.5}, {"collection": 'a"b\\c\nd'})
     lines = Path("m.prom").read_text().splitlines()

@@ -18,9 +18,9 @@ from operations import (
     unit,
 )
 
-from schema.filters import where
-from store.collection import Collection
-from store.connection import Store, is_lite
+from outcrop.schema.filters import where
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store, is_lite
 
 # -- index -------------------------------------------------------------------------------------------------------------
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from meta_checkpoints import VITS, Shape, pixels, small, summary, vit
 
-from embed.backbones import Backbone, build
-from embed.presets import PRESETS, Preset
+from outcrop.embed.backbones import Backbone, build
+from outcrop.embed.presets import PRESETS, Preset
 
 RECORDED = json.loads((Path(__file__).parent / "recorded/meta_outputs.json").read_text())["outputs"]
 CLOSE = 1e-4

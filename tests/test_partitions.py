@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.filters import Filter, equals, where
-from schema.item import Item, Kind
-from store import partitions
-from store.partitions import chosen, home, home_of, partition_name
+from outcrop.schema.filters import Filter, equals, where
+from outcrop.schema.item import Item, Kind
+from outcrop.store import partitions
+from outcrop.store.partitions import chosen, home, home_of, partition_name
 
 KINDS = st.sampled_from(Kind)
 DATASETS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20) | st.sampled_from(

@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn import functional
 
-from embed.backbones import gem
-from embed.encoder import Encoder, describe_space
-from embed.feature_files import HEADER, FeatureFolder, FeatureRecord, halved
-from embed.features import FeatureKind, Features
-from embed.images import Decoded, decode, fit_to
-from embed.models import find
-from embed.photo import PhotoMetadata
-from embed.placement import Placement
-from schema.errors import InputError, PictureError, SpaceMismatch
-from schema.space import Fit, Space
+from outcrop.embed.backbones import gem
+from outcrop.embed.encoder import Encoder, describe_space
+from outcrop.embed.feature_files import HEADER, FeatureFolder, FeatureRecord, halved
+from outcrop.embed.features import FeatureKind, Features
+from outcrop.embed.images import Decoded, decode, fit_to
+from outcrop.embed.models import find
+from outcrop.embed.photo import PhotoMetadata
+from outcrop.embed.placement import Placement
+from outcrop.schema.errors import InputError, PictureError, SpaceMismatch
+from outcrop.schema.space import Fit, Space
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -10,15 +10,15 @@ from commands import run
 from PIL import Image
 from test_features import rough
 
-from embed.encoder import Encoder
-from embed.images import Decoded
-from embed.photo import PhotoMetadata
-from query.verification.confidence import MIN_INLIERS_PATCH, confidence, least_inliers
-from query.verification.features import Sift
-from query.verification.geometry import verify
-from query.verification.patch_tokens import PatchTokens
-from query.verification.verifier import Verifier
-from schema.errors import InputError
+from outcrop.embed.encoder import Encoder
+from outcrop.embed.images import Decoded
+from outcrop.embed.photo import PhotoMetadata
+from outcrop.query.verification.confidence import MIN_INLIERS_PATCH, confidence, least_inliers
+from outcrop.query.verification.features import Sift
+from outcrop.query.verification.geometry import verify
+from outcrop.query.verification.patch_tokens import PatchTokens
+from outcrop.query.verification.verifier import Verifier
+from outcrop.schema.errors import InputError
 
 LITE = ("--features", "patch", "--model", "efficientnet_lite0", "--device", "cpu")
 

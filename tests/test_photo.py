@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
-from embed.photo import PhotoMetadata, read_metadata, read_orientation
+from outcrop.embed.photo import PhotoMetadata, read_metadata, read_orientation
 
 SAMPLE = Path(__file__).parents[2] / "shared/sample"
 

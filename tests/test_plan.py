@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schema.errors import InputError
-from schema.indexes import PROFILES
-from store.plan import GIB, LITE_ROWS, LOAD_LIMIT, ONE_MACHINE_ROWS, plan
+from outcrop.schema.errors import InputError
+from outcrop.schema.indexes import PROFILES
+from outcrop.store.plan import GIB, LITE_ROWS, LOAD_LIMIT, ONE_MACHINE_ROWS, plan
 
 SIZES = ("raw", "host_memory", "gpu_memory", "build_peak", "disk", "thumbnails")
 

@@ -13,12 +13,12 @@ import pytest
 from commands import run
 from pictures import picture, write_dataset
 
-from query.ground import distances
-from schema.filters import Filter, where
-from schema.item import image_key
-from store.collection import Collection
-from store.connection import Store
-from store.search import exact_search
+from outcrop.query.ground import distances
+from outcrop.schema.filters import Filter, where
+from outcrop.schema.item import image_key
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+from outcrop.store.search import exact_search
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,14 @@ from commands import Outcome, run
 from PIL import Image
 from toy_specimens import LOOK, SPACE, Ingest, ToyEncoder
 
-from query.answers import Results
-from query.specimen import query_specimens, specimen_views, stored_look
-from render.workers import Workers
-from schema.errors import InputError, MeshError, PictureError
-from schema.filters import Filter, where
-from schema.item import item_id
-from store.collection import Collection
-from store.connection import Store
+from outcrop.query.answers import Results
+from outcrop.query.specimen import query_specimens, specimen_views, stored_look
+from outcrop.render.workers import Workers
+from outcrop.schema.errors import InputError, MeshError, PictureError
+from outcrop.schema.filters import Filter, where
+from outcrop.schema.item import item_id
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 GENERA = {"flat": (1, 0.3, 1), "tall": (0.4, 1, 0.4), "long": (1, 0.5, 0.5)}
 

@@ -11,10 +11,10 @@ import pytest
 from milvus_server import free_ports
 from redis_server import RedisServer
 
-from query.answers import Hit, Query, Result, Results
-from query.redis_sink import RedisSink
-from schema.errors import InputError, Refused, StoreUnreachable
-from schema.item import Item, Kind, image_key
+from outcrop.query.answers import Hit, Query, Result, Results
+from outcrop.query.redis_sink import RedisSink
+from outcrop.schema.errors import InputError, Refused, StoreUnreachable
+from outcrop.schema.item import Item, Kind, image_key
 
 redis = pytest.importorskip("redis")
 if shutil.which("redis-server") is None:

@@ -14,10 +14,10 @@ from commands import Outcome, run
 from pictures import picture, write_dataset
 from PIL import Image
 
-from schema.filters import Filter, equals
-from schema.item import Item, item_id, reference_key
-from store.collection import Collection
-from store.connection import Store
+from outcrop.schema.filters import Filter, equals
+from outcrop.schema.item import Item, item_id, reference_key
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 LITE = ("--model", "efficientnet_lite0")
 FEW = ("--angles", "0,90,200", "--crops", "0.6")

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from schema.errors import RegistryError
-from schema.registry import TEMPLATE_FIELDS, Registry, read_registry, split_capture, weights_search
+from outcrop.schema.errors import RegistryError
+from outcrop.schema.registry import TEMPLATE_FIELDS, Registry, read_registry, split_capture, weights_search
 
 JAMSHILL = {
     "root": "01_02_jamshill_data_image",

@@ -16,18 +16,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from render import workers
-from render.cameras import DISTANCE, FIELD_OF_VIEW, cameras, focal_length
-from render.filament import Filament, gpu_devices
-from render.geometry import Shape, load, normalised
-from render.libraries import missing
-from render.lights import NEUTRAL, encoded
-from render.painting import Painter
-from render.raycast import Raycaster
-from render.surface import surface_of
-from render.views import Look, draw_views
-from render.workers import Workers, choose_renderer
-from schema.errors import InputError, MeshError
+from outcrop.render import workers
+from outcrop.render.cameras import DISTANCE, FIELD_OF_VIEW, cameras, focal_length
+from outcrop.render.filament import Filament, gpu_devices
+from outcrop.render.geometry import Shape, load, normalised
+from outcrop.render.libraries import missing
+from outcrop.render.lights import NEUTRAL, encoded
+from outcrop.render.painting import Painter
+from outcrop.render.raycast import Raycaster
+from outcrop.render.surface import surface_of
+from outcrop.render.views import Look, draw_views
+from outcrop.render.workers import Workers, choose_renderer
+from outcrop.schema.errors import InputError, MeshError
 
 Picture = NDArray[np.uint8]
 
@@ -211,7 +211,7 @@ def test_a_point_cloud_looks_like_its_surface() -> None:
 
 
 def test_a_large_cloud_is_thinned_and_a_repeated_point_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("render.points.MOST_DISCS", 500)
+    monkeypatch.setattr("outcrop.render.points.MOST_DISCS", 500)
     vertices = meshes.ball(4)[0]
     surface = surface_of(normalised(shape_of((np.concatenate([vertices, vertices]), np.empty((0, 3))))))
     assert 100 < len(surface.faces) / 6 <= 500
@@ -247,7 +247,7 @@ def test_what_filament_needs_is_looked_for(tmp_path: Path, monkeypatch: pytest.M
     assert gpu_devices([str(tmp_path / "*")]) == []
     (tmp_path / "renderD128").touch()
     assert gpu_devices([str(tmp_path / "renderD*")]) == [str(tmp_path / "renderD128")]
-    monkeypatch.setattr("render.filament.gpu_devices", list)
+    monkeypatch.setattr("outcrop.render.filament.gpu_devices", list)
     assert choose_renderer("auto") == "raycast" and choose_renderer("filament") == "filament"
     assert Filament.name == "filament" and Raycaster.name == "raycast" and Painter is not None
 

@@ -15,14 +15,14 @@ from commands import run
 from PIL import Image
 from test_features import rough
 
-from query.answers import Hit, Query, Result, Results, first_hits
-from query.verification.confidence import MIN_INLIERS
-from query.verification.originals import Originals
-from query.verification.rerank import Reranking, rerank
-from query.verification.verifier import Verifier
-from schema.errors import InputError
-from schema.item import Item, Kind, image_key
-from schema.registry import read_registry
+from outcrop.query.answers import Hit, Query, Result, Results, first_hits
+from outcrop.query.verification.confidence import MIN_INLIERS
+from outcrop.query.verification.originals import Originals
+from outcrop.query.verification.rerank import Reranking, rerank
+from outcrop.query.verification.verifier import Verifier
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import Item, Kind, image_key
+from outcrop.schema.registry import read_registry
 
 
 def write_world(folder: Path, pictures: int = 4) -> Path:

@@ -11,8 +11,8 @@ from commands import run
 from PIL import Image
 from test_rerank import write_world
 
-from query.verification.confidence import MIN_INLIERS_PATCH, confidence
-from schema.item import image_key, item_id, parent_of
+from outcrop.query.verification.confidence import MIN_INLIERS_PATCH, confidence
+from outcrop.schema.item import image_key, item_id, parent_of
 
 RERANK = ("--rerank", "geometric", "--features", "patch")
 THIRD = image_key("d", "a_100", 3)

@@ -10,9 +10,9 @@ import pytest
 from commands import run
 from PIL import Image
 
-from query.verification.confidence import MIN_INLIERS, confidence
-from query.verification.features import Sift, read_features
-from query.verification.geometry import one_thread_each, verify
+from outcrop.query.verification.confidence import MIN_INLIERS, confidence
+from outcrop.query.verification.features import Sift, read_features
+from outcrop.query.verification.geometry import one_thread_each, verify
 
 
 def turned_crop(picture: Image.Image, degrees: float, share: float = 0.6) -> Image.Image:

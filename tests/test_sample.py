@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from embed.photo import read_metadata
-from sample.flight import Camera, Pose, footprint, photograph, survey, to_degrees
-from sample.land import Land, make_land
-from sample.photos import write_photos
-from sample.world import UNFINISHED, World, overlap, write_world
-from schema.frames import list_captures
-from schema.registry import read_registry
+from outcrop.embed.photo import read_metadata
+from outcrop.sample.flight import Camera, Pose, footprint, photograph, survey, to_degrees
+from outcrop.sample.land import Land, make_land
+from outcrop.sample.photos import write_photos
+from outcrop.sample.world import UNFINISHED, World, overlap, write_world
+from outcrop.schema.frames import list_captures
+from outcrop.schema.registry import read_registry
 
 SMALL = {"side": 620.0, "camera": Camera(160, 120), "queries": 4, "resolution": 0.6, "fossils": 1}
 

@@ -15,10 +15,10 @@ from commands import Outcome, run, start
 from milvus_server import ROOT_TOKEN, MilvusServer, why_not
 from pictures import write_dataset
 
-from schema.errors import Refused, StoreUnreachable
-from schema.settings import Settings, read_settings
-from store.connection import Store
-from store.tls import Tls
+from outcrop.schema.errors import Refused, StoreUnreachable
+from outcrop.schema.settings import Settings, read_settings
+from outcrop.store.connection import Store
+from outcrop.store.tls import Tls
 
 MODEL = ("--model", "efficientnet_lite0")
 ROOT = str(Path(__file__).parents[1])

@@ -16,10 +16,10 @@ from conftest import drop_since
 from milvus_server import MilvusServer, why_not
 from pictures import picture, write_dataset
 
-from schema.filters import where
-from schema.item import image_key
-from store.collection import Collection
-from store.connection import Store
+from outcrop.schema.filters import where
+from outcrop.schema.item import image_key
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 MODEL = ("--model", "efficientnet_lite0")
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from schema.errors import InputError
-from schema.settings import Settings, read_settings
+from outcrop.schema.errors import InputError
+from outcrop.schema.settings import Settings, read_settings
 
 SECRET = "root:hunter2"
 NAMES = st.text("abcdefghijk_/", min_size=1, max_size=8)

@@ -14,10 +14,10 @@ import torch
 from commands import run, start
 from pictures import write_dataset
 
-from embed.encoder import Encoder
-from embed.sharded import ShardedEncoder, device_names
-from embed.weights import load_state
-from schema.errors import InputError, PictureError, WeightsError
+from outcrop.embed.encoder import Encoder
+from outcrop.embed.sharded import ShardedEncoder, device_names
+from outcrop.embed.weights import load_state
+from outcrop.schema.errors import InputError, PictureError, WeightsError
 
 MODEL = "timm:test_vit"
 
@@ -122,8 +122,8 @@ def test_an_ingest_on_two_devices(tmp_path: Path, tiny_vit: Path, lite: str) -> 
 
 
 def vectors_of(uri: Path) -> dict[str, np.ndarray]:
-    from store.collection import Collection
-    from store.connection import Store
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
 
     with Store.connect(str(uri)) as store:
         pages = list(Collection.open(store, "outcrop").scan(vectors=True))

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embed.images import Decoded, fit_to
-from embed.thumbnails import ThumbnailStore
-from ingest.listing import Listing, ingest_listing, look_ahead
-from ingest.pipeline import Options, Pipeline
-from ingest.runs import Record, Run
-from ingest.sources import Contents, Outcome, Pooled, Prepared, Rows, Unchanged, Unfit, same_file
-from schema.errors import PictureError
-from schema.filters import Filter, equals
-from schema.item import Item, Kind, image_key, parent_of, specimen_key, view_key
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store
+from outcrop.embed.images import Decoded, fit_to
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.listing import Listing, ingest_listing, look_ahead
+from outcrop.ingest.pipeline import Options, Pipeline
+from outcrop.ingest.runs import Record, Run
+from outcrop.ingest.sources import Contents, Outcome, Pooled, Prepared, Rows, Unchanged, Unfit, same_file
+from outcrop.schema.errors import PictureError
+from outcrop.schema.filters import Filter, equals
+from outcrop.schema.item import Item, Kind, image_key, parent_of, specimen_key, view_key
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 SPACE = Space(
     model="toy", weights_digest="0", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=4, fit="squash"

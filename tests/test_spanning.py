@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import minimum_spanning_tree
 
-from query.clusters import spanning
-from query.clusters.spanning import NO_DISTANCE, spanning_tree
+from outcrop.query.clusters import spanning
+from outcrop.query.clusters.spanning import NO_DISTANCE, spanning_tree
 
 
 def blobs(n: int, dim: int, seed: int, clusters: int = 5, noise: float = 0.1) -> NDArray[np.float32]:

@@ -16,20 +16,20 @@ from commands import run
 from PIL import Image
 from toy_specimens import LOOK, SPACE, Ingest, shells
 
-from embed.encoder import Encoder
-from embed.pooling import pooled
-from embed.thumbnails import ThumbnailStore
-from ingest.listing import ingest_listing, look_ahead
-from ingest.pipeline import Options
-from ingest.runs import Run
-from ingest.specimens import list_specimens
-from render.views import Look
-from render.workers import Workers
-from schema.errors import InputError, PictureError
-from schema.filters import equals
-from schema.item import item_id
-from store.collection import Collection
-from store.connection import Store
+from outcrop.embed.encoder import Encoder
+from outcrop.embed.pooling import pooled
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.listing import ingest_listing, look_ahead
+from outcrop.ingest.pipeline import Options
+from outcrop.ingest.runs import Run
+from outcrop.ingest.specimens import list_specimens
+from outcrop.render.views import Look
+from outcrop.render.workers import Workers
+from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.filters import equals
+from outcrop.schema.item import item_id
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ class Peak:
         while self._open:
             for child in psutil.Process().children():
                 try:
-                    if "render.workers" in " ".join(child.cmdline()):
+                    if "outcrop.render.workers" in " ".join(child.cmdline()):
                         self.workers_mb = max(self.workers_mb, child.memory_info().rss / 2**20)
                 except psutil.Error:
                     continue

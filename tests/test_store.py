@@ -12,18 +12,18 @@ from milvus_server import MilvusServer, why_not
 from numpy.typing import NDArray
 from vectors import unit_vectors
 
-import store.partitions
-import store.search
-import store.table
-from schema.errors import InputError, OutcropError, Refused, SpaceMismatch, StoreUnreachable
-from schema.filters import Filter, where
-from schema.indexes import PROFILES, IndexProfile
-from schema.item import FIELDS, Item, Kind
-from schema.space import Space
-from store.collection import PROPERTY_SPACE, Collection, check_name, collection_names
-from store.connection import Store
-from store.rows import pack
-from store.search import Answer, Hit, drop_hits, exact_search, search
+import outcrop.store.partitions
+import outcrop.store.search
+import outcrop.store.table
+from outcrop.schema.errors import InputError, OutcropError, Refused, SpaceMismatch, StoreUnreachable
+from outcrop.schema.filters import Filter, where
+from outcrop.schema.indexes import PROFILES, IndexProfile
+from outcrop.schema.item import FIELDS, Item, Kind
+from outcrop.schema.space import Space
+from outcrop.store.collection import PROPERTY_SPACE, Collection, check_name, collection_names
+from outcrop.store.connection import Store
+from outcrop.store.rows import pack
+from outcrop.store.search import Answer, Hit, drop_hits, exact_search, search
 
 DIM = 8
 SPACE = Space(
@@ -245,7 +245,7 @@ def test_writing_is_chunked_and_so_are_lookups_and_searches(
 
 
 def store_module(name: str) -> object:
-    return {"table": store.table, "search": store.search, "partitions": store.partitions}[name]
+    return {"table": outcrop.store.table, "search": outcrop.store.search, "partitions": outcrop.store.partitions}[name]
 
 
 # -- partitions --------------------------------------------------------------------------------------------------------

@@ -16,11 +16,11 @@ from commands import start
 from meta_checkpoints import pixels
 from pictures import write_dataset
 
-from embed import hub
-from embed.encoder import Encoder, describe_space
-from embed.models import find
-from embed.weights import load_state, locate, model_of
-from schema.errors import InputError, WeightsError
+from outcrop.embed import hub
+from outcrop.embed.encoder import Encoder, describe_space
+from outcrop.embed.models import find
+from outcrop.embed.weights import load_state, locate, model_of
+from outcrop.schema.errors import InputError, WeightsError
 
 VIT = "test_vit.r160_in1k"
 

@@ -30,13 +30,13 @@ from moving import (
     unit,
 )
 
-from schema.item import FIELDS, Item, Kind, image_key
-from schema.space import Space
-from store.arrays import export_arrays, import_arrays
-from store.collection import Collection
-from store.connection import Store
-from store.maintenance import drop
-from store.transfer import export_parquet, import_parquet
+from outcrop.schema.item import FIELDS, Item, Kind, image_key
+from outcrop.schema.space import Space
+from outcrop.store.arrays import export_arrays, import_arrays
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+from outcrop.store.maintenance import drop
+from outcrop.store.transfer import export_parquet, import_parquet
 
 # -- there and back ----------------------------------------------------------------------------------------------------
 

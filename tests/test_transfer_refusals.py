@@ -33,12 +33,12 @@ from moving import (
 )
 from numpy.typing import NDArray
 
-from schema.errors import InputError
-from schema.item import image_key
-from store.collection import Collection
-from store.connection import Store
-from store.maintenance import drop
-from store.transfer import import_parquet, whole_file
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import image_key
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+from outcrop.store.maintenance import drop
+from outcrop.store.transfer import import_parquet, whole_file
 
 # -- what must not be written ------------------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ def test_damaged_companions_of_arrays(lite: str, name: str) -> None:
 
 LIMITED = """
 import resource, sys
-from operate.cli import main
+from outcrop.operate.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))
 sys.argv = ["collection", *sys.argv[2:]]
 main()

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embed.photo import PhotoMetadata
-from query.answers import Query
-from query.evaluation.gallery import Gallery, parent_named
-from query.evaluation.measures import IGNORED, NEGATIVE, RELEVANT
-from query.evaluation.splits import split
-from query.evaluation.truth import CategoryTruth, Facts, GpsTruth, OwnTruth, Ranges
-from query.evaluation.truth_files import FootprintTruth, PairsTruth, read_truth
-from query.ground import areas, distances, is_convex, shares
-from sample.flight import Camera, Pose, footprint
-from sample.world import overlap
-from schema.errors import InputError
-from schema.item import Item, Kind, image_key, parent_of, specimen_key
+from outcrop.embed.photo import PhotoMetadata
+from outcrop.query.answers import Query
+from outcrop.query.evaluation.gallery import Gallery, parent_named
+from outcrop.query.evaluation.measures import IGNORED, NEGATIVE, RELEVANT
+from outcrop.query.evaluation.splits import split
+from outcrop.query.evaluation.truth import CategoryTruth, Facts, GpsTruth, OwnTruth, Ranges
+from outcrop.query.evaluation.truth_files import FootprintTruth, PairsTruth, read_truth
+from outcrop.query.ground import areas, distances, is_convex, shares
+from outcrop.sample.flight import Camera, Pose, footprint
+from outcrop.sample.world import overlap
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import Item, Kind, image_key, parent_of, specimen_key
 
 METRE = 360 / 40_030_228.88  # degrees of a meridian
 

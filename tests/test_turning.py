@@ -11,11 +11,22 @@ from hypothesis import strategies as st
 from pictures import picture
 from PIL import Image
 
-from embed.images import fit_to
-from embed.turning import Turner, require_pixels
-from schema.errors import InputError, PictureError
-from schema.item import item_of_key, reference_key
-from schema.turning import WHOLE, Crop, Turn, apart, crop_numbered, largest, normal, parse_angles, parse_crops, turns
+from outcrop.embed.images import fit_to
+from outcrop.embed.turning import Turner, require_pixels
+from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.item import item_of_key, reference_key
+from outcrop.schema.turning import (
+    WHOLE,
+    Crop,
+    Turn,
+    apart,
+    crop_numbered,
+    largest,
+    normal,
+    parse_angles,
+    parse_crops,
+    turns,
+)
 
 ANGLES = st.integers(0, 359_999).map(lambda thousandths: thousandths / 1000)
 CROPS = st.one_of(

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from vectors import unit_vectors
 
-from schema.errors import InputError
-from schema.item import Item, Kind, image_key
-from schema.space import Space
-from store.collection import Collection
-from store.connection import Store
-from store.maintenance import change_index
-from store.topk import TopK
-from store.verify import SHARES, _bound, _recall, verify
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import Item, Kind, image_key
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+from outcrop.store.maintenance import change_index
+from outcrop.store.topk import TopK
+from outcrop.store.verify import SHARES, _bound, _recall, verify
 
 DIM, ROWS = 64, 2500
 SPACE = Space(model="verify", weights_digest="0", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=DIM)

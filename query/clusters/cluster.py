@@ -14,8 +14,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from query.clusters.spanning import SpanningTree, spanning_tree
-from schema.errors import InputError, nearest
+from outcrop.query.clusters.spanning import SpanningTree, spanning_tree
+from outcrop.schema.errors import InputError, nearest
 
 Method = Literal["hdbscan", "fast_hdbscan", "kmeans", "agglomerative"]
 METHODS: tuple[str, ...] = get_args(Method)

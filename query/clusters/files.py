@@ -22,10 +22,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from query.clusters.cluster import METHODS
-from query.clusters.ids import Known
-from query.clusters.run import FACTS, Found
-from schema.errors import InputError
+from outcrop.query.clusters.cluster import METHODS
+from outcrop.query.clusters.ids import Known
+from outcrop.query.clusters.run import FACTS, Found
+from outcrop.schema.errors import InputError
 
 CSV, PARQUET, JSON, PAGE = "clusters.csv", "clusters.parquet", "clusters.json", "clusters.html"
 DIGITS = 6

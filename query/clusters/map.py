@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from query.clusters.cluster import UNASSIGNED, Floats, Labels
+from outcrop.query.clusters.cluster import UNASSIGNED, Floats, Labels
 
 MOST_MARKS = 2000
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embed.thumbnails import ThumbnailStore
-from query.clusters.cluster import UNASSIGNED
-from query.clusters.run import Found
-from query.pages import inline, render
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.query.clusters.cluster import UNASSIGNED
+from outcrop.query.clusters.run import Found
+from outcrop.query.pages import inline, render
 
 PICTURES = 2000
 """Thumbnails in one page at most: about 10 MB."""

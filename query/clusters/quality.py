@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from query.clusters.cluster import UNASSIGNED, Floats, Labels
+from outcrop.query.clusters.cluster import UNASSIGNED, Floats, Labels
 
 MOST_ROWS = 4000
 """Figures over pairs are taken on so many rows at most, evenly drawn."""

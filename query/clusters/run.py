@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from query.clusters.cluster import UNASSIGNED, Clustering, Floats, Recipe, cluster
-from query.clusters.ids import Identity, Known, stable_ids
-from query.clusters.map import Map, lay_out
-from query.clusters.quality import Quality, quality
-from schema.errors import InputError
-from schema.filters import Filter, equals
-from schema.item import Kind
-from store.collection import Collection
-from store.transfer import require_complete
+from outcrop.query.clusters.cluster import UNASSIGNED, Clustering, Floats, Recipe, cluster
+from outcrop.query.clusters.ids import Identity, Known, stable_ids
+from outcrop.query.clusters.map import Map, lay_out
+from outcrop.query.clusters.quality import Quality, quality
+from outcrop.schema.errors import InputError
+from outcrop.schema.filters import Filter, equals
+from outcrop.schema.item import Kind
+from outcrop.store.collection import Collection
+from outcrop.store.transfer import require_complete
 
 EXEMPLARS = 6
 FACTS = ("key", "kind", "dataset", "category", "capture_id", "source")

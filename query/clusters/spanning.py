@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.machine import cores
+from outcrop.schema.machine import cores
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

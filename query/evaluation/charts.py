@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from query.evaluation.figures import Figures
+from outcrop.query.evaluation.figures import Figures
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499")
 DASHES = ("", "7 4", "2 3", "9 3 2 3")

@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from query.answers import Hit, Result, Results
-from query.evaluation.figures import Answer, Bootstrap, Evaluation, Outcome, strategy_figures
-from query.evaluation.gallery import Gallery
-from query.evaluation.measures import IGNORED, NEGATIVE, RELEVANT, relevant_ranks
-from query.evaluation.truth import Truth
-from schema.errors import InputError
-from schema.item import parent_of
-from store.search import MOST_HITS
+from outcrop.query.answers import Hit, Result, Results
+from outcrop.query.evaluation.figures import Answer, Bootstrap, Evaluation, Outcome, strategy_figures
+from outcrop.query.evaluation.gallery import Gallery
+from outcrop.query.evaluation.measures import IGNORED, NEGATIVE, RELEVANT, relevant_ranks
+from outcrop.query.evaluation.truth import Truth
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import parent_of
+from outcrop.store.search import MOST_HITS
 
 CUTOFFS = (1, 5, 10, 20)
 DEPTH = 100

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from query.answers import Query
-from query.evaluation.measures import Estimate, average_precision, mean_intervals, median_interval, recall_at
-from query.evaluation.splits import AXES, split
-from query.evaluation.truth import Facts
-from schema.item import Item
+from outcrop.query.answers import Query
+from outcrop.query.evaluation.measures import Estimate, average_precision, mean_intervals, median_interval, recall_at
+from outcrop.query.evaluation.splits import AXES, split
+from outcrop.query.evaluation.truth import Facts
+from outcrop.schema.item import Item
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.errors import InputError
-from schema.filters import Filter
-from schema.item import AERIAL, Item, Kind, image_key, item_of_key, parent_of, specimen_key
-from store.collection import Collection
+from outcrop.schema.errors import InputError
+from outcrop.schema.filters import Filter
+from outcrop.schema.item import AERIAL, Item, Kind, image_key, item_of_key, parent_of, specimen_key
+from outcrop.store.collection import Collection
 
 
 @dataclass(frozen=True)

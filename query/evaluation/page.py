@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from embed.thumbnails import ThumbnailStore
-from query.evaluation.charts import Chart, floor_of, recall_chart
-from query.evaluation.figures import Answer, Evaluation, Outcome
-from query.evaluation.splits import AXES
-from query.evaluation.table import card, columns, rank, remark, rows
-from query.pages import inline, render, write_whole
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.query.evaluation.charts import Chart, floor_of, recall_chart
+from outcrop.query.evaluation.figures import Answer, Evaluation, Outcome
+from outcrop.query.evaluation.splits import AXES
+from outcrop.query.evaluation.table import card, columns, rank, remark, rows
+from outcrop.query.pages import inline, render, write_whole
 
 
 @dataclass(frozen=True)

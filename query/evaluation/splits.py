@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from query.evaluation.truth import Facts
+from outcrop.query.evaluation.truth import Facts
 
 AXES = ("altitude", "rotation", "dataset")
 UNKNOWN = "unknown"

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from embed.protocol import PictureEncoder
-from query.answers import Query, Result, Results
-from query.evaluation.evaluate import without_own
-from query.evaluation.gallery import Gallery
-from query.search import BATCH, Grouping, query_images
-from schema.errors import PictureError
-from schema.filters import Filter
-from store.collection import Collection
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.query.answers import Query, Result, Results
+from outcrop.query.evaluation.evaluate import without_own
+from outcrop.query.evaluation.gallery import Gallery
+from outcrop.query.search import BATCH, Grouping, query_images
+from outcrop.schema.errors import PictureError
+from outcrop.schema.filters import Filter
+from outcrop.store.collection import Collection
 
 AT_ONCE = 16
 """Queries that go through the slower steps together: so often progress is told."""

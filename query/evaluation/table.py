@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from query.evaluation.figures import Evaluation, Figures
-from query.evaluation.measures import Estimate
+from outcrop.query.evaluation.figures import Evaluation, Figures
+from outcrop.query.evaluation.measures import Estimate
 
 
 def columns(found: Evaluation) -> list[str]:

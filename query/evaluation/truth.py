@@ -1,7 +1,7 @@
 """What is right: sources of truth that grade every parent of a gallery for a query.
 
 Here those that need no file: the same photograph or specimen, the distance by GPS, and the category.
-`query.evaluation.truth_files` reads files of pairs and of footprints.
+`outcrop.query.evaluation.truth_files` reads files of pairs and of footprints.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from query.answers import Query
-from query.evaluation.gallery import Gallery
-from query.evaluation.measures import IGNORED, NEGATIVE, RELEVANT
-from query.ground import distances
-from schema.errors import InputError
-from schema.item import UNKNOWN_COORDINATE, Kind
+from outcrop.query.answers import Query
+from outcrop.query.evaluation.gallery import Gallery
+from outcrop.query.evaluation.measures import IGNORED, NEGATIVE, RELEVANT
+from outcrop.query.ground import distances
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import UNKNOWN_COORDINATE, Kind
 
 
 @dataclass(frozen=True)

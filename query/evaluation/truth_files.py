@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from query.answers import Query
-from query.evaluation.gallery import Gallery, parent_named
-from query.evaluation.truth import Facts, Judgement, Ranges, Truth, facts_of
-from query.ground import is_convex, shares
-from schema.errors import InputError, nearest
-from schema.item import parent_of
+from outcrop.query.answers import Query
+from outcrop.query.evaluation.gallery import Gallery, parent_named
+from outcrop.query.evaluation.truth import Facts, Judgement, Ranges, Truth, facts_of
+from outcrop.query.ground import is_convex, shares
+from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.item import parent_of
 
 MOST_BYTES = 2**28
 """Of a truth file."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from query.verification.geometry import Proof
+from outcrop.query.verification.geometry import Proof
 
 MIN_INLIERS = 12
 """Inliers from which a candidate counts as verified. In 4,447 pairs of pictures of different ground none had more than 5."""

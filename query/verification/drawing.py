@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from embed.images import decode
-from query.verification.features import read_picture
-from query.verification.match import PairMatch
-from schema.errors import InputError
+from outcrop.embed.images import decode
+from outcrop.query.verification.features import read_picture
+from outcrop.query.verification.match import PairMatch
+from outcrop.schema.errors import InputError
 
 HEIGHT = 720
 """Pixels of both pictures in the drawing; smaller ones are enlarged to it."""

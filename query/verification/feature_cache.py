@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from query.verification.features import LocalFeatures
+from outcrop.query.verification.features import LocalFeatures
 
 IN_MEMORY = 128 * 2**20
 """Bytes of features kept in memory: some 600 pictures of SIFT, fewer of patch tokens."""

@@ -2,7 +2,7 @@
 
 SIFT (Lowe, IJCV 2004; OpenCV's) on the upright picture at a working size, spread over the picture: without that, a lit roof
 takes every point and the forest beside it none, and two overlapping photographs that share only the forest do not meet.
-Descriptors are compared as RootSIFT (Arandjelović and Zisserman, CVPR 2012), see `query.verification.geometry`.
+Descriptors are compared as RootSIFT (Arandjelović and Zisserman, CVPR 2012), see `outcrop.query.verification.geometry`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from schema.errors import InputError, PictureError
+from outcrop.schema.errors import InputError, PictureError
 
 if TYPE_CHECKING:
-    from embed.images import Decoded
+    from outcrop.embed.images import Decoded
 
 MOST_BYTES = 2**30
 """Files larger than this (bytes) are no photographs and are not read."""
@@ -90,7 +90,7 @@ class Sift:
 
     @property
     def wanted(self) -> tuple[int, int]:
-        """Half the working size: `embed.images.decode` keeps twice what it is asked for."""
+        """Half the working size: `outcrop.embed.images.decode` keeps twice what it is asked for."""
         return self.edge * 3 // 8, self.edge // 2
 
     def extract(self, decoded: Decoded) -> LocalFeatures:
@@ -144,7 +144,7 @@ def read_features(path: Path, extractor: Extractor, data: bytes | None = None) -
     Raises:
         PictureError: the file is no picture, or cannot be read.
     """
-    from embed.images import decode
+    from outcrop.embed.images import decode
 
     return extractor.extract(
         decode(read_picture(path) if data is None else data, name=str(path), at_least=extractor.wanted)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from query.verification.features import LocalFeatures, require_same_method
+from outcrop.query.verification.features import LocalFeatures, require_same_method
 
 Point = tuple[float, float]
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]

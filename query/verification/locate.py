@@ -22,14 +22,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.images import inspect
-from embed.photo import PhotoMetadata
-from query.answers import Result, Results
-from query.verification.features import read_picture
-from query.verification.geometry import Proof, corners, project
-from query.verification.location import Location, Place, Witness
-from schema.errors import PictureError
-from schema.item import UNKNOWN_COORDINATE, Item, parent_of
+from outcrop.embed.images import inspect
+from outcrop.embed.photo import PhotoMetadata
+from outcrop.query.answers import Result, Results
+from outcrop.query.verification.features import read_picture
+from outcrop.query.verification.geometry import Proof, corners, project
+from outcrop.query.verification.location import Location, Place, Witness
+from outcrop.schema.errors import PictureError
+from outcrop.schema.item import UNKNOWN_COORDINATE, Item, parent_of
 
 GPS_ERROR = 2.0
 """Metres by which a drone's GPS is taken to be off, where nothing better can be told from the data."""

@@ -1,4 +1,4 @@
-"""Where a query was taken: the estimate that `query.verification.locate` makes, in JSON and GeoJSON (RFC 7946)."""
+"""Where a query was taken: the estimate that `outcrop.query.verification.locate` makes, in JSON and GeoJSON (RFC 7946)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from schema.errors import InputError
+from outcrop.schema.errors import InputError
 
 ASSUMPTIONS = "camera straight down, flat ground"
 Place = tuple[float, float]

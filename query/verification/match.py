@@ -8,11 +8,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from query.verification.confidence import MIN_INLIERS, confidence, is_verified
-from query.verification.features import LocalFeatures
-from query.verification.geometry import Match, Proof, verify
-from query.verification.verifier import Verifier
-from schema.errors import InputError
+from outcrop.query.verification.confidence import MIN_INLIERS, confidence, is_verified
+from outcrop.query.verification.features import LocalFeatures
+from outcrop.query.verification.geometry import Match, Proof, verify
+from outcrop.query.verification.verifier import Verifier
+from outcrop.schema.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PairMatch:
 
     @property
     def score(self) -> float:
-        """How likely the match is right, 0 to 1 (`query.verification.confidence`)."""
+        """How likely the match is right, 0 to 1 (`outcrop.query.verification.confidence`)."""
         return confidence(self.proof.inliers, self.proof.method)
 
     def as_json(self) -> dict[str, Any]:

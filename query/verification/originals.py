@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from schema.errors import InputError, RegistryError
-from schema.frames import dataset_root
-from schema.item import AERIAL, Item, Kind
-from schema.registry import Registry, read_registry
+from outcrop.schema.errors import InputError, RegistryError
+from outcrop.schema.frames import dataset_root
+from outcrop.schema.item import AERIAL, Item, Kind
+from outcrop.schema.registry import Registry, read_registry
 
 DIGEST = 32
 """Hex digits of a file's digest; that of a reference goes on with the digest of its transform."""

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.features import FeatureKind
-from embed.placement import Placement
-from query.verification.features import LocalFeatures
-from query.verification.geometry import TOLERANCE
-from query.verification.originals import DIGEST, is_written
-from schema.errors import InputError
-from schema.item import Item, Kind, item_id, parent_of
-from schema.space import Space
+from outcrop.embed.features import FeatureKind
+from outcrop.embed.placement import Placement
+from outcrop.query.verification.features import LocalFeatures
+from outcrop.query.verification.geometry import TOLERANCE
+from outcrop.query.verification.originals import DIGEST, is_written
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import Item, Kind, item_id, parent_of
+from outcrop.schema.space import Space
 
 if TYPE_CHECKING:
-    from embed.encoder import Encoder
-    from embed.feature_files import FeatureFolder
-    from embed.images import Decoded
+    from outcrop.embed.encoder import Encoder
+    from outcrop.embed.feature_files import FeatureFolder
+    from outcrop.embed.images import Decoded
 
 METHOD = "patch"
 WITHIN = 0.75

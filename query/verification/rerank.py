@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from query.answers import Group, Query, Result, Results
-from query.verification.confidence import MIN_INLIERS, Verdict
-from query.verification.features import LocalFeatures
-from query.verification.geometry import verify
-from query.verification.originals import Original, Originals
-from query.verification.verifier import Verifier
-from schema.errors import InputError
-from schema.item import Item, parent_of
+from outcrop.query.answers import Group, Query, Result, Results
+from outcrop.query.verification.confidence import MIN_INLIERS, Verdict
+from outcrop.query.verification.features import LocalFeatures
+from outcrop.query.verification.geometry import verify
+from outcrop.query.verification.originals import Original, Originals
+from outcrop.query.verification.verifier import Verifier
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import Item, parent_of
 
 DEPTH = 50
 """Parents that are held against each query."""
@@ -31,7 +31,7 @@ Kept = Callable[[Item], LocalFeatures | None]
 @dataclass(frozen=True)
 class Reranking:
     """How to re-rank: `depth` parents are held against each query; `min_inliers` verify (patch tokens want more than SIFT, see
-    `query.verification.confidence`); `abstain` leaves out all others."""
+    `outcrop.query.verification.confidence`); `abstain` leaves out all others."""
 
     depth: int = DEPTH
     min_inliers: int = MIN_INLIERS

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from query.verification.feature_cache import FeatureCache
-from query.verification.features import Extractor, LocalFeatures, Sift, read_features, read_picture
-from query.verification.geometry import one_thread_each
-from schema.errors import PictureError
-from schema.machine import cores
+from outcrop.query.verification.feature_cache import FeatureCache
+from outcrop.query.verification.features import Extractor, LocalFeatures, Sift, read_features, read_picture
+from outcrop.query.verification.geometry import one_thread_each
+from outcrop.schema.errors import PictureError
+from outcrop.schema.machine import cores
 
 S = TypeVar("S")
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""Outcrop finds where a picture was taken and which specimen it shows."""
