@@ -232,7 +232,7 @@ def as_ours(photo: Path, encoder: Any) -> Any:
 
     decoded = decode(photo.read_bytes(), name=str(photo))
     windows = [turn.window(*decoded.image.size) for turn in turns(parse_angles(ANGLES), parse_crops(CROP))]
-    return encoder.encode(np.stack(list(encoder.turner(decoded).pixels(windows))))
+    return encoder.encode(np.stack(list(encoder.sampler(decoded).pixels(windows))))
 
 
 def _ratio(rates: list[float], others: list[float]) -> float:

@@ -129,10 +129,10 @@ def draw(name: str, size: int) -> dict[str, float]:
 
 def _ours(name: str, surface: Any, size: int) -> Callable[[Any], Any]:
     from outcrop.render.filament import Filament
-    from outcrop.render.painting import Painter
+    from outcrop.render.painting import Shader
     from outcrop.render.raycast import Raycaster
 
-    painter = Painter(surface, Raycaster(surface) if name == "raycast" else Filament(surface, size))
+    painter = Shader(surface, Raycaster(surface) if name == "raycast" else Filament(surface, size))
     return lambda camera: painter.paint(camera, size)[0]
 
 
@@ -193,7 +193,7 @@ def ingest(count: int, repeat: int) -> dict[str, Any]:
     from outcrop.ingest.runs import Run
     from outcrop.ingest.specimens import list_specimens
     from outcrop.render.geometry import load
-    from outcrop.render.views import Look, draw_views
+    from outcrop.render.views import ViewSpec, draw_views
     from outcrop.render.workers import Workers
     from outcrop.store.collection import Collection
     from outcrop.store.connection import Store
@@ -207,7 +207,7 @@ def ingest(count: int, repeat: int) -> dict[str, Any]:
         for number in range(count):
             trimesh.Trimesh(*specimen(number), process=False).export(folder / f"{number:03d}.ply")
         encoder = Encoder.open("efficientnet_lite0")
-        look = Look(views=VIEWS).sized_for(encoder.space.size)
+        look = ViewSpec(views=VIEWS).sized_for(encoder.space.size)
         encoder.encode(np.zeros((32, *encoder.space.size, 3), np.uint8) + np.arange(3, dtype=np.uint8))
         walls, used = [], []
         for number in range(repeat):

@@ -19,7 +19,7 @@ from outcrop.embed.features import Features
 from outcrop.embed.images import Decoded, decode, fit_to
 from outcrop.embed.models import find
 from outcrop.embed.presets import Preset
-from outcrop.embed.turning import Turner
+from outcrop.embed.turning import CropSampler
 from outcrop.schema.errors import InputError, PictureError, nearest
 from outcrop.schema.space import Fit, Pooling, Space
 
@@ -221,10 +221,12 @@ class Encoder:
         """The pixels of one picture as `encode` wants them: uint8 [H, W, 3]."""
         return fit_to(decoded.image, self.space.size, self.space.fit)
 
-    def turner(self, decoded: Decoded) -> Turner:
+    def sampler(self, decoded: Decoded) -> CropSampler:
         """Cuts turned windows out of one picture, as `encode` wants them, on the encoder's device (on the CPU where that is
         Apple's)."""
-        return Turner(decoded.image, self.space.size, self.space.fit, self._device if self.device != "mps" else "cpu")
+        return CropSampler(
+            decoded.image, self.space.size, self.space.fit, self._device if self.device != "mps" else "cpu"
+        )
 
     def encode(self, pixels: Pixels) -> Vectors:
         """Vectors of prepared pictures: uint8 [N, H, W, 3] -> float32 [N, D], L2-normalised and finite; N may

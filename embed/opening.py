@@ -10,7 +10,7 @@ from outcrop.embed.encoder import Encoder, Pixels, Vectors, describe_space
 from outcrop.embed.features import Features
 from outcrop.embed.images import Decoded, fit_to
 from outcrop.embed.protocol import OpenEncoder
-from outcrop.embed.turning import Turner
+from outcrop.embed.turning import CropSampler
 from outcrop.schema.errors import SpaceMismatch, WeightsError
 from outcrop.schema.space import Space
 
@@ -87,9 +87,9 @@ class LazyEncoder:
         """As `Encoder.prepare`; opens nothing."""
         return fit_to(decoded.image, self.space.size, self.space.fit)
 
-    def turner(self, decoded: Decoded) -> Turner:
-        """As `Encoder.turner`."""
-        return self._now().turner(decoded)
+    def sampler(self, decoded: Decoded) -> CropSampler:
+        """As `Encoder.sampler`."""
+        return self._now().sampler(decoded)
 
     def encode(self, pixels: Pixels) -> Vectors:
         """As `Encoder.encode`."""

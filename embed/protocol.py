@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from outcrop.embed.features import Features
 from outcrop.embed.images import Decoded
-from outcrop.embed.turning import Turner
+from outcrop.embed.turning import CropSampler
 from outcrop.schema.space import Space
 
 
@@ -23,7 +23,7 @@ class PictureEncoder(Protocol):
         """Pixels [H, W, 3] for `encode`."""
         ...
 
-    def turner(self, decoded: Decoded) -> Turner:
+    def sampler(self, decoded: Decoded) -> CropSampler:
         """Cuts turned windows out of one picture, as pixels for `encode`."""
         ...
 

@@ -26,7 +26,7 @@ from outcrop.embed.encoder import Encoder, Pixels, Vectors
 from outcrop.embed.features import Features
 from outcrop.embed.images import Decoded, fit_to
 from outcrop.embed.models import find
-from outcrop.embed.turning import Turner
+from outcrop.embed.turning import CropSampler
 from outcrop.embed.weights import locate
 from outcrop.schema.errors import InputError, OutcropError, PictureError
 from outcrop.schema.machine import cores
@@ -79,9 +79,9 @@ class ShardedEncoder:
         """As `Encoder.prepare`."""
         return fit_to(decoded.image, self.space.size, self.space.fit)
 
-    def turner(self, decoded: Decoded) -> Turner:
-        """As `Encoder.turner`, on the CPU: the devices belong to other processes."""
-        return Turner(decoded.image, self.space.size, self.space.fit)
+    def sampler(self, decoded: Decoded) -> CropSampler:
+        """As `Encoder.sampler`, on the CPU: the devices belong to other processes."""
+        return CropSampler(decoded.image, self.space.size, self.space.fit)
 
     def encode(self, pixels: Pixels) -> Vectors:
         """As `Encoder.encode`; each device takes its share of the pictures."""

@@ -47,7 +47,7 @@ class _Sampling:
     samples: tuple[int, int]
 
 
-class Turner:
+class CropSampler:
     """A decoded picture from which windows are cut for a network's input of `size` (height, width), by `fit`.
 
     Threads must not share one.

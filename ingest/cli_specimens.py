@@ -48,7 +48,7 @@ def specimens(
     from outcrop.embed.pooling import require_pool
     from outcrop.ingest.layouts import check_tree
     from outcrop.ingest.specimens import check_renders, find_meshes, list_specimens
-    from outcrop.render.views import Look
+    from outcrop.render.views import ViewSpec
     from outcrop.render.workers import Workers, choose_renderer
     from outcrop.schema.machine import cores
 
@@ -56,7 +56,7 @@ def specimens(
     if not dataset:
         raise InputError("the dataset needs a name; give --name")
     how, drawing = require_pool(pool), choose_renderer(renderer)
-    look = Look(views, size or 224, layout, seed, up, drawing)  # type: ignore[arg-type]  # checked by Look
+    look = ViewSpec(views, size or 224, layout, seed, up, drawing)  # type: ignore[arg-type]  # checked by ViewSpec
     if save_renders is not None:
         check_renders(save_renders)
     if export_features is not None:

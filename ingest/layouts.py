@@ -31,7 +31,7 @@ Vectors = NDArray[np.float32]
 SPACE_FILE = "space.json"
 ELSEWHERE = "made elsewhere"
 """`weights_digest` of a space whose weights are not at hand: no picture can be embedded into it here."""
-MOST_NUMBERS = 2**28
+MAX_NUMBERS = 2**28
 """Numbers in one file of vectors; more is refused before memory is spent."""
 
 
@@ -114,7 +114,7 @@ def load_array(path: Path, dims: tuple[int, ...]) -> NDArray[Any]:
         raise InputError(
             f"{path} holds {getattr(array, 'dtype', 'no array')} {shape}; a {wanted} array of floats is wanted"
         )
-    if array.size > MOST_NUMBERS:
+    if array.size > MAX_NUMBERS:
         raise InputError(f"{path} holds {array.size:,} numbers, more than vectors do")
     return array
 

@@ -30,7 +30,7 @@ from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.frames import Frame, list_captures
 from outcrop.schema.item import Item, Kind, item_of_key, parent_of, reference_key
 from outcrop.schema.registry import Dataset, read_registry
-from outcrop.schema.turning import Turn, Window, crop_numbered
+from outcrop.schema.turning import CropSpec, Window, crop_numbered
 from outcrop.schema.written import written_path
 
 AT_ONCE = 16
@@ -49,7 +49,7 @@ class ReferenceSource:
     """
 
     frame: Frame
-    turns: tuple[Turn, ...]
+    turns: tuple[CropSpec, ...]
     dataset: Dataset
     whole: bool = True
     write_to: Path | None = None
@@ -108,10 +108,10 @@ class ReferenceSource:
         decoded = decode(contents.data, name=str(self.path), at_least=needed)
         photo = complete(frame_item(self.frame), decoded, contents, self.frame.altitude is not None)
         del contents
-        turner = encoder.turner(decoded)
+        sampler = encoder.sampler(decoded)
         for start in range(0, len(changed), AT_ONCE):
             some = changed[start : start + AT_ONCE]
-            for item, pixels in zip(some, turner.pixels([windows[item.id] for item in some]), strict=True):
+            for item, pixels in zip(some, sampler.pixels([windows[item.id] for item in some]), strict=True):
                 window = windows[item.id]
                 shape = (window.width * width, window.height * height) if encoder.space.fit == "squash" else None
                 small = thumbnail(Image.fromarray(pixels), shape=shape) if thumbnails else None
@@ -136,7 +136,7 @@ class ReferenceSource:
         same_altitude = self.frame.altitude is None or row["altitude"] == item.altitude
         return bool(row["source"] == item.source and same_altitude)
 
-    def _made(self, item: Item, photo: Item, turn: Turn, window: Window) -> Item:
+    def _made(self, item: Item, photo: Item, turn: CropSpec, window: Window) -> Item:
         return replace(
             photo,
             key=item.key,
@@ -176,7 +176,7 @@ def list_references(
     registry: Path,
     name: str,
     datasets: Path,
-    turns: Sequence[Turn] = (),
+    turns: Sequence[CropSpec] = (),
     *,
     limit: int | None = None,
     only: Iterable[str] | None = None,
@@ -221,14 +221,14 @@ def reference_item(photo: Item, rotation: float, crop: int) -> Item:
     return replace(photo, key=key, kind=Kind.REFERENCE, rotation=rotation, crop=crop)
 
 
-def turns_of_keys(keys: Iterable[str]) -> dict[str, tuple[Turn, ...]]:
+def turns_of_keys(keys: Iterable[str]) -> dict[str, tuple[CropSpec, ...]]:
     """The turns that keys of references name, by the key of their photograph; other keys and unknown crops are left out."""
-    found: dict[str, list[Turn]] = {}
+    found: dict[str, list[CropSpec]] = {}
     for key in keys:
         item = item_of_key(_UNNUMBERED.sub("", key))
         crop = crop_numbered(item.crop)
         if item.kind is Kind.REFERENCE and crop is not None:
-            found.setdefault(parent_of(item.key), []).append(Turn(item.rotation, crop))
+            found.setdefault(parent_of(item.key), []).append(CropSpec(item.rotation, crop))
     return {photo: tuple(turns) for photo, turns in found.items()}
 
 
@@ -258,7 +258,7 @@ def _needed(encoder: PictureEncoder, windows: Sequence[Window]) -> tuple[int, in
     )
 
 
-def _missing_keys(photo: str, turns: Sequence[Turn], wanted: dict[str, tuple[Turn, ...]] | None) -> list[str]:
+def _missing_keys(photo: str, turns: Sequence[CropSpec], wanted: dict[str, tuple[CropSpec, ...]] | None) -> list[str]:
     """The keys of the references of a photograph that is not there; what follows a ``?`` stays behind them."""
     number = match[0] if (match := _UNNUMBERED.search(photo)) else ""
     key = photo.removesuffix(number)

@@ -78,11 +78,11 @@ def _relisted(record: Record, keys: list[str]) -> Listing:
 def _specimens(arguments: dict[str, Any], keys: list[str]) -> Listing:
     from outcrop.embed.pooling import require_pool
     from outcrop.ingest.specimens import list_specimens
-    from outcrop.render.views import Look
+    from outcrop.render.views import ViewSpec
     from outcrop.render.workers import Workers
     from outcrop.schema.machine import cores
 
-    look = Look(**{name: arguments[name] for name in ("views", "size", "layout", "seed", "up", "renderer")})
+    look = ViewSpec(**{name: arguments[name] for name in ("views", "size", "layout", "seed", "up", "renderer")})
     renders = Path(arguments["save_renders"]) if arguments["save_renders"] is not None else None
     return list_specimens(
         Path(arguments["folder"]),

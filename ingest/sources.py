@@ -36,7 +36,7 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.schema.errors import PictureError
 from outcrop.schema.item import Item
 
-MOST_BYTES = 2**30
+MAX_BYTES = 2**30
 """Files larger than this (bytes) are no photographs and are not read."""
 STORED = ("source", "source_size", "source_mtime_ns", "source_digest", "altitude")
 """The fields of a stored row that tell whether its source is unchanged."""
@@ -158,7 +158,7 @@ class Contents:
             PictureError: it is too large to be a photograph. OSError: it cannot be read.
         """
         stat = path.stat()
-        if stat.st_size > MOST_BYTES:
+        if stat.st_size > MAX_BYTES:
             raise PictureError(f"{path} has {stat.st_size} bytes, more than a photograph; move it away")
         data = path.read_bytes()
         return cls(data, stat, hashlib.blake2b(data, digest_size=16).hexdigest())

@@ -26,7 +26,7 @@ from outcrop.ingest.listing import Listing
 from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Outcome, Pooled, Prepared, Rows, Unchanged, same_file
 from outcrop.render.preflight import SUFFIXES
-from outcrop.render.views import Look
+from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.item import FIELDS, Item, Kind, parent_of, specimen_key, view_key
@@ -39,7 +39,7 @@ class SpecimenSource:
     path: Path
     root: Path
     dataset: str
-    look: Look
+    look: ViewSpec
     how: Pool
     workers: Workers
     renders: Path | None = None
@@ -196,7 +196,7 @@ def find_meshes(folder: Path) -> list[Path]:
 def list_specimens(
     folder: Path,
     dataset: str,
-    look: Look,
+    look: ViewSpec,
     pool: Pool = "mean",
     *,
     workers: Workers,

@@ -17,12 +17,12 @@ from outcrop.ingest.dataset import frame_item
 from outcrop.ingest.listing import Listing
 from outcrop.ingest.photos import complete, with_metadata
 from outcrop.ingest.references import box_of, reference_item
-from outcrop.ingest.sources import MOST_BYTES, Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
+from outcrop.ingest.sources import MAX_BYTES, Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
 from outcrop.schema.errors import InputError, PictureError, RegistryError
 from outcrop.schema.frames import Frame, list_captures
 from outcrop.schema.item import ImageKey, Item
 from outcrop.schema.registry import Dataset, Registry, read_registry
-from outcrop.schema.turning import Turn, crop_numbered
+from outcrop.schema.turning import CropSpec, crop_numbered
 from outcrop.schema.written import WrittenReference, list_written, written_folder
 
 
@@ -84,7 +84,7 @@ class WrittenSource:
             made = complete(item, decoded, contents, self.altitude_stated)
             if photo is not None:
                 # What the photograph says of itself holds for its references; the file says how large and how old it is.
-                turn = Turn(item.rotation, crop) if (crop := crop_numbered(item.crop)) is not None else None
+                turn = CropSpec(item.rotation, crop) if (crop := crop_numbered(item.crop)) is not None else None
                 width, height = photo.extra["width"], photo.extra["height"]
                 box = {"crop_box": box_of(turn.window(width, height))} if turn is not None else {}
                 made = replace(
@@ -106,7 +106,7 @@ class WrittenSource:
         if self.photo_path is None:
             return None
         try:
-            if self.photo_path.stat().st_size > MOST_BYTES:
+            if self.photo_path.stat().st_size > MAX_BYTES:
                 return None
             width, height, facts = inspect(self.photo_path.read_bytes(), name=str(self.photo_path))
         except (PictureError, OSError):

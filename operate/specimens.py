@@ -16,7 +16,7 @@ from outcrop.ingest.specimens import list_specimens
 from outcrop.ingest.target import open_encoder
 from outcrop.operate.audit import Audit, Finding, changed, prune, sorted_findings
 from outcrop.query.specimen import stored_look
-from outcrop.render.views import Look
+from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import equals
@@ -25,7 +25,7 @@ from outcrop.schema.registry import read_registry, weights_search
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
 
-_LOOK = tuple(f"look_{each.name}" for each in fields(Look))
+_LOOK = tuple(f"look_{each.name}" for each in fields(ViewSpec))
 _FIELDS = ("id", "key", "kind", "source", "source_size", "source_mtime_ns", "source_digest", "root", *_LOOK)
 
 
@@ -39,7 +39,7 @@ class _Known:
     @property
     def whole(self) -> bool:
         """Whether all its views are there, and itself."""
-        look = Look.of_extra(self.own) if self.own is not None else None
+        look = ViewSpec.of_extra(self.own) if self.own is not None else None
         return look is not None and len(self.rows) == look.views + 1
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from outcrop.query.verification.match import AllMatches, PairMatch
     from outcrop.query.verification.verifier import Verifier
 
-MOST_DRAWINGS = 100
+MAX_DRAWINGS = 100
 
 MinInliers = Annotated[
     Optional[int],
@@ -126,9 +126,9 @@ def _row(found: PairMatch) -> dict[str, Any]:
 def _draw_all(session: Session, found: AllMatches, folder: Path, output: Path) -> None:
     from outcrop.query.verification.drawing import write_drawing
 
-    for number, match in enumerate(found.matches[:MOST_DRAWINGS], 1):
+    for number, match in enumerate(found.matches[:MAX_DRAWINGS], 1):
         write_drawing(match, output / f"{number:03d}_{match.query.stem}_{match.candidate.stem}.png")
-    more = len(found.matches) - MOST_DRAWINGS
+    more = len(found.matches) - MAX_DRAWINGS
     session.say(f"pictures: {output.absolute()}" + (f" (without {more} weaker matches)" if more > 0 else ""))
 
 

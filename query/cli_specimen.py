@@ -76,7 +76,7 @@ def sheet(
     """Draw all views of a specimen on one sheet."""
     from outcrop.embed.thumbnails import ThumbnailStore
     from outcrop.query.specimen_sheet import specimen_sheet, write_sheet
-    from outcrop.render.views import Look
+    from outcrop.render.views import ViewSpec
     from outcrop.schema.errors import OutcropError
 
     if output.is_dir() or not output.absolute().parent.is_dir():
@@ -89,5 +89,5 @@ def sheet(
         except OutcropError:
             if not Path(name).is_file():
                 raise  # a mesh can be drawn without any collection
-        picture = specimen_sheet(name, collection, thumbnails, None if collection is not None else Look())
+        picture = specimen_sheet(name, collection, thumbnails, None if collection is not None else ViewSpec())
     session.say(f"sheet: {write_sheet(output, picture).absolute()}")

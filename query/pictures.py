@@ -16,12 +16,12 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.turning import require_pixels
 from outcrop.query.answers import Query
 from outcrop.schema.errors import InputError, PictureError
-from outcrop.schema.turning import WHOLE, Turn
+from outcrop.schema.turning import WHOLE, CropSpec
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif"))
 """Endings of the files that are taken from a folder given as a query."""
-MOST_BYTES = 2**30
-MOST_TURNS = 360
+MAX_BYTES = 2**30
+MAX_TURNS = 360
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def turn_angles(turns: int) -> tuple[float, ...]:
     """So many rotations in degrees, spread evenly over the circle from 0.
 
     Raises:
-        InputError: fewer than 1 or more than `MOST_TURNS`.
+        InputError: fewer than 1 or more than `MAX_TURNS`.
     """
-    if not 1 <= turns <= MOST_TURNS:
-        raise InputError(f"--turns lies between 1 and {MOST_TURNS}, not at {turns}")
+    if not 1 <= turns <= MAX_TURNS:
+        raise InputError(f"--turns lies between 1 and {MAX_TURNS}, not at {turns}")
     return tuple(360.0 * number / turns for number in range(turns))
 
 
@@ -71,13 +71,13 @@ def read_query(path: Path, encoder: PictureEncoder, turns: int = 0) -> QueryPict
     largest crop without empty corners."""
     query = Query(str(path))
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise PictureError(f"{path} is larger than any photograph; give a picture")
         data = path.read_bytes()
         needed = encoder.space.size
         if turns:
             width, height, _ = inspect(data, name=str(path))
-            windows = [Turn(angle, WHOLE).window(width, height) for angle in turn_angles(turns)]
+            windows = [CropSpec(angle, WHOLE).window(width, height) for angle in turn_angles(turns)]
             for window in windows:
                 require_pixels(window, width, height, str(path))
             needed = (
@@ -91,7 +91,7 @@ def read_query(path: Path, encoder: PictureEncoder, turns: int = 0) -> QueryPict
             thumbnail=thumbnail(decoded.image),
             metadata=decoded.metadata,
         )
-        pixels = encoder.turner(decoded).pixels(windows) if turns else encoder.prepare(decoded)[None]
+        pixels = encoder.sampler(decoded).pixels(windows) if turns else encoder.prepare(decoded)[None]
         return QueryPicture(query, pixels)
     except PictureError as error:
         return QueryPicture(query, None, str(error))

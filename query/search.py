@@ -24,14 +24,14 @@ from outcrop.schema.errors import InputError, OutcropError, PictureError
 from outcrop.schema.filters import Condition, Filter, equals
 from outcrop.schema.item import Item, Kind, item_id, parent_of
 from outcrop.store.collection import Collection
-from outcrop.store.search import MOST_HITS, Plan, search
+from outcrop.store.search import MAX_HITS, Plan, search
 from outcrop.store.search import Hit as StoredHit
 
 BATCH = 64
 """Query pictures, or stored query vectors, in one go."""
 TURNED_BATCH = 256
 """Turned query pictures in one go."""
-WIDER, LEAST_WIDE = 4, 50
+WIDER, MIN_WIDE = 4, 50
 """Where hits are grouped, so many hits are asked for, for each parent that is wanted, and at least so many; and so many times
 more again where too few parents came out."""
 
@@ -187,11 +187,11 @@ def ask(
     may_group = group == "parent" or (group == "auto" and _holds_references(collection, filter))
     if not unwanted:
         unwanted = [None] * queries
-    wide = max(WIDER * k, LEAST_WIDE) if may_group else k + (8 if any(unwanted) else 0)
+    wide = max(WIDER * k, MIN_WIDE) if may_group else k + (8 if any(unwanted) else 0)
     found: list[tuple[Hit, ...]] = [()] * queries
     open_queries = list(range(queries))
     while True:
-        wide = min(MOST_HITS, wide)
+        wide = min(MAX_HITS, wide)
         flat = vectors[open_queries].reshape(len(open_queries) * turns, -1)
         answer = search(collection, flat, wide, filter, exact=exact)
         short = []
@@ -201,7 +201,7 @@ def ask(
             if len(found[query]) < k and any(len(hits) == wide for hits in per_turn):
                 short.append(query)
         open_queries = short
-        if not short or wide == MOST_HITS:
+        if not short or wide == MAX_HITS:
             return found, answer.plan
         wide *= WIDER
 

@@ -25,19 +25,19 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Hit, Query, Result, Results
 from outcrop.query.pictures import SUFFIXES as PICTURES
 from outcrop.render.preflight import SUFFIXES as MESHES
-from outcrop.render.views import Look
+from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError, MeshError, PictureError, nearest
 from outcrop.schema.filters import Filter, equals
 from outcrop.schema.item import Item, Kind, item_id, parent_of, view_key
 from outcrop.store.collection import Collection
-from outcrop.store.search import MOST_HITS, Plan, search
+from outcrop.store.search import MAX_HITS, Plan, search
 
 By = Literal["pooled", "views"]
 BYS: tuple[str, ...] = get_args(By)
 DEPTH = 8
 """How many times as many specimens as are wanted are compared view by view."""
-FEWEST_VIEWS = 100
+MIN_VIEWS = 100
 """Stored views that each view of the query is given at least, to find specimens worth comparing."""
 
 Vectors = NDArray[np.float32]
@@ -109,18 +109,18 @@ def query_specimens(
     return Results(collection.name, plan, tuple(results), timings)
 
 
-def stored_look(collection: Collection, filter: Filter | None = None) -> tuple[Look, Pool]:
+def stored_look(collection: Collection, filter: Filter | None = None) -> tuple[ViewSpec, Pool]:
     """How most specimens under a filter were looked at, and how their views were pooled.
 
     Raises:
         InputError: there are none.
     """
-    names = [f"look_{field.name}" for field in fields(Look)]
+    names = [f"look_{field.name}" for field in fields(ViewSpec)]
     seen: Counter[tuple[Any, ...]] = Counter()
     for rows in collection.scan_rows((filter or Filter()) & equals("kind", str(Kind.SPECIMEN)), ["id", "pool", *names]):
         seen.update(tuple(row.get(name) for name in ("pool", *names)) for row in rows)
     for (how, *values), _ in seen.most_common():
-        look = Look.of_extra(dict(zip(names, values, strict=True)))
+        look = ViewSpec.of_extra(dict(zip(names, values, strict=True)))
         if look is not None and how is not None:
             return look, how
     raise InputError(
@@ -130,7 +130,7 @@ def stored_look(collection: Collection, filter: Filter | None = None) -> tuple[L
 
 def specimen_views(collection: Collection, specimens: Sequence[Item]) -> list[tuple[list[Item], Vectors]]:
     """The stored views of stored specimens: for each its views in their order, and their vectors [V, D]."""
-    looks = [Look.of_extra(item.extra) for item in specimens]
+    looks = [ViewSpec.of_extra(item.extra) for item in specimens]
     ids = [
         [item_id(view_key(item.dataset, item.category, item.capture_id, n)) for n in range(look.views)] if look else []
         for item, look in zip(specimens, looks, strict=True)
@@ -182,7 +182,7 @@ def _sorted_out(names: Sequence[str]) -> tuple[list[Path], list[str]]:
     return paths, keys
 
 
-def _read(path: Path, look: Look, how: Pool, encoder: PictureEncoder, workers: Workers) -> _Asked | str:
+def _read(path: Path, look: ViewSpec, how: Pool, encoder: PictureEncoder, workers: Workers) -> _Asked | str:
     """A file as a query, or what is wrong with it."""
     try:
         data = path.read_bytes()
@@ -226,7 +226,7 @@ def _stored(keys: Sequence[str], collection: Collection) -> dict[str, _Asked | s
 def _by_whole(
     asked: _Asked, collection: Collection, k: int, filter: Filter, exclude_self: bool, exact: bool
 ) -> tuple[tuple[Hit, ...], Plan]:
-    wider = min(MOST_HITS, k + 8) if exclude_self else k
+    wider = min(MAX_HITS, k + 8) if exclude_self else k
     answer = search(collection, asked.whole[None], wider, filter & equals("kind", str(Kind.SPECIMEN)), exact=exact)
     hits = [hit for hit in answer.hits[0] if not (exclude_self and _is_itself(hit.item, asked))]
     return _ranked([(hit.score, hit.item) for hit in hits], k), answer.plan
@@ -237,7 +237,7 @@ def _by_views(
 ) -> tuple[tuple[Hit, ...], Plan]:
     """Specimens with a view near one of the query's, then compared view by view, all their views with all of the query's."""
     of_views = filter & equals("kind", str(Kind.VIEW))
-    depth = min(MOST_HITS, max(FEWEST_VIEWS, DEPTH * k))
+    depth = min(MAX_HITS, max(MIN_VIEWS, DEPTH * k))
     answer = search(collection, asked.views, depth, of_views, exact=exact)
     # Provisionally a specimen is as good as its best pair; only the best are then compared whole.
     best: dict[str, float] = {}

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.query.specimen import specimen_views, stored_look
 from outcrop.render.preflight import SUFFIXES
-from outcrop.render.views import Look
+from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import item_id, parent_of
@@ -26,7 +26,7 @@ DRAWN = 256
 
 
 def specimen_sheet(
-    name: str, collection: Collection | None, thumbnails: ThumbnailStore, look: Look | None = None
+    name: str, collection: Collection | None, thumbnails: ThumbnailStore, look: ViewSpec | None = None
 ) -> bytes:
     """The views of a specimen as the bytes of a PNG: of a stored one (by its key) the thumbnails that were kept; of a mesh
     file, or where no thumbnails were kept but the file is still there, the views drawn anew.
@@ -37,7 +37,7 @@ def specimen_sheet(
     path = Path(name)
     if path.suffix.lower() in SUFFIXES and path.is_file():
         if look is None:
-            look = stored_look(collection)[0] if collection is not None else Look()
+            look = stored_look(collection)[0] if collection is not None else ViewSpec()
         return _sheet(path.name, _drawn(path, look))
     if collection is None:
         raise InputError(f"no mesh at {name}; give a mesh file, or the key of a stored specimen")
@@ -51,7 +51,7 @@ def specimen_sheet(
     pictures = [(label, _opened(data)) for label, data in small if data is not None]
     if len(pictures) < len(views) or not pictures:
         source = Path(str(item.extra.get("root", ""))) / item.source
-        stored = Look.of_extra(item.extra)
+        stored = ViewSpec.of_extra(item.extra)
         if stored is None or not source.is_file():
             raise InputError(f"no thumbnails of {key} were kept, and its file is not at {source}; give the mesh file")
         pictures = _drawn(source, stored)
@@ -74,7 +74,7 @@ def write_sheet(path: Path, picture: bytes) -> Path:
     return path
 
 
-def _drawn(path: Path, look: Look) -> list[tuple[str, Image.Image]]:
+def _drawn(path: Path, look: ViewSpec) -> list[tuple[str, Image.Image]]:
     larger = look.sized_for((DRAWN, DRAWN))
     with Workers(1) as workers:
         return [(f"{number:02d}", Image.fromarray(view)) for number, view in enumerate(workers.views(path, larger))]

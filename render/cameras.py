@@ -29,7 +29,7 @@ DISTANCE = (1 + MARGIN) / math.sin(math.radians(FIELD_OF_VIEW / 2))
 RING_ELEVATION = 20.0
 """Degrees by which a ring of cameras looks down: tops and flanks show in one picture."""
 GOLDEN_ANGLE = 180.0 * (3.0 - math.sqrt(5.0))
-MOST_VIEWS = 360
+MAX_VIEWS = 360
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ def cameras(layout: Layout, views: int, *, seed: int = 0, up: Up = "y") -> list[
         raise InputError(f"--layout is {' or '.join(LAYOUTS)}, not {layout!r}{nearest(layout, LAYOUTS)}")
     if up not in UPS:
         raise InputError(f"--up is {', '.join(UPS)}, not {up!r}")
-    if not 1 <= views <= MOST_VIEWS:
-        raise InputError(f"--views is 1 to {MOST_VIEWS}, not {views}")
+    if not 1 <= views <= MAX_VIEWS:
+        raise InputError(f"--views is 1 to {MAX_VIEWS}, not {views}")
     number = np.arange(views, dtype=np.float64)
     turned = float(np.random.default_rng(seed).uniform(0, 360)) if seed else 0.0
     if layout == "ring":

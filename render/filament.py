@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from outcrop.render.cameras import Camera, focal_length
 from outcrop.render.libraries import import_open3d
-from outcrop.render.painting import Floats, Seen
+from outcrop.render.painting import Floats, HitBuffer
 from outcrop.render.surface import Surface
 from outcrop.schema.errors import InputError
 
@@ -76,8 +76,8 @@ class Filament:
         scene.set_background([1, 1, 1, 1])  # white is 2^24 - 1: more triangles than are ever drawn
         scene.add_geometry("surface", mesh, material)
 
-    def look(self, camera: Camera, x: Floats, y: Floats, size: int) -> Seen:
-        """See `outcrop.render.painting.Looker.look`; places are looked at to a third of a pixel."""
+    def look(self, camera: Camera, x: Floats, y: Floats, size: int) -> HitBuffer:
+        """See `outcrop.render.painting.ViewRenderer.look`; places are looked at to a third of a pixel."""
         numbers = self._drawn(camera, size)
         column = np.floor((x + 0.5) * FINER).astype(np.int64)
         row = np.floor((y + 0.5) * FINER).astype(np.int64)
@@ -98,7 +98,7 @@ class Filament:
 
     def _met(
         self, camera: Camera, x: Floats, y: Floats, size: int, place: NDArray[np.int64], triangles: NDArray[np.int64]
-    ) -> Seen:
+    ) -> HitBuffer:
         """Where the rays through places meet the planes of their triangles (T. Möller and B. Trumbore, 1997).
 
         A place near an edge may lie a little outside of its triangle: the nearest place inside is taken.
@@ -118,7 +118,7 @@ class Filament:
         u = np.clip(np.einsum("ni,ni->n", away, across) / scale, 0, 1)
         v = np.clip(np.einsum("ni,ni->n", rays, turned) / scale, 0, 1 - u)
         depth = np.einsum("ni,i->n", u[:, None] * one + v[:, None] * other - away, -axes[2])
-        return Seen(
+        return HitBuffer(
             place,
             triangles,
             u.astype(np.float32),

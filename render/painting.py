@@ -1,8 +1,8 @@
 """From what pixels show to pictures: interpolated normals, two-sided light, contact shading, colours, smooth edges.
 
-The same for every renderer: a renderer only says which triangle is seen where (`Looker`). One look goes through the middle of
-every pixel that the specimen may cover; where neighbouring pixels differ (contours, creases, fine detail) four more follow, so
-that edges are smooth at a fraction of the price of five looks everywhere.
+The same for every renderer: a renderer only says which triangle is seen where (`ViewRenderer`). One look goes through
+the middle of every pixel that the specimen may cover; where neighbouring pixels differ (contours, creases, fine
+detail) four more follow, so that edges are smooth at a fraction of the price of five looks everywhere.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WIDTHS = (0.16, 0.05)
 
 
 @dataclass(frozen=True)
-class Seen:
+class HitBuffer:
     """What is seen through places of a picture: numbers of the places that show the surface, [N]; the triangle at each, the
     barycentric weights `u`, `v` of its second and third corner, the depth along the camera's axis, and whether the triangle
     turns its back (its corners run clockwise)."""
@@ -46,10 +46,10 @@ class Seen:
     behind: Mask
 
 
-class Looker(Protocol):
+class ViewRenderer(Protocol):
     """What a renderer must be able to do."""
 
-    def look(self, camera: Camera, x: Floats, y: Floats, size: int) -> Seen:
+    def look(self, camera: Camera, x: Floats, y: Floats, size: int) -> HitBuffer:
         """What is seen through places (x, y) [N] of a picture of `size` pixels, (0, 0) being the middle of its first pixel."""
         ...
 
@@ -62,10 +62,10 @@ class _Hits:
     colours: Floats | None  # linear, [3, N]
 
 
-class Painter:
+class Shader:
     """Paints one surface, seen through a renderer."""
 
-    def __init__(self, surface: Surface, looker: Looker) -> None:
+    def __init__(self, surface: Surface, looker: ViewRenderer) -> None:
         self._surface, self._looker = surface, looker
         # One row per corner and axis: gathering from nine short arrays is three times faster than from rows of nine.
         self._normals = np.ascontiguousarray(surface.normals.reshape(-1, 9).T)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from outcrop.schema.errors import MeshError
 
 LONGEST_HEADER = 64 * 1024
-MOST_CORNERS = 64
+MAX_CORNERS = 64
 """Of one polygon: more is a damaged count."""
 TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
@@ -204,7 +204,7 @@ def _integer(data: bytes, at: int, type: str, element: Element, name: str) -> in
     if at + np.dtype(type).itemsize > len(data):
         raise _past_end(element, name)
     length = int(np.frombuffer(data, type, 1, at)[0])
-    if not 0 <= length <= MOST_CORNERS:
+    if not 0 <= length <= MAX_CORNERS:
         raise MeshError(f"{name}: one of its {element.name!r} has a list of {length:,} values; it is damaged")
     return length
 
@@ -266,7 +266,7 @@ def _word_rows(words: NDArray[np.float64], at: int, element: Element, name: str)
 
 
 def _length(word: float, element: Element, name: str) -> int:
-    if not 0 <= word <= MOST_CORNERS or word != int(word):
+    if not 0 <= word <= MAX_CORNERS or word != int(word):
         raise MeshError(f"{name}: one of its {element.name!r} has a list of {word:g} values; it is damaged")
     return int(word)
 

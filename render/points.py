@@ -18,7 +18,7 @@ SPACING_OF = 6
 WIDEST = 2.0
 """A disc's radius is at most this many times the median: a stray point stays a small disc."""
 CORNERS = 6
-MOST_DISCS = 400_000
+MAX_DISCS = 400_000
 """Of a larger cloud the points are thinned evenly in space."""
 
 
@@ -42,7 +42,7 @@ def discs(cloud: Shape) -> Discs:
     """
     o3d = import_open3d()
     colours, normals = cloud.colours, cloud.normals
-    keep = _spread(cloud.vertices, MOST_DISCS)
+    keep = _spread(cloud.vertices, MAX_DISCS)
     points = np.ascontiguousarray(cloud.vertices[keep], np.float64)
     if len(points) < NEIGHBOURS:
         raise MeshError(f"{cloud.name}: its points lie in only {len(points)} places; too few to draw")

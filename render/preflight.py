@@ -17,9 +17,9 @@ from outcrop.schema.errors import MeshError
 
 SUFFIXES = frozenset((".ply", ".obj", ".stl", ".off"))
 """Endings of the files that can be drawn (compared in lower case)."""
-MOST_VERTICES = 20_000_000
-MOST_FACES = 10_000_000
-MOST_BYTES = 2**30
+MAX_VERTICES = 20_000_000
+MAX_FACES = 10_000_000
+MAX_BYTES = 2**30
 """A binary file larger than this (bytes) is not read; of text a third of it."""
 
 
@@ -50,7 +50,7 @@ def preflight(data: bytes, suffix: str, name: str) -> Claims:
     if claims.vertices < 1:
         raise MeshError(f"{name}: holds no vertices; export it again")
     check_size(claims.vertices, claims.faces, name)
-    if len(data) > (MOST_BYTES // 3 if claims.text else MOST_BYTES):
+    if len(data) > (MAX_BYTES // 3 if claims.text else MAX_BYTES):
         fix = "save it in a binary format" if claims.text else "simplify it"
         raise MeshError(f"{name}: has {len(data):,} bytes, more than can be read; {fix}")
     return claims
@@ -62,12 +62,10 @@ def check_size(vertices: int, faces: int, name: str) -> None:
     Raises:
         MeshError: more vertices or faces than can be drawn.
     """
-    if vertices > MOST_VERTICES:
-        raise MeshError(
-            f"{name}: {vertices:,} vertices, more than the {MOST_VERTICES:,} that can be drawn; simplify it"
-        )
-    if faces > MOST_FACES:
-        raise MeshError(f"{name}: {faces:,} faces, more than the {MOST_FACES:,} that can be drawn; simplify it")
+    if vertices > MAX_VERTICES:
+        raise MeshError(f"{name}: {vertices:,} vertices, more than the {MAX_VERTICES:,} that can be drawn; simplify it")
+    if faces > MAX_FACES:
+        raise MeshError(f"{name}: {faces:,} faces, more than the {MAX_FACES:,} that can be drawn; simplify it")
 
 
 def _ply(data: bytes, name: str) -> Claims:

@@ -6,7 +6,7 @@ import numpy as np
 
 from outcrop.render.cameras import Camera, focal_length
 from outcrop.render.libraries import import_open3d
-from outcrop.render.painting import Floats, Seen
+from outcrop.render.painting import Floats, HitBuffer
 from outcrop.render.surface import Surface
 
 NOTHING = np.uint32(0xFFFFFFFF)
@@ -31,8 +31,8 @@ class Raycaster:
             self._tensor(np.ascontiguousarray(surface.faces).astype(np.uint32)),
         )
 
-    def look(self, camera: Camera, x: Floats, y: Floats, size: int) -> Seen:
-        """See `outcrop.render.painting.Looker.look`."""
+    def look(self, camera: Camera, x: Floats, y: Floats, size: int) -> HitBuffer:
+        """See `outcrop.render.painting.ViewRenderer.look`."""
         axes = np.array(camera.axes, np.float32)
         focal, middle = np.float32(focal_length(size)), np.float32((size - 1) / 2)
         across, down = (x - middle) / focal, (y - middle) / focal
@@ -45,4 +45,4 @@ class Raycaster:
         hit = np.flatnonzero(triangles != NOTHING)
         u, v = np.ascontiguousarray(found["primitive_uvs"].numpy()[hit].T)
         facing = sum(found["primitive_normals"].numpy()[hit, axis] * rays[hit, 3 + axis] for axis in range(3))
-        return Seen(hit, triangles[hit].astype(np.int64), u, v, found["t_hit"].numpy()[hit], facing > 0)
+        return HitBuffer(hit, triangles[hit].astype(np.int64), u, v, found["t_hit"].numpy()[hit], facing > 0)

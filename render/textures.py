@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from trimesh.resolvers import Resolver
 
-MOST_BYTES = 256 * 2**20
-MOST_PIXELS = 64_000_000
+MAX_BYTES = 256 * 2**20
+MAX_PIXELS = 64_000_000
 SIDE = 1024
 """Textures are reduced to this many pixels a side: finer ones than the pixels of a view would flicker."""
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
@@ -43,7 +43,7 @@ class Folder(Resolver):  # type: ignore[misc]  # untyped
         path = self.find(str(key))
         if path is None:
             raise self._without(key, "it is not in the mesh's folder")
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise self._without(key, "it is too large")
         data = path.read_bytes()
         if path.suffix.lower() != ".mtl":
@@ -52,7 +52,7 @@ class Folder(Resolver):  # type: ignore[misc]  # untyped
                     pixels = image.width * image.height
             except Exception as error:  # noqa: BLE001  Pillow raises whatever its parsers trip over
                 raise self._without(key, f"it is no picture that can be read ({error})") from None
-            if pixels > MOST_PIXELS:
+            if pixels > MAX_PIXELS:
                 raise self._without(key, f"it has {pixels:,} pixels")
         return data
 

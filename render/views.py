@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from outcrop.render.cameras import Camera, Layout, Up, cameras
 from outcrop.render.geometry import Shape, normalised
-from outcrop.render.painting import Painter
+from outcrop.render.painting import Shader
 from outcrop.render.surface import surface_of
 from outcrop.schema.errors import InputError, MeshError, nearest
 
@@ -20,13 +20,13 @@ RendererName = Literal["raycast", "filament"]
 RENDERERS: tuple[str, ...] = get_args(RendererName)
 RECIPE = 1
 """Goes up when the same specimen would get other pictures, so that stored views are known to be old."""
-LEAST_SIZE, MOST_SIZE = 32, 4096
-FEWEST_PIXELS = 4
+MIN_SIZE, MAX_SIZE = 32, 4096
+MIN_PIXELS = 4
 """A view that shows fewer pixels of its specimen is blank."""
 
 
 @dataclass(frozen=True)
-class Look:
+class ViewSpec:
     """How a specimen is looked at: how many views of how many pixels a side, from where, by which renderer.
 
     Raises:
@@ -45,8 +45,8 @@ class Look:
             raise InputError(
                 f"--renderer is auto, {' or '.join(RENDERERS)}, not {self.renderer!r}{nearest(self.renderer, RENDERERS)}"
             )
-        if not LEAST_SIZE <= self.size <= MOST_SIZE:
-            raise InputError(f"--size is {LEAST_SIZE} to {MOST_SIZE} pixels, not {self.size}")
+        if not MIN_SIZE <= self.size <= MAX_SIZE:
+            raise InputError(f"--size is {MIN_SIZE} to {MAX_SIZE} pixels, not {self.size}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed is 0 to {2**32 - 1}, not {self.seed}")
         self.cameras()
@@ -56,7 +56,7 @@ class Look:
         return {f"look_{name}": value for name, value in asdict(self).items()}
 
     @classmethod
-    def of_extra(cls, extra: Mapping[str, Any]) -> Look | None:
+    def of_extra(cls, extra: Mapping[str, Any]) -> ViewSpec | None:
         """The look that is stored with an item; None where there is none.
 
         Raises:
@@ -65,10 +65,10 @@ class Look:
         stored = {field.name: extra.get(f"look_{field.name}") for field in fields(cls)}
         return cls(**stored) if None not in stored.values() else None  # type: ignore[arg-type]
 
-    def sized_for(self, input_size: tuple[int, int]) -> Look:
+    def sized_for(self, input_size: tuple[int, int]) -> ViewSpec:
         """The same look in the size that a network takes in, (height, width) in pixels: views drawn larger and made smaller are
         embedded no better, and take longer."""
-        return replace(self, size=max(LEAST_SIZE, *input_size))
+        return replace(self, size=max(MIN_SIZE, *input_size))
 
     def cameras(self) -> list[Camera]:
         """The cameras, in the order of the views."""
@@ -81,7 +81,7 @@ class Look:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def draw_views(shape: Shape, look: Look) -> NDArray[np.uint8]:
+def draw_views(shape: Shape, look: ViewSpec) -> NDArray[np.uint8]:
     """The pictures of a specimen on white, centred and as large as its bounding box allows: uint8 [V, S, S, 3].
 
     The same shape and look give the same bytes on the same machine.
@@ -93,17 +93,17 @@ def draw_views(shape: Shape, look: Look) -> NDArray[np.uint8]:
     return np.stack(list(iterate_views(shape, look)))
 
 
-def iterate_views(shape: Shape, look: Look) -> Iterator[NDArray[np.uint8]]:
+def iterate_views(shape: Shape, look: ViewSpec) -> Iterator[NDArray[np.uint8]]:
     """The pictures of `draw_views`, one after the other: uint8 [S, S, 3]."""
     surface = surface_of(normalised(shape))
-    painter = Painter(surface, _looker(surface, look))
+    painter = Shader(surface, _looker(surface, look))
     for number, camera in enumerate(look.cameras()):
         picture, mask = painter.paint(camera, look.size)
         _check(mask, shape.name, number, look)
         yield picture
 
 
-def _looker(surface: Any, look: Look) -> Any:
+def _looker(surface: Any, look: ViewSpec) -> Any:
     if look.renderer == "filament":
         from outcrop.render.filament import Filament
 
@@ -113,8 +113,8 @@ def _looker(surface: Any, look: Look) -> Any:
     return Raycaster(surface)
 
 
-def _check(mask: NDArray[np.bool_], name: str, number: int, look: Look) -> None:
-    if int(mask.sum()) < FEWEST_PIXELS:
+def _check(mask: NDArray[np.bool_], name: str, number: int, look: ViewSpec) -> None:
+    if int(mask.sum()) < MIN_PIXELS:
         raise MeshError(
             f"{name}: view {number} of {look.views} is blank (a flat specimen seen edge-on?); "
             "give --layout sphere, another --seed or a larger --size"

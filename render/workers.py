@@ -1,7 +1,7 @@
 """Draws in processes of their own: Open3D holds Python's lock while it casts rays, and a crash of native code on some odd file
 must cost that one specimen, not the run.
 
-A worker is asked by a line of JSON on its stdin (a path and a `Look`), and answers with a line of JSON and the bytes of each
+A worker is asked by a line of JSON on its stdin (a path and a `ViewSpec`), and answers with a line of JSON and the bytes of each
 view, so that nothing is drawn faster than it is taken.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.render.views import RENDERERS, Look, RendererName
+from outcrop.render.views import RENDERERS, RendererName, ViewSpec
 from outcrop.schema.errors import InputError, MeshError, OutcropError, nearest
 
 PATIENCE = 600.0
@@ -49,7 +49,7 @@ class Workers:
         self._lock = threading.Lock()
         self._finish = weakref.finalize(self, _end_all, self._all)
 
-    def views(self, path: Path, look: Look) -> Iterator[NDArray[np.uint8]]:
+    def views(self, path: Path, look: ViewSpec) -> Iterator[NDArray[np.uint8]]:
         """The views of a mesh file, uint8 [S, S, 3], one after the other (see `outcrop.render.views.draw_views`).
 
         Raises:
@@ -107,7 +107,7 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def views(self, path: Path, look: Look) -> Iterator[NDArray[np.uint8]]:
+    def views(self, path: Path, look: ViewSpec) -> Iterator[NDArray[np.uint8]]:
         request = json.dumps({"path": os.fspath(path), "look": asdict(look)}, ensure_ascii=True)
         assert self._process.stdin is not None
         try:
@@ -190,7 +190,7 @@ def serve() -> None:
         answer: dict[str, Any] = {}
         try:
             request = json.loads(line)
-            for picture in _pictures(Path(request["path"]), Look(**request["look"])):
+            for picture in _pictures(Path(request["path"]), ViewSpec(**request["look"])):
                 answers.write(json.dumps({"pixels": picture.shape}).encode() + b"\n" + picture.tobytes())
                 answers.flush()
         except MeshError as error:
@@ -209,7 +209,7 @@ def serve() -> None:
         answers.flush()
 
 
-def _pictures(path: Path, look: Look) -> Iterator[NDArray[np.uint8]]:
+def _pictures(path: Path, look: ViewSpec) -> Iterator[NDArray[np.uint8]]:
     from outcrop.render.geometry import load
     from outcrop.render.views import iterate_views
 

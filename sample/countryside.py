@@ -39,7 +39,7 @@ class Site:
         self.canvas.fill(intersection(blob(self.rng, centre, radius), self.polygon), colour, rough)
 
 
-Painter = Callable[[Site], None]
+Shader = Callable[[Site], None]
 GRASS: tuple[Colour, ...] = ((112, 124, 70), (98, 116, 64), (126, 130, 78), (136, 130, 84), (90, 110, 62))
 SOIL: tuple[Colour, ...] = ((140, 112, 82), (124, 98, 72), (160, 132, 98), (104, 84, 64), (172, 144, 106))
 
@@ -328,7 +328,7 @@ def golf(site: Site) -> None:
     canvas.flood(intersection(pond, inset(site.polygon, 8)))
 
 
-COUNTRY: dict[str, Painter] = {
+COUNTRY: dict[str, Shader] = {
     "crops": crops,
     "paddies": paddies,
     "greenhouses": greenhouses,

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 
 from .canvas import Canvas, Colour, Ground, shade, vary
-from .countryside import GRASS, SOIL, Painter, Site, edge_trees
+from .countryside import GRASS, SOIL, Shader, Site, edge_trees
 from .polygons import Cut, Points, area, fit_rectangle, hatch, inset, long_axis, rectangle, subdivide
 
 TILES: tuple[Colour, ...] = (
@@ -350,7 +350,7 @@ def waterworks(site: Site) -> None:
         canvas.build(middle + (corner - middle) * 0.72, 26, 15, site.axis, 8, "works", site.pick(SHEDS))
 
 
-TOWN: dict[str, Painter] = {
+TOWN: dict[str, Shader] = {
     "village": village,
     "streets": streets,
     "apartments": apartments,

@@ -41,7 +41,7 @@ from outcrop.schema.documents import Document, first_complaint, place_of, read_d
 from outcrop.schema.errors import ManifestError, nearest
 from outcrop.schema.space import Fit
 
-MOST_NUMBERS = 1_000_000
+MAX_NUMBERS = 1_000_000
 """Frames or rotations that one field may name."""
 _RANGE = re.compile(r"(\d{1,18})\s*(?:\.\.|-)\s*(\d{1,18})\Z")
 _STEPS = re.compile(r"(\d{1,4}(?:\.\d+)?):(\d{1,4}(?:\.\d+)?):(\d{1,4}(?:\.\d+)?)\Z")
@@ -89,8 +89,8 @@ def _numbers(value: Any) -> Any:
         first, last = int(match[1]), int(match[2])
         if first > last:
             raise ValueError(f'frames {part!r} run backwards; write "{last}..{first}"')
-        if last - first >= MOST_NUMBERS:
-            raise ValueError(f"frames {part!r} are more than {MOST_NUMBERS}")
+        if last - first >= MAX_NUMBERS:
+            raise ValueError(f"frames {part!r} are more than {MAX_NUMBERS}")
         found.update(range(first, last + 1))
     return tuple(sorted(found))
 
@@ -107,8 +107,8 @@ def _degrees(value: Any) -> Any:
         if step <= 0 or not start < stop <= 360:
             raise ValueError(f"rotations {value!r}: the step is above 0, the end after the start and at most 360")
         count = int((stop - start) / step - 1e-9) + 1
-        if count > MOST_NUMBERS:
-            raise ValueError(f"rotations {value!r} are more than {MOST_NUMBERS}")
+        if count > MAX_NUMBERS:
+            raise ValueError(f"rotations {value!r} are more than {MAX_NUMBERS}")
         value = [round(start + n * step, 9) for n in range(count)]
     given = value if isinstance(value, (list, tuple)) else [value]
     for part in given:

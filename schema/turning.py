@@ -82,7 +82,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Turn:
+class CropSpec:
     """One reference of a picture: a rotation in degrees and a crop."""
 
     rotation: float
@@ -171,7 +171,7 @@ def crop_numbered(number: int) -> Crop | None:
     return None
 
 
-def turns(angles: Sequence[float], crops: Sequence[Crop]) -> tuple[Turn, ...]:
+def turns(angles: Sequence[float], crops: Sequence[Crop]) -> tuple[CropSpec, ...]:
     """Every crop at every angle.
 
     Raises:
@@ -182,7 +182,7 @@ def turns(angles: Sequence[float], crops: Sequence[Crop]) -> tuple[Turn, ...]:
             f"{len(angles)} angles x {len(crops)} crops are {len(angles) * len(crops)} references of each picture; "
             f"at most {MOST} are possible"
         )
-    return tuple(Turn(angle, crop) for angle in angles for crop in crops)
+    return tuple(CropSpec(angle, crop) for angle in angles for crop in crops)
 
 
 def normal(degrees: float) -> float:

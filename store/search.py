@@ -20,9 +20,9 @@ from outcrop.schema.item import FIELDS, Item
 from outcrop.store.collection import Collection
 from outcrop.store.topk import TopK
 
-MOST_QUERIES = 256
+MAX_QUERIES = 256
 """Query vectors in one request."""
-MOST_HITS = 16_384
+MAX_HITS = 16_384
 """Milvus's limit on k."""
 EXACT_ROWS = 5_000
 """At most so many rows are compared one by one instead of asking an index that is not exact."""
@@ -94,8 +94,8 @@ def search(
         raise InputError(f"query vectors must have shape [Q, {collection.space.dim}], not {list(vectors.shape)}")
     if not np.isfinite(vectors).all():
         raise InputError("a query vector is not finite")
-    if not 1 <= k <= MOST_HITS:
-        raise InputError(f"-k must lie between 1 and {MOST_HITS}, not at {k}")
+    if not 1 <= k <= MAX_HITS:
+        raise InputError(f"-k must lie between 1 and {MAX_HITS}, not at {k}")
     filter = filter or Filter()
     collection.load()
     names, rest = collection.chosen(filter)
@@ -161,11 +161,11 @@ def index_search(
 ) -> tuple[tuple[Hit, ...], ...]:
     store = collection.store
     found: list[tuple[Hit, ...]] = []
-    for start in range(0, len(vectors), MOST_QUERIES):
+    for start in range(0, len(vectors), MAX_QUERIES):
         with store.calling(f"search {collection.name!r}"):
             answer = store.client.search(
                 collection.physical,
-                data=list(vectors[start : start + MOST_QUERIES]),
+                data=list(vectors[start : start + MAX_QUERIES]),
                 limit=k,
                 filter=rest.expression,
                 output_fields=list(FIELDS),

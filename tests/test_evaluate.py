@@ -25,7 +25,7 @@ from outcrop.query.evaluation.truth import Facts, GpsTruth, OwnTruth, Truth
 from outcrop.query.evaluation.truth_files import PairsTruth
 from outcrop.query.search import query_dataset, query_items
 from outcrop.query.verification.confidence import Verdict
-from outcrop.query.verification.geometry import Proof
+from outcrop.query.verification.geometry import GeometricMatch
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import Item, Kind, image_key, reference_key
 from outcrop.schema.space import Space
@@ -200,7 +200,7 @@ def test_what_one_strategy_could_not_ask_counts_for_none(photos: Collection) -> 
 
 
 def proved(inliers: int) -> Verdict:
-    return Verdict.of(Proof(50, inliers, "sift", homography=((1, 0, 0), (0, 1, 0), (0, 0, 1))), Path("p.jpg"))
+    return Verdict.of(GeometricMatch(50, inliers, "sift", homography=((1, 0, 0), (0, 1, 0), (0, 0, 1))), Path("p.jpg"))
 
 
 def test_re_ranked_answers_stand_by_their_inliers(photos: Collection) -> None:
@@ -326,7 +326,7 @@ def test_table(stored: None) -> None:
 def test_a_search_that_cannot_give_enough_hits_is_named(stored: None, monkeypatch: pytest.MonkeyPatch) -> None:
     ask = ("query", "evaluate", "d", "--truth", "gps", "--at", "1,2")
     assert "may end before" not in run(*ask).err
-    monkeypatch.setattr("outcrop.query.evaluation.evaluate.MOST_HITS", 50)  # a photograph has one row: 101 are wanted
+    monkeypatch.setattr("outcrop.query.evaluation.evaluate.MAX_HITS", 50)  # a photograph has one row: 101 are wanted
     assert "50 hits at most: a ranking may end before 100 parents" in run(*ask).err
     assert "--depth 49" in run(*ask).err and "may end before" not in run(*ask, "--depth", 49).err
 

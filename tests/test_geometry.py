@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from outcrop.query.verification.confidence import MIN_INLIERS, UNVERIFIED, Verdict, confidence
 from outcrop.query.verification.features import LocalFeatures
-from outcrop.query.verification.geometry import Proof, corners, implausible, project, tentative_matches, verify
+from outcrop.query.verification.geometry import GeometricMatch, corners, implausible, project, tentative_matches, verify
 from outcrop.schema.errors import InputError
 
 WIDTH, HEIGHT = 640, 480
@@ -207,7 +207,7 @@ def test_features_of_two_kinds_are_not_compared() -> None:
 def verdict_of(inliers: int, least: int = MIN_INLIERS) -> Verdict:
     """The verdict on a proof with so many inliers."""
     identity = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-    return Verdict.of(Proof(inliers, inliers, "sift", identity if inliers else None), Path("x.jpg"), least)
+    return Verdict.of(GeometricMatch(inliers, inliers, "sift", identity if inliers else None), Path("x.jpg"), least)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2000), st.floats(-1, 1)), min_size=2, max_size=30), st.integers(4, 40))

@@ -17,7 +17,7 @@ from PIL import Image
 from outcrop.query.answers import Query, Result, Results
 from outcrop.query.ground import distances
 from outcrop.query.verification.confidence import Verdict
-from outcrop.query.verification.geometry import Proof
+from outcrop.query.verification.geometry import GeometricMatch
 from outcrop.query.verification.locate import Plane, locate
 from outcrop.query.verification.location import Location, features, write_geojson
 from outcrop.schema.errors import InputError
@@ -46,12 +46,12 @@ class Shot:
         return np.vstack([np.column_stack([columns, (self.east, self.north) - columns @ (x, y)]), [0, 0, 1]])
 
 
-def proof_between(query: Shot, photo: Shot) -> Proof:
+def proof_between(query: Shot, photo: Shot) -> GeometricMatch:
     """What geometry would find of the two."""
     matrix = np.linalg.inv(photo.to_ground(PHOTO)) @ query.to_ground(QUERY)
     lines = tuple(tuple(map(float, line)) for line in matrix)
     rotation = (query.heading - photo.heading) % 360
-    return Proof(80, 60, "sift", lines, rotation, query.pixel / photo.pixel, None, QUERY, PHOTO)  # type: ignore[arg-type]
+    return GeometricMatch(80, 60, "sift", lines, rotation, query.pixel / photo.pixel, None, QUERY, PHOTO)  # type: ignore[arg-type]
 
 
 def photo_file(folder: Path, number: int, *, focal: int | None = 24, pitch: float = -90.0) -> Path:

@@ -179,7 +179,7 @@ def test_intervals_are_repeatable_and_memory_is_bounded(monkeypatch: pytest.Monk
     values = np.random.default_rng(0).random((40, 3))
     once = mean_intervals(values, seed=1)
     assert once == mean_intervals(values, seed=1) and once != mean_intervals(values, seed=2)
-    monkeypatch.setattr("outcrop.query.evaluation.measures._MOST_CELLS", 40 * 7)  # 286 pieces instead of one
+    monkeypatch.setattr("outcrop.query.evaluation.measures._MAX_CELLS", 40 * 7)  # 286 pieces instead of one
     for a, b in zip(once, mean_intervals(values, seed=1), strict=True):
         assert a.low == pytest.approx(b.low) and a.high == pytest.approx(b.high)
 

@@ -16,7 +16,7 @@ from PIL import Image
 from outcrop.render import preflight
 from outcrop.render.geometry import load, normalised
 from outcrop.render.surface import corner_normals, same_places
-from outcrop.render.views import Look, draw_views
+from outcrop.render.views import ViewSpec, draw_views
 from outcrop.schema.errors import MeshError
 
 
@@ -198,7 +198,7 @@ def test_a_ply_has_its_texture_the_right_way_round(tmp_path: Path, encoding: str
     assert shape.uv is not None and shape.uv.shape == (2, 3, 2) and shape.texture_of is not None
     assert np.allclose(shape.uv, shape.vertices[shape.faces][..., :2])  # the square's corners are the picture's
     assert shape.textures[0].tolist() == [[list(pixel) for pixel in row] for row in SKIN]
-    (front,) = draw_views(shape, Look(views=1, size=96))
+    (front,) = draw_views(shape, ViewSpec(views=1, size=96))
     quarters = [[front[y, x].astype(int) for x in (36, 60)] for y in (36, 60)]
     for drawn, painted in zip(np.reshape(quarters, (4, 3)), np.reshape(SKIN, (4, 3)), strict=True):
         assert drawn[painted == 255].min() > 2 * drawn[painted == 0].max()
@@ -218,7 +218,7 @@ def test_a_ply_without_its_texture_is_drawn_without(tmp_path: Path, caplog: pyte
 
 
 def test_a_texture_that_is_a_bomb_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outcrop.render.textures.MOST_PIXELS", 10)
+    monkeypatch.setattr("outcrop.render.textures.MAX_PIXELS", 10)
     Image.new("RGB", (4, 4)).save(tmp_path / "skin.png")
     (tmp_path / "a.mtl").write_text("newmtl skin\nmap_Kd skin.png\n")
     (tmp_path / "a.obj").write_text(TEXTURED)

@@ -22,10 +22,10 @@ from outcrop.render.filament import Filament, gpu_devices
 from outcrop.render.geometry import Shape, load, normalised
 from outcrop.render.libraries import missing
 from outcrop.render.lights import NEUTRAL, encoded
-from outcrop.render.painting import Painter
+from outcrop.render.painting import Shader
 from outcrop.render.raycast import Raycaster
 from outcrop.render.surface import surface_of
-from outcrop.render.views import Look, draw_views
+from outcrop.render.views import ViewSpec, draw_views
 from outcrop.render.workers import Workers, choose_renderer
 from outcrop.schema.errors import InputError, MeshError
 
@@ -85,13 +85,13 @@ def test_the_wrong_words_are_named() -> None:
         ({"renderer": "raycats"}, "did you mean 'raycast'"),
     ):
         with pytest.raises(InputError, match=said):
-            Look(**wrong)  # type: ignore[arg-type]
+            ViewSpec(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="auto, raycast or filament"):
         choose_renderer("opengl")
 
 
 def test_a_ball_is_where_and_as_large_as_it_should_be() -> None:
-    (picture,) = draw_views(shape_of(meshes.ball(4)), Look(views=1, size=200))
+    (picture,) = draw_views(shape_of(meshes.ball(4)), ViewSpec(views=1, size=200))
     rows, columns = np.nonzero(seen(picture))
     # The unit ball ends where its tangents from the camera meet the picture.
     radius = focal_length(200) * np.tan(np.arcsin(1 / DISTANCE))
@@ -102,7 +102,7 @@ def test_a_ball_is_where_and_as_large_as_it_should_be() -> None:
 
 
 def test_light_comes_from_the_upper_left_and_the_ground_is_white() -> None:
-    (picture,) = draw_views(shape_of(meshes.ball(4)), Look(views=1, size=200))
+    (picture,) = draw_views(shape_of(meshes.ball(4)), ViewSpec(views=1, size=200))
     assert (picture[0] == 255).all() and (picture[:, 0] == 255).all()
     grey = picture.mean(axis=2)
     assert grey[60, 60] > grey[140, 140] + 60
@@ -112,7 +112,7 @@ def test_light_comes_from_the_upper_left_and_the_ground_is_white() -> None:
 def test_every_view_shows_another_side_and_the_ring_goes_round() -> None:
     vertices, faces = meshes.ball(3, (1, 0.6, 0.4))
     vertices[vertices[:, 0] > 0.9] *= 1.4  # a nose on the +x side
-    views = draw_views(shape_of((vertices, faces)), Look(views=4, size=96))
+    views = draw_views(shape_of((vertices, faces)), ViewSpec(views=4, size=96))
     widths = [np.ptp(np.nonzero(seen(view))[1]) for view in views]
     assert widths[0] > 1.5 * widths[1] and abs(widths[0] - widths[2]) <= 2
     middle = [np.nonzero(seen(view))[1].mean() for view in views]
@@ -125,25 +125,25 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path) -> No
     (tmp_path / "cloud.ply").write_bytes(meshes.cloud_ply(points))
     with Workers(2) as pool:
         for file in (path, tmp_path / "cloud.ply"):
-            for look in (Look(views=2, size=64, seed=5), Look(views=2, size=64, layout="sphere")):
+            for look in (ViewSpec(views=2, size=64, seed=5), ViewSpec(views=2, size=64, layout="sphere")):
                 here = draw_views(load(file), look)
                 for _ in range(2):
                     assert np.array_equal(here, np.stack(list(pool.views(file, look))))
     assert not np.array_equal(
-        draw_views(load(path), Look(views=2, size=64)), draw_views(load(path), Look(views=2, size=64, seed=5))
+        draw_views(load(path), ViewSpec(views=2, size=64)), draw_views(load(path), ViewSpec(views=2, size=64, seed=5))
     )
 
 
 def test_looks_that_differ_have_different_digests() -> None:
     changes = ({"views": 6}, {"size": 224}, {"layout": "sphere"}, {"seed": 1}, {"up": "z"}, {"renderer": "filament"})
-    digests = {Look(**change).digest for change in changes} | {Look().digest}  # type: ignore[arg-type]
+    digests = {ViewSpec(**change).digest for change in changes} | {ViewSpec().digest}  # type: ignore[arg-type]
     assert len(digests) == 7 and all(len(digest) == 32 for digest in digests)
-    assert Look().digest == Look().digest
+    assert ViewSpec().digest == ViewSpec().digest
 
 
 def test_turned_open_and_split_meshes_look_like_the_whole_one() -> None:
     vertices, faces = meshes.ball(3, (1, 0.8, 0.6), bumps=7)
-    look = Look(views=3, size=96)
+    look = ViewSpec(views=3, size=96)
     whole = draw_views(shape_of((vertices, faces)), look).astype(int)
     inside_out, mixed = faces[:, ::-1], faces.copy()
     mixed[::2] = mixed[::2, ::-1]
@@ -166,7 +166,7 @@ def test_turned_open_and_split_meshes_look_like_the_whole_one() -> None:
 def test_an_open_shell_is_lit_from_both_sides() -> None:
     vertices, faces = meshes.ball(4)
     half = faces[(vertices[faces][:, :, 2] < 0.01).all(axis=1)]
-    views = draw_views(shape_of((vertices, half)), Look(views=2, size=96))  # into the bowl, and onto its back
+    views = draw_views(shape_of((vertices, half)), ViewSpec(views=2, size=96))  # into the bowl, and onto its back
     for view in views:
         assert view[seen(view)].mean() > 90
 
@@ -174,14 +174,14 @@ def test_an_open_shell_is_lit_from_both_sides() -> None:
 def test_a_flat_specimen_seen_edge_on_is_refused_loudly() -> None:
     plate = np.array([[0, -1, -1], [0, -1, 1], [0, 1, 1], [0, 1, -1]], float), np.array([[0, 1, 2], [0, 2, 3]])
     with pytest.raises(MeshError, match=r"view 0 of 4 is blank .*--layout sphere"):
-        draw_views(shape_of(plate), Look(views=4, size=64))
-    assert len(draw_views(shape_of(plate), Look(views=4, size=64, layout="sphere"))) == 4
+        draw_views(shape_of(plate), ViewSpec(views=4, size=64))
+    assert len(draw_views(shape_of(plate), ViewSpec(views=4, size=64, layout="sphere"))) == 4
 
 
 def test_colours_of_vertices_and_textures_show(tmp_path: Path) -> None:
     vertices, faces = meshes.ball(3)
     colours = np.where(vertices[:, :1] > 0, [[200, 30, 30]], [[30, 30, 200]]).astype(np.uint8)
-    (front,) = draw_views(shape_of((vertices, faces), colours=colours), Look(views=1, size=96))
+    (front,) = draw_views(shape_of((vertices, faces), colours=colours), ViewSpec(views=1, size=96))
     left, right = front[48, 24].astype(int), front[48, 72].astype(int)
     assert right[0] > 2 * right[2] and left[2] > 2 * left[0]
     Image.fromarray(np.array([[[0, 255, 0], [255, 0, 0]]], np.uint8)).save(tmp_path / "skin.png")
@@ -190,7 +190,7 @@ def test_colours_of_vertices_and_textures_show(tmp_path: Path) -> None:
         "mtllib a.mtl\nv -1 -1 0\nv 1 -1 0\nv 1 1 0\nv -1 1 0\nvt 0 0\nvt 1 0\nvt 1 1\nvt 0 1\nusemtl skin\n"
         "f 1/1 2/2 3/3\nf 1/1 3/3 4/4\n"
     )
-    (front,) = draw_views(load(tmp_path / "a.obj"), Look(views=1, size=96))
+    (front,) = draw_views(load(tmp_path / "a.obj"), ViewSpec(views=1, size=96))
     left, right = front[48, 30].astype(int), front[48, 66].astype(int)
     assert left[1] > 100 > left[0] and right[0] > 100 > right[1]
     assert encoded(np.array(NEUTRAL, np.float32)).tolist() == sorted(
@@ -200,7 +200,7 @@ def test_colours_of_vertices_and_textures_show(tmp_path: Path) -> None:
 
 def test_a_point_cloud_looks_like_its_surface() -> None:
     vertices, faces = meshes.ball(5, (1, 0.8, 0.6), bumps=5)
-    look = Look(views=3, size=128)
+    look = ViewSpec(views=3, size=128)
     surface = draw_views(shape_of((vertices, faces)), look)
     cloud = draw_views(shape_of((vertices, np.empty((0, 3)))), look)
     for one, other in zip(surface, cloud, strict=True):
@@ -211,7 +211,7 @@ def test_a_point_cloud_looks_like_its_surface() -> None:
 
 
 def test_a_large_cloud_is_thinned_and_a_repeated_point_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("outcrop.render.points.MOST_DISCS", 500)
+    monkeypatch.setattr("outcrop.render.points.MAX_DISCS", 500)
     vertices = meshes.ball(4)[0]
     surface = surface_of(normalised(shape_of((np.concatenate([vertices, vertices]), np.empty((0, 3))))))
     assert 100 < len(surface.faces) / 6 <= 500
@@ -235,7 +235,7 @@ def test_filament_agrees_with_raycast(tmp_path: Path) -> None:
     with Workers(1) as pool:
         for file in files:
             cast, drawn = (
-                np.stack(list(pool.views(file, Look(views=3, size=96, renderer=renderer))))
+                np.stack(list(pool.views(file, ViewSpec(views=3, size=96, renderer=renderer))))
                 for renderer in ("raycast", "filament")
             )
             for one, other in zip(cast, drawn, strict=True):
@@ -249,7 +249,7 @@ def test_what_filament_needs_is_looked_for(tmp_path: Path, monkeypatch: pytest.M
     assert gpu_devices([str(tmp_path / "renderD*")]) == [str(tmp_path / "renderD128")]
     monkeypatch.setattr("outcrop.render.filament.gpu_devices", list)
     assert choose_renderer("auto") == "raycast" and choose_renderer("filament") == "filament"
-    assert Filament.name == "filament" and Raycaster.name == "raycast" and Painter is not None
+    assert Filament.name == "filament" and Raycaster.name == "raycast" and Shader is not None
 
 
 def test_missing_system_libraries_are_named() -> None:
@@ -260,7 +260,7 @@ def test_missing_system_libraries_are_named() -> None:
 
 def test_workers_answer_many_threads_and_survive_bad_files(tmp_path: Path) -> None:
     good = [meshes.write(tmp_path / f"{n}.stl", *meshes.ball(2, (1, 1, 1 - n / 10))) for n in range(6)]
-    look = Look(views=2, size=48)
+    look = ViewSpec(views=2, size=48)
     expected = [draw_views(load(path), look) for path in good]
     bad = tmp_path / "bad.ply"
     bad.write_bytes(meshes.broken()["cut.ply"][0])
@@ -288,7 +288,7 @@ def test_workers_answer_many_threads_and_survive_bad_files(tmp_path: Path) -> No
 
 def test_a_worker_that_dies_or_hangs_costs_one_specimen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = meshes.write(tmp_path / "a.stl", *meshes.ball(2))
-    look = Look(views=8, size=512)
+    look = ViewSpec(views=8, size=512)
     with Workers(1) as pool:
         views = pool.views(path, look)
         next(views)
@@ -330,7 +330,7 @@ def test_any_triangles_are_drawn_or_refused(points: int, triangles: int, seed: i
     mesh = rng.normal(size=(points, 3)), rng.integers(0, points, (triangles, 3))
     used = normalised(shape_of((mesh[0], mesh[1])))
     try:
-        views = draw_views(used, Look(views=2, size=32, layout="sphere"))
+        views = draw_views(used, ViewSpec(views=2, size=32, layout="sphere"))
     except MeshError as error:
         assert "blank" in str(error)
     else:

@@ -23,7 +23,7 @@ from outcrop.ingest.listing import ingest_listing, look_ahead
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.runs import Run
 from outcrop.ingest.specimens import list_specimens
-from outcrop.render.views import Look
+from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.filters import equals
@@ -141,14 +141,14 @@ def test_names_that_no_key_can_have_are_failures(ingest: Ingest) -> None:
 
 
 def test_a_look_comes_back_from_what_is_stored(ingest: Ingest) -> None:
-    look = Look(2, 48, "sphere", 4, "z")
+    look = ViewSpec(2, 48, "sphere", 4, "z")
     ingest(look, only=["specimen/shells/scan"])
     row = ingest.rows()["specimen/shells/scan"][0]
-    assert Look.of_extra(row) == look
+    assert ViewSpec.of_extra(row) == look
     assert row["pool"] == "mean" and row["root"] == str(ingest.folder)
-    assert Look.of_extra({}) is None
+    assert ViewSpec.of_extra({}) is None
     with pytest.raises(InputError):
-        Look.of_extra({**Look().as_extra(), "look_renderer": "of another version"})
+        ViewSpec.of_extra({**ViewSpec().as_extra(), "look_renderer": "of another version"})
 
 
 def test_wrong_options_are_refused_before_any_work(folder: Path, lite_uri: str, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def animals(shared_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     encoder = Encoder.open("efficientnet_lite0")
     with Store.connect(str(place / "outcrop.db")) as store, Workers(2) as workers:
         collection = Collection.create(store, "real", encoder.space)
-        listing = list_specimens(shared_sample / "specimens", "real", Look(size=224), workers=workers)
+        listing = list_specimens(shared_sample / "specimens", "real", ViewSpec(size=224), workers=workers)
         record = ingest_listing(listing, encoder, collection, Run.begin(place, "specimens", {}), Options(workers=2))
         assert (record.failed, record.upserted) == (0, 18 * 13)
         yield collection

@@ -232,7 +232,7 @@ def test_writing_is_chunked_and_so_are_lookups_and_searches(
 ) -> None:
     monkeypatch.setattr(store_module("table"), "MESSAGE_BYTES", 7 * (DIM * 4 + 1024))
     monkeypatch.setattr(store_module("table"), "LOOKUP", 9)
-    monkeypatch.setattr(store_module("search"), "MOST_QUERIES", 8)
+    monkeypatch.setattr(store_module("search"), "MAX_QUERIES", 8)
     made = Collection.create(store, name, SPACE, index="FLAT")
     items, vectors = [image(n, "ab"[n % 2]) for n in range(30)], unit(30)
     assert made.upsert(items, vectors) == 30

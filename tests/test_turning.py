@@ -12,13 +12,13 @@ from pictures import picture
 from PIL import Image
 
 from outcrop.embed.images import fit_to
-from outcrop.embed.turning import Turner, require_pixels
+from outcrop.embed.turning import CropSampler, require_pixels
 from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.item import item_of_key, reference_key
 from outcrop.schema.turning import (
     WHOLE,
     Crop,
-    Turn,
+    CropSpec,
     apart,
     crop_numbered,
     largest,
@@ -127,7 +127,7 @@ def test_keys_of_references_read_back(rotation: float, crop: int) -> None:
 @given(SIDES, SIDES, ANGLES, CROPS)
 def test_no_corner_is_empty(width: int, height: int, rotation: float, text: str) -> None:
     for crop in parse_crops(text):
-        window = Turn(rotation, crop).window(width, height)
+        window = CropSpec(rotation, crop).window(width, height)
         across, down = window.width * width, window.height * height
         assert across == pytest.approx(round(across)) and down == pytest.approx(round(down))
         assert window.width <= crop.fraction + 1e-9 or round(across) == 1
@@ -159,7 +159,7 @@ def test_angles_normalised_and_apart() -> None:
 def test_right_angles_turn_counter_clockwise_as_pillow_does(rotation: int) -> None:
     image = picture(3, 256, 256)
     expected = np.asarray(image.rotate(rotation)).astype(int)
-    turned = Turner(image, (256, 256), "squash").pixels([Turn(rotation, WHOLE).window(256, 256)])[0]
+    turned = CropSampler(image, (256, 256), "squash").pixels([CropSpec(rotation, WHOLE).window(256, 256)])[0]
     assert np.abs(turned.astype(int) - expected).mean() < 1.0
     assert np.abs(turned.astype(int) - np.asarray(image.rotate(rotation + 90)).astype(int)).mean() > 20
 
@@ -172,12 +172,12 @@ def test_pixels_are_those_of_the_turned_picture_cut_and_fitted(
 ) -> None:
     width, height = sides
     image = picture(5, width, height)
-    window = Turn(rotation, parse_crops(crop)[-1]).window(width, height)
+    window = CropSpec(rotation, parse_crops(crop)[-1]).window(width, height)
     x, y, across, down = window.x * width, window.y * height, window.width * width, window.height * height
     turned = image.rotate(rotation, Image.Resampling.BICUBIC, center=(x, y))
     left, top = round(x - across / 2), round(y - down / 2)
     expected = fit_to(turned.crop((left, top, left + round(across), top + round(down))), (96, 128), fit)
-    found = Turner(image, (96, 128), fit).pixels([window])[0]
+    found = CropSampler(image, (96, 128), fit).pixels([window])[0]
     assert found.shape == (96, 128, 3) and found.dtype == np.uint8
     assert np.abs(found.astype(int) - expected.astype(int)).mean() < 3.0
 
@@ -185,14 +185,14 @@ def test_pixels_are_those_of_the_turned_picture_cut_and_fitted(
 def test_many_windows_are_the_same_as_one_at_a_time() -> None:
     image = picture(7, 1600, 1200)
     windows = [turn.window(1600, 1200) for turn in turns(parse_angles("0:360:45"), parse_crops("1,0.6,0.2"))]
-    together = Turner(image, (64, 64), "squash").pixels(windows)
-    alone = np.concatenate([Turner(image, (64, 64), "squash").pixels([window]) for window in windows])
+    together = CropSampler(image, (64, 64), "squash").pixels(windows)
+    alone = np.concatenate([CropSampler(image, (64, 64), "squash").pixels([window]) for window in windows])
     assert np.array_equal(together, alone)
-    assert Turner(image, (64, 64), "squash").pixels([]).shape == (0, 64, 64, 3)
+    assert CropSampler(image, (64, 64), "squash").pixels([]).shape == (0, 64, 64, 3)
 
 
 def test_a_crop_of_too_few_pixels_is_refused() -> None:
-    window = Turn(30, Crop(50, 0.5)).window(12, 40)
+    window = CropSpec(30, Crop(50, 0.5)).window(12, 40)
     with pytest.raises(PictureError, match=r"tiny\.png: is 12x40 pixels.* 4x15"):
         require_pixels(window, 12, 40, "tiny.png")
-    require_pixels(Turn(30, Crop(50, 0.5)).window(40, 40), 40, 40, "ok.png")
+    require_pixels(CropSpec(30, Crop(50, 0.5)).window(40, 40), 40, 40, "ok.png")

@@ -16,7 +16,7 @@ from outcrop.ingest.listing import Listing, ingest_listing
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.runs import Failure, Record, Run, find_run
 from outcrop.ingest.specimens import list_specimens
-from outcrop.render.views import Look
+from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
@@ -24,7 +24,7 @@ from outcrop.store.collection import Collection
 SPACE = Space(
     model="toy", weights_digest="0", size=(64, 64), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=192, fit="squash"
 )
-LOOK = Look(views=3, size=64)
+LOOK = ViewSpec(views=3, size=64)
 
 
 class ToyEncoder:
@@ -48,10 +48,10 @@ class Ingest:
     collection: Collection
     workers: Workers
 
-    def listing(self, look: Look = LOOK, **more: Any) -> Listing:
+    def listing(self, look: ViewSpec = LOOK, **more: Any) -> Listing:
         return list_specimens(self.folder, self.folder.name, look, workers=self.workers, **more)
 
-    def __call__(self, look: Look = LOOK, *, force: bool = False, **more: Any) -> tuple[Record, list[Failure]]:
+    def __call__(self, look: ViewSpec = LOOK, *, force: bool = False, **more: Any) -> tuple[Record, list[Failure]]:
         listing, run = self.listing(look, **more), Run.begin(Path("state"), "specimens", {})
         options, thumbnails = Options(workers=2, force=force), ThumbnailStore.below(Path("state"))
         record = ingest_listing(listing, ToyEncoder(), self.collection, run, options, thumbnails=thumbnails)

@@ -22,9 +22,9 @@ METHODS: tuple[str, ...] = get_args(Method)
 DENSITY = ("hdbscan", "fast_hdbscan")
 UNASSIGNED = -1
 """The label of what belongs to no cluster."""
-MOST_AGGLOMERATED = 20_000
+MAX_AGGLOMERATED = 20_000
 """Ward's method holds all pairs of distances: 1.6 GB at 20,000."""
-MOST_GUESSED = 30
+MAX_GUESSED = 30
 """Where no number of clusters is given, up to so many are tried."""
 GUESS_ROWS = 2000
 """Rows on which a number of clusters is chosen."""
@@ -157,9 +157,9 @@ def _partition(points: Floats, recipe: Recipe) -> tuple[Labels, NDArray[np.float
     from threadpoolctl import threadpool_limits
 
     count = len(points)
-    if recipe.method == "agglomerative" and count > MOST_AGGLOMERATED:
+    if recipe.method == "agglomerative" and count > MAX_AGGLOMERATED:
         raise InputError(
-            f"agglomerative holds all pairs of {count} items, too many ({MOST_AGGLOMERATED} at most); "
+            f"agglomerative holds all pairs of {count} items, too many ({MAX_AGGLOMERATED} at most); "
             "use --method hdbscan or kmeans, or fewer items (--where)"
         )
     if count < (recipe.clusters or 2):
@@ -195,7 +195,7 @@ def _best_count(points: Floats, recipe: Recipe) -> int:
 
     if len(points) > GUESS_ROWS:
         points = points[np.linspace(0, len(points) - 1, GUESS_ROWS).astype(np.int64)]
-    tried = range(2, max(3, min(MOST_GUESSED + 1, len(points) // 2 + 1)))
+    tried = range(2, max(3, min(MAX_GUESSED + 1, len(points) // 2 + 1)))
     scores = []
     for clusters in tried:
         labels = _split(points, recipe.method, clusters, recipe.seed)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from outcrop.query.clusters.cluster import UNASSIGNED, Floats, Labels
 
-MOST_MARKS = 2000
+MAX_MARKS = 2000
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Map:
     places: NDArray[np.float64]
 
 
-def lay_out(points: Floats, labels: Labels, seed: int = 0, most: int = MOST_MARKS) -> Map:
+def lay_out(points: Floats, labels: Labels, seed: int = 0, most: int = MAX_MARKS) -> Map:
     """The map of points [N, P] with labels [N]."""
     rows = chosen(labels, most)
     shown = points[rows].astype(np.float64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from outcrop.query.clusters.cluster import UNASSIGNED, Floats, Labels
 
-MOST_ROWS = 4000
+MAX_ROWS = 4000
 """Figures over pairs are taken on so many rows at most, evenly drawn."""
 
 
@@ -61,8 +61,8 @@ def quality(points: Floats, labels: Labels, categories: Sequence[str] = ()) -> Q
 
 def _internal(points: Floats, labels: Labels) -> tuple[float | None, float | None, int]:
     inside = np.flatnonzero(labels != UNASSIGNED)
-    if len(inside) > MOST_ROWS:
-        inside = inside[np.linspace(0, len(inside) - 1, MOST_ROWS).astype(np.int64)]
+    if len(inside) > MAX_ROWS:
+        inside = inside[np.linspace(0, len(inside) - 1, MAX_ROWS).astype(np.int64)]
     points, labels = np.asarray(points[inside], np.float32), labels[inside]
     names, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if len(names) < 2 or len(names) >= len(labels):

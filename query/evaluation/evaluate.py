@@ -18,7 +18,7 @@ from outcrop.query.evaluation.measures import IGNORED, NEGATIVE, RELEVANT, relev
 from outcrop.query.evaluation.truth import Truth
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import parent_of
-from outcrop.store.search import MOST_HITS
+from outcrop.store.search import MAX_HITS
 
 CUTOFFS = (1, 5, 10, 20)
 DEPTH = 100
@@ -27,17 +27,17 @@ NOTHING_RELEVANT = "the gallery holds nothing relevant for it"
 
 def hits_for(depth: int, gallery: Gallery) -> int:
     """How many hits a search must give so that `depth` parents and the query's own are among them, at worst."""
-    return min(MOST_HITS, (depth + 1) * max(gallery.rows))
+    return min(MAX_HITS, (depth + 1) * max(gallery.rows))
 
 
 def too_few(depth: int, gallery: Gallery) -> str:
     """What to say where no search gives so many hits (`hits_for`); '' where one does."""
     wanted = (depth + 1) * max(gallery.rows)
-    if wanted <= MOST_HITS:
+    if wanted <= MAX_HITS:
         return ""
     return (
-        f"a parent has up to {max(gallery.rows):,} rows here, and a search gives {MOST_HITS:,} hits at most: a ranking may end "
-        f"before {depth} parents; narrow the gallery (--where), or give --depth {max(1, MOST_HITS // max(gallery.rows) - 1)}"
+        f"a parent has up to {max(gallery.rows):,} rows here, and a search gives {MAX_HITS:,} hits at most: a ranking may end "
+        f"before {depth} parents; narrow the gallery (--where), or give --depth {max(1, MAX_HITS // max(gallery.rows) - 1)}"
     )
 
 

@@ -23,7 +23,7 @@ NOT_FOUND = math.inf
 """The rank of the first relevant answer where there is none."""
 TIED = 1e-6
 """Scores that differ by less are equal: answers are printed with six decimals."""
-_MOST_CELLS = 5_000_000
+_MAX_CELLS = 5_000_000
 """Numbers of resampled queries held at a time."""
 
 
@@ -134,7 +134,7 @@ def median_interval(
 def _draws(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.float32]]:
     """How often each of `count` queries is drawn in each resample: [B, Q] in pieces, so that memory is bounded."""
     rng = np.random.default_rng(seed)
-    step = max(1, min(resamples, _MOST_CELLS // max(1, count)))
+    step = max(1, min(resamples, _MAX_CELLS // max(1, count)))
     for begin in range(0, resamples, step):
         size = min(step, resamples - begin)
         drawn = rng.integers(0, count, (size, count)) + np.arange(size)[:, None] * count

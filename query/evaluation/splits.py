@@ -9,10 +9,10 @@ from outcrop.query.evaluation.truth import Facts
 
 AXES = ("altitude", "rotation", "dataset")
 UNKNOWN = "unknown"
-MOST_VALUES = 12
+MAX_VALUES = 12
 """Numbers of more different values than this are put into bands."""
 _WIDTHS = {"altitude": (2, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000), "rotation": (30, 90, 180)}
-_MOST_BANDS = {"altitude": 6, "rotation": 12}
+_MAX_BANDS = {"altitude": 6, "rotation": 12}
 _UNITS = {"altitude": " m", "rotation": "°"}
 
 
@@ -31,7 +31,7 @@ def split(facts: Sequence[Facts], axis: str) -> list[tuple[str, list[int]]]:
     # As shown: what is written alike is one class.
     known = {i: float(f"{value:g}") for i, value in enumerate(values) if value is not None}
     missing = [i for i, value in enumerate(values) if value is None]
-    width = _width(list(known.values()), axis) if len(set(known.values())) > MOST_VALUES else 0.0
+    width = _width(list(known.values()), axis) if len(set(known.values())) > MAX_VALUES else 0.0
     classes: dict[float, list[int]] = {}
     for i, value in known.items():
         classes.setdefault(_middle(value, width, axis) if width else value, []).append(i)
@@ -43,7 +43,7 @@ def split(facts: Sequence[Facts], axis: str) -> list[tuple[str, list[int]]]:
 def _width(values: list[float], axis: str) -> float:
     """The width of the bands."""
     for width in _WIDTHS[axis]:
-        if len({_middle(value, width, axis) for value in values}) <= _MOST_BANDS[axis]:
+        if len({_middle(value, width, axis) for value in values}) <= _MAX_BANDS[axis]:
             return float(width)
     return float(_WIDTHS[axis][-1])
 

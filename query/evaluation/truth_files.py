@@ -21,7 +21,7 @@ from outcrop.query.ground import is_convex, shares
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.item import parent_of
 
-MOST_BYTES = 2**28
+MAX_BYTES = 2**28
 """Of a truth file."""
 
 
@@ -256,8 +256,8 @@ def _entry(entry: Any, where: str, naming: str) -> tuple[str, Outline]:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise InputError(f"the truth file {path} is larger than {MOST_BYTES >> 20} MB; split it")
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"the truth file {path} is larger than {MAX_BYTES >> 20} MB; split it")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"the truth file {path} is not UTF-8 text; save it as UTF-8") from None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outcrop.query.verification.geometry import Proof
+from outcrop.query.verification.geometry import GeometricMatch
 
 MIN_INLIERS = 12
 """Inliers from which a candidate counts as verified. In 4,447 pairs of pictures of different ground none had more than 5."""
@@ -38,7 +38,7 @@ def confidence(inliers: int, method: str = "sift") -> float:
     return 0.0 if inliers <= 0 else 1 / (1 + (half / inliers) ** STEEPNESS)
 
 
-def is_verified(proof: Proof | None, min_inliers: int = MIN_INLIERS) -> bool:
+def is_verified(proof: GeometricMatch | None, min_inliers: int = MIN_INLIERS) -> bool:
     """Whether a proof has enough inliers to count."""
     return proof is not None and proof.homography is not None and proof.inliers >= min_inliers
 
@@ -52,14 +52,14 @@ class Verdict:
     picture is gone or cannot be read, and that no features were kept of it.
     """
 
-    proof: Proof | None = None
+    proof: GeometricMatch | None = None
     verified: bool = False
     reason: str = ""
     original: Path | None = None
     unseen: bool = False
 
     @classmethod
-    def of(cls, proof: Proof, original: Path | None, min_inliers: int = MIN_INLIERS) -> Verdict:
+    def of(cls, proof: GeometricMatch, original: Path | None, min_inliers: int = MIN_INLIERS) -> Verdict:
         """The verdict on a proof."""
         if is_verified(proof, min_inliers):
             return cls(proof, True, "", original)

@@ -16,10 +16,10 @@ from outcrop.schema.errors import InputError
 
 HEIGHT = 720
 """Pixels of both pictures in the drawing; smaller ones are enlarged to it."""
-MOST_WIDTH = 1280
+MAX_WIDTH = 1280
 """Pixels across of one picture in the drawing."""
 GAP, CAPTION = 12, 26
-MOST_LINES = 150
+MAX_LINES = 150
 """Lines drawn at most: taken evenly from all matches, by their place in the query."""
 OUTLINE = (255, 94, 26)
 """The colour of the query's outline."""
@@ -41,7 +41,7 @@ def draw_match(found: PairMatch) -> Image.Image:
     draw = ImageDraw.Draw(canvas, "RGB")
     pairs = found.match.pairs
     order = np.lexsort((pairs[:, 0], pairs[:, 1])) if len(pairs) else np.zeros(0, int)
-    chosen = order[np.linspace(0, len(order) - 1, min(MOST_LINES, len(order))).astype(int)] if len(order) else order
+    chosen = order[np.linspace(0, len(order) - 1, min(MAX_LINES, len(order))).astype(int)] if len(order) else order
     for number, (x0, y0, x1, y1) in enumerate(pairs[chosen]):
         hue = colorsys.hsv_to_rgb(number / max(1, len(chosen)), 0.65, 1.0)
         colour = tuple(int(255 * part) for part in hue)
@@ -83,7 +83,7 @@ def write_drawing(found: PairMatch, path: Path) -> Path:
 def _loaded(path: Path) -> tuple[Image.Image, float]:
     """A picture at the drawing's height, and by how much full-size pixels were scaled."""
     decoded = decode(read_picture(path), name=str(path), at_least=(HEIGHT // 2, HEIGHT // 2))
-    scale = min(HEIGHT / decoded.height, MOST_WIDTH / decoded.width)
+    scale = min(HEIGHT / decoded.height, MAX_WIDTH / decoded.width)
     size = (max(1, round(decoded.width * scale)), max(1, round(decoded.height * scale)))
     return decoded.image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0), scale
 

@@ -20,7 +20,7 @@ from outcrop.schema.errors import InputError, PictureError
 if TYPE_CHECKING:
     from outcrop.embed.images import Decoded
 
-MOST_BYTES = 2**30
+MAX_BYTES = 2**30
 """Files larger than this (bytes) are no photographs and are not read."""
 
 
@@ -158,7 +158,7 @@ def read_picture(path: Path) -> bytes:
         PictureError: it cannot be read, or is too large for a photograph.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise PictureError(f"{path} is larger than any photograph; give a picture")
         return path.read_bytes()
     except OSError as error:

@@ -26,15 +26,15 @@ RATIO = {"sift": 0.85}
 TOLERANCE = 4.0
 """Pixels of the working size by which an inlier may lie off: relief and lens distortion make real ground unlike a plane."""
 ITERATIONS, CONFIDENCE = 2000, 0.999
-FEWEST_MATCHES = 8
+MIN_MATCHES = 8
 """Tentative matches below which no homography is sought: four points always fit one."""
-MOST_SCALE = 10.0
+MAX_SCALE = 10.0
 """A homography that enlarges or shrinks by more (in working pixels) is a collapse, not a view."""
-MOST_STRETCH = 3.0
+MAX_STRETCH = 3.0
 """Most ratio of the scales along two directions at the picture's middle; a tilt of 70 degrees."""
-MOST_CONVERGENCE = 6.0
+MAX_CONVERGENCE = 6.0
 """Most ratio of areas that one pixel becomes, between any two corners: more is a view along the ground."""
-LEAST_EXTENT = 0.012
+MIN_EXTENT = 0.012
 """Least standard deviation of the inliers along their shorter axis, as a share of the picture's longest side: less is a line,
 or a caption burnt into every picture."""
 _BLOCK = 256
@@ -42,7 +42,7 @@ _BLOCK = 256
 
 
 @dataclass(frozen=True)
-class Proof:
+class GeometricMatch:
     """What geometry says of a query picture and a candidate.
 
     `tentative` counts the matches that were tried; `inliers` the distinct ones that the homography explains; `homography` maps
@@ -85,7 +85,7 @@ class Match:
     """A proof with the inlying matches it rests on: `pairs` [inliers, 4] float32, x and y in the query, x and y in the
     candidate (full-size pixels)."""
 
-    proof: Proof
+    proof: GeometricMatch
     pairs: NDArray[np.float32]
 
 
@@ -95,11 +95,11 @@ def verify(query: LocalFeatures, candidate: LocalFeatures) -> Match:
     nothing = np.zeros((0, 4), np.float32)
     rows, columns = tentative_matches(query, candidate)
     sizes = (query.width, query.height), (candidate.width, candidate.height)
-    proof = Proof(len(rows), 0, query.method, query_size=sizes[0], candidate_size=sizes[1])
+    proof = GeometricMatch(len(rows), 0, query.method, query_size=sizes[0], candidate_size=sizes[1])
     if not len(query) or not len(candidate):
         side = "query" if not len(query) else "candidate"
         return Match(replace(proof, reason=f"the {side} shows nothing distinctive"), nothing)
-    if len(rows) < FEWEST_MATCHES:
+    if len(rows) < MIN_MATCHES:
         return Match(replace(proof, reason=f"only {len(rows)} points are alike"), nothing)
     here, there = query.points[rows], candidate.points[columns]
     matrix, mask = _estimate(here / query.unit, there / candidate.unit)
@@ -175,13 +175,13 @@ def implausible(matrix: NDArray[np.float64], query: LocalFeatures, candidate: Lo
     areas = np.array([np.linalg.det(jacobian) for jacobian in local])
     if not np.isfinite(areas).all() or areas.min() <= 0:
         return "the homography mirrors the query"
-    if areas.max() > MOST_CONVERGENCE * areas.min():
+    if areas.max() > MAX_CONVERGENCE * areas.min():
         return "the homography converges too strongly"
     stretch = np.linalg.svd(local[-1], compute_uv=False)
-    if stretch[0] > MOST_STRETCH * stretch[1]:
+    if stretch[0] > MAX_STRETCH * stretch[1]:
         return "the homography stretches the query too much"
     scale = math.sqrt(areas[-1]) * query.unit / candidate.unit
-    if not 1 / MOST_SCALE <= scale <= MOST_SCALE:
+    if not 1 / MAX_SCALE <= scale <= MAX_SCALE:
         return f"the homography scales the query by {scale:.3g}"
     if not _convex(project(matrix, places[:4])):
         return "the query's outline is not convex in the candidate"
@@ -247,7 +247,7 @@ def _cramped(points: NDArray[np.float32], picture: LocalFeatures) -> str:
     if len(points) < 3:
         return "hardly any match agrees with another"
     extent = float(np.sqrt(max(0.0, np.linalg.eigvalsh(np.cov(points.T.astype(np.float64)))[0])))
-    return "" if extent >= LEAST_EXTENT * max(picture.width, picture.height) else "the matches lie on a line or a spot"
+    return "" if extent >= MIN_EXTENT * max(picture.width, picture.height) else "the matches lie on a line or a spot"
 
 
 def _jacobian(matrix: NDArray[np.float64], x: float, y: float) -> NDArray[np.float64]:

@@ -26,8 +26,8 @@ from outcrop.embed.images import inspect
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.query.answers import Result, Results
 from outcrop.query.verification.features import read_picture
-from outcrop.query.verification.geometry import Proof, corners, project
-from outcrop.query.verification.location import Location, Place, Witness
+from outcrop.query.verification.geometry import GeometricMatch, corners, project
+from outcrop.query.verification.location import LocatedMatch, Location, Place
 from outcrop.schema.errors import PictureError
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item, parent_of
 
@@ -35,7 +35,7 @@ GPS_ERROR = 2.0
 """Metres by which a drone's GPS is taken to be off, where nothing better can be told from the data."""
 OFFSET_ERROR = 0.05
 """Share of the distance between hit and query by which heading, height and focal length are taken to put it off."""
-LEAST_BASELINE = 8.0
+MIN_BASELINE = 8.0
 """Metres (root mean square) over which the hits must lie for their places to give a heading and a scale."""
 TILT = 10.0
 """Degrees off straight down from which a hit's camera is remarked on."""
@@ -49,7 +49,7 @@ class _Evidence:
     """A verified hit with what is known of it. `ground` is metres east and north of the first hit, as east + north·j."""
 
     item: Item
-    proof: Proof
+    proof: GeometricMatch
     place: Place
     ground: complex
     heading: float | None
@@ -139,7 +139,7 @@ def _evidence(result: Result) -> tuple[list[_Evidence], Plane] | str:
     return evidence, plane
 
 
-def _judged(item: Item, proof: Proof, facts: PhotoMetadata, plane: Plane) -> _Evidence:
+def _judged(item: Item, proof: GeometricMatch, facts: PhotoMetadata, plane: Plane) -> _Evidence:
     place = (item.latitude, item.longitude)
     heading = item.extra.get("yaw", facts.yaw)
     height = item.altitude if item.altitude > 0 else None
@@ -216,7 +216,7 @@ def _similarity(
     design = np.stack([seen[used], np.ones(int(used.sum()))], axis=1) * weight[:, None]
     (slope, middle), _, rank, _ = np.linalg.lstsq(design, ground[used] * weight, rcond=None)
     baseline = math.sqrt(float(np.mean(np.abs(ground[used] - ground[used].mean()) ** 2)))
-    if rank < 2 or slope == 0 or baseline < LEAST_BASELINE:
+    if rank < 2 or slope == 0 or baseline < MIN_BASELINE:
         return None
     return complex(slope), complex(middle), used
 
@@ -273,12 +273,12 @@ def _location(
         -math.degrees(np.angle(slope)) % 360,
         abs(slope),
         tuple(plane.place(middle + slope * complex(u - x, y - v)) for u, v in corners(width, height)),
-        tuple(Witness(e.item.key, e.place, e.proof.inliers, float(off)) for e, off in witnesses),
+        tuple(LocatedMatch(e.item.key, e.place, e.proof.inliers, float(off)) for e, off in witnesses),
         (*remarks, *tilted),
     )
 
 
-def _middle_in_query(proof: Proof) -> complex:
+def _middle_in_query(proof: GeometricMatch) -> complex:
     """The middle of the candidate as the query sees it: pixels right and up of the query's middle."""
     width, height = proof.candidate_size
     inverse = np.linalg.inv(np.array(proof.homography))

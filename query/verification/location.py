@@ -17,7 +17,7 @@ Place = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Witness:
+class LocatedMatch:
     """A verified hit that the estimate rests on: its key and place, and by how many metres it disagrees with the estimate."""
 
     key: str
@@ -44,7 +44,7 @@ class Location:
     heading: float
     metres_per_pixel: float
     footprint: tuple[Place, ...]
-    witnesses: tuple[Witness, ...]
+    witnesses: tuple[LocatedMatch, ...]
     remarks: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from outcrop.query.verification.confidence import MIN_INLIERS, confidence, is_verified
 from outcrop.query.verification.features import LocalFeatures
-from outcrop.query.verification.geometry import Match, Proof, verify
+from outcrop.query.verification.geometry import GeometricMatch, Match, verify
 from outcrop.query.verification.verifier import Verifier
 from outcrop.schema.errors import InputError
 
@@ -25,7 +25,7 @@ class PairMatch:
     verified: bool
 
     @property
-    def proof(self) -> Proof:
+    def proof(self) -> GeometricMatch:
         """The proof of the match."""
         return self.match.proof
 
