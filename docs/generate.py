@@ -42,6 +42,7 @@ def cli_page() -> str:
         "| 130 | interrupted (Ctrl-C) |",
         "",
     ]
+    lines += ["What is set rarely has a line in [reference.md](reference.md#settings) instead of an option here.", ""]
     for name, module in COMMANDS.items():
         group = typer.main.get_command(importlib.import_module(module).app)
         lines += [f"## {name}", "", str(group.help or ""), ""]
@@ -51,17 +52,21 @@ def cli_page() -> str:
 
 
 def _command(name: str, command: Any) -> Iterator[str]:
-    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    shown = [p for p in command.params if not getattr(p, "hidden", False) and p.name != "help"]
+    arguments = [p for p in shown if p.param_type_name == "argument"]
     usage = " ".join([name, *(_usage(a) for a in arguments), "[OPTIONS]"])
     yield from (f"### {name}", "", str(command.help or "").strip(), "", "```", usage, "```", "", "| | |", "|---|---|")
-    for parameter in command.params:
-        help = _cell(getattr(parameter, "help", "") or "")
-        if parameter.param_type_name == "argument":
-            yield f"| `{_usage(parameter)}` | {help} |"
-        elif parameter.name != "help":
-            names = ", ".join(f"`{option}`" for option in parameter.opts)
-            default = _default(parameter)
-            yield f"| {names} | {help}{default} |"
+    for argument in arguments:
+        yield f"| `{_usage(argument)}` | {_cell(argument.help or '')} |"
+    panel = None
+    for option in shown:
+        if option.param_type_name == "argument":
+            continue
+        if option.rich_help_panel != panel:
+            panel = option.rich_help_panel
+            yield f"| **{panel}** | |"
+        names = ", ".join(f"`{each}`" for each in option.opts)
+        yield f"| {names} | {_cell(option.help or '')}{_default(option)} |"
     yield ""
 
 

@@ -7,12 +7,9 @@ from typing import Annotated, Optional
 
 import typer
 
-app = typer.Typer(
-    help="Embed pictures and keep their vectors and metadata in Milvus.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+from outcrop.screen.options import application
+
+app = application("Embed pictures and keep their vectors and metadata in Milvus.")
 
 Limit = Annotated[
     Optional[int], typer.Option("--limit", help="Only the first N items that are on disk.", show_default=False)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from outcrop.schema.errors import Refused
-from outcrop.screen.options import Session
+from outcrop.screen.options import Session, application
 from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from outcrop.store.collection import Collection
     from outcrop.store.connection import Store
 
-app = typer.Typer(help="Run the collection: create, check, repair, move and remove it.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)  # fmt: skip
+app = application("Run the collection: create, check, repair, move and remove it.")
 
 Name = Annotated[
     Optional[str],

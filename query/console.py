@@ -12,18 +12,13 @@ import typer
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.filters import Filter, equals, where
 from outcrop.schema.item import Kind
-from outcrop.screen.options import Session
+from outcrop.screen.options import Session, application
 
 if TYPE_CHECKING:
     from outcrop.query.search import Grouping
     from outcrop.store.collection import Collection
 
-app = typer.Typer(
-    help="Ask a collection: what looks like this picture, like this item?",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
+app = application("Ask a collection: what looks like this picture, like this item?")
 
 K = Annotated[int, typer.Option("-k", "--top-k", min=1, max=16384, help="Hits per query.")]
 Where = Annotated[

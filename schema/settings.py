@@ -56,12 +56,34 @@ class Settings(BaseSettings):
     redis: SecretStr | None = Field(
         None, description="Redis into which answers are written too, with its password (environment only)"
     )
-    compile: bool = Field(False, description="let torch.compile rewrite the network of an ingest")
+    redis_ttl: int | None = Field(
+        None, ge=1, description="seconds after which answers vanish from Redis; default: never"
+    )
+    compile: bool = Field(
+        False, description="let torch.compile rewrite the network of an ingest: minutes first, faster then"
+    )
+    batch: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="pictures in one forward pass; 0 finds by trial what a GPU takes best, 32 on a CPU",
+    )
+    workers: int = Field(0, ge=0, le=256, description="threads that decode pictures; 0: one per core")
+    drawing_processes: int = Field(
+        0, ge=0, le=256, description="processes that draw views of specimens; 0: one per core"
+    )
+    thumbnails: bool = Field(True, description="keep thumbnails of what is embedded, for reports")
+    patience: float = Field(60.0, ge=0, description="seconds an ingest waits for a server that went away")
+    metrics: Path | None = Field(
+        None,
+        description="file for the figures of ingest, verify and audit for Prometheus, or a folder for one file each",
+    )
     state: Path = Field(Path(".outcrop"), description="folder for runs, failure ledgers, thumbnails and caches")
     feature_cache: float = Field(
         4.0, ge=0, description="GiB of local features kept in the state folder, for verification; 0 keeps none"
     )
     timeout: float = Field(30.0, gt=0, description="seconds to wait for one answer of Milvus")
+    verbose: bool = Field(False, description="log what happens, on stderr")
 
     @property
     def datasets_folder(self) -> Path:

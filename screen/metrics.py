@@ -15,6 +15,8 @@ def write_metrics(
 ) -> None:
     """Writes gauges ``outcrop_<command>_<figure>{labels} value`` in the text exposition format, replacing the file whole.
 
+    A folder gets ``outcrop_<command>.prom``.
+
     Raises:
         InputError: the file cannot be written.
     """
@@ -23,6 +25,8 @@ def write_metrics(
     for figure, value in figures.items():
         name = re.sub(r"[^a-zA-Z0-9_]", "_", f"outcrop_{command}_{figure}")
         lines += [f"# TYPE {name} gauge", f"{name}{{{pairs}}} {value:.15g}" if pairs else f"{name} {value:.15g}"]
+    if path.is_dir():
+        path = path / f"outcrop_{command}.prom"
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,99 +1,78 @@
-"""Options that several commands share, as groups, so that every command speaks the same words.
+"""From a function to a command: its parameters and groups of options become the command's options.
 
-A command is written as ``@command(app, group, …)`` above ``def name(session, …)``: the groups' options are added to its own,
-read into `Session.settings`, and errors become exit codes.
+A command is written as ``@command(app, GROUP, …)`` above ``def name(session, …)``. The groups' options are read into
+`Session.settings`; a parameter whose type is a frozen dataclass adds that class's fields as options, and the command is given
+an instance. Errors become exit codes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
+import typer.core
 
 from outcrop.schema.errors import EXIT_CODES, UsageError
+from outcrop.screen.groups import (
+    ALWAYS,
+    ASKED_MODEL,
+    COMPILE,
+    CSV,
+    DRAWING_RUN,
+    METRICS,
+    MODEL,
+    PANELS,
+    REDIS,
+    REGISTRY,
+    RUN,
+    STATE,
+    STORE,
+    WEIGHTS,
+    Formerly,
+    Group,
+    Panel,
+    hidden,
+    option,
+)
 from outcrop.screen.guard import run_guarded
 
 if TYPE_CHECKING:
     from outcrop.schema.settings import Settings
 
+__all__ = [
+    "ASKED_MODEL",
+    "COMPILE",
+    "CSV",
+    "DRAWING_RUN",
+    "METRICS",
+    "MODEL",
+    "PANELS",
+    "REDIS",
+    "REGISTRY",
+    "RUN",
+    "STATE",
+    "STORE",
+    "WEIGHTS",
+    "Formerly",
+    "Group",
+    "Panel",
+    "Session",
+    "application",
+    "command",
+    "hidden",
+    "option",
+]
+
 Format = Literal["table", "json", "csv"]
-Group = Mapping[str, Any]
 
 EPILOG = "Exit codes: " + " · ".join(f"{code} {text}" for code, text in EXIT_CODES.items()) + " · 130 interrupted"
-
-
-def _option(kind: Any, *names: str, help: str, **more: Any) -> Any:
-    return Annotated[kind, typer.Option(*names, help=help, show_default=False, **more)]
-
-
-STORE: Group = {
-    "uri": _option(
-        str | None,
-        "--uri",
-        help="Milvus Lite directory (….db) or server (http://host:19530). [OUTCROP_URI, ./outcrop.db]",
-    ),
-    "collection": _option(str | None, "--collection", help="Name of the collection. [OUTCROP_COLLECTION, outcrop]"),
-    "timeout": _option(
-        float | None, "--timeout", help="Seconds to wait for one answer of Milvus. [OUTCROP_TIMEOUT, 30]"
-    ),
-}
-REGISTRY: Group = {
-    "registry": _option(
-        Path | None, "--registry", help="Registry file, JSON or YAML. [OUTCROP_REGISTRY, ./data_key.json]"
-    ),
-    "datasets": _option(
-        Path | None,
-        "--datasets",
-        help="Folder that holds the datasets' roots. [OUTCROP_DATASETS, the registry's folder]",
-    ),
-}
-MODEL: Group = {
-    "model": _option(
-        str | None,
-        "--model",
-        help="Preset (see `ingest models`) or timm:<name>. [OUTCROP_MODEL, the collection's own; dinov3_vits16 for a new one]",
-    ),
-    "weights": _option(
-        Path | None, "--weights", help="Weights file, a folder to look in, or hub: to download. [OUTCROP_WEIGHTS]"
-    ),
-    "pooling": _option(
-        str | None, "--pooling", help="token, avg or gem, for a new collection. [OUTCROP_POOLING, the model's own]"
-    ),
-    "device": _option(
-        str | None,
-        "--device",
-        "--devices",
-        help="auto, cpu, cuda, cuda:N or mps; several with commas, a process each. [OUTCROP_DEVICE, auto]",
-    ),
-    "precision": _option(str | None, "--precision", help="auto, fp32, bf16 or fp16. [OUTCROP_PRECISION, auto]"),
-}
-WEIGHTS: Group = {"weights": MODEL["weights"]}
-COMPILE: Group = {
-    "compile": _option(
-        bool | None,
-        "--compile/--no-compile",
-        help="Let torch.compile rewrite the network: minutes first, faster then. [OUTCROP_COMPILE]",
-    )
-}
-STATE: Group = {
-    "state": _option(
-        Path | None, "--state", help="Folder for runs, ledgers and thumbnails. [OUTCROP_STATE, ./.outcrop]"
-    )
-}
-_ALWAYS: Group = {
-    "config": _option(Path | None, "--config", help="Settings file. [./outcrop.yaml]"),
-    "as_json": _option(bool, "--json", help="Print JSON on stdout."),
-    "quiet": _option(bool, "--quiet", "-q", help="No progress and no remarks on stderr."),
-    "verbose": _option(bool, "--verbose", help="Log what happens, on stderr."),
-}
-CSV: Group = {"as_csv": _option(bool, "--csv", help="Print CSV on stdout.")}
 
 
 @dataclass(frozen=True)
@@ -115,6 +94,29 @@ class Session:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
+def application(help: str) -> typer.Typer:
+    """A typer application with ``--version`` and shell completion, for commands to be registered with."""
+    app = typer.Typer(help=help, no_args_is_help=True, pretty_exceptions_enable=False)
+
+    def main(version: _Version = False) -> None:
+        pass
+
+    main.__annotations__ = {"version": _Version}  # resolved here: typer would look it up as text
+    app.callback()(main)
+    return app
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"outcrop {version('outcrop')}")
+        raise typer.Exit
+
+
+_Version = Annotated[bool, option("--version", help="Print the version.", is_eager=True, callback=_print_version)]
+
+
 def command(
     app: typer.Typer, *groups: Group, name: str | None = None
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -122,49 +124,113 @@ def command(
 
     The function's first parameter is the `Session`; the groups' options reach it through the settings, not as arguments.
     """
-    shared = {key: kind for group in (*groups, _ALWAYS) for key, kind in group.items()}
+    shared = {key: kind for group in (*groups, ALWAYS) for key, kind in group.items()}
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        hints = get_type_hints(function, include_extras=True)
-        own = [p.replace(annotation=hints[p.name]) for p in list(inspect.signature(function).parameters.values())[1:]]
-        added = [
-            inspect.Parameter(
-                key,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=False if key in ("as_json", "as_csv", "quiet", "verbose") else None,
-                annotation=kind,
-            )
-            for key, kind in shared.items()
-        ]
+        bundles = _bundles(function)
+        own = [*_own(function), *(each for kind in bundles.values() for each in _fields(kind))]
+        common = [_parameter(key, kind, _default(key)) for key, kind in shared.items()]
+        parameters = sorted([*own, *common], key=lambda each: _place(each.annotation))
 
         @functools.wraps(function)
         def call(**values: Any) -> None:
-            common = {key: values.pop(key) for key in shared}
-            run_guarded(lambda: function(_session(common), **values))
+            settings = {key: values.pop(key) for key in shared}
+            run_guarded(lambda: function(_session(settings), **_bundled(bundles, values)))
 
         del call.__wrapped__  # typer would look through to the bare function
-        call.__signature__ = inspect.Signature([*(p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own), *added])  # type: ignore[attr-defined]
-        call.__annotations__ = {p.name: p.annotation for p in (*own, *added)}
-        app.command(name=name or function.__name__.replace("_", "-"), epilog=EPILOG)(call)
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {each.name: each.annotation for each in parameters}
+        known = name or function.__name__.strip("_").replace("_", "-")
+        app.command(name=known, epilog=EPILOG, cls=_command_class(parameters))(call)
         return function
 
     return register
+
+
+def _bundles(function: Callable[..., Any]) -> dict[str, type]:
+    """The parameters whose types are dataclasses of options."""
+    hints = get_type_hints(function)
+    names = list(inspect.signature(function).parameters)[1:]
+    return {name: hints[name] for name in names if dataclasses.is_dataclass(hints[name])}
+
+
+def _own(function: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    """The other parameters, the session left out."""
+    hints = get_type_hints(function, include_extras=True)
+    for each in list(inspect.signature(function).parameters.values())[1:]:
+        if not dataclasses.is_dataclass(hints[each.name]):
+            yield _parameter(each.name, hints[each.name], each.default)
+
+
+def _fields(kind: type) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    for each in dataclasses.fields(kind):
+        default = inspect.Parameter.empty if each.default is dataclasses.MISSING else each.default
+        yield _parameter(each.name, hints[each.name], default)
+
+
+def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+def _default(key: str) -> bool | None:
+    return False if key in ("as_json", "as_csv", "quiet") else None
+
+
+def _place(kind: Any) -> int:
+    """Where an option stands in the help: a command's own first, then panel by panel."""
+    for note in get_args(kind)[1:]:
+        panel = getattr(note, "rich_help_panel", None)
+        if panel in PANELS:
+            return 1 + PANELS.index(panel)
+    return 0
+
+
+def _bundled(bundles: Mapping[str, type], values: dict[str, Any]) -> dict[str, Any]:
+    """The values as the function wants them: those of a bundle's fields in an instance of it."""
+    made = {
+        name: kind(**{each.name: values.pop(each.name) for each in dataclasses.fields(kind)})
+        for name, kind in bundles.items()
+    }
+    return {**values, **made}
+
+
+def _command_class(parameters: list[inspect.Parameter]) -> type[typer.core.TyperCommand]:
+    """A command that accepts the former names of its options too."""
+    former = {
+        each.name: note.names
+        for each in parameters
+        for note in get_args(each.annotation)[1:]
+        if isinstance(note, Formerly)
+    }
+
+    class Command(typer.core.TyperCommand):
+        def make_parser(self, ctx: Any) -> Any:
+            shown = {each: each.opts for each in self.params}
+            try:
+                for each in self.params:
+                    each.opts = [*each.opts, *former.get(each.name or "", ())]
+                return super().make_parser(ctx)
+            finally:
+                for each, names in shown.items():
+                    each.opts = names
+
+    return Command
 
 
 def _session(common: dict[str, Any]) -> Session:
     from outcrop.schema.settings import read_settings  # pydantic takes a while, and --help needs none of it
 
     as_json, as_csv = common.pop("as_json"), common.pop("as_csv", False)
-    quiet, verbose = common.pop("quiet"), common.pop("verbose")
+    quiet = common.pop("quiet")
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other; give one of them")
+    settings = read_settings(common.pop("config"), **common)
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING,
+        level=logging.DEBUG if settings.verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    config = common.pop("config")
-    settings = read_settings(config, **common)
     return Session(
         settings,
         "json" if as_json else "csv" if as_csv else "table",
