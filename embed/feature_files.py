@@ -10,9 +10,7 @@ An item's JSON is written last: where it is, its arrays are whole.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 from outcrop.embed.features import FeatureKind
 from outcrop.embed.placement import Placement
 from outcrop.schema.errors import InputError, PictureError, SpaceMismatch
+from outcrop.schema.files import whole_file
 from outcrop.schema.space import Space
 
 FORMAT = 1
@@ -242,19 +241,6 @@ def _facts(root: Path) -> dict[str, Any]:
 
 def _replace(path: Path, write: Any) -> None:
     """Writes a file whole: a reader never sees half of it. Raises `InputError` where it cannot be written."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
-    try:
-        try:
-            file = temporary.open("wb")
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = temporary.open("wb")
-        with file:
-            write(file)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"{path} cannot be written ({error.strerror or error}); make room, or give another --features-folder"
-        ) from error
+    fix = "make room, or give another --features-folder"
+    with whole_file(path, fix=fix, durable=False, parents=True) as temporary, temporary.open("wb") as file:
+        write(file)

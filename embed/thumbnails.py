@@ -3,9 +3,9 @@ sources."""
 
 from __future__ import annotations
 
-import os
-import threading
 from pathlib import Path
+
+from outcrop.schema.files import whole_file
 
 
 class ThumbnailStore:
@@ -24,15 +24,14 @@ class ThumbnailStore:
         return self.folder / id[:2] / f"{id}.webp"
 
     def write(self, id: str, data: bytes) -> None:
-        """Keeps a thumbnail, replacing an older one; a reader never sees half a file."""
-        path = self.path(id)
-        temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
-        try:
-            temporary.write_bytes(data)
-        except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-        os.replace(temporary, path)
+        """Keeps a thumbnail, replacing an older one; a reader never sees half a file.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        path, fix = self.path(id), "make room, or leave thumbnails out with --no-thumbnails"
+        with whole_file(path, fix=fix, durable=False, parents=True) as file:
+            file.write_bytes(data)
 
     def remove(self, id: str) -> None:
         """Forgets a thumbnail, where there is one."""

@@ -8,7 +8,6 @@ file cannot run code.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import os
 import zipfile
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from outcrop.embed import hub
 from outcrop.embed.presets import PRESETS, Preset
+from outcrop.schema.digests import digest_of_file
 from outcrop.schema.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -162,8 +162,7 @@ def digest(path: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return digest_of_file(path)
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 
 from outcrop.ingest.layouts import SPACE_FILE, Bundle, Vectors, load_array, require_below, save_array, write_space
 from outcrop.schema.errors import InputError
+from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter, equals
 from outcrop.schema.item import Item, Kind, part, specimen_key, view_key
 from outcrop.store.collection import Collection
-from outcrop.store.transfer import require_complete, whole_file
+from outcrop.store.transfer import require_complete
 
 NEIGHBOURS = 10
 """Rows of a ``knn_<query_id>.csv``."""

@@ -29,11 +29,11 @@ from outcrop.embed.feature_files import FeatureFolder, FeatureRecord
 from outcrop.embed.placement import Placement
 from outcrop.ingest.layouts import Bundle, load_array, require_below, save_array, write_space
 from outcrop.schema.errors import InputError
+from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter, equals
 from outcrop.schema.item import Item, Kind, image_key, part, reference_key
 from outcrop.schema.registry import split_capture
 from outcrop.store.collection import Collection
-from outcrop.store.transfer import whole_file
 
 _NAME = re.compile(
     r"(?P<capture>.+)_(?P<frame>\d{1,18})(?:_rot(?P<rotation>\d{3}(?:\.\d{1,3})?)_crop(?P<crop>\d{1,9}))?\Z"

@@ -21,11 +21,11 @@ from pydantic import ValidationError
 
 from outcrop.embed.feature_files import FeatureFolder
 from outcrop.schema.errors import InputError, OutcropError
+from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import Item
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
-from outcrop.store.transfer import whole_file
 
 Vectors = NDArray[np.float32]
 SPACE_FILE = "space.json"

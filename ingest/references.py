@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,9 @@ from outcrop.ingest.listing import Listing
 from outcrop.ingest.photos import complete
 from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
+from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.files import whole_file
 from outcrop.schema.frames import Frame, list_captures
 from outcrop.schema.item import Item, Kind, item_of_key, parent_of, reference_key
 from outcrop.schema.registry import Dataset, read_registry
@@ -82,7 +83,7 @@ class ReferenceSource:
         """See `outcrop.ingest.sources.Source.prepare`."""
         contents = Contents.read(self.path)
         digest = contents.digest
-        kept = self._kept(rows, lambda row: str(row["source_digest"])[:32] == digest)
+        kept = self._kept(rows, lambda row: SourceDigest.parse(row["source_digest"]).file == digest)
         width, height, _ = inspect(contents.data, name=str(self.path))
         turns = {item.id: turn for item, turn in zip(self.items, self.turns, strict=True)}
         windows = {item.id: turns[item.id].window(width, height) for item in wanted}
@@ -123,9 +124,13 @@ class ReferenceSource:
         judged: dict[tuple[object, ...], bool] = {}  # the rows of one photograph agree: it is looked at once
         for item, turn in zip(self.items, self.turns, strict=True):
             row = rows.get(item.id)
-            if row is None or str(row["source_digest"])[32:] != turn.digest or not self._registered_as(row, item):
+            if (
+                row is None
+                or SourceDigest.parse(row["source_digest"]).transform != turn.digest
+                or not self._registered_as(row, item)
+            ):
                 continue
-            state = (row["source_size"], row["source_mtime_ns"], str(row["source_digest"])[:32])
+            state = (row["source_size"], row["source_mtime_ns"], SourceDigest.parse(row["source_digest"]).file)
             if state not in judged:
                 judged[state] = same(row)
             if judged[state]:
@@ -143,7 +148,7 @@ class ReferenceSource:
             kind=item.kind,
             rotation=item.rotation,
             crop=item.crop,
-            source_digest=photo.source_digest + turn.digest,
+            source_digest=str(SourceDigest(photo.source_digest, turn.digest)),
             extra={**photo.extra, "crop_box": box_of(window)},
         )
 
@@ -161,15 +166,11 @@ class ReferenceSource:
     def _write(self, item: Item, picture: Image.Image) -> None:
         file = self._file(item)
         assert file is not None  # only what is to be written comes here
-        temporary = file.with_name(f".{file.name}.{os.getpid()}.new")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(temporary, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-            os.replace(temporary, file)
-        except OSError as error:
-            raise PictureError(
-                f"{file} cannot be written ({error.strerror or error}); give another --write-images"
-            ) from None
+            with whole_file(file, fix="give another --write-images", durable=False, parents=True) as temporary:
+                picture.save(temporary, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        except InputError as error:
+            raise PictureError(str(error)) from None  # fails this reference, not the run
 
 
 def list_references(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.files import whole_file
 
 State = Literal["running", "done", "failed", "interrupted", "died"]
 SAVE_EVERY = 0.5
@@ -146,9 +147,8 @@ class Run:
             self._saved = now
             if self.record.state == "running":
                 self.record.seconds = round(time.perf_counter() - self._started, 3)
-            temporary = self.folder / "run.json.new"
-            temporary.write_text(json.dumps(asdict(self.record), ensure_ascii=False, indent=1), encoding="utf-8")
-            os.replace(temporary, self.folder / "run.json")
+            with whole_file(self.folder / "run.json", fix="make room, or give --state DIR", durable=False) as file:
+                file.write_text(json.dumps(asdict(self.record), ensure_ascii=False, indent=1), encoding="utf-8")
 
     def end(self, state: State, error: str = "") -> None:
         """Closes the record."""

@@ -21,7 +21,6 @@ contract, in the order in which the pipeline calls it:
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from numpy.typing import NDArray
 
 from outcrop.embed.placement import Placement
 from outcrop.embed.protocol import PictureEncoder
+from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import PictureError
 from outcrop.schema.item import Item
 
@@ -161,7 +161,7 @@ class Contents:
         if stat.st_size > MAX_BYTES:
             raise PictureError(f"{path} has {stat.st_size} bytes, more than a photograph; move it away")
         data = path.read_bytes()
-        return cls(data, stat, hashlib.blake2b(data, digest_size=16).hexdigest())
+        return cls(data, stat, digest_of(data))
 
 
 def same_file(path: Path, row: Row) -> bool:

@@ -6,7 +6,6 @@ how its views are pooled), so that a change of either is noticed, and nothing el
 
 from __future__ import annotations
 
-import hashlib
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +27,9 @@ from outcrop.ingest.sources import Outcome, Pooled, Prepared, Rows, Unchanged, s
 from outcrop.render.preflight import SUFFIXES
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
+from outcrop.schema.digests import SourceDigest, digest_of, digest_of_file
 from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.files import whole_file
 from outcrop.schema.item import FIELDS, Item, Kind, parent_of, specimen_key, view_key
 
 
@@ -95,7 +96,7 @@ class SpecimenSource:
         """32 hex digits over how an item is made of the file."""
         if item.kind is Kind.VIEW:
             return self.look.digest
-        return hashlib.blake2b(f"{self.look.digest} {self.how}".encode(), digest_size=16).hexdigest()
+        return digest_of(f"{self.look.digest} {self.how}")
 
     def outdated(self, rows: Rows) -> Sequence[Item]:
         """Nothing, or everything: the specimen needs all its views."""
@@ -107,8 +108,10 @@ class SpecimenSource:
     ) -> Iterator[Outcome]:
         """See `outcrop.ingest.sources.Source.prepare`."""
         state = self.path.stat()
-        digest = file_digest(self.path)
-        same = self._stored(rows) and all(str(row["source_digest"])[:32] == digest for row in rows.values())
+        digest = digest_of_file(self.path)
+        same = self._stored(rows) and all(
+            SourceDigest.parse(row["source_digest"]).file == digest for row in rows.values()
+        )
         if same and not self._unwritten():
             yield from map(Unchanged, wanted)
             return
@@ -135,7 +138,9 @@ class SpecimenSource:
             self.items[-1],
             source_size=state.source_size,
             source_mtime_ns=state.source_mtime_ns,
-            source_digest=state.source_digest[:32] + self.transform(self.items[-1]),
+            source_digest=str(
+                SourceDigest(SourceDigest.parse(state.source_digest).file, self.transform(self.items[-1]))
+            ),
         )
         return Pooled([specimen], pooled(vectors, self.how)[None], [self._small[0]])
 
@@ -144,7 +149,7 @@ class SpecimenSource:
         items = self.items
         return all(
             (row := rows.get(item.id)) is not None
-            and str(row["source_digest"])[32:] == self.transform(item)
+            and SourceDigest.parse(row["source_digest"]).transform == self.transform(item)
             and row["source"] == item.source
             for item in items
         )
@@ -154,7 +159,7 @@ class SpecimenSource:
             item,
             source_size=state.st_size,
             source_mtime_ns=state.st_mtime_ns,
-            source_digest=digest + self.transform(item),
+            source_digest=str(SourceDigest(digest, self.transform(item))),
         )
 
     def _picture(self, view: int) -> Path | None:
@@ -169,10 +174,11 @@ class SpecimenSource:
     def _write(self, view: int, picture: Image.Image) -> None:
         path = self._picture(view)
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.new")
-            picture.save(temporary, "PNG", compress_level=4)
-            os.replace(temporary, path)
+            try:
+                with whole_file(path, fix="give another --save-renders", durable=False, parents=True) as file:
+                    picture.save(file, "PNG", compress_level=4)
+            except InputError as error:
+                raise PictureError(str(error)) from None  # fails this specimen, not the run
 
 
 def find_meshes(folder: Path) -> list[Path]:
@@ -239,16 +245,6 @@ def list_specimens(
     if limit is not None:
         wanted, missing = wanted[:limit], []
     return Listing(dataset, [source for _, source in wanted], missing)
-
-
-def file_digest(path: Path) -> str:
-    """32 hex digits over a file's bytes.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _usable_key(source: SpecimenSource) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from outcrop.ingest.dataset import list_dataset
+from outcrop.schema.digests import SourceDigest, digest_of_file
 from outcrop.schema.errors import InputError, OutcropError
 from outcrop.schema.filters import equals
 from outcrop.schema.frames import dataset_root
@@ -188,9 +188,7 @@ def changed(path: Path, row: Mapping[str, Any], digests: bool) -> bool:
         return True
     if stat.st_mtime_ns == row["source_mtime_ns"] and not digests:
         return False
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    return digest != str(row["source_digest"])[:32]  # behind it: how the item was made of the file
+    return digest_of_file(path) != SourceDigest.parse(row["source_digest"]).file
 
 
 def _repairs(collection: str, name: str, findings: list[Finding], stale: str) -> list[str]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from outcrop.schema.errors import InputError
+from outcrop.schema.files import whole_file
 
 
 def render(template: str, **values: Any) -> str:
@@ -28,15 +27,8 @@ def write_whole(path: Path, page: str) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"the report {path} cannot be written ({error.strerror}); give another --report FILE"
-        ) from None
+    with whole_file(path, what=f"the report {path}", fix="give another --report FILE", durable=False) as file:
+        file.write_text(page, encoding="utf-8")
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from outcrop.embed.images import decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.turning import require_pixels
 from outcrop.query.answers import Query
+from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.turning import WHOLE, CropSpec
 
@@ -87,7 +87,7 @@ def read_query(path: Path, encoder: PictureEncoder, turns: int = 0) -> QueryPict
         decoded = decode(data, name=str(path), at_least=needed)
         query = replace(
             query,
-            digest=hashlib.blake2b(data, digest_size=16).hexdigest(),
+            digest=digest_of(data),
             thumbnail=thumbnail(decoded.image),
             metadata=decoded.metadata,
         )

@@ -20,6 +20,7 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Hit, Query, Result, Results
 from outcrop.query.grouping import comparisons, grouped, ungrouped
 from outcrop.query.pictures import expand, read_query, turn_angles
+from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError, OutcropError, PictureError
 from outcrop.schema.filters import Condition, Filter, equals
 from outcrop.schema.item import Item, Kind, item_id, parent_of
@@ -244,7 +245,7 @@ def _ask_items(
 
 def _same_file(digest: str) -> Unwanted:
     """Items made of the file whose bytes have this digest: it begins theirs, the transform's follows."""
-    return lambda item: item.source_digest[:32] == digest
+    return lambda item: SourceDigest.parse(item.source_digest).file == digest
 
 
 def _same_parent(item: Item) -> Unwanted:

@@ -6,7 +6,6 @@ query the most similar view of the specimen (as ColBERT compares texts; O. Khatt
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from outcrop.query.pictures import SUFFIXES as PICTURES
 from outcrop.render.preflight import SUFFIXES as MESHES
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
+from outcrop.schema.digests import SourceDigest, digest_of
 from outcrop.schema.errors import InputError, MeshError, PictureError, nearest
 from outcrop.schema.filters import Filter, equals
 from outcrop.schema.item import Item, Kind, item_id, parent_of, view_key
@@ -195,7 +195,7 @@ def _read(path: Path, look: ViewSpec, how: Pool, encoder: PictureEncoder, worker
             first, metadata = pictures[0], None
             pixels = [encoder.prepare(Decoded(one, one.width, one.height, PhotoMetadata())) for one in pictures]
         vectors = encoder.encode(np.stack(pixels))
-        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        digest = digest_of(data)
         return _Asked(Query(str(path), digest, thumbnail(first), metadata), vectors, pooled(vectors, how))
     except (MeshError, PictureError) as error:
         return str(error)
@@ -218,7 +218,7 @@ def _stored(keys: Sequence[str], collection: Collection) -> dict[str, _Asked | s
             )
     for key, (_, views) in zip(keys, specimen_views(collection, [found[item_id(key)][0] for key in keys]), strict=True):
         item, vector = found[item_id(key)]
-        query = Query(key, item.source_digest[:32], item=item)
+        query = Query(key, SourceDigest.parse(item.source_digest).file, item=item)
         asked[key] = _Asked(query, views if len(views) else vector[None], vector, key)
     return asked
 
@@ -260,7 +260,7 @@ def _by_views(
 
 
 def _is_itself(item: Item, asked: _Asked) -> bool:
-    return item.key == asked.itself or item.source_digest[:32] == asked.query.digest
+    return item.key == asked.itself or SourceDigest.parse(item.source_digest).file == asked.query.digest
 
 
 def _ranked(scored: Sequence[tuple[float, Item]], k: int) -> tuple[Hit, ...]:

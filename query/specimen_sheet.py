@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from outcrop.render.preflight import SUFFIXES
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError
+from outcrop.schema.files import whole_file
 from outcrop.schema.item import item_id, parent_of
 from outcrop.store.collection import Collection
 
@@ -64,13 +64,8 @@ def write_sheet(path: Path, picture: bytes) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        temporary.write_bytes(picture)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"the sheet {path} cannot be written ({error.strerror}); give another --output FILE") from None
+    with whole_file(path, what=f"the sheet {path}", fix="give another --output FILE", durable=False) as file:
+        file.write_bytes(picture)
     return path
 
 

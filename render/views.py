@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -14,6 +13,7 @@ from outcrop.render.cameras import Camera, Layout, Up, cameras
 from outcrop.render.geometry import Shape, normalised
 from outcrop.render.painting import Shader
 from outcrop.render.surface import surface_of
+from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError, MeshError, nearest
 
 RendererName = Literal["raycast", "filament"]
@@ -78,7 +78,7 @@ class ViewSpec:
     def digest(self) -> str:
         """32 hex characters over everything that decides how pictures come out: equal looks give equal pictures of a file."""
         text = repr((RECIPE, self.views, self.size, self.layout, self.seed, self.up, self.renderer))
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return digest_of(text)
 
 
 def draw_views(shape: Shape, look: ViewSpec) -> NDArray[np.uint8]:

@@ -7,7 +7,6 @@ exports and the documentation. Every field has a natural value for every kind, s
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
+from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError
 
 UNKNOWN_COORDINATE = 999.0
@@ -147,7 +147,7 @@ class Item:
 
 def item_id(key: str) -> str:
     """128-bit BLAKE2b digest of a key, as 32 hex characters: the primary key of its row."""
-    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return digest_of(key)
 
 
 def image_key(dataset: str, capture_id: str, frame: int) -> str:

@@ -6,11 +6,12 @@ all of that; it names the physical collection and is checked before anything is 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from outcrop.schema.digests import digest_of
 
 Fit = Literal["squash", "crop", "pad"]
 Pooling = Literal["avg", "token", "gem", "native"]
@@ -39,7 +40,7 @@ class Space(BaseModel):
     def fingerprint(self) -> str:
         """32 hex characters over every field: equal exactly when all fields are equal."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return digest_of(text)
 
     def difference(self, other: Space) -> str:
         """The fields in which two spaces differ, as ``size 224x224 != 448x448, fit squash != pad`` ('' when equal)."""

@@ -22,12 +22,12 @@ made smaller: the whole of a 4:3 picture is 0.6 of its sides at 53 degrees, and 
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError
 
 DECIMALS = 3
@@ -105,7 +105,7 @@ class CropSpec:
     def digest(self) -> str:
         """32 hex characters: what was done to the picture, and how."""
         text = f"{TRANSFORM} rotation={self.rotation:.{DECIMALS}f} crop={self.crop.number}"
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return digest_of(text)
 
 
 def largest(width: float, height: float, rotation: float) -> float:

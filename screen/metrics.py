@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from outcrop.schema.errors import InputError
+from outcrop.schema.files import whole_file
 
 
 def write_metrics(
@@ -27,13 +26,8 @@ def write_metrics(
         lines += [f"# TYPE {name} gauge", f"{name}{{{pairs}}} {value:.15g}" if pairs else f"{name} {value:.15g}"]
     if path.is_dir():
         path = path / f"outcrop_{command}.prom"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"--metrics-file {path} cannot be written ({error.strerror})") from None
+    with whole_file(path, what=f"--metrics-file {path}", fix="give another file", durable=False) as file:
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _escaped(text: str) -> str:

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from outcrop.schema.errors import InputError
+from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import Item, item_of_key
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
 from outcrop.store.rows import pack
-from outcrop.store.transfer import PAGE, Transfer, require_complete, whole_file
+from outcrop.store.transfer import PAGE, Transfer, require_complete
 
 SUFFIXES = (".npy", ".faiss", ".index")
 

@@ -6,10 +6,8 @@ the space, the index and the number of rows stand in the file's metadata. `outcr
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from outcrop.schema.errors import InputError, OutcropError, Refused
+from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS, Item
 from outcrop.schema.space import Space
@@ -208,31 +207,6 @@ def copy(
         if theirs[id][0] != item or not np.array_equal(theirs[id][1], vector):
             raise OutcropError(f"{item.key} differs in {name!r} of {target.describe()} after the copy; copy again")
     return Transfer(rows, collection.physical, len(sampled))
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends well, and is removed otherwise.
-
-    Raises:
-        InputError: it cannot be written; the cause is named (a full disk, a missing folder).
-    """
-    if path.is_dir():
-        raise InputError(f"{path} is a folder; give the name of a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if error.__class__.__module__.startswith("pymilvus"):
-            raise
-        raise InputError(
-            f"{path} cannot be written: {error.strerror or _first_line(error)}; nothing is left of it"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _arrow_schema(dim: int) -> pa.Schema:

@@ -18,7 +18,8 @@ from outcrop.query.verification import feature_cache
 from outcrop.query.verification.feature_cache import FeatureCache
 from outcrop.query.verification.features import LocalFeatures, Sift, read_features, spread
 from outcrop.query.verification.geometry import one_thread_each, verify
-from outcrop.query.verification.verifier import Verifier, digest_of
+from outcrop.query.verification.verifier import Verifier
+from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import PictureError
 
 

@@ -34,11 +34,12 @@ from moving import (
 from numpy.typing import NDArray
 
 from outcrop.schema.errors import InputError
+from outcrop.schema.files import whole_file
 from outcrop.schema.item import image_key
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
 from outcrop.store.maintenance import drop
-from outcrop.store.transfer import import_parquet, whole_file
+from outcrop.store.transfer import import_parquet
 
 # -- what must not be written ------------------------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image, ImageDraw
 from outcrop.embed.images import decode
 from outcrop.query.verification.features import read_picture
 from outcrop.query.verification.match import PairMatch
-from outcrop.schema.errors import InputError
+from outcrop.schema.files import whole_file
 
 HEIGHT = 720
 """Pixels of both pictures in the drawing; smaller ones are enlarged to it."""
@@ -70,13 +69,8 @@ def write_drawing(found: PairMatch, path: Path) -> Path:
         InputError: it cannot be written.
     """
     picture = draw_match(found)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        picture.save(temporary, "PNG", compress_level=4)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"--output {path} cannot be written ({error.strerror or error}); give another") from None
+    with whole_file(path, what=f"--output {path}", fix="give another", durable=False) as file:
+        picture.save(file, "PNG", compress_level=4)
     return path
 
 

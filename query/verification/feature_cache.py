@@ -8,7 +8,6 @@ what was not asked for longest goes first.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 import zipfile
@@ -19,6 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.query.verification.features import LocalFeatures
+from outcrop.schema.digests import digest_of
+from outcrop.schema.errors import InputError
+from outcrop.schema.files import whole_file
 
 IN_MEMORY = 128 * 2**20
 """Bytes of features kept in memory: some 600 pictures of SIFT, fewer of patch tokens."""
@@ -65,11 +67,7 @@ class FeatureCache:
 
     def path(self, digest: str) -> Path:
         """Where the features of a file lie, or would."""
-        name = (
-            digest
-            if digest.isalnum() and len(digest) <= 64
-            else hashlib.blake2b(digest.encode(), digest_size=16).hexdigest()
-        )
+        name = digest if digest.isalnum() and len(digest) <= 64 else digest_of(digest)
         return self.folder / name[:2] / f"{name}.npz"
 
     def prune(self) -> int:
@@ -128,10 +126,8 @@ class FeatureCache:
         if self.limit <= 0:
             return
         path = self.path(digest)
-        temporary = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.new")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with whole_file(path, durable=False, parents=True) as made, made.open("wb") as file:
                 np.savez(
                     file,
                     points=features.points,
@@ -139,10 +135,7 @@ class FeatureCache:
                     facts=np.array([features.width, features.height, features.unit], np.float64),
                     method=np.array(features.method),
                 )
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        except InputError:  # a full disk: the features are computed again next time
             return
         if measure:
             self.prune()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outcrop.schema.errors import InputError
+from outcrop.schema.files import whole_file
 
 ASSUMPTIONS = "camera straight down, flat ground"
 Place = tuple[float, float]
@@ -98,13 +97,8 @@ def write_geojson(located: Sequence[tuple[str, Location]], path: Path) -> Path:
         "type": "FeatureCollection",
         "features": [f for query, place in located for f in features(query, place)],
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        temporary.write_text(json.dumps(collection, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"--geojson {path} cannot be written ({error.strerror or error}); give another file") from None
+    with whole_file(path, what=f"--geojson {path}", fix="give another file", durable=False) as file:
+        file.write_text(json.dumps(collection, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return path
 
 

@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError, RegistryError
 from outcrop.schema.frames import dataset_root
 from outcrop.schema.item import AERIAL, Item, Kind
 from outcrop.schema.registry import Registry, read_registry
-
-DIGEST = 32
-"""Hex digits of a file's digest; that of a reference goes on with the digest of its transform."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Originals:
         if stat is None or not path.is_file():
             raise InputError(f"{item.key}: its source {item.source!r} leads out of {root}, or is no file")
         same = not written and (stat.st_size, stat.st_mtime_ns) == (item.source_size, item.source_mtime_ns)
-        return Original(path, item.source_digest[:DIGEST] if same else "")
+        return Original(path, SourceDigest.parse(item.source_digest).file if same else "")
 
     def _root(self, dataset: str) -> Path:
         if dataset not in self._roots:
@@ -83,4 +81,4 @@ class Originals:
 
 def is_written(item: Item) -> bool:
     """Whether an item is a reference that was ingested as a file of its own: its digest says nothing of the photograph."""
-    return item.kind is Kind.REFERENCE and len(item.source_digest) == DIGEST
+    return item.kind is Kind.REFERENCE and not SourceDigest.parse(item.source_digest).transform

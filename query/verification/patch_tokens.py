@@ -19,7 +19,8 @@ from outcrop.embed.features import FeatureKind
 from outcrop.embed.placement import Placement
 from outcrop.query.verification.features import LocalFeatures
 from outcrop.query.verification.geometry import TOLERANCE
-from outcrop.query.verification.originals import DIGEST, is_written
+from outcrop.query.verification.originals import is_written
+from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import Item, Kind, item_id, parent_of
 from outcrop.schema.space import Space
@@ -84,7 +85,11 @@ class StoredTokens:
             return None
         id = item_id(parent_of(item.key))
         record = self.folder.record(id)
-        if record is None or record.placement is None or record.source_digest != item.source_digest[:DIGEST]:
+        if (
+            record is None
+            or record.placement is None
+            or record.source_digest != SourceDigest.parse(item.source_digest).file
+        ):
             return None
         try:
             tokens = self.folder.read(id, METHOD)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -13,6 +12,7 @@ from typing import TypeVar
 from outcrop.query.verification.feature_cache import FeatureCache
 from outcrop.query.verification.features import Extractor, LocalFeatures, Sift, read_features, read_picture
 from outcrop.query.verification.geometry import one_thread_each
+from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import PictureError
 from outcrop.schema.machine import cores
 
@@ -89,8 +89,3 @@ class Verifier:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
         self._alone.__exit__(kind, error, trace)
-
-
-def digest_of(data: bytes) -> str:
-    """The digest of a picture's bytes, as `source_digest` of the item made of it has it (hex)."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
