@@ -12,6 +12,7 @@ from typing import Any
 import typer.main
 from pydantic_core import PydanticUndefined
 
+from outcrop.cli import ROOMS
 from outcrop.embed.presets import PRESETS
 from outcrop.schema.errors import EXIT_CODES
 from outcrop.schema.indexes import PROFILES
@@ -20,7 +21,6 @@ from outcrop.schema.manifest import Manifest
 from outcrop.schema.settings import Settings
 
 HERE = Path(__file__).parent
-COMMANDS = {"ingest": "outcrop.ingest.cli", "query": "outcrop.query.cli", "collection": "outcrop.operate.cli"}
 NOTE = "<!-- written by docs/generate.py: change the code, then run `make docs` -->\n"
 
 
@@ -43,7 +43,12 @@ def cli_page() -> str:
         "",
     ]
     lines += ["What is set rarely has a line in [reference.md](reference.md#settings) instead of an option here.", ""]
-    for name, module in COMMANDS.items():
+    lines += [
+        "`outcrop ingest …`, `outcrop query …` and `outcrop collection …` are the same commands under one name. Each of",
+        "the four prints its version with `--version` and sets up shell completion with `--install-completion`.",
+        "",
+    ]
+    for name, module in ROOMS.items():
         group = typer.main.get_command(importlib.import_module(module).app)
         lines += [f"## {name}", "", str(group.help or ""), ""]
         for sub, command in sorted(group.commands.items()):  # type: ignore[attr-defined]  # a group of commands

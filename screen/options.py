@@ -94,9 +94,12 @@ class Session:
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-def application(help: str) -> typer.Typer:
-    """A typer application with ``--version`` and shell completion, for commands to be registered with."""
-    app = typer.Typer(help=help, no_args_is_help=True, pretty_exceptions_enable=False)
+def application(help: str, group: type[typer.core.TyperGroup] | None = None) -> typer.Typer:
+    """A typer application with ``--version`` and shell completion, for commands to be registered with.
+
+    `group` is the class of its group of commands, where that is not typer's.
+    """
+    app = typer.Typer(cls=group, help=help, no_args_is_help=True, pretty_exceptions_enable=False)
 
     def main(version: _Version = False) -> None:
         pass

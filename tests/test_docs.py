@@ -6,12 +6,13 @@ import importlib
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import typer.main
 from pictures import picture, write_dataset
+
+from outcrop.cli import ROOMS
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,9 +26,8 @@ def test_generated_pages_are_up_to_date() -> None:
 
 def test_every_command_is_described_and_helps() -> None:
     page = (ROOT / "docs/cli.md").read_text()
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    for name, target in scripts.items():
-        group = typer.main.get_command(importlib.import_module(target.partition(":")[0]).app)
+    for name, module in ROOMS.items():
+        group = typer.main.get_command(importlib.import_module(module).app)
         for sub, command in group.commands.items():
             assert f"### {name} {sub}\n" in page
             assert command.help and command.help.strip().endswith((".", "…")), f"{name} {sub} has no help"
@@ -58,19 +58,14 @@ def commands_in(page: str) -> list[list[str]]:
         for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", page, re.DOTALL)
         for line in block.splitlines()
     ]
-    return [
-        words
-        for line in lines
-        if (words := line.split("#")[0].split()) and words[0] in ("ingest", "query", "collection")
-    ]
+    return [words for line in lines if (words := line.split("#")[0].split()) and words[0] in ROOMS]
 
 
 def test_commands_of_the_readme_exist() -> None:
     shown = commands_in((ROOT / "README.md").read_text())
     assert len(shown) >= 5
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     for words in shown:
-        group = typer.main.get_command(importlib.import_module(scripts[words[0]].partition(":")[0]).app)
+        group = typer.main.get_command(importlib.import_module(ROOMS[words[0]]).app)
         assert words[1] in group.commands, words
         known = {option for parameter in group.commands[words[1]].params for option in parameter.opts}
         used = {word.split("=")[0] for word in words[2:] if word.startswith("-") and word != "-"}

@@ -1,0 +1,5 @@
+"""``python -m outcrop``."""
+
+from outcrop.cli import main
+
+main()
