@@ -118,6 +118,9 @@ class Filter:
     conditions: tuple[Condition, ...] = ()
     raw: str = ""
 
+    def __post_init__(self) -> None:
+        _check_raw(self.raw)
+
     @property
     def expression(self) -> str:
         """One Milvus expression for everything ('' = no filter)."""
@@ -160,6 +163,25 @@ def where(*texts: str, raw: str = "") -> Filter:
         FilterError: unknown field (the nearest is named), wrong type of value, or no condition at all.
     """
     return Filter(tuple(parse(text) for text in texts), raw.strip())
+
+
+def _check_raw(expression: str) -> None:
+    """Refuses a raw expression that would end the parentheses it is put in, and so free itself of the other conditions."""
+    closing = {")": "(", "]": "["}
+    opened: list[str] = []
+    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|[()\[\]"\']', expression, re.DOTALL):
+        sign = token[0]
+        if sign in ("(", "["):
+            opened.append(sign)
+        elif sign in closing:
+            if not opened or opened.pop() != closing[sign]:
+                raise FilterError(
+                    f"--filter {expression!r}: the {sign} at character {token.start() + 1} was not opened"
+                )
+        elif len(sign) == 1:
+            raise FilterError(f"--filter {expression!r}: the quote at character {token.start() + 1} is not closed")
+    if opened:
+        raise FilterError(f"--filter {expression!r}: a {opened[-1]} is not closed")
 
 
 def equals(field: str, *values: Value) -> Filter:

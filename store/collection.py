@@ -11,16 +11,19 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from outcrop.schema.errors import InputError, OutcropError, Refused, SpaceMismatch, StoreUnreachable, nearest
 from outcrop.schema.indexes import METRIC, IndexProfile, profile_for, profile_named
 from outcrop.schema.space import Space
-from outcrop.store.connection import Store
+from outcrop.store.connection import Store, patiently
 from outcrop.store.rows import milvus_schema
 from outcrop.store.table import PROPERTY_PARTLY, Table
+
+if TYPE_CHECKING:
+    from pymilvus.milvus_client.index import IndexParams
 
 PROPERTY_SPACE, PROPERTY_WEIGHTS, PROPERTY_INDEX = "outcrop.space", "outcrop.weights", "outcrop.index"
 UNINDEXED_ROWS = 1024
@@ -151,16 +154,10 @@ class Collection(Table):
                 PROPERTY_WEIGHTS: weights,
                 PROPERTY_INDEX: json.dumps({"profile": profile.name, "build": params}),
             }
-            # pymilvus unfolds the parameters; Milvus Lite reads them folded only, and takes its own defaults otherwise.
-            sent = {"params": params} if store.lite else params
-            index_params = client.prepare_index_params()
-            index_params.add_index(
-                "vector", index_type=profile.name, index_name="vector", metric_type=METRIC, params=sent
-            )
             client.create_collection(
                 physical,
                 schema=milvus_schema(client, space.dim),
-                index_params=index_params,
+                index_params=index_params(store, profile, params),
                 properties=properties,
                 consistency_level="Strong",
                 timeout=timeout,
@@ -173,13 +170,63 @@ class Collection(Table):
         return made
 
     @classmethod
-    def ensure(cls, store: Store, name: str, space: Space, **creation: Any) -> Collection:
-        """Opens the collection of this name and checks its space, or creates it (`creation`: see `create`)."""
-        found = cls.find(store, name)
-        if found is None:
-            return cls.create(store, name, space, **creation)
-        found.require(space)
-        return found
+    def ensure(
+        cls,
+        store: Store,
+        name: str,
+        space: Space,
+        *,
+        patience: float = 0.0,
+        waiting: Callable[[str], None] | None = None,
+        **creation: Any,
+    ) -> Collection:
+        """Opens the collection of this name and checks its space, or creates it (`creation`: see `create`).
+
+        A collection of the same space whose creation was cut short before it had its alias is finished and used, and so is one
+        that another process creates at the same time. Where the server does not answer, tries again for `patience` seconds;
+        `waiting` is given the reason each time.
+
+        Raises:
+            SpaceMismatch: the collection has another space. StoreUnreachable: no answer within the patience.
+        """
+
+        def opened() -> Collection:
+            found = cls.find(store, name) or cls._adopted(store, name, space)
+            if found is None:
+                try:
+                    found = cls.create(store, name, space, **creation)
+                except StoreUnreachable:
+                    raise
+                except OutcropError:
+                    # Another process may have been faster, by the physical collection alone or by the alias too.
+                    found = cls.find(store, name) or cls._adopted(store, name, space)
+                    if found is None:
+                        raise
+            found.require(space)
+            return found
+
+        return patiently(opened, patience, waiting)
+
+    @classmethod
+    def _adopted(cls, store: Store, name: str, space: Space) -> Collection | None:
+        """The physical collection of this name and space that has no alias yet, with the alias and index that it lacks."""
+        physical = f"{name}__{space.fingerprint[:8]}"
+        found = cls.find(store, physical)
+        if found is None or found.space.fingerprint != space.fingerprint:
+            return None
+        client, timeout = store.client, store.timeout
+        with store.calling(f"finish creating collection {name!r}"):
+            if "vector" not in client.list_indexes(physical, timeout=timeout):
+                client.create_index(physical, index_params(store, found.profile, found.build), timeout=timeout)
+        try:
+            with store.calling(f"finish creating collection {name!r}"):
+                client.create_alias(physical, name, timeout=timeout)
+        except StoreUnreachable:
+            raise
+        except OutcropError:
+            if cls.find(store, name) is None:
+                raise
+        return cls.find(store, name)
 
     def require(self, space: Space) -> None:
         """Refuses a space that is not this collection's.
@@ -274,10 +321,19 @@ class Collection(Table):
         return dict(facts.get("properties") or {})
 
 
+def index_params(store: Store, profile: IndexProfile, build: dict[str, Any]) -> IndexParams:
+    """The index of the vectors, as pymilvus wants it for this store."""
+    params = store.client.prepare_index_params()
+    # pymilvus unfolds the parameters; Milvus Lite reads them folded only, and takes its own defaults otherwise.
+    sent = {"params": build} if store.lite else build
+    params.add_index("vector", index_type=profile.name, index_name="vector", metric_type=METRIC, params=sent)
+    return params
+
+
 def check_name(name: str) -> None:
     """Refuses what Milvus would not take as the name of a collection."""
     if not _NAME.match(name):
-        raise InputError(f"{name!r} is no name for a collection; use letters, digits and _, beginning with a letter")
+        raise InputError(f"{name!r} is not a valid collection name; use letters, digits and _, beginning with a letter")
 
 
 def collection_names(store: Store) -> list[str]:

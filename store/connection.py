@@ -88,10 +88,18 @@ class Store:
         return cls(uri, client, version, timeout)
 
     @classmethod
-    def of(cls, settings: Settings) -> Store:
-        """The connection that the settings ask for; see `connect`."""
+    def of(
+        cls, settings: Settings, *, patience: float = 0.0, waiting: Callable[[str], None] | None = None
+    ) -> Store:
+        """The connection that the settings ask for; see `connect`.
+
+        Where the store cannot be reached (a server that is starting, a Milvus Lite directory that another process has open),
+        tries again for `patience` seconds; `waiting` is given the reason each time.
+        """
         token = settings.token.get_secret_value() if settings.token is not None else None
-        return cls.connect(settings.uri, token, settings.timeout, Tls.of(settings))
+        return patiently(
+            lambda: cls.connect(settings.uri, token, settings.timeout, Tls.of(settings)), patience, waiting
+        )
 
     @property
     def lite(self) -> bool:
@@ -252,7 +260,7 @@ def _check_lite(uri: str) -> None:
     if path.suffix != ".db":
         shown = re.sub(r"^.*@", "", uri)  # it may be a server's address without its scheme, password and all
         raise InputError(
-            f"{shown!r} is no address of Milvus: a Milvus Lite directory ends in .db, a server begins with http://"
+            f"{shown!r} is not a Milvus address: a Milvus Lite directory ends in .db, a server address begins with http://"
         )
     if path.is_file():
         raise InputError(
@@ -273,7 +281,7 @@ def _check_server(uri: str) -> None:
         fine = False
     if not fine:  # the address is not shown: it may hold a password, and where is not to be known
         raise InputError(
-            f"the given address ({scheme[:20]}://…) is none of Milvus; write http://HOST:PORT or https://HOST:PORT"
+            f"the given address ({scheme[:20]}://…) is not a Milvus address; write http://HOST:PORT or https://HOST:PORT"
         )
 
 

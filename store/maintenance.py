@@ -8,10 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
-from outcrop.schema.filters import Filter, equals
-from outcrop.schema.indexes import METRIC, IndexProfile, profile_for
+from outcrop.schema.filters import equals
+from outcrop.schema.indexes import IndexProfile, profile_for
 from outcrop.schema.item import Kind
-from outcrop.store.collection import PROPERTY_INDEX, Collection, IndexState, check_name
+from outcrop.store.collection import PROPERTY_INDEX, Collection, IndexState, check_name, index_params
 from outcrop.store.connection import Store
 from outcrop.store.inventory import aliases_of
 from outcrop.store.partitions import partition_name
@@ -45,9 +45,7 @@ def change_index(
         _build(collection, profile, params, deadline, progress)
     except (StoreUnreachable, OutcropError) as error:
         _build(collection, former, former_params, max(deadline, 120.0), None)
-        raise Refused(
-            f"the index {profile.name} cannot be had here, {former.name} is in place again: {error}"
-        ) from None
+        raise Refused(f"could not build {profile.name} on this server; restored {former.name}: {error}") from None
     return note
 
 
@@ -65,11 +63,7 @@ def _build(
         client.release_collection(physical, timeout=timeout)
         if "vector" in client.list_indexes(physical, timeout=timeout):
             client.drop_index(physical, "vector", timeout=timeout)
-        wanted = client.prepare_index_params()
-        # pymilvus unfolds the parameters; Milvus Lite reads them folded only, and takes its own defaults otherwise.
-        sent = {"params": params} if store.lite else params
-        wanted.add_index("vector", index_type=profile.name, index_name="vector", metric_type=METRIC, params=sent)
-        client.create_index(physical, wanted, timeout=timeout, sync=False)
+        client.create_index(physical, index_params(store, profile, params), timeout=timeout, sync=False)
     collection.profile, collection.build = profile, params
     collection.wait_for_index(max(1.0, end - time.monotonic()), progress)
     with store.calling(f"load {collection.name!r}"):
@@ -125,10 +119,10 @@ def compact(collection: Collection, *, deadline: float = 300.0) -> str:
     return "done"
 
 
-def switch(store: Store, name: str, physical: str) -> str:
-    """Lets the alias `name` lead to another physical collection, at once for everyone; returns the former one ('' = none).
+def switch(store: Store, name: str, physical: str, *, remember: bool = True) -> str:
+    """Points the alias `name` at another physical collection, at once for everyone; returns the former one ('' = none).
 
-    The former one is kept and remembered: `rollback` switches back.
+    The former one is kept, and with `remember` it is what `rollback` goes back to.
 
     Raises:
         InputError: no such physical collection. Refused: `name` is itself a physical collection, or nothing would change.
@@ -149,7 +143,10 @@ def switch(store: Store, name: str, physical: str) -> str:
     target.load()
     with store.calling(f"switch {name!r}"):
         former = current.physical if current is not None else ""
-        store.client.alter_collection_properties(target.physical, {PROPERTY_PREVIOUS: former}, timeout=store.timeout)
+        if remember:
+            store.client.alter_collection_properties(
+                target.physical, {PROPERTY_PREVIOUS: former}, timeout=store.timeout
+            )
         if current is None:
             store.client.create_alias(target.physical, name, timeout=store.timeout)
         else:
@@ -158,10 +155,12 @@ def switch(store: Store, name: str, physical: str) -> str:
 
 
 def rollback(store: Store, name: str) -> str:
-    """Switches an alias back to the collection it led to before; returns the one it leads to now.
+    """Switches an alias back to the collection it pointed at before; returns the one it points at now.
+
+    A second rollback goes back one more switch, and never forward again: `switch` does that.
 
     Raises:
-        Refused: nothing to go back to, or the former collection is gone.
+        Refused: there is nothing to go back to, or the former collection is gone.
     """
     current = Collection.open(store, name)
     former = current.properties().get(PROPERTY_PREVIOUS, "")
@@ -169,7 +168,7 @@ def rollback(store: Store, name: str) -> str:
         raise Refused(f"{name!r} has not been switched: there is nothing to go back to")
     if Collection.find(store, former) is None:
         raise Refused(f"the former collection {former} of {name!r} is gone; `collection list` shows what there is")
-    switch(store, name, former)
+    switch(store, name, former, remember=False)
     return former
 
 
@@ -207,11 +206,6 @@ def drop_dataset(collection: Collection, dataset: str) -> int:
     collection.delete(rest)
     collection.flush()
     return count
-
-
-def matching_ids(collection: Collection, filter: Filter) -> list[str]:
-    """The ids of all rows that a filter keeps."""
-    return [row["id"] for page in collection.scan_rows(filter, ["id"]) for row in page]
 
 
 def _dataset_partitions(

@@ -173,7 +173,7 @@ def index_search(
                 search_params={"metric_type": "IP", "params": params},
                 anns_field="vector",
                 consistency_level=consistency,
-                timeout=max(60.0, store.timeout),
+                timeout=store.timeout,
             )
             for hits in answer:
                 found.append(

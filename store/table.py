@@ -121,7 +121,7 @@ class Table:
                 output_fields=["count(*)"],
                 partition_names=names,
                 consistency_level="Strong",
-                timeout=max(60.0, self.store.timeout),
+                timeout=self.store.timeout,
             )
         return int(found[0]["count(*)"])
 
@@ -181,7 +181,7 @@ class Table:
                 output_fields=list(fields),
                 partition_names=names,
                 consistency_level="Strong",
-                timeout=max(60.0, self.store.timeout),
+                timeout=self.store.timeout,
             )
         try:
             while True:

@@ -39,7 +39,8 @@ def test_switch_and_rollback(uri: str, name: str) -> None:
     assert done("rollback", name, "--dry-run")["physical"] == blue and state_of(uri, name) == before
     assert done("rollback", name)["physical"] == blue
     assert (done("describe", name)["physical"], done("describe", name)["rows"]) == (blue, 30)
-    assert done("rollback", name)["physical"] == green, "back and forth"
+    assert "nothing to go back to" in collection("rollback", name).error(6), "never forward again"
+    assert done("switch", name, green)["former"] == blue
 
     done("drop", blue, "--yes")
     assert "is gone" in collection("rollback", name).error(6)

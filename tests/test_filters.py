@@ -271,3 +271,28 @@ def test_numbers_are_finite_numbers(value: Value) -> None:
 def test_a_number_is_no_text() -> None:
     with pytest.raises(FilterError, match="dataset is a text"):
         equals("dataset", 3)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "frame >= 0) or (frame >= 0",
+        "(frame >= 0",
+        'key == "a',
+        "key == 'a",
+        "id in ['a'",
+        "frame >= 0]",
+        "(id in [1)]",
+        ")(",
+    ],
+)
+def test_a_raw_filter_cannot_leave_its_parentheses(raw: str) -> None:
+    with pytest.raises(FilterError, match="--filter"):
+        where("altitude=0..1", raw=raw)
+
+
+@pytest.mark.parametrize(
+    "raw", ['key == "a) or (b"', "key like 'it\\'s (%'", "(frame > 1 and (frame < 3)) or id in [\"(\", ']']", ""]
+)
+def test_parentheses_in_texts_are_texts(raw: str) -> None:
+    assert where(raw=raw).raw == raw

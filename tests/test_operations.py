@@ -61,7 +61,7 @@ def test_create_with_build_parameters(uri: str, name: str) -> None:
 
 
 REFUSED = (
-    (("a b", *MODEL), 3, "no name for a collection"),
+    (("a b", *MODEL), 3, "not a valid collection name"),
     (("x__12345678", *MODEL), 3, "physical name"),
     (("x", *MODEL, "--index", "HNWS"), 3, "did you mean 'HNSW'"),
     (("x", *MODEL, "--index", "HNSW", "--build", "efConstuction=3"), 3, "did you mean 'efConstruction'"),

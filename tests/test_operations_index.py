@@ -58,7 +58,7 @@ def test_an_index_that_cannot_be_had(uri: str, medium: str) -> None:
         assert outcome.json["index"] == "HNSW"
     else:
         line = collection("index", name, "GPU_IVF_FLAT", "--deadline", 4).error(6)
-        assert "GPU_IVF_FLAT" in line and "HNSW is in place again" in line and "-gpu image" in line
+        assert "GPU_IVF_FLAT" in line and "restored HNSW" in line and "-gpu image" in line
         assert "2.6.20" in collection("index", name, "GPU_CAGRA").error(3)
     facts = done("describe", name)
     assert (facts["index"]["profile"], facts["index"]["state"], facts["index"]["pending"]) == ("HNSW", "Finished", 0)

@@ -155,7 +155,7 @@ def test_import_into_another_space(uri: str, name: str) -> None:
         done("export", name, file, "--force")
         assert OTHER.fingerprint[:8] in collection("import", file, "--to", f"{name}_other").error(6)
     assert content(uri, f"{name}_other") == before
-    assert "no name for a collection" in collection("import", "x.parquet", "--to", "a b").error(3)
+    assert "not a valid collection name" in collection("import", "x.parquet", "--to", "a b").error(3)
     assert "physical name" in collection("import", "x.parquet", "--to", "x__12345678").error(3)
 
 
