@@ -22,7 +22,7 @@ _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 @dataclass(frozen=True)
 class Document:
-    """A file as it was read: its plain values, and its text, from which lines are told."""
+    """A file as it was read: its plain values, and its text, from which line numbers are found."""
 
     path: Path
     values: Any
@@ -70,14 +70,16 @@ def read_document(path: Path, what: str, error: type[InputError], hint: str = ""
     try:
         values = yaml.load(text, Loader=UniqueKeys) if _is_yaml(path) else json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as caught:
-        raise error(f"{what} {path} is no JSON: line {caught.lineno}, column {caught.colno}: {caught.msg}") from None
+        raise error(
+            f"{what} {path} is not valid JSON: line {caught.lineno}, column {caught.colno}: {caught.msg}"
+        ) from None
     except yaml.YAMLError as caught:
         mark = getattr(caught, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         problem = " ".join(str(getattr(caught, "problem", None) or caught).split())
-        raise error(f"{what} {path} is no YAML: {place}{problem}") from None
+        raise error(f"{what} {path} is not valid YAML: {place}{problem}") from None
     except RecursionError:
-        raise error(f"{what} {path}: it is nested too deeply") from None
+        raise error(f"{what} {path}: nested too deeply") from None
     except ValueError as caught:
         raise error(f"{what} {path}: {caught}") from None
     return Document(path, values, text)
@@ -148,6 +150,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"{name!r} stands there twice; only one of them would count")
+            raise ValueError(f"duplicate key {name!r}")
         found[name] = value
     return found

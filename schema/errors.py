@@ -10,11 +10,11 @@
     │   ├── PictureError            3  a picture cannot be decoded or is unfit
     │   ├── MeshError               3  a mesh or point cloud cannot be read, or gives no usable picture
     │   ├── FilterError             3  a condition names no field, or its value has the wrong type
-    │   └── WeightsError            3  model weights are missing, damaged or of another model
+    │   └── WeightsError            3  model weights are missing, damaged or belong to a different model
     ├── PartialFailure              4  the work ended, some items failed; the ledger is named
     ├── StoreUnreachable            5  Milvus does not answer, or its directory is locked
     └── Refused                     6  the action would harm: nothing was done
-        └── SpaceMismatch           6  vectors of one space against a collection of another
+        └── SpaceMismatch           6  vectors of one space used with a collection of a different one
 
 A message names the thing, says what is wrong and what to do about it, in one line.
 """
@@ -96,7 +96,7 @@ class Refused(OutcropError):
 
 
 class SpaceMismatch(Refused):
-    """Vectors of one embedding space meet a collection of another."""
+    """Vectors of one embedding space are used with a collection of a different one."""
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:

@@ -47,7 +47,7 @@ class Condition:
         if self.operator == "range" and all(v is None for v in self.values):
             raise FilterError(f"the range of {self.field} has neither a beginning nor an end; give A..B, A.. or ..B")
         if not self.values:
-            raise FilterError(f"{self.field} is given no value; write {self.field}=VALUE")
+            raise FilterError(f"{self.field} has no value; write {self.field}=VALUE")
         object.__setattr__(self, "values", tuple(None if v is None else _typed(spec, v) for v in self.values))
 
     @property
@@ -196,15 +196,17 @@ def parse(text: str) -> Condition:
     """One condition from its text; see the module's grammar.
 
     Raises:
-        FilterError: the text is no condition, or it names an unknown field or a value of the wrong type.
+        FilterError: the text is not a valid condition, or it names an unknown field or a value of the wrong type.
     """
     match = _CONDITION.match(text)
     if not match:
-        raise FilterError(f"{text!r} is no condition; write FIELD=VALUE, FIELD=A..B, FIELD=V1,V2 or FIELD=PREFIX*")
+        raise FilterError(
+            f"{text!r} is not a valid condition; write FIELD=VALUE, FIELD=A..B, FIELD=V1,V2 or FIELD=PREFIX*"
+        )
     name, negated, rest = match[1], bool(match[2]), match[3].rstrip()
     field_named(name)
     if not rest:
-        raise FilterError(f'{name} is given no value; write {name}=VALUE (or {name}="" for an empty text)')
+        raise FilterError(f'{name} has no value; write {name}=VALUE (or {name}="" for an empty text)')
     pieces = _pieces(name, rest)
     if len(pieces) == 1 and not pieces[0].quoted:
         alone = pieces[0].text
@@ -215,9 +217,7 @@ def parse(text: str) -> Condition:
             return Condition(name, "prefix", (alone[:-1],), negated)
     for piece in pieces:
         if not piece.quoted and piece.text.endswith("*"):
-            raise FilterError(
-                f'{name}: a prefix stands alone, not in a list; write two queries, or quote "{piece.text}"'
-            )
+            raise FilterError(f'{name}: a prefix cannot be part of a list; use two queries, or quote "{piece.text}"')
     return Condition(name, "in", tuple(p.text for p in pieces), negated)
 
 
@@ -279,21 +279,21 @@ def _pieces(name: str, text: str) -> Sequence[_Piece]:
 def _typed(spec: Field, value: Value) -> Value:
     if spec.type == "text":
         if not isinstance(value, str):
-            raise FilterError(f"{spec.name} is a text; {value!r} is none")
+            raise FilterError(f"{spec.name} must be a text, got {value!r}")
         if any(unicodedata.category(c) in ("Cc", "Cs") for c in value):
-            raise FilterError(f"{spec.name}: the value {value!r} holds a control character; no item has one")
+            raise FilterError(f"{spec.name}: the value {value!r} contains a control character; no item has one")
         value = unicodedata.normalize("NFC", value)
         if spec.name == "kind" and value not in tuple(Kind):
-            raise FilterError(f"kind is one of {', '.join(Kind)}; {value!r} is none{nearest(value, Kind)}")
+            raise FilterError(f"kind must be one of {', '.join(Kind)}, got {value!r}{nearest(value, Kind)}")
         return value
     try:
         number = float(value)
     except (ValueError, OverflowError):
         raise FilterError(
-            f"{spec.name} is a number; {str(value)[:100]!r} is none (write {spec.name}=300 or {spec.name}=200..400)"
+            f"{spec.name} must be a number, got {str(value)[:100]!r} (write {spec.name}=300 or {spec.name}=200..400)"
         ) from None
     if not math.isfinite(number):
-        raise FilterError(f"{spec.name} must be a finite number, not {str(value)[:100]!r}")
+        raise FilterError(f"{spec.name} must be a finite number, got {str(value)[:100]!r}")
     if spec.type == "number":
         return number + 0.0  # no -0.0: Milvus Lite does not find it among [0.0, …]
     if isinstance(value, int) or re.fullmatch(r"\s*[+-]?\d+\s*", str(value)):
@@ -301,9 +301,9 @@ def _typed(spec: Field, value: Value) -> Value:
     elif number.is_integer():
         whole = int(number)  # 3.0 or 1e3
     else:
-        raise FilterError(f"{spec.name} is a whole number; {value!r} is none")
+        raise FilterError(f"{spec.name} must be a whole number, got {value!r}")
     if not -(2**63) < whole < 2**63:  # servers cannot parse -(2**63)
-        raise FilterError(f"{spec.name} is a whole number; {value!r} is none")
+        raise FilterError(f"{spec.name} must be a whole number, got {value!r}")
     return whole
 
 

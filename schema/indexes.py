@@ -32,11 +32,11 @@ class Parameter:
         """The value, or an InputError that names the range."""
         if self.choices:
             if value not in self.choices:
-                raise InputError(f"{index}: {name} is one of {', '.join(self.choices)}, not {value!r}")
+                raise InputError(f"{index}: {name} must be one of {', '.join(self.choices)}, got {value!r}")
         elif not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise InputError(f"{index}: {name} is a number, not {value!r}")
+            raise InputError(f"{index}: {name} must be a number, got {value!r}")
         elif (self.low is not None and value < self.low) or (self.high is not None and value > self.high):
-            raise InputError(f"{index}: {name} lies between {self.low} and {self.high}, not at {value}")
+            raise InputError(f"{index}: {name} must be between {self.low} and {self.high}, got {value}")
         return value
 
 
@@ -77,7 +77,7 @@ class IndexProfile:
         """
         if self.gpu and k > GPU_TOP_K:
             raise InputError(
-                f"{self.name} answers at most {GPU_TOP_K} hits, not {k}; ask for fewer, or use a CPU index"
+                f"{self.name} returns at most {GPU_TOP_K} hits, got {k}; ask for fewer, or use a CPU index"
             )
         widen = min(16.0, 1.0 / max(kept, 1 / 16))
         match self.name:

@@ -137,7 +137,7 @@ class Item:
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Item:
-        """The inverse of `row`; what is no field of an item becomes `extra`."""
+        """The inverse of `row`; what is not a field of an item becomes `extra`."""
         known = {f.name for f in fields(cls)} - {"extra"}
         values = {name: row[name] for name in known if name in row}
         values["kind"] = Kind(values["kind"])
@@ -159,10 +159,10 @@ def reference_key(dataset: str, capture_id: str, frame: int, rotation: float, cr
     """``reference/<dataset>/<capture_id>/<frame>/rot<RRR>/crop<CC>``; a rotation has up to three decimals (``rot022.5``).
 
     Raises:
-        InputError: the rotation is no angle in [0, 360) degrees.
+        InputError: the rotation is not in [0, 360) degrees.
     """
     if not 0 <= rotation < 360:
-        raise InputError(f"a rotation of {rotation:g} degrees lies outside [0, 360); give {rotation % 360:g}")
+        raise InputError(f"a rotation must be in [0, 360) degrees, got {rotation:g}; give {rotation % 360:g}")
     turned = f"{rotation:07.3f}".rstrip("0").rstrip(".")
     return "/".join(
         (Kind.REFERENCE, part(dataset), part(capture_id), f"{frame:04d}", f"rot{turned}", f"crop{crop:02d}")
@@ -206,10 +206,10 @@ def part(name: str) -> str:
 
 
 def item_of_key(key: str) -> Item:
-    """An item with what its key tells: kind, dataset, category, capture, frame, rotation, crop, view.
+    """An item with what its key says: kind, dataset, category, capture, frame, rotation, crop, view.
 
     Raises:
-        InputError: the text is no key.
+        InputError: the text is not a valid key.
     """
     pieces = key.split("/")
     names = [unquote(piece) for piece in pieces]
@@ -228,7 +228,7 @@ def item_of_key(key: str) -> Item:
                 return Item(key, Kind.SPECIMEN, names[1], names[-1], category="/".join(names[2:-1]))
     except ValueError:
         pass
-    raise InputError(f"{key!r} is no key; keys look like image/<dataset>/<capture_id>/<frame>")
+    raise InputError(f"{key!r} is not a valid key; keys look like image/<dataset>/<capture_id>/<frame>")
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def parse_image_key(key: str) -> ImageKey:
     """The components of ``image/<dataset>/<capture_id>/<frame>``.
 
     Raises:
-        InputError: when the text is no such key.
+        InputError: the text is not the key of an image.
     """
     pieces = key.split("/")
     if len(pieces) == 4 and re.fullmatch(r"[0-9]{4,18}", pieces[3]):

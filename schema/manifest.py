@@ -77,7 +77,7 @@ def _numbers(value: Any) -> Any:
     found: set[int] = set()
     for part in value if isinstance(value, list) else [value]:
         if isinstance(part, bool) or not isinstance(part, (int, str)):
-            raise ValueError(f'{part!r} is no frame; give "all", numbers, or ranges such as "1..40"')
+            raise ValueError(f'{part!r} is not a valid frame; give "all", numbers, or ranges such as "1..40"')
         if isinstance(part, int):
             if part < 0:
                 raise ValueError(f"frame {part} is negative")
@@ -85,7 +85,7 @@ def _numbers(value: Any) -> Any:
             continue
         match = _RANGE.match(part.strip())
         if not match:
-            raise ValueError(f'{part!r} is no range of frames; write "1..40"')
+            raise ValueError(f'{part!r} is not a valid range of frames; write "1..40"')
         first, last = int(match[1]), int(match[2])
         if first > last:
             raise ValueError(f'frames {part!r} run backwards; write "{last}..{first}"')
@@ -102,10 +102,10 @@ def _degrees(value: Any) -> Any:
     if isinstance(value, str):
         match = _STEPS.match(value.strip())
         if not match:
-            raise ValueError(f'{value!r} is no range of rotations; write "0:360:30", or a list of degrees')
+            raise ValueError(f'{value!r} is not a valid range of rotations; write "0:360:30", or a list of degrees')
         start, stop, step = (float(part) for part in match.groups())
         if step <= 0 or not start < stop <= 360:
-            raise ValueError(f"rotations {value!r}: the step is above 0, the end after the start and at most 360")
+            raise ValueError(f"rotations {value!r}: the step must be above 0, the end after the start and at most 360")
         count = int((stop - start) / step - 1e-9) + 1
         if count > MAX_NUMBERS:
             raise ValueError(f"rotations {value!r} are more than {MAX_NUMBERS}")
@@ -113,7 +113,7 @@ def _degrees(value: Any) -> Any:
     given = value if isinstance(value, (list, tuple)) else [value]
     for part in given:
         if isinstance(part, bool) or not isinstance(part, (int, float)) or not 0 <= part < 360:
-            raise ValueError(f"{part!r} is no rotation; degrees lie in [0, 360)")
+            raise ValueError(f"{part!r} is not a valid rotation; it must be in [0, 360) degrees")
     return tuple(sorted({float(part) for part in given}))
 
 
@@ -179,7 +179,7 @@ class DatasetPart(_Strict):
     def _listed(cls, value: Any) -> Any:
         if isinstance(value, list):
             if not all(isinstance(name, str) for name in value):
-                raise ValueError("captures are names; write them in quotes")
+                raise ValueError("captures must be names; write them in quotes")
             return dict.fromkeys(value, "all")
         return value
 
@@ -305,7 +305,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     document = read_document(path, "manifest", ManifestError)
     if not isinstance(document.values, dict):
-        raise ManifestError(f'manifest {path} holds no object; it begins with {{"datasets": ...}}')
+        raise ManifestError(f'manifest {path} is not an object; it must begin with {{"datasets": ...}}')
     try:
         return Manifest.model_validate(document.values)
     except ValidationError as error:
@@ -348,7 +348,8 @@ def weights_of(
         return registry_folder / walked[-1]
     known = value if isinstance(value, Mapping) else registry_weights
     raise ManifestError(
-        f"weights {manifest.weights!r} is no file beside the manifest, and no place in the registry's weights that leads to one"
+        f"weights {manifest.weights!r} is neither a file beside the manifest "
+        "nor an entry of the registry's weights that names one"
         f"{nearest(manifest.weights.rpartition('.')[2], map(str, known))}"
     )
 

@@ -79,10 +79,10 @@ class Capture(_Checked):
     @classmethod
     def _possible(cls, value: Any) -> Any:
         if isinstance(value, int) and not 0 <= value <= MAX_FRAMES:
-            raise ValueError(f"a count of frames lies between 0 and {MAX_FRAMES}, not at {value}")
+            raise ValueError(f"a count of frames must be between 0 and {MAX_FRAMES}, got {value}")
         if isinstance(value, tuple):
             if any(v < 0 for v in value):
-                raise ValueError("frame numbers are not negative")
+                raise ValueError("frame numbers must not be negative")
             return tuple(sorted(set(value)))
         return value
 
@@ -104,7 +104,7 @@ class Dataset(_Checked):
         for name, capture in value.items():
             name = _checked_name(name, "capture")
             if name in captures:
-                raise ValueError(f"capture {name!r} stands there twice")
+                raise ValueError(f"duplicate capture {name!r}")
             captures[name] = (
                 capture if isinstance(capture, (dict, Capture)) else {"frames": "all" if capture is None else capture}
             )
@@ -127,7 +127,7 @@ class Dataset(_Checked):
                 )
             if conversion or (spec and not re.fullmatch(r"0?\d{0,3}d?", spec)):
                 raise ValueError(
-                    f"template {template!r}: {{{name}:{spec}}} is too much; only widths like {{frame:04d}} are understood"
+                    f"template {template!r}: {{{name}:{spec}}} is not supported; only widths such as {{frame:04d}} are"
                 )
             if spec and name != "frame":
                 raise ValueError(f"template {template!r}: only {{frame}} can have a width")
@@ -206,7 +206,7 @@ class Registry(_Checked):
         for name, dataset in value.items():
             name = _checked_name(name, "dataset")
             if name in datasets:
-                raise ValueError(f"dataset {name!r} stands there twice")
+                raise ValueError(f"duplicate dataset {name!r}")
             datasets[name] = dataset
         return datasets
 
@@ -250,7 +250,7 @@ class Registry(_Checked):
 
 
 def _there(path: Path) -> bool:
-    """Whether a path exists; a note that is too long or too odd to be a path is none."""
+    """Whether a path exists; a note that is too long or too odd to be a path is not one."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -261,7 +261,7 @@ def _checked_name(name: Any, what: str) -> str:
     """A name in NFC; refused where no file system, filter or key could hold it."""
     name = unicodedata.normalize("NFC", str(name))
     if not name or any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
-        raise ValueError(f"{name!r} is not a name for a {what}")
+        raise ValueError(f"{name!r} is not a valid name for a {what}")
     return str(name)
 
 
@@ -279,7 +279,7 @@ def read_registry(path: Path) -> Registry:
     """
     values = read_document(path, "registry", RegistryError, "give --registry FILE or set OUTCROP_REGISTRY").values
     if not isinstance(values, dict):
-        raise RegistryError(f'registry {path} holds no object; it begins with {{"datasets": ...}}')
+        raise RegistryError(f'registry {path} is not an object; it must begin with {{"datasets": ...}}')
     if "datasets" not in values:
         raise RegistryError(f"registry {path} has no field 'datasets'{nearest('datasets', map(str, values))}")
     try:
@@ -302,4 +302,4 @@ def _stays_below(text: str, what: str) -> None:
         if pure.is_absolute() or pure.drive or pure.root or ".." in pure.parts:
             raise ValueError(f"{what} leaves its root ({text!r}); give a path below it, without '..'")
     if any(c == "\0" or unicodedata.category(c) == "Cs" for c in text):
-        raise ValueError(f"{what} holds a character that no path can hold")
+        raise ValueError(f"{what} contains a character that paths cannot have")

@@ -144,10 +144,10 @@ class Collection(Table):
         client, timeout = store.client, store.timeout
         with store.calling(f"create collection {name!r}"):
             if client.has_collection(physical, timeout=timeout):
-                raise Refused(f"collection {physical} is there already; open it, or drop it first")
+                raise Refused(f"collection {physical} already exists; open it, or drop it first")
             if alias and client.has_collection(name, timeout=timeout):
                 raise Refused(
-                    f"the name {name!r} is taken; choose another --collection, or fill {physical} beside it and switch"
+                    f"the name {name!r} is in use; choose another --collection, or fill {physical} beside it and switch"
                 )
             properties = {
                 PROPERTY_SPACE: space.model_dump_json(),
@@ -306,7 +306,7 @@ class Collection(Table):
                 segments = client.list_loaded_segments(self.physical, timeout=timeout)
         except (InputError, StoreUnreachable):
             raise
-        except OutcropError:  # a server that tells this to nobody: nothing to wait for
+        except OutcropError:  # the server does not expose this: nothing to wait for
             return True
         fine = [s.num_rows for s in segments if s.index_name or s.num_rows < UNINDEXED_ROWS]
         if len(fine) < len(segments):

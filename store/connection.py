@@ -88,9 +88,7 @@ class Store:
         return cls(uri, client, version, timeout)
 
     @classmethod
-    def of(
-        cls, settings: Settings, *, patience: float = 0.0, waiting: Callable[[str], None] | None = None
-    ) -> Store:
+    def of(cls, settings: Settings, *, patience: float = 0.0, waiting: Callable[[str], None] | None = None) -> Store:
         """The connection that the settings ask for; see `connect`.
 
         Where the store cannot be reached (a server that is starting, a Milvus Lite directory that another process has open),
@@ -224,7 +222,7 @@ def translate(error: Exception, action: str, uri: str) -> OutcropError | None:
 def patiently(call: Callable[[], T], patience: float, waiting: Callable[[str], None] | None = None) -> T:
     """Calls until it works, at most `patience` seconds, as long as the store cannot be reached (for calls safe to repeat).
 
-    `waiting` is told the reason before each new try.
+    `waiting` is given the reason before each new try.
 
     Raises:
         StoreUnreachable: the last one, when patience is over.
@@ -243,7 +241,7 @@ def patiently(call: Callable[[], T], patience: float, waiting: Callable[[str], N
 
 
 def lock_holder(directory: Path) -> int | None:
-    """The process id that holds a Milvus Lite directory's lock, where the system tells (Linux); None otherwise."""
+    """The process id that holds a Milvus Lite directory's lock, where the system says so (Linux); None otherwise."""
     try:
         inode = (directory / "LOCK").stat().st_ino
         for line in Path("/proc/locks").read_text().splitlines():

@@ -139,7 +139,7 @@ def switch(store: Store, name: str, physical: str, *, remember: bool = True) -> 
     if current is not None and current.physical == name:
         raise Refused(f"{name!r} is a physical collection, not an alias; nothing to switch")
     if current is not None and current.physical == target.physical:
-        raise Refused(f"{name!r} leads to {target.physical} already")
+        raise Refused(f"{name!r} already points at {target.physical}")
     target.load()
     with store.calling(f"switch {name!r}"):
         former = current.physical if current is not None else ""
@@ -173,7 +173,7 @@ def rollback(store: Store, name: str) -> str:
 
 
 def drop(collection: Collection) -> tuple[str, ...]:
-    """Removes a whole collection and the aliases that lead to it; returns those aliases. There is no way back."""
+    """Removes a whole collection and the aliases that lead to it; returns those aliases. This cannot be undone."""
     store = collection.store
     aliases = aliases_of(store, collection.physical)
     with store.calling(f"drop {collection.physical!r}"):

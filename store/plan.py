@@ -62,7 +62,7 @@ def plan(
         InputError: rows or dim make no sense, or the index is unknown.
     """
     if not 1 <= rows <= 10**12 or not 1 <= dim <= 32_768:
-        raise InputError("--rows must lie between 1 and 10^12, --dim between 1 and 32768")
+        raise InputError("--rows must be between 1 and 10^12, --dim between 1 and 32768")
     backend = (
         "Milvus Lite"
         if rows <= LITE_ROWS and gpu_gib is None

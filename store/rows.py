@@ -44,7 +44,7 @@ def pack(items: Sequence[Item], vectors: NDArray[np.float32], dim: int) -> list[
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.shape != (len(items), dim):
-        raise InputError(f"{len(items)} items need vectors of shape [{len(items)}, {dim}], not {list(vectors.shape)}")
+        raise InputError(f"{len(items)} items need vectors of shape [{len(items)}, {dim}], got {list(vectors.shape)}")
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     bad = np.flatnonzero(~(np.abs(norms - 1.0) < 1e-3))
     if len(bad):

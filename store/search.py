@@ -25,11 +25,11 @@ MAX_QUERIES = 256
 MAX_HITS = 16_384
 """Milvus's limit on k."""
 EXACT_ROWS = 5_000
-"""At most so many rows are compared one by one instead of asking an index that is not exact."""
+"""Up to this many rows are compared one by one instead of asking an index that is not exact."""
 EXACT_SHARE = 0.02
 """Filters that keep less than this share of the rows are searched exactly, up to `EXACT_FALLBACK` rows."""
 EXACT_FALLBACK = 200_000
-"""At most so many rows are compared one by one where the index gave fewer hits than there are."""
+"""Up to this many rows are compared one by one where the index returned fewer hits than there are."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ def search(
     started = time.perf_counter()
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or vectors.shape[1] != collection.space.dim:
-        raise InputError(f"query vectors must have shape [Q, {collection.space.dim}], not {list(vectors.shape)}")
+        raise InputError(f"query vectors must have shape [Q, {collection.space.dim}], got {list(vectors.shape)}")
     if not np.isfinite(vectors).all():
         raise InputError("a query vector is not finite")
     if not 1 <= k <= MAX_HITS:
-        raise InputError(f"-k must lie between 1 and {MAX_HITS}, not at {k}")
+        raise InputError(f"-k must be between 1 and {MAX_HITS}, got {k}")
     filter = filter or Filter()
     collection.load()
     names, rest = collection.chosen(filter)

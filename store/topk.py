@@ -1,4 +1,4 @@
-"""The best k of a stream of rows, for many queries at once: the exact search that indexes are held against."""
+"""The best k of a stream of rows, for many queries at once: the exact search that indexes are compared with."""
 
 from __future__ import annotations
 

@@ -101,13 +101,13 @@ def import_parquet(
     The whole file is checked before the first row is written.
 
     Raises:
-        InputError: no such file, damaged, or not one of ours. SpaceMismatch: the collection is of another space.
+        InputError: no such file, damaged, or not one of ours. SpaceMismatch: the collection has a different space.
     """
     space, facts = read_parquet_facts(path)
     counted = sum(len(items) for items, _ in _pages(path, space, check=True))
     if counted != facts.get("rows"):
         raise InputError(
-            f"{path} holds {counted} rows, but says {facts.get('rows')}; nothing was written, export it again"
+            f"{path} contains {counted} rows but declares {facts.get('rows')}; nothing was written, export it again"
         )
     collection = Collection.ensure(
         store, name or str(facts.get("name") or "outcrop"), space, index=index, weights=str(facts.get("weights", ""))
@@ -140,11 +140,11 @@ def read_parquet_facts(path: Path) -> tuple[Space, dict[str, Any]]:
     except FileNotFoundError:
         raise InputError(f"no file {path}; check the path") from None
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is no readable Parquet file ({_first_line(error)}); export it again") from None
+        raise InputError(f"{path} is not a readable Parquet file ({_first_line(error)}); export it again") from None
     metadata = schema.metadata or {}
     if metadata.get(_FORMAT) != b"1":
         raise InputError(
-            f"{path} is not an export of Outcrop (it names no embedding space); `collection export` makes one"
+            f"{path} is not an export of Outcrop (it states no embedding space); `collection export` makes one"
         )
     try:
         if metadata[_DIGEST] != _digest(metadata[_SPACE], metadata[_FACTS]):
@@ -157,7 +157,7 @@ def read_parquet_facts(path: Path) -> tuple[Space, dict[str, Any]]:
     for field in wanted:
         if field.name not in schema.names or schema.field(field.name).type != field.type:
             raise InputError(
-                f"{path}: column {field.name!r} is missing or of another type than {field.type}; export it again"
+                f"{path}: column {field.name!r} is missing or is not of type {field.type}; export it again"
             )
     return space, facts
 
@@ -175,11 +175,11 @@ def copy(
     The target is a new collection, or one of the same space, where rows of the same key are replaced.
 
     Raises:
-        Refused: source and target are one. SpaceMismatch: the target is of another space. OutcropError: rows are missing.
+        Refused: source and target are one. SpaceMismatch: the target has a different space. OutcropError: rows are missing.
     """
     there = Collection.find(target, name)
     if there is not None and there.physical == source.physical and _same_place(source.store, target):
-        raise Refused(f"{name!r} in {target.describe()} is the collection itself; give --to-uri or --to")
+        raise Refused(f"{name!r} in {target.describe()} is the same collection; give --to-uri or --to")
     expected = source.count()
     collection = Collection.ensure(target, name, source.space, index=index, weights=source.weights_hint)
     rows = 0
@@ -275,7 +275,7 @@ def _pages(path: Path, space: Space, *, check: bool) -> Iterator[tuple[list[Item
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} holds a row that is no item ({_first_line(error)}); nothing was written, export it again"
+            f"{path} contains a row that is not a valid item ({_first_line(error)}); nothing was written, export it again"
         ) from None
 
 

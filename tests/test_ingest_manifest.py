@@ -170,7 +170,7 @@ def test_what_failed_is_tried_again(here: Path) -> None:
         ({"image_groups": [{**GROUP, "rotations": [45]}]}, "names no written reference that is there"),
         ({"image_groups": [{**GROUP, "folder": "elsewhere"}]}, "names no written reference that is there"),
         ({"image_groups": [{**GROUP, "dataset": "field"}]}, "references_field"),
-        ({"datasets": ["town"], "weights": "dinov3_weights.vitl"}, "weights 'dinov3_weights.vitl' is no file"),
+        ({"datasets": ["town"], "weights": "dinov3_weights.vitl"}, "weights 'dinov3_weights.vitl' is neither a file"),
         ({"datasets": ["town"], "registry": "nowhere.json"}, "no registry at"),
         ({"datasets": ["town"], "varaints": []}, "line 6: unknown field 'varaints'; did you mean 'variants'?"),
     ],

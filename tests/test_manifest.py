@@ -118,9 +118,9 @@ def test_lines_of_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"datasets": ["a"], "datasets": ["b"]}', "'datasets' stands there twice"),
-        ('{"datasets": ["a"],\n]', "is no JSON: line 2"),
-        ("[1]", "holds no object"),
+        ('{"datasets": ["a"], "datasets": ["b"]}', "duplicate key 'datasets'"),
+        ('{"datasets": ["a"],\n]', "is not valid JSON: line 2"),
+        ("[1]", "is not an object"),
         ('{"a":' * 100_000, "nested too deeply"),
     ],
 )
@@ -179,7 +179,7 @@ def test_weights_are_a_file_or_a_place_in_the_registry(tmp_path: Path) -> None:
     assert at("dinov3_weights.01_ViT_LVD-1689M") == folder
     with pytest.raises(ManifestError, match="did you mean '01_ViT_LVD-1689M'"):
         at("dinov3_weights.01_ViT_LVD")
-    with pytest.raises(ManifestError, match="leads to one"):
+    with pytest.raises(ManifestError, match="that names one"):
         at("dinov3_weights.gone")
 
 

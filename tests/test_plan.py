@@ -98,7 +98,7 @@ def test_a_gpu_index_without_a_server_is_pointed_out() -> None:
 
 @pytest.mark.parametrize(("rows", "dim"), [(0, 768), (-1, 768), (10**12 + 1, 768), (1, 0), (1, 32_769)])
 def test_figures_that_make_no_sense(rows: int, dim: int) -> None:
-    with pytest.raises(InputError, match="must lie between"):
+    with pytest.raises(InputError, match="must be between"):
         plan(rows, dim)
 
 

@@ -94,13 +94,13 @@ def test_a_byte_order_mark_is_no_matter() -> None:
         ("", "data_key.json", "line 1"),
         ("datasets:\n  a: [\n", "data_key.yaml", "line 3"),
         ("datasets:\n\ta: 1\n", "data_key.yaml", "line 2"),
-        ('{"datasets": {}, "datasets": {}}', "data_key.json", "'datasets' stands there twice"),
-        ('{"datasets": {"a": {"root": "r", "images": {"x": 1, "x": 2}}}}', "data_key.json", "'x' stands there twice"),
-        ("datasets: {}\ndatasets: {}\n", "data_key.yaml", "'datasets' stands there twice"),
-        ('datasets: {a: {root: r, images: {300: 1, "300": 2}}}', "data_key.yaml", "'300' stands there twice"),
-        ("[1]", "data_key.json", "holds no object"),
-        ("null", "data_key.json", "holds no object"),
-        ("", "data_key.yaml", "holds no object"),
+        ('{"datasets": {}, "datasets": {}}', "data_key.json", "duplicate key 'datasets'"),
+        ('{"datasets": {"a": {"root": "r", "images": {"x": 1, "x": 2}}}}', "data_key.json", "duplicate key 'x'"),
+        ("datasets: {}\ndatasets: {}\n", "data_key.yaml", "duplicate key 'datasets'"),
+        ('datasets: {a: {root: r, images: {300: 1, "300": 2}}}', "data_key.yaml", "duplicate key '300'"),
+        ("[1]", "data_key.json", "is not an object"),
+        ("null", "data_key.json", "is not an object"),
+        ("", "data_key.yaml", "is not an object"),
         ("{}", "data_key.json", "has no field 'datasets'"),
         ('{"dataset": {}}', "data_key.json", "did you mean 'dataset'"),
         ("[" * 100_000, "data_key.json", "nested too deeply"),
@@ -117,12 +117,12 @@ def test_broken_text_is_told_with_its_place(text: str, name: str, expected: str)
 def test_both_spellings_of_a_capture_are_one_capture() -> None:
     names = {unicodedata.normalize(form, "가을_300"): 1 for form in ("NFC", "NFD")}
     assert len(names) == 2
-    assert "twice" in complaint(with_dataset(images=names))
+    assert "duplicate" in complaint(with_dataset(images=names))
 
 
 def test_both_spellings_of_a_dataset_are_one_dataset() -> None:
     names = {unicodedata.normalize(form, "가을"): JAMSHILL for form in ("NFC", "NFD")}
-    assert "twice" in complaint({"datasets": names})
+    assert "duplicate" in complaint({"datasets": names})
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_both_spellings_of_a_dataset_are_one_dataset() -> None:
         ({"images": {"a": True}}, "true or false"),
         ({"images": {"a": -1}}, "between 0 and"),
         ({"images": {"a": 10**9}}, "between 0 and"),
-        ({"images": {"a": [1, -1]}}, "not negative"),
+        ({"images": {"a": [1, -1]}}, "must not be negative"),
         ({"images": {"a": [1, "b"]}}, "images.a.frames"),
         ({"images": {"a": "some"}}, "images.a.frames"),
         ({"images": {"a": 1.5}}, "images.a.frames"),
@@ -144,9 +144,9 @@ def test_both_spellings_of_a_dataset_are_one_dataset() -> None:
         ({"images": {"a": "0..99999999"}}, "more than"),
         ({"images": {"a": {"altitude": -5}}}, "altitude"),
         ({"images": {"a": {"altitude": "high"}}}, "altitude"),
-        ({"images": {"": 1}}, "not a name for a capture"),
-        ({"images": {"a\nb": 1}}, "not a name for a capture"),
-        ({"images": {"a\x85b": 1}}, "not a name for a capture"),
+        ({"images": {"": 1}}, "not a valid name for a capture"),
+        ({"images": {"a\nb": 1}}, "not a valid name for a capture"),
+        ({"images": {"a\x85b": 1}}, "not a valid name for a capture"),
         ({"root": 3}, "root"),
         ({"root": None}, "root"),
     ],
@@ -165,9 +165,9 @@ def test_a_wrong_field_is_named(changes: dict[str, Any], expected: str) -> None:
 
 def test_names_that_are_no_text_are_refused() -> None:
     """JSON can write half a surrogate pair, which no file system and no database takes."""
-    assert "not a name" in complaint('{"datasets": {"d": {"root": "r", "images": {"a\\ud800": 1}}}}')
-    assert "not a name" in complaint('{"datasets": {"d\\ud800": {"root": "r"}}}')
-    assert "not a name" in complaint('{"datasets": {"": {"root": "r"}}}')
+    assert "not a valid name" in complaint('{"datasets": {"d": {"root": "r", "images": {"a\\ud800": 1}}}}')
+    assert "not a valid name" in complaint('{"datasets": {"d\\ud800": {"root": "r"}}}')
+    assert "not a valid name" in complaint('{"datasets": {"": {"root": "r"}}}')
     assert "root" in complaint('{"datasets": {"d": {"root": "r\\ud800"}}}')
 
 

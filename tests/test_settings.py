@@ -96,7 +96,7 @@ def test_a_token_in_the_file_is_refused_and_not_repeated() -> None:
         ("timeout: 0", "timeout"),
         ("uri: 3", "uri"),
         ("1: 2", "unknown setting"),
-        ("collection: a\ncollection: b", "twice"),
+        ("collection: a\ncollection: b", "duplicate key"),
     ],
 )
 def test_mistakes_in_the_file_are_named(text: str, complaint: str) -> None:

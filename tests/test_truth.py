@@ -51,7 +51,7 @@ def test_any_item_names_its_parent() -> None:
     for key in ("image/d/c/0004", "image/d/c/4", "reference/d/c/0004/rot030/crop01"):
         assert parent_named(key) == image_key("d", "c", 4)
     assert parent_named("view/f/Trilobita/Phacopida/t1/03") == "specimen/f/Trilobita/Phacopida/t1"
-    with pytest.raises(InputError, match="no key"):
+    with pytest.raises(InputError, match="not a valid key"):
         parent_named("image/d")
 
 
@@ -163,8 +163,8 @@ def test_pairs_without_overlap_are_relevant_and_pictures_are_found_by_the_end_of
         ("querry,item\na,b\n", "no column 'query'.*did you mean 'querry'"),
         ("query,item\n", "holds no pair"),
         ("query,item\n,image/d/c/0001\n", "line 2: no query"),
-        ("query,item\na.jpg,somewhere\n", "line 2: 'somewhere' is no key"),
-        ("query,item\na.jpg\n", "line 2: '' is no key"),
+        ("query,item\na.jpg,somewhere\n", "line 2: 'somewhere' is not a valid key"),
+        ("query,item\na.jpg\n", "line 2: '' is not a valid key"),
         ("query,item,overlap\na.jpg,image/d/c/0001,much\n", "line 2: overlap is 'much', which is no number"),
         ("query,item,overlap\na.jpg,image/d/c/0001,\n", "line 2: overlap is ''"),
         (
@@ -253,7 +253,7 @@ def test_a_crop_names_its_photograph() -> None:
     [
         ("x", "has no 'key'"),
         ({"footprint": box(0, 0)}, "has no 'key'"),
-        ({"key": "nowhere", "footprint": box(0, 0)}, "'nowhere' is no key"),
+        ({"key": "nowhere", "footprint": box(0, 0)}, "'nowhere' is not a valid key"),
         ({"key": "image/d/c/0001"}, "no convex polygon"),
         ({"key": "image/d/c/0001", "footprint": [[0, 0], [1, 1]]}, "no convex polygon"),
         ({"key": "image/d/c/0001", "footprint": [[0, 0], [1, 1], [2, 2]]}, "no convex polygon"),
