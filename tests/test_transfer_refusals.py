@@ -136,7 +136,7 @@ def test_import_of_wrong_columns(lite: str, name: str) -> None:
     assert "gaps" in nothing_written(lite, rewritten(table, "g.parquet", key=pa.array(["a", None, "c"])))
     long = pa.array(["x" * 2000] * 3)
     assert "longer than" in nothing_written_plain(lite, rewritten(table, "h.parquet", source=long))
-    assert "says 3" in nothing_written(lite, rewritten(table.slice(0, 2), "i.parquet"))
+    assert "declares 3" in nothing_written(lite, rewritten(table.slice(0, 2), "i.parquet"))
 
 
 def nothing_written_plain(uri: str, file: str) -> str:
