@@ -5,7 +5,7 @@
 Both sides of a comparison run in turns in the same process, at the same batch and precision, so that noise meets both; ratios
 are medians of the ratios of neighbouring turns. On a CPU the clock is the processor's, of one thread, which other processes
 disturb less; elsewhere it is the wall's. `timm` is the network as timm builds it, given normalised float planes that
-are there already; `ours` takes uint8 pixels and gives unit vectors. Networks without weights at hand are given seeded random
+are there already; `ours` takes uint8 pixels and gives unit vectors. Networks without weights on this machine get seeded random
 ones (with layer scales of 0.5, so that every block counts), which changes no time; what a cosine of theirs is worth is another
 matter.
 """
@@ -85,7 +85,7 @@ def measure(model: str, folder: Path, device: str, pictures: int, repeat: int) -
     preset = find(model)
     try:
         weights, real = locate(preset), True
-    except Exception:  # noqa: BLE001  not at hand: the times are the same with random ones
+    except Exception:  # noqa: BLE001  not on this machine: the times are the same with random ones
         weights, real = random_weights(model, folder), False
     pixels = photographs(write_photos(folder / "photos", pictures, size=(640, 480)), preset.size)
     figures: dict[str, Any] = {"weights": "real" if real else "random"}

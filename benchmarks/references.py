@@ -17,7 +17,7 @@ opening the model is not counted:
 script that keeps the decoded picture for all its angles: the decoding of the other eleven is taken off its time;
 `times_plain_embedding_free` as if its network cost nothing. Bicubic turning, as in `--write-images`, is most of its time; with
 `--resample nearest`, Pillow's own default, the script is several times quicker and the ratio so much smaller: a figure has to say
-which of the two it is of. `cosine_min` holds vectors of both ways against each other: they are of the same references. Peak
+which of the two it is of. `cosine_min` compares the vectors of both ways, which are of the same references. Peak
 memory is that of ours, and of ours with twice the photographs (the same files under other names), which shows whether it is
 bounded.
 """

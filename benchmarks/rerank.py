@@ -1,4 +1,4 @@
-"""What re-ranking by geometry costs: candidates held against one query, with cold and with warm caches.
+"""What re-ranking by geometry costs: candidates matched with one query, with cold and with warm caches.
 
 Photographs of the sample landscape are the candidates; the query is one more photograph of it. Each round re-ranks the same
 candidates with nothing cached ("cold") and with features on disk but nothing in memory ("warm"), and then matches the same

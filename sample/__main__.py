@@ -20,7 +20,7 @@ def main() -> int:
     arguments = parser.parse_args()
     size = re.fullmatch(r"(\d{2,5})x(\d{2,5})", arguments.size)
     if not size:
-        parser.error(f"--size {arguments.size} is none; write WIDTHxHEIGHT")
+        parser.error(f"--size must be WIDTHxHEIGHT, got {arguments.size}")
     begun = time.perf_counter()
     if arguments.photos is not None:
         from .photos import write_photos

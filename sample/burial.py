@@ -94,7 +94,7 @@ def coarser(mesh: Mesh, cells: int) -> Mesh:
 
 
 def scaled(mesh: Mesh, millimetres: float) -> Mesh:
-    """The mesh with its longest side so many millimetres long, standing on the ground plane."""
+    """The mesh with its longest side of the given length (millimetres), standing on the ground plane."""
     points: Points = mesh.points * (millimetres / float(np.ptp(mesh.points, axis=0).max()))
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     return mesh.moved(points - np.array([middle[0], points[:, 1].min(), middle[2]]))

@@ -79,7 +79,7 @@ def section(shell: Coil, before: Points, angle: Points, relief: Relief) -> tuple
 def on_coil(shell: Coil, before: float, angle: float, beyond: float = 0.0) -> Points:
     """The point of the bare shell `before` turns from the aperture at an angle (radians) of its section [3].
 
-    `beyond` the surface by so many section radii.
+    `beyond` the surface, in section radii.
     """
     across, up = section(shell, np.array([[before]]), np.array([[angle]]), lambda _, __: np.full((1, 1), beyond))
     size, place = shell.expansion**-before, -2 * np.pi * before

@@ -18,10 +18,10 @@ def write_mesh(mesh: Mesh, path: Path, form: str) -> None:
     """Writes `mesh` to `path` in one of `FORMS`.
 
     Raises:
-        ValueError: the format has no point clouds, or is none of ours.
+        ValueError: the format has no point clouds, or is not one of `FORMATS`.
     """
     if form not in FORMS:
-        raise ValueError(f"{form!r} is no form of a mesh file; choose one of {', '.join(FORMS)}")
+        raise ValueError(f"{form!r} is not a valid mesh format; choose one of {', '.join(FORMS)}")
     if form.startswith("stl") and not len(mesh.faces):
         raise ValueError("STL holds triangles and no point clouds; choose another form")
     path.write_bytes(FORMS[form](mesh))

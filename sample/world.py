@@ -29,7 +29,7 @@ from .fossils import FOLDER, STRANGERS, specimens, strangers, write_specimens
 from .land import Land, make_land
 
 VERSION = 4
-"""Of the world's making: a world of another version is made anew."""
+"""Version of what is written: a world of a different version is made anew."""
 DATASET, ROOT = "jamshill_image", "01_02_jamshill_data_image"
 FLIGHTS = (("250918092555", 300.0), ("250918101210", 150.0))
 QUERIES = 16
@@ -89,7 +89,7 @@ def write_world(
     and one that lost pictures are made again; what is another world's or nobody's is only replaced by `force`.
 
     Raises:
-        FileExistsError: `folder` holds another world, or something that is none.
+        FileExistsError: `folder` holds a different world, or something else.
     """
     measures = {
         "version": VERSION,
@@ -186,7 +186,7 @@ def _survey_shots(land: Land, camera: Camera, seed: int) -> list[_Shot]:
 
 
 def _query_shots(land: Land, camera: Camera, seed: int, count: int) -> list[_Shot]:
-    """Photographs of another day: positions of their own, headings all round the compass, altitudes a little off."""
+    """Photographs of a different day: positions of their own, headings all round the compass, altitudes a little off."""
     rng = np.random.default_rng([seed, 6])
     shots = []
     for number in range(1, count + 1):
@@ -225,7 +225,7 @@ def _entry(shot: _Shot, camera: Camera) -> dict[str, Any]:
 
 
 def _known(truth: Path) -> dict[str, Any] | None:
-    """The truth file of a sample world, or None where there is none, or one of something else."""
+    """The truth file of a sample world; None where the folder has none, or it belongs to something else."""
     try:
         known = json.loads(truth.read_text(encoding="utf-8"))
         return known if {"measures", "dataset", "queries"} <= set(known) and "version" in known["measures"] else None

@@ -1,4 +1,4 @@
-"""Recall of the live collection: what the index finds, held against comparing with every row.
+"""Recall of the live collection: what the index finds, compared with a search row by row.
 
 An index can be "Finished" and near random (GPU_CAGRA has been), or good as a whole and poor under filters. So stored vectors
 are asked again, at several filter selectivities, and recall@k is counted: of the true best k, the share that the index gave.
