@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kernels import kernels, run_under
 
 from outcrop.query.verification.confidence import MIN_INLIERS, UNVERIFIED, Verdict, confidence
 from outcrop.query.verification.features import LocalFeatures
@@ -182,6 +183,30 @@ def test_matches_are_mutual_and_clear() -> None:
     )
     rows, columns = tentative_matches(query, double)
     assert list(rows) == list(range(1, 50)) and list(columns) == list(range(1, 50))
+    # Two points of the query that look the same are both nearest to what they match.
+    rows, columns = tentative_matches(double, query)
+    assert list(rows) == list(range(51)) and list(columns) == [*range(50), 0]
+
+
+UNDER_A_KERNEL = """
+from dataclasses import replace
+import numpy as np
+from outcrop.query.verification.features import LocalFeatures
+from outcrop.query.verification.geometry import tentative_matches
+rng = np.random.default_rng(4)
+for method, descriptors in (("sift", rng.integers(0, 200, (700, 128)).astype(np.uint8)),
+                            ("patch", rng.normal(size=(700, 384)).astype(np.float16))):
+    descriptors[::3] = descriptors[0]  # blank patches, say: at odd places of the products' tiles
+    features = LocalFeatures(np.zeros((700, 2), np.float32), descriptors, 640, 480, 1.0, method)
+    print([found.tolist() for found in tentative_matches(features, features)])
+"""
+
+
+def test_equal_descriptors_are_equal_under_every_kernel() -> None:
+    others = [i for i in range(700) if i % 3]
+    clear, firsts = [others, others], [list(range(700)), [i if i % 3 else 0 for i in range(700)]]
+    for kernel in kernels():
+        assert run_under(kernel, UNDER_A_KERNEL).splitlines() == [str(clear), str(firsts)], kernel
 
 
 def test_matches_agree_with_all_distances_written_out() -> None:
@@ -210,6 +235,7 @@ def verdict_of(inliers: int, least: int = MIN_INLIERS) -> Verdict:
     return Verdict.of(GeometricMatch(inliers, inliers, "sift", identity if inliers else None), Path("x.jpg"), least)
 
 
+@example([(0, 0.0), (0, 0.9999999999999999), (0, 1.0)], 4)  # 1 + score rounds to 2
 @given(st.lists(st.tuples(st.integers(0, 2000), st.floats(-1, 1)), min_size=2, max_size=30), st.integers(4, 40))
 def test_the_combined_score_keeps_the_order(candidates: list[tuple[int, float]], least: int) -> None:
     ranked = sorted(candidates, key=lambda c: verdict_of(c[0], least).order(c[1]), reverse=True)
@@ -217,7 +243,7 @@ def test_the_combined_score_keeps_the_order(candidates: list[tuple[int, float]],
     assert scores == sorted(scores, reverse=True) and all(0 <= value <= 1 for value in scores)
     for (inliers, score), value in zip(ranked, scores, strict=True):
         assert verdict_of(inliers, least).verified == (inliers >= least)
-        assert (value >= UNVERIFIED) == (inliers >= least) or score == 1.0
+        assert (value >= UNVERIFIED) == (inliers >= least)
         assert value <= verdict_of(inliers + 1, least).combined(score)  # more inliers never cost
 
 

@@ -12,8 +12,9 @@ stay in the cache. The steps:
    between two leaves, so a tile of pairs is checked by one product and one comparison. Pairs that are closer join the tree's
    edges, and the lightest tree of those few is taken. First a sample of the points is checked, which leaves little to find.
 
-Nothing is random and nothing approximate but the rounding: a pair closer than its path by less than 1e-5 of it is let pass,
-and distances below about a thousandth of the points' extent are not told apart (differences of squares in float32).
+Nothing is random and nothing approximate. The float32 products are lower bounds, which only rule pairs out; near pairs are
+measured in float64 (`outcrop.query.clusters.distances`), so every processor finds the same core distances and edge weights. Only
+which of several equally heavy trees is found may differ. Equal points are one point to all this, tied to the tree afterwards.
 Memory: three copies of the points, some tiles, and the pairs found.
 """
 
@@ -27,19 +28,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.query.clusters.distances import (
+    NO_DISTANCE,
+    Bounds,
+    Doubles,
+    Floats,
+    Indices,
+    distances,
+    not_below,
+)
+from outcrop.query.distinct import distinct_rows
 from outcrop.schema.machine import cores
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
-Indices = NDArray[np.int64]
 
 ROWS, COLUMNS = 512, 512
 """Points of a tile: a megabyte of distances stays in a core's cache."""
 SAMPLE = 512
 """Points, near ones and others, from which a row's neighbours are bounded."""
-NO_DISTANCE = 1e-6
-"""Closer vectors of length 1 are the same within float32; no edge is lighter."""
-SLACK = 1e-5
+SIFTED = 2_000_000
+"""Pairs kept while a tile of rows seeks its neighbours; where there are more, they are thinned out on the way."""
+DENSE = 32
+"""Where the bounds leave more than this share (1 / `DENSE`) of a tile's pairs open, finer ones are cheaper than measuring."""
 PAIRS = 4_000_000
 """Pairs kept of one check; where there are more, every row's nearest of each tile are taken, and it is checked again."""
 SAMPLED_PAIRS = 100_000
@@ -61,110 +69,169 @@ def spanning_tree(points: Floats, min_samples: int, *, workers: int | None = Non
 
     `min_samples` is the k of the core distance (the point itself not counted), at most N - 1. Euclidean distances.
     """
+    points = np.ascontiguousarray(points, dtype=np.float32)
+    first, same = distinct_rows(points)
+    distinct, copies = points[first] if len(first) < len(points) else points, np.bincount(same)
+    if len(first) == 1:
+        tree, core = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)), np.full(1, NO_DISTANCE)
+    else:
+        tree, core = _distinct_tree(distinct, copies, max(1, min(min_samples, len(points) - 1)), workers or cores())
+    one, other, weight = tree
+    copied = np.setdiff1d(np.arange(len(points)), first, assume_unique=True)
+    core = core[same]
+    return SpanningTree(
+        np.concatenate([first[one], first[same[copied]]]),
+        np.concatenate([first[other], copied]),
+        np.concatenate([weight, core[copied]]),
+        core,
+    )
+
+
+Edges = tuple[Indices, Indices, Doubles]
+Parallel = Callable[[Callable[[int], Any]], list[Any]]
+
+
+def _distinct_tree(points: Floats, copies: Indices, k: int, workers: int) -> tuple[Edges, Doubles]:
+    """The tree of points that are all different, each of which stands for so many copies, and their core distances."""
     from threadpoolctl import threadpool_limits
 
-    points = np.ascontiguousarray(points, dtype=np.float32)
-    points = points - points.mean(axis=0)  # distances come from differences of squares: smaller squares, less rounding
-    neighbours = max(1, min(min_samples, len(points) - 1))
-    workers = workers or cores()
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
 
         def parallel(work: Callable[[int], Any]) -> list[Any]:
             return list(pool.map(work, range(0, len(points), ROWS)))
 
+        neighbours = min(k, len(points) - 1)
         near, distance = _neighbours(points, neighbours, parallel)
+        core = _coredistances(near, distance, copies, k)
         one, other = np.repeat(np.arange(len(points)), neighbours), near.reshape(-1)
-        core = _distances(points, np.arange(len(points)), near[:, -1])
         tree = _lightest(len(points), one, other, _reachability(core, one, other, distance.reshape(-1)))
         tree = _joined(points, core, *tree)
         for step in (3, 1):  # every third point first
             tree = _corrected(points, core, tree, step, parallel)
     one, other, _ = tree
-    return SpanningTree(one, other, _reachability(core, one, other, _distances(points, one, other)), core)
+    return (one, other, _reachability(core, one, other, distances(points, one, other))), core
 
 
-Edges = tuple[Indices, Indices, Doubles]
+def _coredistances(near: Indices, distance: Doubles, copies: Indices, k: int) -> Doubles:
+    """The distance to the k-th neighbour, where a point's copies are its first neighbours, and neighbours count with theirs."""
+    counted = copies[:, None] - 1 + np.cumsum(copies[near], axis=1)
+    core = distance[np.arange(len(near)), (counted >= k).argmax(axis=1)]
+    return np.where(copies > k, NO_DISTANCE, core)
 
 
-def _neighbours(
-    points: Floats, k: int, parallel: Callable[[Callable[[int], Any]], list[Any]]
-) -> tuple[Indices, Doubles]:
-    """The `k` nearest other points of every point, the nearest first, and their distances: [N, k] each."""
-    n = len(points)
+def _neighbours(points: Floats, k: int, parallel: Parallel) -> tuple[Indices, Doubles]:
+    """The `k` nearest other points of every point, the nearest first, and their distances: [N, k] each.
+
+    Of neighbours at the same distance the one that comes first among the points is taken first.
+    """
     order = _by_places(points)
-    left, right = _factors(points[order])
-    others = np.ascontiguousarray(right[:, np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)])
-    found, away = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+    bounds = Bounds.of(points[order])
+    nearest, distance = np.empty((len(points), k), np.int64), np.empty((len(points), k))
 
     def rows(start: int) -> None:
-        mine = left[start : start + ROWS]
-        count = len(mine)
-        # Upper bounds of the squared distance to the k-th neighbour: from points at hand, and from some everywhere.
-        low = max(0, min(start + count // 2 - SAMPLE // 2, n - SAMPLE))
-        bound = np.full(count, np.inf, np.float32)
-        for some in (right[:, low : low + SAMPLE], others):
-            if k < some.shape[1]:
-                bound = np.minimum(bound, np.partition(mine @ some, k, axis=1)[:, k])
-        bound = (bound * np.float32(1 + SLACK) + np.float32(1e-7))[:, None]
-        row, column, squared = _sifted(mine, right, bound, start, n)
-        apart = column != row + start
-        row, column, squared = row[apart], column[apart], squared[apart]
-        by_row = np.lexsort((column, squared, row))
-        first = np.searchsorted(row[by_row], np.arange(count))
-        taken = by_row[first[:, None] + np.arange(k)]
-        found[start : start + count], away[start : start + count] = column[taken], squared[taken]
+        mine = order[start : start + ROWS]
+        row, column = _complete(*_sifted(bounds, start, k)[:2], start, len(mine), len(order), k)
+        found = order[column]
+        apart = distances(points, mine[row], found)
+        by_row = np.lexsort((found, apart, row))
+        taken = by_row[_first_of_rows(row[by_row], len(mine), k)]
+        nearest[mine], distance[mine] = found[taken], apart[taken]
 
     parallel(rows)
-    nearest, distance = np.empty_like(found), np.empty((n, k))
-    nearest[order] = order[found]
-    distance[order] = np.sqrt(np.maximum(away, NO_DISTANCE**2))
     return nearest, distance
 
 
-def _sifted(mine: Floats, right: Floats, bound: Floats, start: int, n: int) -> tuple[Indices, Indices, Floats]:
-    """All pairs (row, column) whose squared distance is not above the row's bound, with that squared distance."""
-    rows, columns, values = [], [], []
-    tile, under = np.empty((len(mine), COLUMNS), np.float32), np.empty((len(mine), COLUMNS), bool)
+Pairs = tuple[Indices, Indices, Doubles, Doubles]
+"""Rows, columns, and the bounds from below and from above of their squared distances."""
+
+
+def _sifted(bounds: Bounds, start: int, k: int) -> Pairs:
+    """Pairs of the rows from `start` (counted from there): every row's `k` nearest others and few more."""
+    n = len(bounds)
+    count = len(bounds.left[start : start + ROWS])
+    limit = _limits(bounds, start, k)
+    pieces: list[Pairs] = []
+    held = 0
+    tile, under = np.empty((count, COLUMNS), np.float32), np.empty((count, COLUMNS), bool)
     for at in range(0, n, COLUMNS):
         width = min(COLUMNS, n - at)
         if width < COLUMNS:
-            tile, under = np.empty((len(mine), width), np.float32), np.empty((len(mine), width), bool)
-        np.matmul(mine, right[:, at : at + width], out=tile)
-        np.less_equal(tile, bound, out=under)
+            tile, under = np.empty((count, width), np.float32), np.empty((count, width), bool)
+        np.matmul(bounds.left[start : start + count], bounds.right[:, at : at + width], out=tile)
+        np.less_equal(tile, limit[:, None], out=under)
         flat = np.flatnonzero(under)
-        row = flat // width
-        rows.append(row)
-        columns.append(flat - row * width + at)
-        values.append(tile.reshape(-1)[flat])
-    return np.concatenate(rows), np.concatenate(columns), np.concatenate(values)
+        if len(flat) > under.size // DENSE:
+            low, high = bounds.fine(slice(start, start + count), slice(at, at + width))
+            if k < width:
+                limit = np.minimum(limit, not_below(np.partition(high, k, axis=1)[:, k]))
+            flat = np.flatnonzero(low <= limit[:, None])
+            row = flat // width
+            pieces.append((row, flat - row * width + at, low.reshape(-1)[flat], high.reshape(-1)[flat]))
+        else:
+            row = flat // width
+            column, low = flat - row * width + at, tile.reshape(-1)[flat].astype(np.float64)
+            pieces.append((row, column, low, low + bounds.margin[row + start] + bounds.margin[column]))
+        held += len(flat)
+        if held > SIFTED or at + width == n:
+            pieces, limit = _thinned(pieces, limit, start, k)
+            held = len(pieces[0][0])
+    return pieces[0]
+
+
+def _complete(row: Indices, column: Indices, start: int, count: int, n: int, k: int) -> tuple[Indices, Indices]:
+    """The pairs, with all others in the place of a row's that are fewer than `k`: then its bound was wrong (no number, say)."""
+    lacking = np.flatnonzero(np.bincount(row, minlength=count) < k)
+    if not len(lacking):
+        return row, column
+    kept = ~np.isin(row, lacking)
+    every = np.repeat(lacking, n), np.tile(np.arange(n), len(lacking))
+    other = every[1] != every[0] + start
+    return np.concatenate([row[kept], every[0][other]]), np.concatenate([column[kept], every[1][other]])
+
+
+def _limits(bounds: Bounds, start: int, k: int) -> Floats:
+    """What the squared distance to the k-th neighbour is at most, for the rows from `start`: from points at hand, and from some
+    everywhere. Infinite where they are too few."""
+    n = len(bounds)
+    mine = bounds.left[start : start + ROWS]
+    margin = bounds.margin[start : start + len(mine)]
+    low = max(0, min(start + len(mine) // 2 - SAMPLE // 2, n - SAMPLE))
+    limit = np.full(len(mine), np.inf)
+    for some in (slice(low, low + SAMPLE), np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64)):
+        most = mine @ bounds.right[:, some]
+        if k < most.shape[1]:
+            most += bounds.margin[some].astype(np.float32)
+            most.partition(k, axis=1)
+            limit = np.minimum(limit, most[:, k] + margin)
+    return not_below(limit * (1 + 2.0**-22))
+
+
+def _thinned(pieces: Sequence[Pairs], limit: Floats, start: int, k: int) -> tuple[list[Pairs], Floats]:
+    """The pairs that may be among the `k` nearest others of their rows, by row, and the rows' limits as these pairs show them."""
+    row, column, low, high = (np.concatenate(values) for values in zip(*pieces, strict=True))
+    by_row = np.lexsort((low, row))
+    by_row = by_row[column[by_row] != row[by_row] + start]
+    row, column, low, high = row[by_row], column[by_row], low[by_row], high[by_row]
+    full = np.flatnonzero(np.bincount(row, minlength=len(limit)) >= k)
+    limit = limit.copy()
+    limit[full] = np.minimum(limit[full], not_below(high[_first_of_rows(row, len(limit), k)[full]].max(axis=1)))
+    near = low <= limit[row]
+    return [(row[near], column[near], low[near], high[near])], limit
+
+
+def _first_of_rows(row: Indices, count: int, k: int) -> Indices:
+    """Where the first `k` pairs of each of `count` rows stand [count, k], the pairs being sorted by row."""
+    return np.searchsorted(row, np.arange(count))[:, None] + np.arange(k)
 
 
 def _by_places(points: Floats) -> Indices:
-    """An order in which points near to each other mostly stand together: by the nearest of some points of the set."""
+    """An order in which points near to each other mostly come together: by the nearest of some points of the set."""
     n = len(points)
-    places = points[np.linspace(0, n - 1, max(1, n // 256)).astype(np.int64)]
+    middle = points.mean(axis=0)
+    places = points[np.linspace(0, n - 1, max(1, n // 256)).astype(np.int64)] - middle
     squares = np.einsum("ij,ij->i", places, places)
-    nearest = [(squares - 2 * points[at : at + 4096] @ places.T).argmin(axis=1) for at in range(0, n, 4096)]
+    nearest = [(squares - 2 * (points[at : at + 4096] - middle) @ places.T).argmin(axis=1) for at in range(0, n, 4096)]
     return np.argsort(np.concatenate(nearest), kind="stable")
-
-
-def _factors(points: Floats) -> tuple[Floats, Floats]:
-    """[N, D + 2] and [D + 2, N], whose product holds all squared distances."""
-    squares = np.einsum("ij,ij->i", points, points, dtype=np.float64).astype(np.float32)[:, None]
-    ones = np.ones_like(squares)
-    left = np.concatenate([-2 * points, squares, ones], axis=1)
-    right = np.concatenate([points, ones, squares], axis=1)
-    return np.ascontiguousarray(left), np.ascontiguousarray(right.T)
-
-
-def _distances(points: Floats, one: Indices, other: Indices) -> Doubles:
-    """The distances of pairs, in double precision, not below `NO_DISTANCE`."""
-    found = np.empty(len(one))
-    for at in range(0, len(one), 65_536):
-        part = slice(at, at + 65_536)
-        gap = points[one[part]].astype(np.float64) - points[other[part]]
-        found[part] = np.sqrt(np.einsum("ij,ij->i", gap, gap))
-    return np.maximum(found, NO_DISTANCE)
 
 
 def _reachability(core: Doubles, one: Indices, other: Indices, distance: Doubles) -> Doubles:
@@ -199,19 +266,17 @@ def _joined(points: Floats, core: Doubles, one: Indices, other: Indices, weight:
         by_part = np.lexsort((core, part))
         densest = by_part[np.searchsorted(part[by_part], np.arange(parts))]
         nearest = np.empty(parts, np.int64)
-        left, right = _factors(points[densest])
+        bounds = Bounds.of(points[densest])
         for at in range(0, parts, ROWS):
-            squared = left[at : at + ROWS] @ right
+            squared = bounds.left[at : at + ROWS] @ bounds.right
             squared[np.arange(len(squared)), np.arange(at, at + len(squared))] = np.inf
             nearest[at : at + ROWS] = squared.argmin(axis=1)
-        added = _reachability(core, densest, densest[nearest], _distances(points, densest, densest[nearest]))
+        added = _reachability(core, densest, densest[nearest], distances(points, densest, densest[nearest]))
         one, other = np.concatenate([one, densest]), np.concatenate([other, densest[nearest]])
         one, other, weight = _lightest(n, one, other, np.concatenate([weight, added]))
 
 
-def _corrected(
-    points: Floats, core: Doubles, tree: Edges, step: int, parallel: Callable[[Callable[[int], Any]], list[Any]]
-) -> Edges:
+def _corrected(points: Floats, core: Doubles, tree: Edges, step: int, parallel: Parallel) -> Edges:
     """The tree after taking in every pair of the points (of every `step`-th leaf) that is closer than its path is."""
     while True:
         order, heights = _leaves(len(points), *tree)
@@ -221,15 +286,14 @@ def _corrected(
         if len(chosen) < 2:
             return tree
         most = PAIRS if step == 1 else SAMPLED_PAIRS
-        pairs, complete = _shortcuts(points[chosen], core[chosen], heights.astype(np.float32), most, parallel)
+        pairs, complete = _shortcuts(points[chosen], core[chosen], heights, most, parallel)
         if not len(pairs[0]):
             return tree
         one, other = chosen[pairs[0]], chosen[pairs[1]]
-        weight = _reachability(core, one, other, _distances(points, one, other))
+        weight = _reachability(core, one, other, distances(points, one, other))
         added = (np.concatenate(ends) for ends in zip(tree, (one, other, weight), strict=True))
-        before = tree[2].sum()
-        tree = _lightest(len(points), *added)
-        if complete or tree[2].sum() >= before * (1 - 1e-12):
+        tree = _lightest(len(points), *added)  # lighter than before: every pair that was found is closer than its path
+        if complete:
             return tree
 
 
@@ -261,40 +325,40 @@ def _leaves(n: int, one: Indices, other: Indices, weight: Doubles) -> tuple[Indi
 
 
 def _shortcuts(
-    points: Floats,
-    core: Doubles,
-    heights: Floats,
-    most: int,
-    parallel: Callable[[Callable[[int], Any]], list[Any]],
+    points: Floats, core: Doubles, heights: Doubles, most: int, parallel: Parallel
 ) -> tuple[tuple[Indices, Indices], bool]:
     """Pairs of points (given in leaf order) that are closer than the heaviest edge of their path.
 
     All of them, or (False) of every row the nearest of each tile, where all would be more than `most`.
     """
     n = len(points)
-    left, right = _factors(points)
-    reach = (core * core).astype(np.float32)
-    squared_heights = heights * heights
+    check = _Check(core, Bounds.of(points))
     share = max(1, most * ROWS // n)
 
     def rows(start: int) -> tuple[Indices, Indices, bool]:
         if start >= n:
             return np.empty(0, np.int64), np.empty(0, np.int64), True
         stop = min(n, start + ROWS)
-        mine = left[start:stop]
+        mine = check.bounds.left[start:stop]
         # The path of row r and column c >= stop is as heavy as the heavier of: r to the last row, the last row to c.
-        within = np.zeros(stop - start, np.float32)
-        within[:-1] = np.maximum.accumulate(squared_heights[start : stop - 1][::-1])[::-1]
-        beyond = np.maximum.accumulate(squared_heights[stop - 1 :])
-        tiles = [_closer(mine @ right[:, start:stop], _paths(squared_heights[start : stop - 1]), reach, start, start)]
-        tile, path = np.empty((stop - start, COLUMNS), np.float32), np.empty((stop - start, COLUMNS), np.float32)
+        within = np.zeros(stop - start)
+        within[:-1] = np.maximum.accumulate(heights[start : stop - 1][::-1])[::-1]
+        beyond = np.maximum.accumulate(heights[stop - 1 :])
+        left, right = not_below(within * within)[:, None], not_below(beyond * beyond)
+        path = _paths(heights[start : stop - 1])
+        product = mine @ check.bounds.right[:, start:stop]
+        row, column = _below(product, _paths(not_below(heights[start : stop - 1] ** 2)))
+        tiles = [check.closer(start, start, row, column, product, path[row, column])]
+        tile, above = np.empty((stop - start, COLUMNS), np.float32), np.empty((stop - start, COLUMNS), np.float32)
         for at in range(stop, n, COLUMNS):
             width = min(COLUMNS, n - at)
             if width < COLUMNS:
-                tile, path = np.empty((stop - start, width), np.float32), np.empty((stop - start, width), np.float32)
-            np.matmul(mine, right[:, at : at + width], out=tile)
-            np.maximum(within[:, None], beyond[at - stop : at - stop + width], out=path)
-            tiles.append(_closer(tile, path, reach, start, at))
+                tile, above = np.empty((stop - start, width), np.float32), np.empty((stop - start, width), np.float32)
+            np.matmul(mine, check.bounds.right[:, at : at + width], out=tile)
+            np.maximum(left, right[at - stop : at - stop + width], out=above)
+            row, column = _below(tile, above)
+            path = np.maximum(within[row], beyond[column + (at - stop)])
+            tiles.append(check.closer(start, at, row, column, tile, path))
         complete = sum(len(row) for row, _, _ in tiles) <= share
         if not complete:
             tiles = [_nearest_of_rows(*pairs) for pairs in tiles]
@@ -305,23 +369,49 @@ def _shortcuts(
     return pairs, all(complete for _, _, complete in found)
 
 
-def _paths(squared_heights: Floats) -> Floats:
-    """The squared heaviest edges between neighbouring leaves, above the diagonal; zero elsewhere."""
-    n = len(squared_heights) + 1
-    path = np.zeros((n, n), np.float32)
+def _paths(heights: NDArray[Any]) -> NDArray[Any]:
+    """The highest of the heights between leaves, above the diagonal; zero elsewhere."""
+    n = len(heights) + 1
+    path = np.zeros((n, n), heights.dtype)
     for row in range(n - 1):
-        np.maximum.accumulate(squared_heights[row:], out=path[row, row + 1 :])
+        np.maximum.accumulate(heights[row:], out=path[row, row + 1 :])
     return path
 
 
-def _closer(tile: Floats, path: Floats, reach: Floats, start: int, at: int) -> tuple[Indices, Indices, Floats]:
-    """Pairs of a tile of squared distances whose mutual reachability is below their path's heaviest edge (squared)."""
-    flat = np.flatnonzero(tile < path)
+def _below(tile: Floats, above: Floats) -> tuple[Indices, Indices]:
+    """Where (row, column) the first of two tiles is less than the second."""
+    flat = np.flatnonzero(tile < above)
     row = flat // tile.shape[1]
-    column = flat - row * tile.shape[1]
-    squared = np.maximum(np.maximum(reach[row + start], reach[column + at]), tile.reshape(-1)[flat])
-    closer = squared < path.reshape(-1)[flat] * np.float32(1 - 2 * SLACK) - np.float32(1e-7)
-    return row[closer] + start, column[closer] + at, squared[closer]
+    return row, flat - row * tile.shape[1]
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Core distances and bounds of points: which pairs are closer than their paths."""
+
+    core: Doubles
+    bounds: Bounds
+
+    def closer(
+        self, start: int, at: int, row: Indices, column: Indices, tile: Floats, path: Doubles
+    ) -> tuple[Indices, Indices, Floats]:
+        """Those of a tile's pairs whose mutual reachability is below the path's heaviest edge: points, points, products.
+
+        `tile` holds the products of the rows from `start` and the columns from `at`. Only pairs of which the bounds leave it open
+        are measured.
+        """
+        one, other = row + start, column + at
+        dense = np.maximum(self.core[one], self.core[other]) < path
+        row, column, one, other, path = row[dense], column[dense], one[dense], other[dense], path[dense]
+        product = tile[row, column]
+        closer = product + self.bounds.margin[one] + self.bounds.margin[other] < path * path
+        open = np.flatnonzero(~closer)
+        if len(open) > tile.size // DENSE:
+            low, high = self.bounds.fine(slice(start, start + tile.shape[0]), slice(at, at + tile.shape[1]))
+            closer = high[row, column] < path * path
+            open = np.flatnonzero(~closer & (low[row, column] < path * path))
+        closer[open] = distances(self.bounds.points, one[open], other[open]) < path[open]
+        return one[closer], other[closer], product[closer]
 
 
 def _nearest_of_rows(row: Indices, column: Indices, squared: Floats) -> tuple[Indices, Indices, Floats]:

@@ -6,6 +6,7 @@ calibration curve, the share of right matches among those with so many inliers (
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,8 @@ class Verdict:
         """
         if self.verified and self.proof is not None:
             return max(UNVERIFIED, confidence(self.proof.inliers, self.proof.method))
-        return UNVERIFIED * (1 + min(1.0, max(-1.0, score))) / 2
+        # 1 + score rounds to 2 just below a score of 1.
+        return min(UNVERIFIED * (1 + min(1.0, max(-1.0, score))) / 2, math.nextafter(UNVERIFIED, 0.0))
 
     def order(self, score: float) -> tuple[int, float]:
         """What hits are sorted by, greatest first: inliers where verified (else 0), then the embedding score.

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.query.distinct import distinct_rows
 from outcrop.query.verification.features import LocalFeatures, require_same_method
 
 Point = tuple[float, float]
@@ -127,16 +128,24 @@ def verify(query: LocalFeatures, candidate: LocalFeatures) -> Match:
 
 
 def tentative_matches(query: LocalFeatures, candidate: LocalFeatures) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of matching points in both: mutual nearest neighbours, and clearly nearer than the next (`RATIO`)."""
+    """Indices of matching points in both: mutual nearest neighbours, and clearly nearer than the next (`RATIO`).
+
+    Equal descriptors are equally near, however products round: with a ratio a point that occurs twice in the candidate is
+    clearly nearer to nothing, without one the first of the two is matched.
+    """
     none = np.zeros(0, np.intp)
     if not len(query) or len(candidate) < 2:
         return none, none
     ratio = RATIO.get(query.method, 1.0)
-    left, right = comparable(query), comparable(candidate).T
-    best = np.empty(len(query), np.intp)
-    similarity = np.empty(len(query), np.float32)
-    clear = np.empty(len(query), bool)
-    top = np.full(len(candidate), -np.inf, np.float32)
+    one, one_of = distinct_rows(query.descriptors)
+    other, other_of = distinct_rows(candidate.descriptors)
+    left = comparable(query.descriptors[one], query.method)
+    right = comparable(candidate.descriptors[other], candidate.method).T
+    alone = np.bincount(other_of) == 1
+    best = np.empty(len(left), np.intp)
+    similarity = np.empty(len(left), np.float32)
+    clear = np.empty(len(left), bool)
+    top = np.full(len(other), -np.inf, np.float32)
     for start in range(0, len(left), _BLOCK):
         block = left[start : start + _BLOCK] @ right
         np.maximum(top, block.max(axis=0), out=top)
@@ -148,15 +157,16 @@ def tentative_matches(query: LocalFeatures, candidate: LocalFeatures) -> tuple[N
         here = slice(start, start + len(block))
         best[here], similarity[here] = nearest, first
         # Squared distances of unit vectors; rounding may make one of equals negative.
-        clear[here] = np.maximum(2 - 2 * first, 0) < ratio**2 * (2 - 2 * second) if ratio < 1 else True
-    kept = np.flatnonzero((similarity >= top[best]) & clear)
-    return kept, best[kept]
+        nearer = np.maximum(2 - 2 * first, 0) < ratio**2 * (2 - 2 * second)
+        clear[here] = nearer & alone[nearest] if ratio < 1 else True
+    kept = np.flatnonzero(((similarity >= top[best]) & clear)[one_of])
+    return kept, other[best[one_of[kept]]]
 
 
-def comparable(features: LocalFeatures) -> NDArray[np.float32]:
-    """Descriptors [N, D] float32 of length 1 whose inner product is the similarity (RootSIFT for SIFT)."""
-    values = features.descriptors.astype(np.float32)
-    if features.method == "sift":
+def comparable(descriptors: NDArray[Any], method: str) -> NDArray[np.float32]:
+    """Descriptors [N, D] as float32 of length 1 whose inner product is the similarity (RootSIFT for SIFT)."""
+    values = descriptors.astype(np.float32)
+    if method == "sift":
         values = np.sqrt(values)
     length = np.sqrt(np.einsum("nd,nd->n", values, values))
     unit: NDArray[np.float32] = values / np.maximum(length, 1e-6)[:, None]
