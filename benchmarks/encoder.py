@@ -78,11 +78,11 @@ def run_cold(device: str) -> str:
 def measure(model: str, folder: Path, device: str, pictures: int, repeat: int) -> dict[str, Any]:
     """Pictures per second of ours and timm's in fp32 and bf16, their ratios, and the cosine of bf16 to fp32."""
     from outcrop.embed.encoder import Encoder
-    from outcrop.embed.models import find
+    from outcrop.embed.models import find_model, find_preset
     from outcrop.embed.weights import locate
     from outcrop.sample.photos import write_photos
 
-    preset = find(model)
+    preset = find_preset(model)
     try:
         weights, real = locate(preset), True
     except Exception:  # noqa: BLE001  not on this machine: the times are the same with random ones
@@ -91,7 +91,7 @@ def measure(model: str, folder: Path, device: str, pictures: int, repeat: int) -
     figures: dict[str, Any] = {"weights": "real" if real else "random"}
     vectors = {}
     for precision in ("fp32", "bf16"):
-        encoder = Encoder.open(model, weights=weights, device=device, precision=precision)
+        encoder = Encoder.open(find_model(model, weights=weights), device=device, precision=precision)
         bare = bare_forward(model, weights, device, precision, pixels)
         vectors[precision] = encoder.encode(pixels)
         clock = time.process_time if device == "cpu" else time.perf_counter
@@ -129,10 +129,10 @@ def bare_forward(model: str, weights: Path, device: str, precision: str, pixels:
     from outcrop.embed.backbones import build
     from outcrop.embed.devices import autocast, choose_device
     from outcrop.embed.encoder import CPU_STEP
-    from outcrop.embed.models import find
+    from outcrop.embed.models import find_preset
     from outcrop.embed.weights import load_state
 
-    preset = find(model)
+    preset = find_preset(model)
     chosen = choose_device(device)
     network = build(preset, load_state(weights), preset.size, weights).network.to(chosen)
     scaled = (pixels / 255.0 - np.array(preset.mean)) / np.array(preset.std)
@@ -151,9 +151,9 @@ def random_weights(model: str, folder: Path) -> Path:
     import timm
     import torch
 
-    from outcrop.embed.models import find
+    from outcrop.embed.models import find_preset
 
-    preset = find(model)
+    preset = find_preset(model)
     torch.manual_seed(0)
     options = {"img_size": 518} if preset.family == "dinov2" else {}
     classes = {} if preset.family == "timm" else {"num_classes": 0}

@@ -106,6 +106,7 @@ def ingest_once(registry: Path) -> dict[str, float]:
     """Seconds, processor seconds and peak memory (MB) of one ingest; opening the model is not counted as time."""
     from benchmarks.memory import peak_mb
     from outcrop.embed.encoder import Encoder
+    from outcrop.embed.models import find_model
     from outcrop.embed.thumbnails import ThumbnailStore
     from outcrop.ingest.dataset import list_dataset
     from outcrop.ingest.listing import ingest_listing
@@ -114,7 +115,7 @@ def ingest_once(registry: Path) -> dict[str, float]:
     from outcrop.store.connection import Store
 
     with tempfile.TemporaryDirectory() as state, Store.connect(f"{state}/bench.db") as store:
-        encoder = Encoder.open("efficientnet_lite0")
+        encoder = Encoder.open(find_model("efficientnet_lite0"))
         collection = Collection.create(store, "bench", encoder.space)
         encoder.encode(np.zeros((32, *encoder.space.size, 3), np.uint8) + np.arange(3, dtype=np.uint8))
         begun, cpu = time.perf_counter(), time.process_time()
@@ -131,8 +132,9 @@ def plain_loop(photos: list[Path]) -> float:
     from PIL import Image
 
     from outcrop.embed.encoder import Encoder
+    from outcrop.embed.models import find_model
 
-    encoder = Encoder.open("efficientnet_lite0")
+    encoder = Encoder.open(find_model("efficientnet_lite0"))
     height, width = encoder.space.size
     with tempfile.TemporaryDirectory() as out:
         begun = time.perf_counter()
@@ -149,12 +151,13 @@ def machine_limit(photos: list[Path]) -> tuple[float, dict[str, float]]:
 
     from outcrop.embed.encoder import Encoder
     from outcrop.embed.images import decode, thumbnail
+    from outcrop.embed.models import find_model
     from outcrop.schema.item import Item, Kind, image_key
     from outcrop.store.collection import Collection
     from outcrop.store.connection import Store
 
     torch.set_num_threads(1)
-    encoder = Encoder.open("efficientnet_lite0", threads=1)
+    encoder = Encoder.open(find_model("efficientnet_lite0"), threads=1)
     stages: dict[str, float] = {}
     begun = time.process_time()
     prepared, items = [], []

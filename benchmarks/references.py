@@ -154,6 +154,7 @@ def ours(registry: Path) -> dict[str, float]:
     """Seconds, processor seconds and peak memory (MB) of one ingest of references."""
     from benchmarks.memory import peak_mb
     from outcrop.embed.encoder import Encoder
+    from outcrop.embed.models import find_model
     from outcrop.embed.thumbnails import ThumbnailStore
     from outcrop.ingest.listing import ingest_listing
     from outcrop.ingest.references import list_references
@@ -163,7 +164,7 @@ def ours(registry: Path) -> dict[str, float]:
     from outcrop.store.connection import Store
 
     with tempfile.TemporaryDirectory() as state, Store.connect(f"{state}/bench.db") as store:
-        encoder = Encoder.open(MODEL)
+        encoder = Encoder.open(find_model(MODEL))
         collection = Collection.create(store, "bench", encoder.space)
         encoder.encode(np.zeros((32, *encoder.space.size, 3), np.uint8) + np.arange(3, dtype=np.uint8))
         begun, cpu = time.perf_counter(), time.process_time()
@@ -182,9 +183,10 @@ def plain(photos: list[Path], resample: str) -> dict[str, Any]:
     from PIL import Image
 
     from outcrop.embed.encoder import Encoder
+    from outcrop.embed.models import find_model
     from outcrop.schema.turning import parse_angles
 
-    encoder = Encoder.open(MODEL, threads=1)
+    encoder = Encoder.open(find_model(MODEL), threads=1)
     height, width = encoder.space.size
     encoder.encode(np.zeros((1, height, width, 3), np.uint8) + np.arange(3, dtype=np.uint8))
     angles, fraction = parse_angles(ANGLES), float(CROP)

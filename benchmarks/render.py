@@ -186,6 +186,7 @@ def ingest(count: int, repeat: int) -> dict[str, Any]:
 
     from outcrop.embed.encoder import Encoder
     from outcrop.embed.images import Decoded, thumbnail
+    from outcrop.embed.models import find_model
     from outcrop.embed.photo import PhotoMetadata
     from outcrop.embed.thumbnails import ThumbnailStore
     from outcrop.ingest.listing import ingest_listing
@@ -206,7 +207,7 @@ def ingest(count: int, repeat: int) -> dict[str, Any]:
 
         for number in range(count):
             trimesh.Trimesh(*specimen(number), process=False).export(folder / f"{number:03d}.ply")
-        encoder = Encoder.open("efficientnet_lite0")
+        encoder = Encoder.open(find_model("efficientnet_lite0"))
         look = ViewSpec(views=VIEWS).sized_for(encoder.space.size)
         encoder.encode(np.zeros((32, *encoder.space.size, 3), np.uint8) + np.arange(3, dtype=np.uint8))
         walls, used = [], []
@@ -226,7 +227,7 @@ def ingest(count: int, repeat: int) -> dict[str, Any]:
                 used.append(_cpu(workers) - cpu)
                 assert record.upserted == count * (VIEWS + 1)
         torch.set_num_threads(1)
-        alone = Encoder.open("efficientnet_lite0", threads=1)
+        alone = Encoder.open(find_model("efficientnet_lite0"), threads=1)
         stages = {"draw": 0.0, "fit": 0.0, "embed": 0.0}
         for path in sorted(folder.glob("*.ply")):
             begun = time.process_time()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outcrop.embed import hub
-from outcrop.embed.models import find
+from outcrop.embed.models import find_preset
 from outcrop.embed.presets import PRESETS, Preset
 from outcrop.embed.weights import locate
 from outcrop.schema.errors import WeightsError
@@ -43,7 +43,7 @@ def list_models(name: str | None = None, weights: Path | None = None, search: Se
     `weights` and `search` are as in `embed.weights.locate`; the network is not asked. Raises `WeightsError` for an unknown
     name.
     """
-    presets = list(PRESETS.values()) if name is None else [find(name)]
+    presets = list(PRESETS.values()) if name is None else [find_preset(name)]
     places = [weights] if weights is not None and not hub.asked_for(weights) else list(search)
     return [_entry(preset, places) for preset in presets]
 

@@ -1,27 +1,21 @@
-"""Pictures to vectors: open a model once, encode many.
-
-`describe_space` says which space a model, its weights and its settings make without building the network;
-`Encoder` builds it. torch is imported when an encoder is opened, not before.
-"""
+"""Pictures to vectors: open a model once, encode many. torch is imported when an encoder is opened, not before."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from outcrop.embed import weights as checkpoint
 from outcrop.embed.features import Features
-from outcrop.embed.images import Decoded, decode, fit_to
-from outcrop.embed.models import find
-from outcrop.embed.presets import Preset
+from outcrop.embed.images import Decoded, fit_to
+from outcrop.embed.models import Model
 from outcrop.embed.turning import CropSampler
+from outcrop.embed.weights import load_state
 from outcrop.schema.errors import InputError, PictureError, nearest
-from outcrop.schema.space import Fit, Pooling, Space
+from outcrop.schema.space import Space
 
 if TYPE_CHECKING:
     import torch
@@ -36,75 +30,13 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-FITS = ("squash", "crop", "pad")
-POOLINGS = ("token", "avg", "gem")
-
-MIN_INPUT = 32
-"""Pixels. Below this a convolutional network has no feature map left."""
 
 BATCH = 32
 """Pictures that are handed over at once where nothing else is said and nothing is to be found by trial."""
 
-FILES_AT_ONCE = 32
-"""Pictures that `Encoder.embed_files` holds decoded at once."""
-
 CPU_STEP = 8
 """Pictures of 224 x 224 per pass on a CPU. Activations of more spill out of the cache, and beyond 32 MB glibc
 returns every block to the system and fetches it anew: at 32 pictures half of the time went there."""
-
-
-def describe_space(
-    model: str,
-    weights: Path | None = None,
-    search: Sequence[Path] = (),
-    size: int | tuple[int, int] | None = None,
-    fit: Fit | None = None,
-    pooling: Pooling | None = None,
-) -> Space:
-    """The space that `Encoder.open` would work in, from the preset and the digest of the weights alone.
-
-    `size` is one side or (height, width) in pixels; None for it, for `fit` or for `pooling` means the preset's own.
-    Raises `WeightsError` for an unknown model or missing weights, `InputError` for an impossible size, fit or pooling.
-    """
-    preset = find(model)
-    return _space(preset, checkpoint.locate(preset, weights, search), size, fit, pooling)
-
-
-def _space(
-    preset: Preset, path: Path, size: int | tuple[int, int] | None, fit: Fit | None, pooling: Pooling | None
-) -> Space:
-    if fit is not None and fit not in FITS:
-        raise InputError(f"fit {fit!r}: choose squash, crop or pad{nearest(str(fit), FITS)}")
-    if pooling is not None and pooling not in (*POOLINGS, preset.pooling):
-        raise InputError(f"pooling {pooling!r}: choose token, avg or gem{nearest(str(pooling), POOLINGS)}")
-    if pooling == "token" and not preset.class_token:
-        raise InputError(f"pooling 'token': {preset.name} has no class token; choose avg or gem")
-    own = pooling in (None, preset.pooling)
-    return Space(
-        model=preset.name,
-        weights_digest=checkpoint.digest(path),
-        size=_input_size(preset, size),
-        fit=fit or preset.fit,
-        mean=preset.mean,
-        std=preset.std,
-        pooling=pooling or preset.pooling,
-        dim=preset.dim if own else preset.token_dim or preset.dim,
-    )
-
-
-def _input_size(preset: Preset, size: int | tuple[int, int] | None) -> tuple[int, int]:
-    if size is None:
-        return preset.size
-    height, width = (size, size) if isinstance(size, int) else size
-    if min(height, width) < MIN_INPUT:
-        raise InputError(f"size {height}x{width}: both sides must be at least {MIN_INPUT} pixels")
-    patch = preset.patch or 1
-    if height % patch or width % patch:
-        near = "x".join(str(max(1, round(side / patch)) * patch) for side in (height, width))
-        raise InputError(
-            f"size {height}x{width}: {preset.name} needs multiples of {patch} pixels; the nearest is {near}"
-        )
-    return height, width
 
 
 class Encoder:
@@ -134,22 +66,17 @@ class Encoder:
     @classmethod
     def open(
         cls,
-        model: str,
+        model: Model,
         *,
-        weights: Path | None = None,
-        search: Sequence[Path] = (),
-        size: int | tuple[int, int] | None = None,
-        fit: Fit | None = None,
-        pooling: Pooling | None = None,
         device: str = "auto",
         precision: str = "auto",
         batch: int = BATCH,
         threads: int | None = None,
         compile: bool | str = False,
     ) -> Encoder:
-        """Open a preset, or a model of timm's, with its weights.
+        """Open a model (see `outcrop.embed.models`): its weights are read as they are, and neither looked for nor digested.
 
-        `weights`, `search`, `size`, `fit` and `pooling` are as in `describe_space`. `device` is ``auto`` (CUDA, then
+        `device` is ``auto`` (CUDA, then
         Apple's MPS, then the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. `precision` ``auto`` is bf16 on
         CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 saves a seventh of
         EfficientNet-Lite0's time and turns its vectors by up to 2 degrees (cosine 0.9994 to the fp32 ones), so there it
@@ -159,16 +86,12 @@ class Encoder:
         None leaves them. `compile` has torch.compile rewrite the network (with the backend of that name), which takes
         minutes at the first pass; smaller batches are then filled up, as each size would be compiled anew.
 
-        Raises `WeightsError` (missing, damaged or misfit weights, unknown model) and `InputError` (device,
-        size, batch).
+        Raises `WeightsError` (damaged or misfit weights) and `InputError` (device, precision, batch, threads).
         """
         if precision not in PRECISIONS:
             raise InputError(f"precision {precision!r}: choose {', '.join(PRECISIONS)}{nearest(precision, PRECISIONS)}")
         if batch < 0 or (threads is not None and threads < 1):
             raise InputError("batch must not be negative, and threads must be at least 1")
-        preset = find(model)
-        path = checkpoint.locate(preset, weights, search)
-        space = _space(preset, path, size, fit, pooling)
 
         import torch
 
@@ -179,8 +102,9 @@ class Encoder:
         precision = choose_precision(precision, chosen)
         if threads is not None:
             torch.set_num_threads(threads)
-        network = build(preset, checkpoint.load_state(path), space.size, path, space.pooling)
-        network = adapt(network, preset, space, chosen, precision)
+        space = model.space
+        network = build(model.preset, load_state(model.weights), space.size, model.weights, space.pooling)
+        network = adapt(network, model.preset, space, chosen, precision)
         encoder = cls(space, network, chosen, precision, batch or BATCH)
         if batch == 0 and chosen.type != "cpu" and not compile:
             encoder.find_batch()
@@ -325,24 +249,6 @@ class Encoder:
             # want.
             made = run(torch.addcmul(self._shift, batch, self._scale).permute(0, 3, 1, 2))
             return tuple(tensor[:count] for tensor in made)
-
-    def embed_files(self, paths: Sequence[Path]) -> Vectors:
-        """Vectors of picture files: [N, D] float32, in the order of the paths. Raises `PictureError` for the
-        first bad one."""
-        vectors = [np.empty((0, self.space.dim), dtype=np.float32)]
-        for start in range(0, len(paths), FILES_AT_ONCE):
-            pictures = [self._prepared(path) for path in paths[start : start + FILES_AT_ONCE]]
-            vectors.append(self.encode(np.stack(pictures)))
-        return np.concatenate(vectors)
-
-    def _prepared(self, path: Path) -> Pixels:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise PictureError(
-                f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-            ) from error
-        return self.prepare(decode(data, name=str(path), at_least=self.space.size))
 
     def close(self) -> None:
         """Gives the network back."""

@@ -1,12 +1,47 @@
-"""Models by name: presets, and whatever timm knows."""
+"""Models by name, and one model resolved: its preset, the file of its weights, and the space of its vectors.
+
+A command resolves its model once (`resolve`) and hands it on: to `outcrop.embed.encoder.Encoder.open`, and its space to the
+collection. Weights are located and digested here and nowhere else; torch is not imported.
+"""
 
 from __future__ import annotations
 
-from outcrop.embed.presets import ALIASES, PRESETS, TIMM, Preset
-from outcrop.schema.errors import WeightsError, nearest
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from outcrop.embed import weights as checkpoint
+from outcrop.embed.presets import ALIASES, NEW_MODEL, PRESETS, TIMM, Preset
+from outcrop.schema.errors import InputError, SpaceMismatch, WeightsError, nearest
+from outcrop.schema.registry import weights_search
+from outcrop.schema.settings import Settings
+from outcrop.schema.space import Fit, Pooling, Space
+
+FITS = ("squash", "crop", "pad")
+POOLINGS = ("token", "avg", "gem")
+
+MIN_INPUT = 32
+"""Pixels. Below this a convolutional network has no feature map left."""
+
+Size = int | tuple[int, int]
+"""The sides of a network's input in pixels: one for both, or (height, width)."""
 
 
-def find(name: str) -> Preset:
+@dataclass(frozen=True)
+class Model:
+    """A model that can be opened: what it is, the file of its weights, and the space that both make."""
+
+    preset: Preset
+    weights: Path
+    space: Space
+
+    @property
+    def hint(self) -> str:
+        """Where the weights are, as a collection remembers it."""
+        return str(self.weights.resolve())
+
+
+def find_preset(name: str) -> Preset:
     """The preset of that name (or of Meta's own spelling, such as ``dinov3_vith16plus``), or what timm knows of a
     model ``timm:<name>[.<tag>]``.
 
@@ -20,4 +55,129 @@ def find(name: str) -> Preset:
     if found := PRESETS.get(key) or ALIASES.get(key):
         return found
     hint = nearest(key, [*PRESETS, *ALIASES]) or f"; choose one of {', '.join(PRESETS)}, or timm:<name>"
-    raise WeightsError(f"no model is called {name!r}{hint}")
+    raise WeightsError(f"{name!r} is not a known model{hint}")
+
+
+def find_model(
+    name: str,
+    weights: Path | None = None,
+    search: Sequence[Path] = (),
+    *,
+    size: Size | None = None,
+    fit: Fit | None = None,
+    pooling: Pooling | None = None,
+) -> Model:
+    """The model of a name with its weights (`weights` and `search` are as in `outcrop.embed.weights.locate`).
+
+    None for `size`, `fit` or `pooling` means the preset's own. Raises `WeightsError` for an unknown model or missing weights,
+    `InputError` for an impossible size, fit or pooling.
+    """
+    preset = find_preset(name)
+    path = checkpoint.locate(preset, weights, search)
+    space = make_space(preset, "", size, fit, pooling)  # what cannot be is refused before a large file is read
+    return Model(preset, path, space.model_copy(update={"weights_digest": checkpoint.digest(path)}))
+
+
+def resolve(
+    settings: Settings, space: Space | None = None, hint: str = "", *, size: Size | None = None, fit: Fit | None = None
+) -> Model:
+    """The model of a command. Call it once, and hand the result on.
+
+    `space` is that of the collection, if there is one: its model is meant, and what the settings ask for must agree with it.
+    `hint` is where its weights were found when it was made. Without a space it is the model asked for, else the one that the
+    weights are named as, else that of new collections.
+
+    Raises:
+        SpaceMismatch: the collection is of another model, pooling, size or fit than asked for, or of other weights.
+        WeightsError: unknown model, or no weights. InputError: an impossible size, fit or pooling.
+    """
+    if space is not None:
+        _require(space, settings, size, fit)
+        return resolve_space(space, settings, hint)
+    name = settings.model or checkpoint.model_of(settings.weights) or NEW_MODEL
+    search = weights_search(settings.registry)
+    return find_model(name, settings.weights, search, size=size, fit=fit, pooling=settings.pooling)
+
+
+def resolve_space(space: Space, settings: Settings, hint: str = "") -> Model:
+    """The model that made the vectors of a space, whichever the settings ask for; of these only the weights count.
+
+    Raises:
+        SpaceMismatch: weights are found, but they are not the ones that made the space.
+        WeightsError: no weights are found.
+    """
+    weights = settings.weights
+    if weights is None and hint and Path(hint).exists():
+        weights = Path(hint)
+    try:
+        search = weights_search(settings.registry)
+        found = find_model(space.model, weights, search, size=space.size, fit=space.fit, pooling=space.pooling)
+    except WeightsError as error:
+        raise WeightsError(f"{error} (the collection's vectors were made by {space})") from None
+    if found.space.fingerprint != space.fingerprint:
+        raise SpaceMismatch(
+            f"the weights found for {space.model} are not the ones that made the collection "
+            f"({space.difference(found.space)}); give the same --weights FILE, or ingest into another --collection"
+        )
+    return found
+
+
+def _require(space: Space, settings: Settings, size: Size | None, fit: Fit | None) -> None:
+    """Refuses what is asked for where the collection's space is another."""
+    model = find_preset(settings.model).name if settings.model is not None else None
+    asked = (
+        ("of ", space.model, model, "--model (OUTCROP_MODEL)"),
+        ("pooled by ", space.pooling, settings.pooling, "--pooling (OUTCROP_POOLING)"),
+        ("of pictures of size ", _by(space.size), _by(_sides(size)), "--size"),
+        ("of pictures fitted by ", space.fit, fit, "--fit"),
+    )
+    for how, own, wanted, option in asked:
+        if wanted and wanted != own:
+            raise SpaceMismatch(
+                f"collection {settings.collection!r} holds vectors {how}{own}, not {wanted}; "
+                f"leave {option} out, or choose another --collection"
+            )
+
+
+def make_space(
+    preset: Preset, digest: str, size: Size | None = None, fit: Fit | None = None, pooling: Pooling | None = None
+) -> Space:
+    """The space of a preset's vectors with weights of a digest. Raises `InputError` for what the model cannot do."""
+    if fit is not None and fit not in FITS:
+        raise InputError(f"fit {fit!r}: choose squash, crop or pad{nearest(str(fit), FITS)}")
+    if pooling is not None and pooling not in (*POOLINGS, preset.pooling):
+        raise InputError(f"pooling {pooling!r}: choose token, avg or gem{nearest(str(pooling), POOLINGS)}")
+    if pooling == "token" and not preset.class_token:
+        raise InputError(f"pooling 'token': {preset.name} has no class token; choose avg or gem")
+    own = pooling in (None, preset.pooling)
+    return Space(
+        model=preset.name,
+        weights_digest=digest,
+        size=_input_size(preset, size),
+        fit=fit or preset.fit,
+        mean=preset.mean,
+        std=preset.std,
+        pooling=pooling or preset.pooling,
+        dim=preset.dim if own else preset.token_dim or preset.dim,
+    )
+
+
+def _sides(size: Size | None) -> tuple[int, int] | None:
+    return (size, size) if isinstance(size, int) else size
+
+
+def _by(size: tuple[int, int] | None) -> str:
+    return "x".join(map(str, size or ()))
+
+
+def _input_size(preset: Preset, size: Size | None) -> tuple[int, int]:
+    height, width = _sides(size) or preset.size
+    if min(height, width) < MIN_INPUT:
+        raise InputError(f"size {height}x{width}: both sides must be at least {MIN_INPUT} pixels")
+    patch = preset.patch or 1
+    if height % patch or width % patch:
+        near = "x".join(str(max(1, round(side / patch)) * patch) for side in (height, width))
+        raise InputError(
+            f"size {height}x{width}: {preset.name} needs multiples of {patch} pixels; the nearest is {near}"
+        )
+    return height, width

@@ -1,68 +1,40 @@
-"""Opens the encoder that belongs to an existing embedding space, and refuses one that only looks like it."""
+"""Opens a model: on one device, on several, or when the first picture comes."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
-from outcrop.embed.encoder import Encoder, Pixels, Vectors, describe_space
+from outcrop.embed.encoder import BATCH, Encoder, Pixels, Vectors
 from outcrop.embed.features import Features
 from outcrop.embed.images import Decoded, fit_to
+from outcrop.embed.models import Model
 from outcrop.embed.protocol import OpenEncoder
+from outcrop.embed.sharded import ShardedEncoder, device_names
 from outcrop.embed.turning import CropSampler
-from outcrop.schema.errors import SpaceMismatch, WeightsError
+from outcrop.schema.errors import SpaceMismatch
+from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 
 
-def locate_for_space(
-    space: Space, *, weights: Path | None = None, hint: str = "", search: Sequence[Path] = ()
-) -> Path | None:
-    """Where to look for a space's weights: as given, else where they were found when the space was made, else
-    None (search).
+def open_encoder(model: Model, settings: Settings, batch: int = BATCH) -> OpenEncoder:
+    """A model on the device of the settings or, in a process each, on several; `batch` is for each.
 
-    Raises:
-        SpaceMismatch: weights are found, but they are not the ones that made the space.
-        WeightsError: no weights are found.
+    Raises what `Encoder.open` raises.
     """
-    if weights is None and hint and Path(hint).exists():
-        weights = Path(hint)
-    try:
-        found = describe_space(space.model, weights, search, space.size, space.fit, space.pooling)
-    except WeightsError as error:
-        raise WeightsError(f"{error} (the collection's vectors were made by {space})") from None
-    if found.fingerprint != space.fingerprint:
-        raise SpaceMismatch(
-            f"the weights found for {space.model} are not the ones that made the collection ({space.difference(found)}); "
-            "give the same --weights FILE, or ingest into another --collection"
+    devices = device_names(settings.device)
+    if len(devices) == 1:
+        return Encoder.open(
+            model, device=devices[0], precision=settings.precision, batch=batch, compile=settings.compile
         )
-    return weights
-
-
-def open_for_space(
-    space: Space,
-    *,
-    weights: Path | None = None,
-    hint: str = "",
-    search: Sequence[Path] = (),
-    device: str = "auto",
-    precision: str = "auto",
-    batch: int = 32,
-) -> Encoder:
-    """The encoder whose vectors may be compared with those of `space`; see `locate_for_space` and
-    `Encoder.open`."""
-    weights = locate_for_space(space, weights=weights, hint=hint, search=search)
-    return Encoder.open(
-        space.model,
-        weights=weights,
-        search=search,
-        size=space.size,
-        fit=space.fit,
-        pooling=space.pooling,
-        device=device,
-        precision=precision,
-        batch=batch,
+    return ShardedEncoder.open(
+        model, devices=devices, precision=settings.precision, batch=batch, compile=settings.compile
     )
+
+
+def open_for_query(model: Model, settings: Settings) -> Encoder:
+    """A model on the first device of the settings: a query is one batch, not worth a compiler or a second device."""
+    return Encoder.open(model, device=device_names(settings.device)[0], precision=settings.precision)
 
 
 class LazyEncoder:

@@ -25,9 +25,8 @@ import numpy as np
 from outcrop.embed.encoder import Encoder, Pixels, Vectors
 from outcrop.embed.features import Features
 from outcrop.embed.images import Decoded, fit_to
-from outcrop.embed.models import find
+from outcrop.embed.models import Model
 from outcrop.embed.turning import CropSampler
-from outcrop.embed.weights import locate
 from outcrop.schema.errors import InputError, OutcropError, PictureError
 from outcrop.schema.machine import cores
 from outcrop.schema.space import Space
@@ -54,14 +53,13 @@ class ShardedEncoder:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, model: str, *, devices: Sequence[str], threads: int | None = None, **options: Any) -> ShardedEncoder:
+    def open(
+        cls, model: Model, *, devices: Sequence[str], threads: int | None = None, **options: Any
+    ) -> ShardedEncoder:
         """Opens a model on each of the devices; `options` are those of `Encoder.open`, and so are the errors.
 
         `threads` is for each process; None shares the cores among those on the CPU.
         """
-        locate(
-            find(model), options.get("weights"), options.get("search", ())
-        )  # fails here, before processes are started
         if threads is None and "cpu" in devices:
             threads = max(1, cores() // devices.count("cpu"))
         workers: list[_Worker] = []
@@ -144,7 +142,7 @@ class _Opened:
 class _Worker:
     """The parent's side of one process."""
 
-    def __init__(self, device: str, model: str, options: dict[str, Any]) -> None:
+    def __init__(self, device: str, model: Model, options: dict[str, Any]) -> None:
         context = get_context("spawn")
         self.device = device
         self._pipe, theirs = context.Pipe()
@@ -196,7 +194,7 @@ class _Worker:
             self._memory = None
 
 
-def _serve(pipe: Connection, model: str, options: dict[str, Any]) -> None:
+def _serve(pipe: Connection, model: Model, options: dict[str, Any]) -> None:
     """The loop of one process: opens the encoder, then answers until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides when to end
     try:

@@ -32,8 +32,8 @@ def features(
     from outcrop.embed.feature_files import FeatureFolder
     from outcrop.ingest.features_elsewhere import ingest_tree, list_tree, look_ahead_tree
     from outcrop.ingest.layout_names import layout_named
+    from outcrop.ingest.layouts import space_of_tree
     from outcrop.ingest.runs import Run
-    from outcrop.ingest.target import space_of_tree
     from outcrop.store.collection import Collection
     from outcrop.store.connection import Store
 

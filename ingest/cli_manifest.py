@@ -109,14 +109,15 @@ def _settled(session: Session, described: Manifest, base: Path) -> Session:
 
 
 def _print_plan(session: Session, described: Manifest, parts: tuple[Part, ...], force: bool) -> None:
+    from outcrop.embed.models import resolve
     from outcrop.ingest.manifest import expected_rate, plan, whole
-    from outcrop.ingest.target import target_space
     from outcrop.store.collection import Collection
     from outcrop.store.connection import Store
 
     with Store.of(session.settings) as store:
         found = Collection.find(store, session.settings.collection)
-        space, _ = target_space(session.settings, found, described.size, described.fit)
+        asked = (found.space, found.weights_hint) if found is not None else ()
+        space = resolve(session.settings, *asked, size=described.size, fit=described.fit).space
         features = keeper_of(kept_features(session, ",".join(described.kinds) or None, None), space)
         outlooks = plan(parts, found, force=force, features=features)
     for remark in whole("", parts).remarks:

@@ -50,10 +50,10 @@ def run_ingest(
     Raises:
         PartialFailure: some items failed. OutcropError: see `outcrop.ingest.listing.ingest_listing`.
     """
-    from outcrop.embed.opening import LazyEncoder
+    from outcrop.embed.models import resolve
+    from outcrop.embed.opening import LazyEncoder, open_encoder
     from outcrop.ingest.listing import look_ahead
     from outcrop.ingest.runs import Run
-    from outcrop.ingest.target import open_collection, open_encoder, target_space
     from outcrop.store.collection import Collection
     from outcrop.store.connection import Store
 
@@ -61,35 +61,40 @@ def run_ingest(
     settings = session.settings
     with Store.of(settings) as store:
         found = Collection.find(store, settings.collection)
-        space, weights = target_space(settings, found, size, chosen_fit)
-        listing = listing(space) if callable(listing) else listing
+        asked = (found.space, found.weights_hint) if found is not None else ()
+        model = resolve(settings, *asked, size=size, fit=chosen_fit)
+        listing = listing(model.space) if callable(listing) else listing
         for remark in listing.remarks:
             session.warn(remark)
         if found is not None and index is not None:
             session.warn(f"--index {index} is left aside: collection {found.name!r} exists with {found.profile.name}")
         if dry_run:
-            outlook = look_ahead(listing, found, force=bool(arguments["force"]), features=keeper_of(arguments, space))
-            print_outlook(session, outlook, str(space))
+            outlook = look_ahead(
+                listing, found, force=bool(arguments["force"]), features=keeper_of(arguments, model.space)
+            )
+            print_outlook(session, outlook, str(model.space))
             return
 
         def open_now() -> OpenEncoder:
-            session.say(f"opening {space.model}")
-            return open_encoder(settings, space, weights, int(arguments["batch"]))
+            session.say(f"opening {model.space.model}")
+            return open_encoder(model, settings, int(arguments["batch"]))
 
         # A new collection is made only when its encoder could be opened; an existing one may need no encoder at all.
         first = open_now() if found is None else None
-        collection = open_collection(store, settings, space, weights, index)
+        collection = found or Collection.create(
+            store, settings.collection, model.space, index=index, weights=model.hint
+        )
         for note in collection.notes:
             session.warn(note)
         session.say(f"{store.describe()}, collection {collection.name!r} ({collection.physical})")
         run = Run.begin(settings.state, name, arguments)
-        run.record.model = space.model
+        run.record.model = model.space.model
 
         def opened(encoder: OpenEncoder) -> None:
             run.record.device = encoder.device
             session.say(encoder.describe())
 
-        encoder = LazyEncoder(space, lambda: first or open_now(), opened)
+        encoder = LazyEncoder(model.space, lambda: first or open_now(), opened)
         with closing(encoder):
             record = _run(session, listing, arguments, encoder, collection, run)
     if arguments.get("metrics"):

@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from outcrop.embed.feature_files import FeatureFolder
-from outcrop.schema.errors import InputError, OutcropError
+from outcrop.embed.models import find_preset, make_space, resolve
+from outcrop.schema.errors import InputError, OutcropError, SpaceMismatch, WeightsError
 from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import Item
+from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 
@@ -92,9 +94,40 @@ def read_space(folder: Path) -> Space | None:
         raise InputError(f"{path} is no description of a space ({str(error).splitlines()[0]}); remove it") from None
 
 
-def foreign_space(space: Space) -> Space:
-    """The same space of weights that nobody here has."""
-    return space.model_copy(update={"weights_digest": ELSEWHERE})
+def space_of_tree(folder: Path, settings: Settings, found: Collection | None, dim: int | None) -> tuple[Space, bool]:
+    """The space of vectors that lie in files, and whether its weights are at hand.
+
+    What ``space.json`` beside them says; else the model asked for, with the weights that are found, or none; else the
+    collection's own. `dim` is the length of the vectors, None where no file says.
+
+    Raises:
+        InputError: nothing names the model, or its vectors are of another length.
+        SpaceMismatch: the collection is of another space.
+    """
+    space = read_space(folder)
+    if space is None and settings.model is None and found is not None:
+        space = found.space
+    if space is None:
+        space = _space_asked_for(folder, settings)
+    elif settings.model is not None and find_preset(settings.model).name != space.model:
+        raise SpaceMismatch(f"{folder} holds vectors of {space.model}, not of {settings.model}; leave --model out")
+    if dim is not None and dim != space.dim:
+        raise InputError(f"{folder} holds vectors of {dim} numbers, those of {space.model} have {space.dim}")
+    if found is not None:
+        found.require(space)
+    return space, space.weights_digest != ELSEWHERE
+
+
+def _space_asked_for(folder: Path, settings: Settings) -> Space:
+    if settings.model is None:
+        raise InputError(f"nothing in {folder} says which model made its vectors; give --model NAME")
+    try:
+        return resolve(settings).space
+    except WeightsError:
+        if settings.weights is not None:
+            raise
+        # without its weights nothing is embedded here, but an unknown model is an error all the same
+        return make_space(find_preset(settings.model), ELSEWHERE, pooling=settings.pooling)
 
 
 def load_array(path: Path, dims: tuple[int, ...]) -> NDArray[Any]:

@@ -316,12 +316,12 @@ def plan(
     ] = None,
 ) -> None:
     """Size a collection before anything runs: memory, disk, time, and which backend and index to take."""
-    from outcrop.embed.models import find
+    from outcrop.embed.models import find_preset
     from outcrop.ingest.runs import list_runs
     from outcrop.store.plan import plan as size
 
     if dim is None:
-        dim = find(session.settings.model or "dinov3_vits16").dim
+        dim = find_preset(session.settings.model or "dinov3_vits16").dim
     if rate is None:
         rate = next((r.images_per_second for r in list_runs(session.settings.state) if r.embedded >= 50), None)
     result = size(rows, dim, index, gpu_gib=gpu_memory, host_gib=memory, rate=rate, build_rate=build_rate)

@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from outcrop.embed.encoder import describe_space
-from outcrop.embed.models import find
-from outcrop.embed.presets import NEW_MODEL
-from outcrop.embed.weights import locate, model_of
+from outcrop.embed.models import resolve
 from outcrop.schema.errors import InputError, Refused
 from outcrop.schema.indexes import profile_for
-from outcrop.schema.registry import weights_search
 from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection, check_name
@@ -50,9 +46,8 @@ def create_for_model(
     check_name(name)
     if fit is not None and fit not in ("squash", "crop", "pad"):
         raise InputError(f"--fit is squash, crop or pad, not {fit!r}")
-    model, search = settings.model or model_of(settings.weights) or NEW_MODEL, weights_search(settings.registry)
-    space = describe_space(model, settings.weights, search, size, fit, settings.pooling)  # type: ignore[arg-type]  # just checked
-    hint = str(locate(find(model), settings.weights, search).resolve())
+    model = resolve(settings, size=size, fit=fit)  # type: ignore[arg-type]  # just checked
+    space = model.space
     present = Collection.find(store, name)
     if present is not None and present.space.fingerprint == space.fingerprint:
         raise Refused(f"{name!r} leads to {present.physical}, of this very space, already; ingest into it")
@@ -60,5 +55,5 @@ def create_for_model(
     if dry_run:
         profile, note = profile_for(index or ("FLAT" if store.lite else "HNSW"), store.version)
         return Created(f"{name}__{space.fingerprint[:8]}", space, profile.name, beside, [note] if note else [])
-    made = Collection.create(store, name, space, index=index, build=build, weights=hint, alias=present is None)
+    made = Collection.create(store, name, space, index=index, build=build, weights=model.hint, alias=present is None)
     return Created(made.physical, space, made.profile.name, beside, made.notes)

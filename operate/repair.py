@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from outcrop.embed.opening import LazyEncoder, locate_for_space
+from outcrop.embed.models import resolve_space
+from outcrop.embed.opening import LazyEncoder, open_encoder
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.dataset import list_dataset
 from outcrop.ingest.listing import ingest_listing
 from outcrop.ingest.runs import Run
-from outcrop.ingest.target import open_encoder
 from outcrop.operate.audit import Audit, mounted_root, prune
 from outcrop.schema.errors import OutcropError, SpaceMismatch
-from outcrop.schema.registry import read_registry, weights_search
+from outcrop.schema.registry import read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
 
@@ -20,12 +20,7 @@ from outcrop.store.collection import Collection
 def stale_space(collection: Collection, settings: Settings) -> str:
     """How the weights found now differ from those that made the collection ('' = they do not, or none are found here)."""
     try:
-        locate_for_space(
-            collection.space,
-            weights=settings.weights,
-            hint=collection.weights_hint,
-            search=weights_search(settings.registry),
-        )
+        resolve_space(collection.space, settings, collection.weights_hint)
     except SpaceMismatch as error:
         return str(error)
     except OutcropError:
@@ -45,13 +40,8 @@ def repair(collection: Collection, audit: Audit, settings: Settings, *, say: Cal
     wanted = [finding.key for finding in audit.findings if finding.trouble in ("missing", "changed")]
     if wanted and not audit.stale:
         listing = list_dataset(settings.registry, audit.dataset, settings.datasets_folder, only=wanted)
-        weights = locate_for_space(
-            collection.space,
-            weights=settings.weights,
-            hint=collection.weights_hint,
-            search=weights_search(settings.registry),
-        )
-        encoder = LazyEncoder(collection.space, lambda: open_encoder(settings, collection.space, weights, 32))
+        model = resolve_space(collection.space, settings, collection.weights_hint)
+        encoder = LazyEncoder(collection.space, lambda: open_encoder(model, settings))
         run = Run.begin(settings.state, "audit", {"name": audit.dataset, "collection": collection.name})
         record = ingest_listing(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(settings.state))
         say(f"{audit.dataset}: {record.upserted} items embedded, {record.failed} failed (run {record.run})")

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from outcrop.embed.opening import LazyEncoder, locate_for_space
+from outcrop.embed.models import resolve_space
+from outcrop.embed.opening import LazyEncoder, open_encoder
 from outcrop.embed.pooling import require_pool
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.listing import Listing, ingest_listing
 from outcrop.ingest.runs import Run
 from outcrop.ingest.specimens import list_specimens
-from outcrop.ingest.target import open_encoder
 from outcrop.operate.audit import Audit, Finding, changed, prune, sorted_findings
 from outcrop.query.specimen import stored_look
 from outcrop.render.views import ViewSpec
@@ -21,7 +21,7 @@ from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import equals
 from outcrop.schema.item import Kind, parent_of
-from outcrop.schema.registry import read_registry, weights_search
+from outcrop.schema.registry import read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
 
@@ -123,11 +123,8 @@ def repair_specimens(
     wanted = [finding.key for finding in audit.findings if finding.trouble in ("missing", "changed")]
     orphans = [finding for finding in audit.findings if finding.trouble == "orphan"]
     if wanted and not audit.stale:
-        space = collection.space
-        weights = locate_for_space(
-            space, weights=settings.weights, hint=collection.weights_hint, search=weights_search(settings.registry)
-        )
-        encoder = LazyEncoder(space, lambda: open_encoder(settings, space, weights, 32))
+        model = resolve_space(collection.space, settings, collection.weights_hint)
+        encoder = LazyEncoder(collection.space, lambda: open_encoder(model, settings))
         run = Run.begin(settings.state, "audit", {"name": audit.dataset, "collection": collection.name})
         thumbnails = ThumbnailStore.below(settings.state)
         record = ingest_listing(

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from outcrop.query.cli_rerank import Depth, Features, FeaturesFolder, MinInliers, Rerank, reranker, reranking, wider
-from outcrop.query.console import Exact, Raw, Turns, Where, app, check_report, condition_of, kind_of, opened
+from outcrop.query.console import (
+    Exact,
+    Raw,
+    Turns,
+    Where,
+    app,
+    check_report,
+    condition_of,
+    kind_of,
+    open_encoder,
+    opened,
+)
 from outcrop.schema.errors import InputError, PartialFailure, UsageError
 from outcrop.screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
 from outcrop.screen.progress import Meter
@@ -77,10 +88,7 @@ def evaluate(
             stored = query_dataset(name, collection, k, condition, kind=queries, limit=limit, exact=exact, group="none")
             answers = {"embedding": stored}
         else:
-            from outcrop.query.target import open_encoder
-
-            encoder = open_encoder(session.settings, collection)
-            session.say(encoder.describe())
+            encoder = open_encoder(session, collection)
             asked = (expand(pictures or []), encoder, collection, k, condition)
             answers = {"embedding": picture_answers(*asked, exact=exact)}
             if turns:

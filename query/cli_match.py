@@ -63,10 +63,11 @@ def match(
 
 def _patch_tokens(session: Session, size: int | None) -> Extractor:
     """Patch tokens of the model that is asked for; nothing is stored, so any will do."""
-    from outcrop.query.target import open_model
+    from outcrop.embed.models import resolve
+    from outcrop.embed.opening import open_for_query
     from outcrop.query.verification.patch_tokens import PatchTokens
 
-    return PatchTokens.of(open_model(session.settings, size))
+    return PatchTokens.of(open_for_query(resolve(session.settings, size=size), session.settings))
 
 
 def _pair(session: Session, query: Path, candidate: Path, verifier: Verifier, least: int, output: Path | None) -> None:

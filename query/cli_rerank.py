@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from outcrop.query.console import open_encoder
 from outcrop.schema.errors import InputError, UsageError, nearest
 from outcrop.screen.options import Session
 
@@ -167,10 +168,9 @@ def reranker(
     extractor, kept = None, None
     if asked.features == "patch":
         from outcrop.embed.feature_files import FeatureFolder
-        from outcrop.query.target import open_encoder
         from outcrop.query.verification.patch_tokens import PatchTokens, StoredTokens
 
-        extractor = PatchTokens(collection.space, lambda: encoder or open_encoder(settings, collection))
+        extractor = PatchTokens(collection.space, lambda: encoder or open_encoder(session, collection))
         folder = asked.folder or settings.exports / "features"
         kept = StoredTokens(FeatureFolder.below(folder, collection.space)).of
     with Verifier.below(settings.state, settings.feature_cache_bytes, extractor) as verifier:

@@ -42,6 +42,7 @@ from outcrop.query.console import (
     condition_of,
     grouping_of,
     kind_of,
+    open_encoder,
     opened,
 )
 from outcrop.query.delivery import Delivery, delivery
@@ -105,7 +106,6 @@ def image(
 ) -> None:
     """Find the items that look like a picture."""
     from outcrop.query.search import query_images
-    from outcrop.query.target import open_encoder
 
     condition, by = condition_of(where, filter), grouping_of(group)
     locate = locate or geojson is not None
@@ -113,8 +113,7 @@ def image(
     check_geojson(geojson)
     with delivery(session, report, output, redis, redis_ttl) as places:
         with opened(session) as collection:
-            encoder = open_encoder(session.settings, collection)
-            session.say(encoder.describe())
+            encoder = open_encoder(session, collection)
             with reranker(session, how, k, collection, encoder, locate=locate) as reranked:
                 found = query_images(
                     paths,

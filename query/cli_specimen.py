@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,14 +23,12 @@ from outcrop.query.console import (
     Where,
     app,
     condition_of,
+    open_encoder,
     opened,
 )
 from outcrop.query.delivery import delivery
 from outcrop.schema.errors import InputError
 from outcrop.screen.options import CSV, MODEL, REGISTRY, STATE, STORE, Session, command
-
-if TYPE_CHECKING:
-    from outcrop.embed.encoder import Encoder
 
 
 @command(app, STORE, REGISTRY, MODEL, STATE, CSV)
@@ -50,17 +49,11 @@ def specimen(
 ) -> None:  # fmt: skip
     """Find the specimens that look like a mesh, a stored specimen or a photograph of one."""
     from outcrop.query.specimen import query_specimens
-    from outcrop.query.target import open_encoder
 
     condition = condition_of(where, filter)
     with delivery(session, report, output, redis, redis_ttl) as places:
         with opened(session) as collection:
-
-            def encoder() -> Encoder:
-                found = open_encoder(session.settings, collection)
-                session.say(found.describe())
-                return found
-
+            encoder = functools.partial(open_encoder, session, collection)
             results = query_specimens(
                 names, collection, encoder, k, condition, by=by, exclude_self=exclude_self, exact=exact, workers=2
             )

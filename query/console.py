@@ -15,6 +15,7 @@ from outcrop.schema.item import Kind
 from outcrop.screen.options import Session, application
 
 if TYPE_CHECKING:
+    from outcrop.embed.encoder import Encoder
     from outcrop.query.search import Grouping
     from outcrop.store.collection import Collection
 
@@ -88,6 +89,21 @@ def opened(session: Session) -> Iterator[Collection]:
 
     with Store.of(session.settings) as store:
         yield Collection.open(store, session.settings.collection)
+
+
+def open_encoder(session: Session, collection: Collection) -> Encoder:
+    """The encoder of a collection's model, on the first device of the settings.
+
+    Raises:
+        SpaceMismatch: a model or weights are asked for that are not the collection's. WeightsError: no weights are found.
+    """
+    from outcrop.embed.models import resolve
+    from outcrop.embed.opening import open_for_query
+
+    model = resolve(session.settings, collection.space, collection.weights_hint)
+    encoder = open_for_query(model, session.settings)
+    session.say(encoder.describe())
+    return encoder
 
 
 def condition_of(texts: list[str] | None, raw: str) -> Filter:

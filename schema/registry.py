@@ -15,6 +15,7 @@ This module reads and validates the text; `outcrop.schema.frames` finds the file
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 import unicodedata
@@ -274,9 +275,20 @@ def split_capture(capture_id: str) -> tuple[str, str]:
 def read_registry(path: Path) -> Registry:
     """Reads and validates a registry file (JSON; YAML by the endings ``.yaml`` and ``.yml``).
 
+    The file is read once for as long as its size, time and inode stay as they are; the registry is shared and never changed.
+
     Raises:
         RegistryError: the file is missing or unreadable, or a field is wrong; file, field and fix are named.
     """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return _read(path, ())
+    return _read(path, (status.st_size, status.st_mtime_ns, status.st_ino, path.absolute()))
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, state: tuple[object, ...]) -> Registry:
     values = read_document(path, "registry", RegistryError, "give --registry FILE or set OUTCROP_REGISTRY").values
     if not isinstance(values, dict):
         raise RegistryError(f'registry {path} is not an object; it must begin with {{"datasets": ...}}')

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from outcrop.embed.models import find
+from outcrop.embed.models import find_preset
 from outcrop.embed.presets import Preset
 
 State = dict[str, torch.Tensor]
@@ -143,7 +143,7 @@ def convnext(dims: tuple[int, ...], depths: tuple[int, ...], seed: int = 7) -> S
 
 def small(model: str) -> tuple[Preset, Callable[[], State]]:
     """A preset with a narrow, shallow network, and what makes its checkpoint."""
-    preset = find(model)
+    preset = find_preset(model)
     if model in VITS:
         shape = VITS[model]
         return replace(preset, dim=shape.dim, options=shape.options), lambda: vit(shape)

@@ -12,9 +12,9 @@ import torch
 from meta_checkpoints import CONVNEXTS, VITS, Shape, convnext, pixels, small, vit
 
 from outcrop.embed.backbones import bare, build
-from outcrop.embed.encoder import Encoder, describe_space
+from outcrop.embed.encoder import Encoder
 from outcrop.embed.layouts import Misfit, layouts
-from outcrop.embed.models import find
+from outcrop.embed.models import find_model, find_preset
 from outcrop.embed.weights import load_state, locate
 from outcrop.schema.errors import WeightsError
 
@@ -59,7 +59,7 @@ def meta(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def reference(model: str, folder: Path, size: tuple[int, int]) -> torch.nn.Module:
     """The network as timm's own loader makes it of the same file."""
-    preset = find(model)
+    preset = find_preset(model)
     options = {"img_size": size} if model.startswith("dinov2") else {}
     return timm.create_model(
         preset.timm_name,
@@ -85,7 +85,7 @@ def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     ],
 )
 def test_an_encoder_of_a_file_gives_what_timms_loader_gives(model: str, size: tuple[int, int], meta: Path) -> None:
-    preset = find(model)
+    preset = find_preset(model)
     pictures = np.concatenate([pixels(size, seed) for seed in (1, 2)])
     pictures[1] //= 3
     network = reference(model, meta, size)
@@ -96,12 +96,12 @@ def test_an_encoder_of_a_file_gives_what_timms_loader_gives(model: str, size: tu
     ) / torch.tensor(preset.std)[:, None, None]
     with torch.inference_mode():
         expected = network(planes).numpy()
-    encoder = Encoder.open(model, weights=meta, size=size, device="cpu")
+    encoder = Encoder.open(find_model(model, weights=meta, size=size), device="cpu")
     found = encoder.encode(pictures)
     assert found.shape == (2, preset.dim)
     assert cosines(found, expected).min() > 0.99999
     assert cosines(found[:1], found[1:])[0] < 0.9999  # the picture matters
-    assert encoder.space == describe_space(model, meta, size=size)
+    assert encoder.space == find_model(model, meta, size=size).space
     assert np.abs(encoder.encode(pictures[1:])[0] - found[1]).max() < 1e-5
 
 
@@ -148,7 +148,7 @@ def test_every_tensor_of_a_file_is_needed(model: str) -> None:
 
 
 def test_lites_tensors_missing_added_or_misshaped_are_named() -> None:
-    preset = find("efficientnet_lite0")
+    preset = find_preset("efficientnet_lite0")
     state = load_state(locate(preset))
     build(preset, state, (64, 64), GIVEN)
     with pytest.raises(
@@ -187,24 +187,24 @@ def test_weights_of_another_model_are_refused_and_recognised(meta: Path, tmp_pat
         with pytest.raises(
             WeightsError, match=f"does not fit {model}: tensor '.*those of {other}: use --model {other}"
         ):
-            Encoder.open(model, weights=disguised, device="cpu")
+            Encoder.open(find_model(model, weights=disguised), device="cpu")
     with pytest.raises(WeightsError, match="weights of dinov2_vits14_reg, not dinov2_vits14"):
-        Encoder.open("dinov2_vits14", weights=meta / MADE["dinov2_vits14_reg"][0])
+        Encoder.open(find_model("dinov2_vits14", weights=meta / MADE["dinov2_vits14_reg"][0]))
 
 
 def test_satellite_weights_under_a_web_name_show_by_the_norm_that_only_they_have() -> None:
-    presets = [find(name) for name in ("dinov3_vitl16", "dinov3_vitl16_sat")]
+    presets = [find_preset(name) for name in ("dinov3_vitl16", "dinov3_vitl16_sat")]
     web, satellite = (layouts(preset, bare(preset, (224, 224)))[0].shapes for preset in presets)
     state = {name: torch.zeros(()).expand(shape) for name, shape in satellite.items()}
     assert set(satellite) - set(web) == {"local_cls_norm.weight", "local_cls_norm.bias"}
     with pytest.raises(WeightsError, match=r"'local_cls_norm.* is unexpected.*those of dinov3_vitl16_sat: use --model"):
-        build(find("dinov3_vitl16"), state, (224, 224), GIVEN)
+        build(find_preset("dinov3_vitl16"), state, (224, 224), GIVEN)
 
 
 def test_a_file_for_transformers_is_named_as_such() -> None:
     state = {"embeddings.cls_token": torch.ones(1, 1, 384), "layer.0.norm1.weight": torch.ones(384)}
     with pytest.raises(WeightsError, match=r"laid out as for transformers: give the \.pth .* or --weights hub:"):
-        build(find("dinov3_vits16"), state, (224, 224), GIVEN)
+        build(find_preset("dinov3_vits16"), state, (224, 224), GIVEN)
 
 
 # timm's own layout, as on the hub
@@ -234,7 +234,7 @@ def test_timms_own_names_are_taken_and_give_the_same(model: str) -> None:
 
 
 def test_lite_takes_timms_own_names_and_refuses_another_order() -> None:
-    preset = find("efficientnet_lite0")
+    preset = find_preset("efficientnet_lite0")
     file = load_state(locate(preset))
     named = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
     renamed = dict(zip(named, file.values(), strict=True))
@@ -305,7 +305,7 @@ def test_dinov3_uses_the_periods_of_the_file_and_masks_the_key_bias() -> None:
 @pytest.mark.parametrize(("model", "names"), [("dinov3_vit7b16", 10 + 40 * 15), ("dinov2_vitg14", 7 + 40 * 14)])
 def test_the_largest_models_have_the_tensors_that_meta_lists(model: str, names: int) -> None:
     """On shapes alone: what the published files hold, by the count of their tensors and the shapes of the gated layers."""
-    preset = find(model)
+    preset = find_preset(model)
     shapes = layouts(preset, bare(preset, (224, 224)))[0].shapes
     assert len(shapes) == names
     if model == "dinov2_vitg14":

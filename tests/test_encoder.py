@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 
 from outcrop.embed.backbones import build
-from outcrop.embed.encoder import Encoder, describe_space
+from outcrop.embed.encoder import Encoder
 from outcrop.embed.folding import fold_batch_norms, fold_padding
 from outcrop.embed.images import decode, fit_to
-from outcrop.embed.models import find
+from outcrop.embed.models import find_model, find_preset
 from outcrop.embed.trial import best_batch
 from outcrop.embed.weights import load_state, locate
 from outcrop.schema.errors import InputError, PictureError, WeightsError
@@ -60,7 +60,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def lite() -> Encoder:
-    return Encoder.open("efficientnet_lite0", device="cpu")
+    return Encoder.open(find_model("efficientnet_lite0"), device="cpu")
 
 
 # EfficientNet-Lite0
@@ -70,14 +70,14 @@ def lite() -> Encoder:
 def test_lite_gives_what_timm_gives(size: tuple[int, int]) -> None:
     """Against timm's own network, unfolded, with normalisation and pooling written out."""
     reference = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-    file = torch.load(locate(find("efficientnet_lite0")), weights_only=True)
+    file = torch.load(locate(find_preset("efficientnet_lite0")), weights_only=True)
     reference.load_state_dict(dict(zip(reference.state_dict(), file.values(), strict=True)))
     pixels = noise(3, size)
     pixels[0] = fit_to(land(0), size, "squash")
     planes = torch.from_numpy(((pixels / 255.0 - 0.498) / 0.502).astype(np.float32)).permute(0, 3, 1, 2)
     with torch.inference_mode():
         expected = reference.forward_features(planes.contiguous()).mean(dim=(2, 3)).numpy()
-    found = Encoder.open("efficientnet_lite0", size=size, device="cpu").encode(pixels)
+    found = Encoder.open(find_model("efficientnet_lite0", size=size), device="cpu").encode(pixels)
     assert found.shape == (3, 1280)
     assert found.dtype == np.float32
     assert cosines(found, expected).min() > 0.99999
@@ -121,14 +121,16 @@ def test_vectors_do_not_depend_on_the_batch(lite: Encoder) -> None:
     assert np.abs(together - alone).max() < 1e-5
     backwards = lite.encode(pixels[::-1])[::-1]  # not contiguous, other neighbours
     assert np.abs(together - backwards).max() < 1e-5
-    assert np.abs(Encoder.open("efficientnet_lite0", device="cpu", batch=3).encode(pixels) - together).max() < 1e-5
+    assert (
+        np.abs(Encoder.open(find_model("efficientnet_lite0"), device="cpu", batch=3).encode(pixels) - together).max()
+        < 1e-5
+    )
 
 
 def test_an_empty_batch_gives_no_rows(lite: Encoder) -> None:
     found = lite.encode(np.empty((0, 224, 224, 3), dtype=np.uint8))
     assert found.shape == (0, 1280)
     assert found.dtype == np.float32
-    assert lite.embed_files([]).shape == (0, 1280)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_pixels_of_another_shape_or_type_are_refused(lite: Encoder, pixels: np.n
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
 def test_a_vector_that_is_not_finite_or_zero_names_its_row(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
-    encoder = Encoder.open("efficientnet_lite0", device="cpu", batch=2)
+    encoder = Encoder.open(find_model("efficientnet_lite0"), device="cpu", batch=2)
     network = encoder._network
 
     def spoiled(planes: torch.Tensor) -> torch.Tensor:
@@ -182,7 +184,7 @@ def test_threads_share_an_encoder(lite: Encoder) -> None:
 
 def test_half_precision_stays_near(lite: Encoder) -> None:
     pixels = np.stack([fit_to(land(seed), (224, 224), "squash") for seed in range(4)])
-    encoder = Encoder.open("efficientnet_lite0", device="cpu", precision="bf16")
+    encoder = Encoder.open(find_model("efficientnet_lite0"), device="cpu", precision="bf16")
     assert encoder.precision == "bf16"
     found = encoder.encode(pixels)
     assert found.dtype == np.float32
@@ -193,36 +195,19 @@ def test_half_precision_keeps_real_photographs_near(lite: Encoder, shared_sample
     """The first stages stay in fp32; in bf16 throughout, the worst of the photographs is at 0.9959."""
     files = sorted((shared_sample / "aerial").rglob("*.[jJ][pP][gG]"))
     pixels = np.stack([lite.prepare(decode(path.read_bytes(), name="x", at_least=(224, 224))) for path in files[::3]])
-    found = Encoder.open("efficientnet_lite0", device="cpu", precision="bf16").encode(pixels)
+    found = Encoder.open(find_model("efficientnet_lite0"), device="cpu", precision="bf16").encode(pixels)
     assert cosines(found, lite.encode(pixels)).min() > 0.999
-
-
-def test_embed_files(tmp_path: Path, lite: Encoder) -> None:
-    paths = []
-    for seed in range(3):
-        path = tmp_path / f"{seed}.jpg"
-        path.write_bytes(jpeg(land(seed)))
-        paths.append(path)
-    vectors = lite.embed_files(paths)
-    assert vectors.shape == (3, 1280)
-    one = lite.prepare(decode(paths[1].read_bytes(), name="x", at_least=(224, 224)))
-    assert np.abs(lite.encode(one[None])[0] - vectors[1]).max() < 1e-5
-    for name, data in (("absent.jpg", None), ("bad.jpg", b"<html>")):
-        if data is not None:
-            (tmp_path / name).write_bytes(data)
-        with pytest.raises(PictureError, match=name):
-            lite.embed_files([paths[0], tmp_path / name])
 
 
 # Opening
 
 
 def test_describe_space_is_the_space_of_the_encoder(lite: Encoder) -> None:
-    assert describe_space("efficientnet_lite0") == lite.space
+    assert find_model("efficientnet_lite0").space == lite.space
     assert lite.space.size == (224, 224)
     assert lite.space.fit == "squash"
     assert lite.describe() == "efficientnet_lite0 224x224 squash on cpu (fp32, 1 thread)"
-    other = describe_space("efficientnet_lite0", size=(128, 256), fit="pad")
+    other = find_model("efficientnet_lite0", size=(128, 256), fit="pad").space
     assert other.size == (128, 256) and other.fit == "pad"
     assert other.fingerprint != lite.space.fingerprint
 
@@ -243,25 +228,26 @@ def test_describe_space_is_the_space_of_the_encoder(lite: Encoder) -> None:
 )
 def test_options_that_make_no_sense(options: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Encoder.open("efficientnet_lite0", **options)
+        of_model = {name: options.pop(name) for name in ("size", "fit") if name in options}
+        Encoder.open(find_model("efficientnet_lite0", **of_model), **options)
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match=r"device cuda:0: torch sees no CUDA GPU.*--device cpu"):
-            Encoder.open("efficientnet_lite0", device="cuda:0")
+            Encoder.open(find_model("efficientnet_lite0"), device="cuda:0")
     if not torch.backends.mps.is_available():
         with pytest.raises(InputError, match=r"device mps: there is none.*--device cpu"):
-            Encoder.open("efficientnet_lite0", device="mps")
+            Encoder.open(find_model("efficientnet_lite0"), device="mps")
 
 
 def test_unknown_models_and_missing_weights() -> None:
     with pytest.raises(WeightsError, match="did you mean 'efficientnet_lite0'"):
-        Encoder.open("efficientnet_lite")
+        Encoder.open(find_model("efficientnet_lite"))
     with pytest.raises(WeightsError, match=r"--weights FILE.*OUTCROP_WEIGHTS.*efficientnet_lite0"):
-        Encoder.open("dinov3_vits16")
+        Encoder.open(find_model("dinov3_vits16"))
     with pytest.raises(WeightsError, match="--weights FILE"):
-        describe_space("dinov2_vits14")
+        find_model("dinov2_vits14")
 
 
 def test_a_size_must_be_a_multiple_of_the_patch(tmp_path: Path) -> None:
@@ -270,7 +256,7 @@ def test_a_size_must_be_a_multiple_of_the_patch(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"500x600: dinov2_vits14 needs multiples of 14 pixels; the nearest is 504x602"
     ):
-        describe_space("dinov2_vits14", weights, size=(500, 600))
+        find_model("dinov2_vits14", weights, size=(500, 600))
 
 
 # Rewriting for inference
@@ -278,7 +264,7 @@ def test_a_size_must_be_a_multiple_of_the_patch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(64, 64), (75, 90)])
 def test_folding_changes_the_layers_and_not_the_numbers(size: tuple[int, int]) -> None:
-    preset = find("efficientnet_lite0")
+    preset = find_preset("efficientnet_lite0")
     state = load_state(locate(preset))
     plain, folded = (build(preset, state, size, Path("x")) for _ in range(2))
     folded = fold_padding(fold_batch_norms(folded), size)
@@ -320,7 +306,7 @@ FULL = [
 def test_where_memory_is_full_the_batch_is_halved_and_stays_so(
     error: RuntimeError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    encoder = Encoder.open("efficientnet_lite0", size=64, device="cpu", batch=16)
+    encoder = Encoder.open(find_model("efficientnet_lite0", size=64), device="cpu", batch=16)
     pixels = noise(20, (64, 64))
     expected = encoder.encode(pixels)
     greedy = Greedy(encoder._network, 5, error)
@@ -351,7 +337,7 @@ def test_a_batch_grows_while_that_is_worth_it_and_fits(fixed: float, fit: int, e
 
 
 def test_the_batch_is_found_on_the_device_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = Encoder.open("efficientnet_lite0", size=64, device="cpu", batch=0)
+    encoder = Encoder.open(find_model("efficientnet_lite0", size=64), device="cpu", batch=0)
     assert encoder.batch == 32  # a CPU gains nothing from more
     pixels = noise(20, (64, 64))
     expected = encoder.encode(pixels)
@@ -370,7 +356,7 @@ def test_the_batch_is_found_on_the_device_itself(monkeypatch: pytest.MonkeyPatch
 
 
 def test_features_halve_the_batch_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = Encoder.open("efficientnet_lite0", size=64, device="cpu", batch=16)
+    encoder = Encoder.open(find_model("efficientnet_lite0", size=64), device="cpu", batch=16)
     pixels = noise(7, (64, 64))
     expected = encoder.features(pixels)
     greedy = Greedy(encoder._network, 3, FULL[0])
@@ -382,14 +368,14 @@ def test_features_halve_the_batch_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_picture_that_does_not_fit_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = Encoder.open("efficientnet_lite0", size=64, device="cpu")
+    encoder = Encoder.open(find_model("efficientnet_lite0", size=64), device="cpu")
     monkeypatch.setattr(encoder._network, "forward", Greedy(encoder._network, 0, FULL[0]))
     with pytest.raises(InputError, match=r"one picture of 64x64 pixels does not fit into the memory of cpu.*--size"):
         encoder.encode(noise(9, (64, 64)))
 
 
 def test_other_errors_of_a_network_are_no_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = Encoder.open("efficientnet_lite0", size=64, device="cpu")
+    encoder = Encoder.open(find_model("efficientnet_lite0", size=64), device="cpu")
     monkeypatch.setattr(encoder._network, "forward", Greedy(encoder._network, 0, RuntimeError("shapes differ")))
     with pytest.raises(RuntimeError, match="shapes differ"):
         encoder.encode(noise(2, (64, 64)))
@@ -400,8 +386,8 @@ def test_other_errors_of_a_network_are_no_lack_of_memory(monkeypatch: pytest.Mon
 
 def test_a_compiled_network_gives_the_same(tiny_vit: Path) -> None:
     """With a compiler that changes nothing, so that the way there is tested wherever there is no C++ compiler."""
-    plain = Encoder.open("timm:test_vit", weights=tiny_vit, size=64, device="cpu")
-    compiled = Encoder.open("timm:test_vit", weights=tiny_vit, size=64, device="cpu", compile="eager")
+    plain = Encoder.open(find_model("timm:test_vit", weights=tiny_vit, size=64), device="cpu")
+    compiled = Encoder.open(find_model("timm:test_vit", weights=tiny_vit, size=64), device="cpu", compile="eager")
     pixels = noise(3, (64, 64))
     assert np.abs(compiled.encode(pixels) - plain.encode(pixels)).max() < 1e-5
     found, expected = compiled.features(pixels), plain.features(pixels)
@@ -415,8 +401,8 @@ def test_a_gpu_gives_what_the_cpu_gives(precision: str, tiny_vit: Path) -> None:
         pytest.skip("no CUDA device")
     pixels = noise(40, (160, 160))
     for model, weights in (("timm:test_vit", tiny_vit), ("efficientnet_lite0", None)):
-        cpu = Encoder.open(model, weights=weights, size=160, device="cpu")
-        gpu = Encoder.open(model, weights=weights, size=160, device="cuda", precision=precision, batch=16)
+        cpu = Encoder.open(find_model(model, weights=weights, size=160), device="cpu")
+        gpu = Encoder.open(find_model(model, weights=weights, size=160), device="cuda", precision=precision, batch=16)
         assert gpu.device.startswith("cuda")
         assert cosines(gpu.encode(pixels), cpu.encode(pixels)).min() > (0.9999 if precision == "fp32" else 0.98)
         assert gpu.features(pixels).patches.shape == (40, *cpu.features(pixels[:1]).patches.shape[1:])

@@ -17,6 +17,7 @@ from PIL import Image
 
 import outcrop.query.search
 from outcrop.embed.encoder import Encoder
+from outcrop.embed.models import find_model
 from outcrop.query.grouping import Comparison, estimated_rotation, grouped
 from outcrop.query.search import query_images
 from outcrop.schema.errors import InputError
@@ -207,7 +208,7 @@ def test_turns_of_several_pictures_are_those_of_each(world: Path, monkeypatch: p
     Path("many").mkdir()
     names = [turned(frame, 40 * frame, f"many/{frame}.png") for frame in (1, 2, 3, 4)]
     Path("many/0.png").write_bytes(b"nothing")
-    encoder = Encoder.open("efficientnet_lite0")
+    encoder = Encoder.open(find_model("efficientnet_lite0"))
     with Store.connect("outcrop.db") as store:
         collection = Collection.open(store, "outcrop")
         together = query_images([Path("many")], encoder, collection, 3, turns=4)

@@ -15,6 +15,7 @@ from outcrop.embed.encoder import Encoder
 from outcrop.embed.feature_files import HEADER, FeatureFolder
 from outcrop.embed.features import FeatureKind
 from outcrop.embed.images import decode
+from outcrop.embed.models import find_model
 from outcrop.schema.item import image_key, item_id
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
@@ -62,7 +63,7 @@ def test_500_pictures_are_written_and_read_back_mapped(ingest, tmp_path: Path, t
     total = sum(path.stat().st_size for path in found.root.rglob("*.npy"))
     assert total == 500 * (HEADER + 10 * 10 * 64 * 2) + 500 * (HEADER + 2 * 2 * 64 * 2)
     assert {path.stat().st_size for path in (found.root / "patch").rglob("*.npy")} == {12928}
-    encoder = Encoder.open("timm:test_vit", weights=tiny_vit, device="cpu")
+    encoder = Encoder.open(find_model("timm:test_vit", weights=tiny_vit), device="cpu")
     for frame in (1, 250, 500):
         path = folder / f"{CAPTURE}_{frame:04d}.jpg"
         pixels = encoder.prepare(decode(path.read_bytes(), name="x", at_least=(160, 160)))

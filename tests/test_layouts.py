@@ -11,7 +11,7 @@ import pytest
 from commands import Outcome, run
 from vectors import unit_vectors
 
-from outcrop.embed.models import find
+from outcrop.embed.models import find_preset
 from outcrop.ingest.layouts import ELSEWHERE, SPACE_FILE
 from outcrop.schema.filters import equals
 from outcrop.schema.item import Item, Kind, specimen_key, view_key
@@ -146,7 +146,7 @@ def test_a_tree_from_elsewhere(tmp_path: Path) -> None:
     with Store.connect("outcrop.db") as store:
         opened = Collection.open(store, "outcrop")
         assert opened.space.model == "dinov2_vits14" and opened.space.weights_digest == ELSEWHERE
-        assert opened.space.dim == find("dinov2_vits14").dim
+        assert opened.space.dim == find_preset("dinov2_vits14").dim
         (items, vectors), *rest = opened.scan(equals("kind", "specimen"), vectors=True)
         assert not rest and {item.key for item in items} == {"specimen/s/genus/x", "specimen/s/genus/y"}
         for item, vector in zip(items, vectors, strict=True):

@@ -19,11 +19,11 @@ from PIL import Image
 from torch.nn import functional
 
 from outcrop.embed.backbones import gem
-from outcrop.embed.encoder import Encoder, describe_space
+from outcrop.embed.encoder import Encoder
 from outcrop.embed.feature_files import HEADER, FeatureFolder, FeatureRecord, halved
 from outcrop.embed.features import FeatureKind, Features
 from outcrop.embed.images import Decoded, decode, fit_to
-from outcrop.embed.models import find
+from outcrop.embed.models import find_model, find_preset
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.placement import Placement
 from outcrop.schema.errors import InputError, PictureError, SpaceMismatch
@@ -41,7 +41,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def vit(tiny_vit: Path) -> Encoder:
-    return Encoder.open("timm:test_vit", weights=tiny_vit, size=(160, 96), device="cpu")
+    return Encoder.open(find_model("timm:test_vit", weights=tiny_vit, size=(160, 96)), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +96,9 @@ def test_a_patch_in_one_corner_moves_the_token_of_that_corner_most(vit: Encoder)
 def test_pooling_of_tokens_instead_of_the_class_token(
     pooling: str, formula: object, tiny_vit: Path, made: Features, pictures: np.ndarray
 ) -> None:
-    encoder = Encoder.open("timm:test_vit", weights=tiny_vit, size=(160, 96), pooling=pooling, device="cpu")  # type: ignore[arg-type]
+    encoder = Encoder.open(find_model("timm:test_vit", weights=tiny_vit, size=(160, 96), pooling=pooling), device="cpu")  # type: ignore[arg-type]
     assert encoder.space.pooling == pooling
-    assert encoder.space.fingerprint != describe_space("timm:test_vit", tiny_vit, size=(160, 96)).fingerprint
+    assert encoder.space.fingerprint != find_model("timm:test_vit", tiny_vit, size=(160, 96)).space.fingerprint
     expected = unit(formula(made.patches.astype(np.float64)))  # type: ignore[operator]
     assert np.abs(encoder.encode(pictures) - expected).max() < 1e-5
     assert np.abs(encoder.features(pictures).vectors - expected).max() < 1e-5
@@ -114,7 +114,7 @@ def test_gem_with_power_one_is_the_mean_and_grows_towards_the_maximum() -> None:
 
 @pytest.mark.parametrize("pooling", ["gem", "avg"])
 def test_a_convolutional_network_has_tokens_too(pooling: str) -> None:
-    encoder = Encoder.open("efficientnet_lite0", size=(128, 96), pooling=pooling, device="cpu")  # type: ignore[arg-type]
+    encoder = Encoder.open(find_model("efficientnet_lite0", size=(128, 96), pooling=pooling), device="cpu")  # type: ignore[arg-type]
     pictures = np.random.default_rng(2).integers(0, 256, (3, 128, 96, 3), dtype=np.uint8)
     made = encoder.features(pictures)
     assert made.patches.shape == (3, 4, 3, 1280)
@@ -126,9 +126,9 @@ def test_a_convolutional_network_has_tokens_too(pooling: str) -> None:
 
 def test_poolings_that_a_model_has_not(tiny_vit: Path) -> None:
     with pytest.raises(InputError, match=r"pooling 'max': choose token, avg or gem"):
-        describe_space("timm:test_vit", tiny_vit, pooling="max")  # type: ignore[arg-type]
+        find_model("timm:test_vit", tiny_vit, pooling="max")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"'token': efficientnet_lite0 has no class token; choose avg or gem"):
-        describe_space("efficientnet_lite0", pooling="token")
+        find_model("efficientnet_lite0", pooling="token")
 
 
 # Kinds
@@ -389,7 +389,7 @@ def test_sizes_are_those_of_the_documentation() -> None:
     rows = re.findall(r"\| `(\w+)`, (\d+) \| (\d+) x (\d+) x (\d+) \| ([\d,]+) \| (\d+) GiB \|", page)
     assert len(rows) == 3
     for model, side, *shape, size, of_many in rows:
-        preset = find(model)
+        preset = find_preset(model)
         assert preset.patch is not None
         height, width, dim = map(int, shape)
         assert (height, width, dim) == (int(side) // preset.patch, int(side) // preset.patch, preset.dim)

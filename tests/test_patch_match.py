@@ -12,6 +12,7 @@ from test_features import rough
 
 from outcrop.embed.encoder import Encoder
 from outcrop.embed.images import Decoded
+from outcrop.embed.models import find_model
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.query.verification.confidence import MIN_INLIERS_PATCH, confidence, least_inliers
 from outcrop.query.verification.features import Sift
@@ -29,7 +30,7 @@ def decoded(image: Image.Image) -> Decoded:
 
 @pytest.fixture(scope="module")
 def tokens() -> PatchTokens:
-    return PatchTokens.of(Encoder.open("efficientnet_lite0", size=768, device="cpu"))
+    return PatchTokens.of(Encoder.open(find_model("efficientnet_lite0", size=768), device="cpu"))
 
 
 def test_two_overlapping_cuts_of_one_picture_match_where_they_overlap(tmp_path: Path) -> None:
@@ -50,7 +51,7 @@ def test_other_ground_does_not_match(tokens: PatchTokens) -> None:
 
 
 def test_tokens_lie_in_the_middle_of_their_patches() -> None:
-    extractor = PatchTokens.of(Encoder.open("efficientnet_lite0", size=128, fit="pad", device="cpu"))
+    extractor = PatchTokens.of(Encoder.open(find_model("efficientnet_lite0", size=128, fit="pad"), device="cpu"))
     found = extractor.extract(decoded(rough(1, 800, 400)))
     assert len(found) == 8  # 4 x 4 places, of which the upper and the lower row are padding
     assert found.points[0] == pytest.approx((99.5, 99.5), abs=0.01)

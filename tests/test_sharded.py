@@ -15,6 +15,7 @@ from commands import run, start
 from pictures import write_dataset
 
 from outcrop.embed.encoder import Encoder
+from outcrop.embed.models import find_model
 from outcrop.embed.sharded import ShardedEncoder, device_names
 from outcrop.embed.weights import load_state
 from outcrop.schema.errors import InputError, PictureError, WeightsError
@@ -24,14 +25,14 @@ MODEL = "timm:test_vit"
 
 @pytest.fixture(scope="module")
 def sharded(tiny_vit: Path) -> Iterator[ShardedEncoder]:
-    encoder = ShardedEncoder.open(MODEL, devices=["cpu", "cpu"], weights=tiny_vit, size=(64, 96), threads=1)
+    encoder = ShardedEncoder.open(find_model(MODEL, weights=tiny_vit, size=(64, 96)), devices=["cpu", "cpu"], threads=1)
     yield encoder
     encoder.close()
 
 
 @pytest.fixture(scope="module")
 def single(tiny_vit: Path) -> Encoder:
-    return Encoder.open(MODEL, weights=tiny_vit, size=(64, 96), device="cpu")
+    return Encoder.open(find_model(MODEL, weights=tiny_vit, size=(64, 96)), device="cpu")
 
 
 def noise(count: int) -> np.ndarray:
@@ -65,9 +66,9 @@ def test_pixels_of_another_shape_are_refused(sharded: ShardedEncoder) -> None:
 def test_errors_of_opening_are_those_of_one_encoder(tiny_vit: Path) -> None:
     before = psutil.Process().children()
     with pytest.raises(InputError, match="device cuda:77: "):
-        ShardedEncoder.open(MODEL, devices=["cuda:77"], weights=tiny_vit)
+        ShardedEncoder.open(find_model(MODEL, weights=tiny_vit), devices=["cuda:77"])
     with pytest.raises(WeightsError, match=r"absent\.pth: no such file"):
-        ShardedEncoder.open(MODEL, devices=["cpu", "cpu"], weights=tiny_vit.parent / "absent.pth")
+        ShardedEncoder.open(find_model(MODEL, weights=tiny_vit.parent / "absent.pth"), devices=["cpu", "cpu"])
     assert psutil.Process().children() == before
 
 
@@ -75,7 +76,7 @@ def test_failures_are_named_and_close_ends_everything(tiny_vit: Path, tmp_path: 
     """With a network that makes nothing of anything (every vector is zero); then a process is killed."""
     state = {name: torch.zeros_like(tensor) for name, tensor in load_state(tiny_vit).items()}
     torch.save(state, tmp_path / "zero.pth")
-    encoder = ShardedEncoder.open(MODEL, devices=["cpu", "cpu"], weights=tmp_path / "zero.pth", threads=1)
+    encoder = ShardedEncoder.open(find_model(MODEL, weights=tmp_path / "zero.pth"), devices=["cpu", "cpu"], threads=1)
     processes = [worker._process for worker in encoder._workers]
     pixels = np.zeros((5, 160, 160, 3), np.uint8)
     for _ in range(2):  # answers of the first call must not be taken for those of the second

@@ -17,6 +17,7 @@ from PIL import Image
 from toy_specimens import LOOK, SPACE, Ingest, shells
 
 from outcrop.embed.encoder import Encoder
+from outcrop.embed.models import find_model
 from outcrop.embed.pooling import pooled
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.listing import ingest_listing, look_ahead
@@ -274,7 +275,7 @@ def test_features_are_exported_and_replaced(folder: Path, lite_uri: str, tmp_pat
 def animals(shared_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
     """The real specimens, 12 views each at the network's size."""
     place = tmp_path_factory.mktemp("animals")
-    encoder = Encoder.open("efficientnet_lite0")
+    encoder = Encoder.open(find_model("efficientnet_lite0"))
     with Store.connect(str(place / "outcrop.db")) as store, Workers(2) as workers:
         collection = Collection.create(store, "real", encoder.space)
         listing = list_specimens(shared_sample / "specimens", "real", ViewSpec(size=224), workers=workers)

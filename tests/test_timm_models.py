@@ -17,8 +17,8 @@ from meta_checkpoints import pixels
 from pictures import write_dataset
 
 from outcrop.embed import hub
-from outcrop.embed.encoder import Encoder, describe_space
-from outcrop.embed.models import find
+from outcrop.embed.encoder import Encoder
+from outcrop.embed.models import find_model, find_preset
 from outcrop.embed.weights import load_state, locate, model_of
 from outcrop.schema.errors import InputError, WeightsError
 
@@ -46,7 +46,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def through(network: torch.nn.Module, pictures: np.ndarray, model: str) -> np.ndarray:
     """What timm's own network makes of pictures before its classifier, of length 1."""
-    preset = find(model)
+    preset = find_preset(model)
     scaled = ((pictures / 255.0 - np.array(preset.mean)) / np.array(preset.std)).astype(np.float32)
     with torch.inference_mode():
         planes = torch.from_numpy(scaled).permute(0, 3, 1, 2).contiguous()
@@ -57,17 +57,17 @@ def through(network: torch.nn.Module, pictures: np.ndarray, model: str) -> np.nd
 
 
 def test_timm_says_size_mean_and_width() -> None:
-    preset = find(f"timm:{VIT}")
+    preset = find_preset(f"timm:{VIT}")
     assert (preset.size, preset.dim, preset.patch, preset.pooling) == ((160, 160), 64, 16, "token")
     assert preset.mean == preset.std == (0.5, 0.5, 0.5)
     assert preset.hub == f"timm/{VIT}"
-    large = find("timm:vit_small_patch16_224.augreg_in21k")
+    large = find_preset("timm:vit_small_patch16_224.augreg_in21k")
     assert (large.size, large.dim, large.patch, large.licence) == ((224, 224), 384, 16, "apache-2.0")
 
 
 def test_the_default_tag_is_written_out() -> None:
-    assert find("timm:test_vit") == find(f"timm:{VIT}")
-    assert find("timm:test_vit").name == f"timm:{VIT}"
+    assert find_preset("timm:test_vit") == find_preset(f"timm:{VIT}")
+    assert find_preset("timm:test_vit").name == f"timm:{VIT}"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_the_default_tag_is_written_out() -> None:
 )
 def test_unknown_names_name_the_nearest(name: str, message: str) -> None:
     with pytest.raises(WeightsError, match=message):
-        find(name)
+        find_preset(name)
 
 
 # With weights from a file
@@ -100,7 +100,7 @@ def test_vectors_are_those_of_timms_network(model: str, tmp_path: Path) -> None:
     network = seeded(model)
     torch.save(network.state_dict(), tmp_path / "w.pth")
     pictures = np.concatenate([pixels((160, 160), seed) for seed in (1, 2)])
-    encoder = Encoder.open(f"timm:{model}", weights=tmp_path / "w.pth", device="cpu")
+    encoder = Encoder.open(find_model(f"timm:{model}", weights=tmp_path / "w.pth"), device="cpu")
     found = encoder.encode(pictures)
     assert encoder.space.model == f"timm:{model}"
     assert found.shape == (2, encoder.space.dim)
@@ -112,16 +112,16 @@ def test_another_size_resizes_the_position_table_as_timm_does(tiny_vit: Path) ->
     overlay = {"file": str(tiny_vit)}
     network = timm.create_model("test_vit", pretrained=True, pretrained_cfg_overlay=overlay, img_size=size).eval()
     pictures = pixels(size)
-    encoder = Encoder.open(f"timm:{VIT}", weights=tiny_vit, size=size, device="cpu")
+    encoder = Encoder.open(find_model(f"timm:{VIT}", weights=tiny_vit, size=size), device="cpu")
     assert np.abs(encoder.encode(pictures) - through(network, pictures, f"timm:{VIT}")).max() < 1e-5
     with pytest.raises(InputError, match="needs multiples of 16 pixels; the nearest is 96x128"):
-        describe_space(f"timm:{VIT}", tiny_vit, size=(100, 130))
+        find_model(f"timm:{VIT}", tiny_vit, size=(100, 130))
 
 
 def test_a_classifier_of_other_classes_or_none_makes_no_difference(tiny_vit: Path, tmp_path: Path) -> None:
     state = load_state(tiny_vit)
     pictures = pixels((160, 160))
-    expected = Encoder.open(f"timm:{VIT}", weights=tiny_vit, device="cpu").encode(pictures)
+    expected = Encoder.open(find_model(f"timm:{VIT}", weights=tiny_vit), device="cpu").encode(pictures)
     others = {
         "seven.pth": state | {"head.weight": torch.ones(7, 64), "head.bias": torch.ones(7)},
         "none.pth": {name: tensor for name, tensor in state.items() if not name.startswith("head.")},
@@ -129,7 +129,7 @@ def test_a_classifier_of_other_classes_or_none_makes_no_difference(tiny_vit: Pat
     for name, tensors in others.items():
         torch.save(tensors, tmp_path / name)
         assert np.array_equal(
-            Encoder.open(f"timm:{VIT}", weights=tmp_path / name, device="cpu").encode(pictures), expected
+            Encoder.open(find_model(f"timm:{VIT}", weights=tmp_path / name), device="cpu").encode(pictures), expected
         )
 
 
@@ -145,13 +145,13 @@ def test_a_damaged_file_is_refused_with_the_tensor_named(tiny_vit: Path, tmp_pat
     for tensors, message in cases:
         torch.save(tensors, path)
         with pytest.raises(WeightsError, match=rf"w\.pth: does not fit timm:{VIT}: {message}.*--weights hub:"):
-            Encoder.open(f"timm:{VIT}", weights=path, device="cpu")
+            Encoder.open(find_model(f"timm:{VIT}", weights=path), device="cpu")
 
 
 def test_weights_lie_in_folders_under_timms_name(tiny_vit: Path) -> None:
-    assert locate(find("timm:test_vit"), tiny_vit.parent) == tiny_vit
+    assert locate(find_preset("timm:test_vit"), tiny_vit.parent) == tiny_vit
     with pytest.raises(WeightsError, match=r"no weights for timm:test_vit\.r160_in1k \(test_vit\.r160_in1k\*"):
-        locate(find("timm:test_vit"))
+        locate(find_preset("timm:test_vit"))
 
 
 # From the hub
@@ -234,7 +234,7 @@ def test_a_hub_that_cannot_be_reached_is_an_error_with_a_way_out(tmp_path: Path)
 def test_the_network_is_never_asked_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "fetch", lambda *_: pytest.fail("asked"))
     with pytest.raises(WeightsError, match="or fetch them with --weights hub:"):
-        locate(find("dinov3_vits16"))
+        locate(find_preset("dinov3_vits16"))
 
 
 def test_the_hub_name_tells_the_model() -> None:
@@ -242,9 +242,9 @@ def test_the_hub_name_tells_the_model() -> None:
     assert model_of(Path(f"hub:timm/{VIT}")) == f"timm:{VIT}"
     assert model_of(Path("hub:")) is None and model_of(Path("hub:me/mine")) is None
     with pytest.raises(WeightsError, match="holds the weights of dinov3_vitl16_sat, not dinov3_vitl16; use --model"):
-        locate(find("dinov3_vitl16"), Path("hub:timm/vit_large_patch16_dinov3_qkvb.sat493m"))
+        locate(find_preset("dinov3_vitl16"), Path("hub:timm/vit_large_patch16_dinov3_qkvb.sat493m"))
     with pytest.raises(WeightsError, match="named <owner>/<name>"):
-        locate(find("dinov3_vitl16"), Path("hub:../../etc/passwd"))
+        locate(find_preset("dinov3_vitl16"), Path("hub:../../etc/passwd"))
 
 
 def test_a_file_without_ending_is_known_by_its_header(

