@@ -150,12 +150,17 @@ class MilvusServer:
             "METRICS_PORT": str(metrics),
             "MILVUS_RUN_DIR": str(self.folder / "run"),
             "ETCD_CONFIG_PATH": str(etcd),
-            # Tests wait for what was just written, and make many collections: the usual intervals are 200 and 1000 ms.
-            "PROXY_TIMETICKINTERVAL": "50",
-            "QUERYCOORD_CHECKINTERVAL": "100",
-            "QUERYCOORD_CHECKSEGMENTINTERVAL": "100",
-            "QUERYCOORD_CHECKCHANNELINTERVAL": "100",
-            "QUERYCOORD_DISTPULLINTERVAL": "100",
+            # Tests wait for what was just written, and make many collections; in brackets the usual values.
+            "PROXY_TIMETICKINTERVAL": "50",  # ms (200)
+            "QUERYCOORD_CHECKINTERVAL": "100",  # ms (1000)
+            "QUERYCOORD_CHECKSEGMENTINTERVAL": "100",  # ms (1000)
+            "QUERYCOORD_CHECKCHANNELINTERVAL": "100",  # ms (1000)
+            "QUERYCOORD_CHECKINDEXINTERVAL": "500",  # ms (10000)
+            "QUERYCOORD_DISTPULLINTERVAL": "100",  # ms (500)
+            "QUERYCOORD_UPDATENEXTTARGETINTERVAL": "0.3",  # s (10): a flushed segment is served from then on
+            "QUERYCOORD_LEADERVIEWUPDATEINTERVAL": "0.2",  # s (1)
+            "INDEXCOORD_SCHEDULER_INTERVAL": "100",  # ms (1000)
+            "DATACOORD_SEGMENT_ASSIGNMENTEXPIRATION": "500",  # ms (2000): a flush waits that long
             "COMMON_SESSION_TTL": "10",  # seconds until a killed server's leases end and its successor takes over
             **{f"{part}_IP": "127.0.0.1" for part in PARTS},
         }
