@@ -33,7 +33,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--recipe-up-to", type=int, default=20_000, help="larger sizes are extrapolated for the recipe")
     parser.add_argument("--fast", action="store_true", help="fast_hdbscan as well (30 dimensions, its most)")
-    parser.add_argument("--memory-of", type=int, help="only measure memory at this size (started by the benchmark itself)")
+    parser.add_argument(
+        "--memory-of", type=int, help="only measure memory at this size (started by the benchmark itself)"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.memory_of:

@@ -1,39 +1,32 @@
 """From the bytes of a file to pixels of the network's size: decode, turn upright, fit, and make thumbnails.
 
-Everything a hostile or broken file can do ends in one `PictureError` with a cause and a fix. All functions
-are pure and touch no global of Pillow's, so any number of threads may call them (Pillow releases the GIL
-while it decodes and resizes).
+Everything a hostile or broken file can do ends in one `PictureError` with a cause and a fix. All functions are pure, so any
+number of threads may call them (Pillow releases the GIL while it decodes and resizes).
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-# Importing a plugin registers its format; these are all that is ever opened. Formats that run other programs
-# (EPS starts Ghostscript) or are not photographs stay out.
-from PIL import (  # isort: skip
-    AvifImagePlugin,  # noqa: F401
-    BmpImagePlugin,  # noqa: F401
-    GifImagePlugin,  # noqa: F401
-    Jpeg2KImagePlugin,  # noqa: F401
-    JpegImagePlugin,  # noqa: F401
-    MpoImagePlugin,  # noqa: F401
-    PngImagePlugin,  # noqa: F401
-    PpmImagePlugin,  # noqa: F401
-    TiffImagePlugin,  # noqa: F401
-    WebPImagePlugin,  # noqa: F401
-)
-
-from outcrop.embed.photo import PhotoMetadata, read_metadata, read_orientation
+from outcrop.embed.colours import BACKGROUND
+from outcrop.embed.formats import FORMATS as FORMATS
+from outcrop.embed.formats import format_of
+from outcrop.embed.opened import Opened, damaged, open_picture
+from outcrop.embed.photo import PhotoMetadata
+from outcrop.embed.remarks import collected
+from outcrop.embed.tiff_samples import Unsupported
 from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.space import Fit
 
-FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000", "AVIF")
+__all__ = ["BACKGROUND", "FORMATS", "Decoded", "decode", "fit_to", "inner_box", "inspect", "thumbnail"]
 
 MIN_SIDE = 8
 """Pixels. A side shorter than this is a placeholder or an accident, and any network would invent its
@@ -49,18 +42,10 @@ REDUCING_GAP = 3.0
 """Pictures over this many times the target are box-reduced first, to no less than that: 17 ms instead of 63
 for 12 megapixels, with a mean difference of 0.2 grey levels."""
 
-BACKGROUND = (255, 255, 255)
-"""What lies under transparent pixels and around padded pictures: white, the background of rendered views."""
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+MAX_SIDE = 1 << 20
+"""Pixels. No camera and no mosaic has longer sides: a header that claims them is damaged."""
+MAX_CLAIMED = 1 << 34
+"""Pixels of a whole picture, likewise."""
 
 
 @dataclass(frozen=True)
@@ -68,26 +53,26 @@ class Decoded:
     """A picture ready to be fitted.
 
     `image` is RGB and upright, perhaps smaller than the file says; `width` and `height` are the upright
-    full-size dimensions in pixels; `metadata` is what the photo says about itself.
+    full-size dimensions in pixels; `metadata` is what the photo says about itself; `remarks` are what was odd
+    about the file and how it was read all the same, each a sentence without the file's name.
     """
 
     image: Image.Image
     width: int
     height: int
     metadata: PhotoMetadata
+    remarks: tuple[str, ...] = ()
 
 
 def decode(data: bytes, *, name: str, at_least: tuple[int, int] | None = None) -> Decoded:
-    """Decode the bytes of a picture file into an upright RGB image.
+    """Decode the bytes of a picture file into an upright RGB image (sRGB).
 
     `name` is what errors call the picture. `at_least` is (height, width) in pixels, as wanted of the upright
     picture: a JPEG is then decoded at the smallest of 1/1, 1/2, 1/4 and 1/8 whose both sides are still
     `DRAFT_MARGIN` times that long; the scaling happens in the DCT domain and costs nothing.
 
-    The first frame of an animation or a stack is taken. Transparency is laid on white. 16-bit grey is scaled
-    by the range of its type (65535 becomes 255), so that the same scene has the same brightness in 8 and 16
-    bits; 32-bit integers and floats have no such range and are scaled by the picture's own minimum and
-    maximum.
+    The first frame of an animation or a stack is taken, of a raw photograph the photograph and never the preview.
+    Colour profiles are followed. How bit depths, nodata and transparency are treated: `outcrop.embed.colours.to_rgb`.
 
     Pillow's decompression-bomb limit is kept, and applied before pixels are allocated: over twice
     `Image.MAX_IMAGE_PIXELS` (Pillow's error limit) a picture is refused; between once (its warning limit) and
@@ -95,125 +80,88 @@ def decode(data: bytes, *, name: str, at_least: tuple[int, int] | None = None) -
 
     Raises `PictureError` for anything that is not a whole picture with sides of at least `MIN_SIDE` pixels.
     """
-    image = _open(data, name)
+    with collected() as remarks, _opened(data, name) as picture:
+        reduced = picture.size
+        if at_least is not None:
+            reduced = picture.draft((DRAFT_MARGIN * at_least[1], DRAFT_MARGIN * at_least[0]))
+        _require_decodable(reduced, picture.size, name)
+        picture.load()
+        # Metadata come after the pixels: asking a PNG for them first would load it and swallow what is wrong with it.
+        image, metadata = picture.rgb(), picture.metadata()
+        width, height = picture.size
+        return Decoded(image, width, height, metadata, tuple(remarks))
+
+
+def inspect(data: bytes, *, name: str) -> tuple[int, int, PhotoMetadata]:
+    """Width and height (pixels, upright) and metadata of a picture file, from its header alone (a PNG is decoded: its EXIF may
+    stand behind its pixels).
+
+    Raises `PictureError` for what is not a picture; whether it is whole only `decode` finds out.
+    """
+    with collected(), _opened(data, name) as picture:
+        if picture.kind == "PNG":
+            _require_decodable(picture.size, picture.size, name)
+            picture.load()
+        width, height = picture.size
+        return width, height, picture.metadata()
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, name: str) -> Iterator[Opened]:
+    """An opened picture of a permissible size; everything that goes wrong with it within the block becomes a `PictureError`."""
+    picture: Opened | None = None
     try:
-        return _read(image, name, at_least)
+        picture = open_picture(data, name)
+        _require_size(picture, name)
+        yield picture
     except PictureError:
         raise
     except MemoryError:
         raise PictureError(f"{name}: decoding needs more memory than there is; scale the picture down") from None
+    except Image.DecompressionBombError as error:
+        raise _too_big(str(error), data, name) from None
+    except Unsupported as why:
+        raise PictureError(f"{name}: {why}") from why
     except Exception as error:  # Pillow's plugins raise whatever their parsers trip over
-        raise PictureError(
-            f"{name}: damaged {image.format} ({_cause(error)}); copy or export the file again"
-        ) from error
+        kind = picture.kind if picture is not None else format_of(data)
+        raise damaged(name, kind, str(error) or type(error).__name__) from error
     finally:
-        image.close()
+        if picture is not None:
+            picture.close()
 
 
-def inspect(data: bytes, *, name: str) -> tuple[int, int, PhotoMetadata]:
-    """Width and height (pixels, upright) and metadata of a picture file, from its header alone.
-
-    Raises `PictureError` for what is no picture; whether it is whole only `decode` can tell.
-    """
-    image = _open(data, name)
-    try:
-        width, height = image.size if read_orientation(image) < 5 else image.size[::-1]
-        return width, height, read_metadata(image)
-    finally:
-        image.close()
-
-
-def _open(data: bytes, name: str) -> Image.Image:
-    """The first plugin that takes the data. `Image.open` would do, but it reports big pictures through the
-    process-wide warning filters, which no thread may touch; here `_read` applies the same limits itself."""
-    if not data:
-        raise PictureError(f"{name}: the file is empty; copy or export it again")
-    for kind in FORMATS:
-        if kind not in Image.OPEN:
-            continue
-        factory, accept = Image.OPEN[kind]
-        if accept is not None and accept(data[:16]) is not True:
-            continue
-        try:
-            return factory(io.BytesIO(data), "")
-        except SyntaxError:
-            continue  # Pillow's way of saying "not mine"
-        except Exception as error:
-            raise PictureError(f"{name}: damaged {kind} ({_cause(error)}); copy or export the file again") from error
-    raise PictureError(f"{name}: {_what(data)}; give one of {', '.join(FORMATS)}")
-
-
-def _what(data: bytes) -> str:
-    """A guess at what a file that is no picture holds."""
-    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith((b"<!doctype html", b"<html", b"<head")):
-        return "an HTML page, not a picture (a failed download?)"
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the picture itself (run git lfs pull)"
-    if not any(data):
-        return "only zero bytes, not a picture"
-    return "not a picture that can be read, or damaged in its first bytes"
-
-
-def _cause(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text[:120] if text else type(error).__name__
-
-
-def _read(image: Image.Image, name: str, at_least: tuple[int, int] | None) -> Decoded:
-    width, height = image.size
+def _require_size(picture: Opened, name: str) -> None:
+    width, height = picture.size
     if min(width, height) < MIN_SIDE:
         raise PictureError(f"{name}: is {width}x{height} pixels; a picture needs at least {MIN_SIDE}x{MIN_SIDE}")
+    if max(width, height) > MAX_SIDE:
+        raise damaged(name, picture.kind, f"its header claims {width}x{height} pixels")
     limit = Image.MAX_IMAGE_PIXELS or 0  # None or 0: whoever runs this lifted Pillow's limit
     if limit and width * height > 2 * limit:
         raise PictureError(
             f"{name}: is {width}x{height} pixels, over the limit of {2 * limit:,}; scale it down or cut it into tiles"
         )
-    metadata = read_metadata(image)
-    if at_least is not None and image.format in ("JPEG", "MPO"):
-        want_height, want_width = at_least if read_orientation(image) < 5 else at_least[::-1]
-        image.draft(None, (DRAFT_MARGIN * want_width, DRAFT_MARGIN * want_height))
-    if limit and image.width * image.height > limit:
+
+
+def _require_decodable(reduced: tuple[int, int], size: tuple[int, int], name: str) -> None:
+    limit = Image.MAX_IMAGE_PIXELS or 0
+    if limit and reduced[0] * reduced[1] > limit:
         raise PictureError(
-            f"{name}: is {width}x{height} pixels, over the limit of {limit:,} for pictures that "
+            f"{name}: is {size[0]}x{size[1]} pixels, over the limit of {limit:,} for pictures that "
             f"cannot be decoded smaller; scale it down or cut it into tiles"
         )
-    image.load()
-    orientation = read_orientation(image)  # after load: the TIFF plugin turns the picture itself and drops the tag
-    upright = _rgb(image, name)
-    if orientation in _UPRIGHT:
-        upright = upright.transpose(_UPRIGHT[orientation])
-    if orientation >= 5:
-        width, height = height, width
-    return Decoded(upright, width, height, metadata)
 
 
-def _rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return _grey(np.asarray(image).astype(np.float32) / 65535.0)
-    if image.mode in ("I", "F"):
-        return _grey(_stretched(np.asarray(image).astype(np.float64)))
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, (*BACKGROUND, 255)), layer).convert("RGB")
-    if image.mode == "LAB":
-        raise PictureError(f"{name}: is in the LAB colour space; export it as sRGB")
-    # A fresh image either way: `decode` closes the one it opened. Pillow reads CMYK JPEGs the Adobe way
-    # (inverted).
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
-
-
-def _stretched(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """[0, 1] from the smallest to the largest finite value; non-finite and constant pictures become black."""
-    finite = np.isfinite(values)
-    low, high = (values[finite].min(), values[finite].max()) if finite.any() else (0.0, 0.0)
-    if not high > low:
-        return np.zeros_like(values)
-    return np.where(finite, (values - low) / (high - low), 0.0)
-
-
-def _grey(values: np.ndarray[Any, Any]) -> Image.Image:
-    return Image.fromarray(np.rint(values * 255.0).astype(np.uint8)).convert("RGB")
+def _too_big(said: str, data: bytes, name: str) -> PictureError:
+    """The error for what Pillow calls a decompression bomb."""
+    found = re.search(r"\((\d+) pixels\)", said)
+    pixels = int(found[1]) if found else 0
+    if pixels > MAX_CLAIMED:
+        return damaged(name, format_of(data), f"its header claims {pixels:,} pixels")
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    return PictureError(
+        f"{name}: has {pixels:,} pixels, over the limit of {limit:,}; scale it down or cut it into tiles"
+    )
 
 
 def fit_to(image: Image.Image, size: tuple[int, int], fit: Fit) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -1,24 +1,27 @@
 """What a drone photo says about itself: position, height above ground, heading and time.
 
-Read from EXIF (CIPA DC-008) and from the XMP packet that DJI aircraft write (namespace ``drone-dji``). A
-photo's metadata is often damaged or absent, and a picture is worth embedding without it: what cannot be read
-is None, and nothing here raises.
+Read from EXIF (CIPA DC-008) and from the XMP packet that DJI aircraft write (namespace ``drone-dji``). A photo's metadata is
+often damaged or absent, and a picture is worth embedding without it: what cannot be read is None, and nothing here raises. A
+directory that is there but damaged is noted as a remark of the picture (`outcrop.embed.remarks`).
 """
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from PIL import ExifTags, Image
 
-XMP_LIMIT = 1 << 20
-"""Bytes of an XMP packet that are looked at. DJI's are 2 to 8 KB; the rest of a bigger one is padding or
-previews."""
+from outcrop.embed.remarks import note
+from outcrop.embed.xmp import dji_number, dji_position, packet
+
+FAR = 0.01
+"""Degrees between the EXIF and the XMP position of one photo from which the two are remarked on (about a kilometre)."""
 
 _OFFSET = re.compile(r"[+-](?:0\d|1[0-4]):[0-5]\d|Z")
 
@@ -27,7 +30,8 @@ _OFFSET = re.compile(r"[+-](?:0\d|1[0-4]):[0-5]\d|Z")
 class PhotoMetadata:
     """Where, how high, which way and when a photo was taken; None where the photo does not say.
 
-    `latitude` and `longitude` are WGS 84 degrees, positive north and east; `relative_altitude` is metres
+    `latitude` and `longitude` are WGS 84 degrees, positive north and east, and `position_source` says whether they are EXIF's
+    ("exif") or DJI's XMP ("xmp"); `relative_altitude` is metres
     above the take-off point; `yaw` is degrees clockwise from north in [0, 360), of the gimbal where known,
     otherwise of the aircraft; `captured_at` is ISO 8601 local time, with the UTC offset where the camera
     wrote one; `pitch` is the gimbal's, in degrees, -90 straight down; `focal_length_35mm` is the focal length in
@@ -41,51 +45,99 @@ class PhotoMetadata:
     captured_at: str | None = None
     pitch: float | None = None
     focal_length_35mm: float | None = None
+    position_source: Literal["exif", "xmp"] | None = None
 
 
 def read_metadata(image: Image.Image) -> PhotoMetadata:
-    """The metadata of an opened picture (its pixels need not be loaded). Never raises: unreadable fields are
-    None."""
-    gps = _directory(image, ExifTags.IFD.GPSInfo)
-    camera = _directory(image, ExifTags.IFD.Exif)
-    xmp = _xmp(image)
-    latitude, longitude = _position(gps)
-    gimbal = _dji_number(xmp, "GimbalYawDegree")
+    """The metadata of an opened picture. Never raises: unreadable fields are None. Load a PNG first: its EXIF may stand behind
+    the pixels, and Pillow loads them to find out, in which case their damage would go unnoticed here."""
+    return metadata_of(_exif(image), packet(image))
+
+
+def metadata_of(exif: Image.Exif, xmp: bytes) -> PhotoMetadata:
+    """What EXIF and an XMP packet say; never raises."""
+    gps = _directory(exif, ExifTags.IFD.GPSInfo)
+    camera = _directory(exif, ExifTags.IFD.Exif)
+    latitude, longitude, source = _position(gps, xmp)
     return PhotoMetadata(
         latitude=latitude,
         longitude=longitude,
-        relative_altitude=_dji_number(xmp, "RelativeAltitude"),
-        yaw=_heading(gimbal if gimbal is not None else _dji_number(xmp, "FlightYawDegree")),
+        relative_altitude=dji_number(xmp, "RelativeAltitude"),
+        yaw=_heading(dji_number(xmp, "GimbalYawDegree", "FlightYawDegree")),
         captured_at=_captured_at(camera),
-        pitch=_dji_number(xmp, "GimbalPitchDegree"),
+        pitch=dji_number(xmp, "GimbalPitchDegree"),
         focal_length_35mm=_focal_length(camera),
+        position_source=source,
     )
 
 
 def read_orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 (upright) where it is missing, damaged or out of range."""
     try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001  Pillow raises whatever its parsers trip over; a damaged tag means "as it lies"
+        value = _exif(image).get(ExifTags.Base.Orientation, 1)
+    except Exception as error:  # noqa: BLE001  Pillow raises whatever its parsers trip over; a damaged tag means "as it lies"
+        _damaged(error)
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _directory(image: Image.Image, which: ExifTags.IFD) -> Mapping[int, Any]:
+def tiff_exif(data: bytes) -> Image.Exif:
+    """The EXIF of a TIFF's first directory, whatever its pixels are; empty where it is damaged."""
+    exif = Image.Exif()
     try:
-        return image.getexif().get_ifd(which)
-    except Exception:  # noqa: BLE001  see read_orientation
+        exif.load_from_fp(io.BytesIO(data))
+    except Exception as error:  # noqa: BLE001  see read_orientation
+        _damaged(error)
+        return Image.Exif()
+    return exif
+
+
+def _exif(image: Image.Image) -> Image.Exif:
+    try:
+        return image.getexif()
+    except Exception as error:  # noqa: BLE001  see read_orientation
+        _damaged(error)
+        return Image.Exif()
+
+
+def _directory(exif: Image.Exif, which: ExifTags.IFD) -> Mapping[int, Any]:
+    try:
+        return exif.get_ifd(which)
+    except Exception as error:  # noqa: BLE001  see read_orientation
+        _damaged(error)
         return {}
 
 
-def _position(gps: Mapping[int, Any]) -> tuple[float | None, float | None]:
+def _damaged(error: Exception) -> None:
+    note(f"its EXIF is damaged ({str(error) or type(error).__name__})")
+
+
+def _position(gps: Mapping[int, Any], xmp: bytes) -> tuple[float | None, float | None, Literal["exif", "xmp"] | None]:
+    """Latitude, longitude and which of the two packets gave them; EXIF's, unless it has none or only whole seconds (31 m)."""
+    exif, dji = _exif_position(gps), dji_position(xmp)
+    if exif is None:
+        return (*dji, "xmp") if dji is not None else (None, None, None)
+    if dji is None or not _whole_seconds(gps):
+        return *exif, "exif"
+    if max(abs(one - other) for one, other in zip(exif, dji, strict=True)) > FAR:
+        note("its EXIF and its XMP place it more than a kilometre apart; the XMP position is used")
+    return *dji, "xmp"
+
+
+def _exif_position(gps: Mapping[int, Any]) -> tuple[float, float] | None:
     """Latitude and longitude, both or neither. A missing hemisphere is unknown, not north or east; (0, 0) is
     what receivers write before they have a fix."""
     latitude = _angle(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), "N", "S", 90.0)
     longitude = _angle(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), "E", "W", 180.0)
     if latitude is None or longitude is None or (latitude == 0.0 and longitude == 0.0):
-        return None, None
+        return None
     return latitude, longitude
+
+
+def _whole_seconds(gps: Mapping[int, Any]) -> bool:
+    """Whether both angles are given to the second only (degrees and minutes without fractions, too)."""
+    parts = [*gps[ExifTags.GPS.GPSLatitude], *gps[ExifTags.GPS.GPSLongitude]]
+    return all(float(part).is_integer() for part in parts)
 
 
 def _angle(parts: Any, reference: Any, positive: str, negative: str, limit: float) -> float | None:
@@ -134,33 +186,15 @@ def _captured_at(camera: Mapping[int, Any]) -> str | None:
         taken = datetime.strptime(_text(camera[ExifTags.Base.DateTimeOriginal]), "%Y:%m:%d %H:%M:%S")
     except (KeyError, ValueError):
         return None
-    offsets = (_text(camera.get(tag)) for tag in (ExifTags.Base.OffsetTimeOriginal, ExifTags.Base.OffsetTime))
-    offset = next((text for text in offsets if _OFFSET.fullmatch(text)), "")
-    return taken.isoformat() + offset
+    # OffsetTime is not asked: it belongs to DateTime, the file's last edit, which may have happened in another country.
+    offset = _text(camera.get(ExifTags.Base.OffsetTimeOriginal))
+    return taken.isoformat() + (offset if _OFFSET.fullmatch(offset) else "")
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     return str(value).strip("\0 ") if value is not None else ""
-
-
-def _xmp(image: Image.Image) -> bytes:
-    """The first `XMP_LIMIT` bytes of the XMP packet. It is searched with patterns, never given to an XML
-    parser, so that entities and nesting in a hostile file cost nothing."""
-    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    if isinstance(packet, str):
-        packet = packet[:XMP_LIMIT].encode("utf-8", "replace")
-    return bytes(packet[:XMP_LIMIT]) if isinstance(packet, (bytes, bytearray)) else b""
-
-
-def _dji_number(xmp: bytes, name: str) -> float | None:
-    """A finite number of DJI's namespace, written as an attribute (``name="+1.5"``) or as an element."""
-    tag = re.escape(f"drone-dji:{name}".encode())
-    value = rb"\s{0,8}([+-]?\d{1,9}(?:\.\d{0,12})?)\s{0,8}"
-    found = re.search(tag + rb"\s{0,8}=\s{0,8}[\"']" + value + rb"[\"']", xmp)
-    found = found or re.search(rb"<" + tag + rb"\s{0,8}>" + value + rb"</" + tag, xmp)
-    return float(found.group(1)) if found else None
 
 
 def _heading(degrees: float | None) -> float | None:

@@ -206,6 +206,8 @@ def print_record(session: Session, record: Record, run: Run) -> None:
     Raises:
         PartialFailure: some items failed.
     """
+    for remark in run.remarks:
+        session.say(remark)
     if session.format == "json":
         print_json(
             {

@@ -53,7 +53,7 @@ class PhotoSource:
         del contents
         small = thumbnail(decoded.image) if thumbnails else None
         placement = Placement.of(decoded, encoder.space.size, encoder.space.fit)
-        yield Prepared(item, encoder.prepare(decoded), small, placement)
+        yield Prepared(item, encoder.prepare(decoded), small, placement, decoded.remarks)
 
     def _registered_as(self, row: Row) -> bool:
         """Whether a stored row says the same as the registry says now (file name, stated altitude)."""
@@ -76,7 +76,7 @@ def with_metadata(item: Item, width: int, height: int, facts: PhotoMetadata, alt
     """The item with what a photograph says of itself: sides in pixels, place, time, altitude where none is stated.
 
     The height above ground and the camera's heading (degrees clockwise from north), where the file has them, are kept as
-    `relative_altitude` and `yaw` in any case.
+    `relative_altitude` and `yaw` in any case; `position_source` says whose position it is ("exif" or "xmp", DJI's).
     """
     extra = dict(item.extra, width=width, height=height)
     altitude = item.altitude
@@ -85,6 +85,8 @@ def with_metadata(item: Item, width: int, height: int, facts: PhotoMetadata, alt
         altitude = altitude if altitude_stated else max(0.0, facts.relative_altitude)
     if facts.yaw is not None:
         extra["yaw"] = facts.yaw
+    if facts.position_source is not None:
+        extra["position_source"] = facts.position_source
     latitude, longitude = facts.latitude, facts.longitude
     if latitude is None or longitude is None:
         latitude = longitude = UNKNOWN_COORDINATE

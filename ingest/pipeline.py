@@ -226,6 +226,7 @@ class Pipeline:
         while (outcome := next(outcomes, None)) is not None:
             del work.left[outcome.item.id]
             if isinstance(outcome, Prepared):
+                self.run.remark(outcome.item.key, work.source.path, outcome.remarks)
                 self._put(self._to_encode, _Piece(work, outcome), always=True)
             elif isinstance(outcome, Unchanged):
                 self._unchanged(outcome.item)

@@ -116,7 +116,8 @@ class ReferenceSource:
                 window = windows[item.id]
                 shape = (window.width * width, window.height * height) if encoder.space.fit == "squash" else None
                 small = thumbnail(Image.fromarray(pixels), shape=shape) if thumbnails else None
-                yield Prepared(self._made(item, photo, turns[item.id], window), pixels, small)
+                remarks = decoded.remarks if item is changed[0] else ()
+                yield Prepared(self._made(item, photo, turns[item.id], window), pixels, small, remarks=remarks)
 
     def _kept(self, rows: Rows, same: Callable[[Row], bool]) -> set[str]:
         """The ids of the references whose rows say what would be said again; `same(row)` judges the photograph."""

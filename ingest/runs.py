@@ -1,7 +1,8 @@
 """Runs: what one ingest did, where it stands, and its failure ledger, in ``<state>/runs/<run>/``.
 
 ``run.json`` holds the record, rewritten whole at every batch; ``failures.jsonl`` one JSON object per failed item
-(key, path, stage, reason). A run whose process is gone without having ended is shown as "died".
+(key, path, stage, reason); ``remarks.jsonl`` what was odd about files that were read (key, path, remarks). A run
+whose process is gone without having ended is shown as "died".
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,6 +91,7 @@ class Run:
         self.record = record
         self._lock = threading.Lock()
         self._saved = 0.0
+        self._remarks: dict[str, tuple[int, str, str]] = {}
         self._started = time.perf_counter()
 
     @classmethod
@@ -126,6 +129,26 @@ class Run:
             self.record.failed += failure.items
             with self.ledger.open("a", encoding="utf-8", errors="backslashreplace") as ledger:
                 ledger.write(line + "\n")
+
+    def remark(self, key: str, path: Path, texts: Sequence[str]) -> None:
+        """Keeps what was odd about a source that was read all the same: a line in ``remarks.jsonl``, and its kind for the end."""
+        if not texts:
+            return
+        line = json.dumps({"key": key, "path": str(path), "remarks": list(texts)}, ensure_ascii=False)
+        with self._lock:
+            for text in texts:
+                kind = re.sub(r"\d+", "#", text)
+                count, first, example = self._remarks.get(kind, (0, path.name, text))
+                self._remarks[kind] = (count + 1, first, example)
+            with (self.folder / "remarks.jsonl").open("a", encoding="utf-8", errors="backslashreplace") as remarks:
+                remarks.write(line + "\n")
+
+    @property
+    def remarks(self) -> list[str]:
+        """Every kind of remark once, with the number of files that it holds for and the name of the first."""
+        with self._lock:
+            found = list(self._remarks.values())
+        return [f"{first}{f' and {count - 1} more' if count > 1 else ''}: {text}" for count, first, text in found]
 
     def count(self, **more: int) -> None:
         """Adds to the record's counts."""

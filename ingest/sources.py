@@ -51,12 +51,14 @@ class Prepared:
     """An item ready to be embedded: complete but for `ingested_at`; `pixels` uint8 [H, W, 3] as `encode` wants them.
 
     `placement` says where the pixels lie in the source's picture; None where it has none (a rendered view).
+    `remarks` are what was odd about the source, said with the first item of it (`outcrop.embed.images.Decoded.remarks`).
     """
 
     item: Item
     pixels: NDArray[np.uint8]
     thumbnail: bytes | None = None
     placement: Placement | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

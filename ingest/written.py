@@ -95,7 +95,8 @@ class WrittenSource:
                     captured_at=photo.captured_at,
                     extra={**photo.extra, **box},
                 )
-            yield Prepared(made, encoder.prepare(decoded), thumbnail(decoded.image) if thumbnails else None)
+            small = thumbnail(decoded.image) if thumbnails else None
+            yield Prepared(made, encoder.prepare(decoded), small, remarks=decoded.remarks)
 
     def _registered_as(self, row: Row, item: Item) -> bool:
         same_altitude = not self.altitude_stated or row["altitude"] == item.altitude

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory import growth
-from PIL import ExifTags, Image, ImageDraw
+from PIL import ExifTags, Image
+from scenes import case, saved, scene
 
-from outcrop.embed.images import BACKGROUND, Decoded, decode, fit_to, thumbnail
+from outcrop.embed.images import BACKGROUND, Decoded, decode, fit_to, inspect, thumbnail
 from outcrop.schema.errors import InputError, PictureError
 
 SAMPLE = Path(__file__).parents[2] / "shared/sample"
@@ -33,24 +35,6 @@ STORED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-
-
-def scene(width: int = 640, height: int = 400) -> Image.Image:
-    """A picture with no symmetry: smooth colour, edges, and texture."""
-    y, x = np.mgrid[0:height, 0:width]
-    red, green = 255 * x / width, 255 * y / height
-    blue = 127 + 90 * np.sin(x / 9) * np.cos(y / 13)
-    image = Image.fromarray(np.stack([red, green, blue], -1).astype(np.uint8))
-    draw = ImageDraw.Draw(image)
-    draw.ellipse((width * 0.1, height * 0.1, width * 0.3, height * 0.5), fill=(250, 250, 240))
-    draw.rectangle((width * 0.6, height * 0.7, width * 0.9, height * 0.8), fill=(10, 30, 10))
-    return image
-
-
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def pixels(decoded: Decoded) -> np.ndarray:
@@ -260,7 +244,10 @@ def png_claiming(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("size", [(100_000, 100_000), (20_000, 9_000), (10_000, 9_000)])
 def test_bombs_are_refused_before_pixels_are_allocated(size: tuple[int, int]) -> None:
     data = png_claiming(*size)
-    with growth() as grown, pytest.raises(PictureError, match=f"{size[0]}x{size[1]} pixels, over the limit"):
+    named = (
+        rf"({size[0]}x{size[1]}|{size[0] * size[1]:,}) pixels, over the limit"  # Pillow's own limit gives the product
+    )
+    with growth() as grown, pytest.raises(PictureError, match=named):
         decode(data, name="x")
     assert grown.kib < 20_000  # the smallest would have taken 260,000
 
@@ -334,6 +321,89 @@ def test_random_bytes_are_a_picture_error(head: bytes, rest: bytes) -> None:
         decode(head + rest, name="x")
     except PictureError as error:
         assert str(error).startswith("x: ")
+
+
+# Damaged pixels
+
+
+def test_the_damaged_png_is_refused() -> None:
+    with pytest.raises(PictureError, match=r"damaged PNG .*checksum of IDAT"):
+        decode(case("damaged_png/corrupt.png"), name="x")
+
+
+def chunks(png: bytes) -> list[tuple[int, bytes, int]]:
+    """Place, type and length of each chunk of a PNG."""
+    found, place = [], 8
+    while place < len(png):
+        length, kind = struct.unpack_from(">I4s", png, place)
+        found.append((place, kind, length))
+        place += 12 + length
+    return found
+
+
+@pytest.mark.parametrize(
+    ("part", "mend"), [(0.02, False), (0.5, False), (0.97, False), (0.0, True)], ids=["begin", "middle", "end", "zlib"]
+)
+@pytest.mark.parametrize("reader", [decode, inspect])
+def test_a_png_with_damaged_pixels_is_refused(part: float, mend: bool, reader: Callable[..., object]) -> None:
+    """Asking for EXIF loads the pixels, and must not swallow what is wrong with them; `mend` rights the chunk's checksum."""
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    png = bytearray(saved(Image.fromarray(noise), "PNG"))
+    place, _, length = next(one for one in chunks(bytes(png)) if one[1] == b"IDAT")
+    png[place + 8 + int(part * length)] ^= 0xFF
+    if mend:
+        png[place + 8 + length : place + 12 + length] = struct.pack(
+            ">I", zlib.crc32(png[place + 4 : place + 8 + length])
+        )
+    with pytest.raises(PictureError, match=r"^x: damaged PNG"):
+        reader(bytes(png), name="x")
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "deflate", "WEBP", "GIF", "AVIF", "JPEG2000", "PNG", "JPEG", "BMP", "PPM"])
+def test_half_of_the_pixels_missing_is_refused_by_decode(kind: str) -> None:
+    whole = WHOLE[kind]
+    with pytest.raises(PictureError):
+        decode(whole[: len(whole) // 2], name="x")
+
+
+def test_png_metadata_behind_the_pixels_is_read() -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    png = saved(scene(64, 40), "PNG", exif=exif)
+    place, _, length = next(one for one in chunks(png) if one[1] == b"eXIf")
+    chunk = png[place : place + 12 + length]
+    without = png[:place] + png[place + 12 + length :]
+    moved = without[:-12] + chunk + without[-12:]
+    assert [kind for _, kind, _ in chunks(moved)][-2:] == [b"eXIf", b"IEND"]
+    found = decode(moved, name="x")
+    assert (found.width, found.height) == inspect(moved, name="x")[:2] == (40, 64)
+    assert found.image.size == (40, 64)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "MPO"])
+def test_inspect_and_decode_agree_on_the_sides(orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = saved(scene(64, 40), kind, exif=exif)
+    found = decode(data, name="x")
+    expected = (64, 40) if orientation < 5 else (40, 64)
+    assert inspect(data, name="x")[:2] == (found.width, found.height) == found.image.size == expected
+
+
+def test_a_header_that_claims_too_much_is_damage() -> None:
+    bmp = bytearray(saved(scene(64, 40), "BMP"))
+    bmp[18:22] = struct.pack("<i", -127)  # 4294967169 columns
+    with pytest.raises(PictureError, match=r"damaged BMP .*claims") as caught:
+        decode(bytes(bmp), name="x")
+    assert "scale" not in str(caught.value)
+
+
+def test_a_gif_over_the_limit_is_too_big_and_not_damaged() -> None:
+    gif = bytearray(saved(Image.new("L", (16, 16)), "GIF"))
+    gif[6:10] = struct.pack("<HH", 60_000, 60_000)
+    with pytest.raises(PictureError, match="3,600,000,000 pixels, over the limit of 178,956,970; scale it down"):
+        decode(bytes(gif), name="x")
 
 
 def test_threads_decode_alike() -> None:

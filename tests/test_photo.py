@@ -12,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, PngImagePlugin
 from PIL.TiffImagePlugin import IFDRational
+from scenes import case
 
+from outcrop.embed.images import decode
 from outcrop.embed.photo import PhotoMetadata, read_metadata, read_orientation
+from outcrop.embed.remarks import collected
 
 SAMPLE = Path(__file__).parents[2] / "shared/sample"
 
@@ -153,7 +156,7 @@ def test_xmp_is_not_parsed_as_xml_and_is_bounded() -> None:
     [
         ({36867: "2024:03:09 08:05:01"}, "2024-03-09T08:05:01"),
         ({36867: "2024:03:09 08:05:01", 36881: "+09:00"}, "2024-03-09T08:05:01+09:00"),
-        ({36867: "2024:03:09 08:05:01", 36880: "-03:30"}, "2024-03-09T08:05:01-03:30"),
+        ({36867: "2024:03:09 08:05:01", 36880: "-03:30"}, "2024-03-09T08:05:01"),
         ({36867: "2024:03:09 08:05:01", 36881: "+9"}, "2024-03-09T08:05:01"),
         ({36867: "0000:00:00 00:00:00"}, None),
         ({36867: "    :  :     :  :  "}, None),
@@ -162,6 +165,77 @@ def test_xmp_is_not_parsed_as_xml_and_is_bounded() -> None:
 )
 def test_time(camera: dict[int, object], expected: str | None) -> None:
     assert read_metadata(photo(camera=camera)).captured_at == expected
+
+
+def test_the_offset_of_an_edit_is_not_that_of_the_photograph() -> None:
+    found = decode(case("edit_time_offset/t_off_only.jpg"), name="x").metadata
+    assert found.captured_at == "2025-09-18T09:25:55"
+
+
+WHOLE_SECONDS = {1: "N", 2: (37.0, 30.0, 36.0), 3: "E", 4: (127.0, 0.0, 0.0)}
+PRECISE = {1: "N", 2: (37.0, 30.0, 36.5), 3: "E", 4: (127.0, 0.0, 0.0)}
+
+
+@pytest.mark.parametrize("longitude", ["GpsLongtitude", "GpsLongitude", "GPSLongtitude", "GPSLongitude", "Longitude"])
+@pytest.mark.parametrize("element", [False, True])
+def test_the_position_in_dji_xmp(longitude: str, element: bool) -> None:
+    latitude = "Latitude" if longitude == "Longitude" else "GpsLatitude"
+    values = {latitude: "-46.841700123456789", longitude: "+91.995867"}
+    if element:
+        body = "".join(f"<drone-dji:{name}>{value}</drone-dji:{name}>" for name, value in values.items())
+    else:
+        body = "<a " + " ".join(f'drone-dji:{name}="{value}"' for name, value in values.items()) + "/>"
+    found = read_metadata(photo(xmp=body.encode()))
+    assert (found.latitude, found.longitude) == (pytest.approx(-46.841700123), pytest.approx(91.995867))
+    assert found.position_source == "xmp"
+
+
+def test_the_position_of_the_case() -> None:
+    found = decode(case("dji_xmp_position/x_gps_only.jpg"), name="x").metadata
+    assert (found.latitude, found.longitude) == (-46.8417, 91.995867)
+
+
+@pytest.mark.parametrize(
+    ("gps", "xmp", "expected", "source"),
+    [
+        (PRECISE, "37.7 127.1", (37 + 30 / 60 + 36.5 / 3600, 127.0), "exif"),
+        (WHOLE_SECONDS, "37.510012 127.000021", (37.510012, 127.000021), "xmp"),
+        (WHOLE_SECONDS, "", (37.51, 127.0), "exif"),
+        (WHOLE_SECONDS, "0.0 0.0", (37.51, 127.0), "exif"),
+        (WHOLE_SECONDS, "91.0 10.0", (37.51, 127.0), "exif"),
+        ({}, "0.000 0.000", (None, None), None),
+        ({}, "37.5 180.5", (None, None), None),
+        ({}, "", (None, None), None),
+    ],
+)
+def test_which_position_is_taken(
+    gps: dict[int, object], xmp: str, expected: tuple[float | None, float | None], source: str | None
+) -> None:
+    values = xmp.split()
+    packet = f'<a drone-dji:GpsLatitude="{values[0]}" drone-dji:GpsLongtitude="{values[1]}"/>' if values else "<a/>"
+    found = read_metadata(photo(gps=gps, xmp=packet.encode()))
+    assert (found.latitude, found.longitude) == pytest.approx(expected, abs=1e-9)
+    assert found.position_source == source
+
+
+def test_a_position_without_its_other_half_is_unknown() -> None:
+    found = read_metadata(photo(xmp=b'<a drone-dji:GpsLatitude="37.5"/>'))
+    assert (found.latitude, found.longitude, found.position_source) == (None, None, None)
+
+
+def test_two_places_far_apart_are_remarked() -> None:
+    packet = b'<a drone-dji:GpsLatitude="12.5" drone-dji:GpsLongtitude="13.5"/>'
+    with collected() as remarks:
+        found = read_metadata(photo(gps=WHOLE_SECONDS, xmp=packet))
+    assert (found.latitude, found.longitude) == (12.5, 13.5)
+    assert len(remarks) == 1 and "kilometre" in remarks[0]
+
+
+def test_damaged_exif_is_remarked_and_not_shown(recwarn: pytest.WarningsRecorder) -> None:
+    found = decode(case("pillow_warning/o_two.jpg"), name="x")
+    assert any("tag 274" in remark for remark in found.remarks)
+    assert (found.width, found.height) == (400, 300)  # its orientation is 6
+    assert not recwarn.list
 
 
 def _with_exif(exif: bytes) -> Image.Image:

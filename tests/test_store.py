@@ -420,7 +420,7 @@ def test_an_expression_that_milvus_does_not_understand_is_bad_input(graph: Colle
         lambda filter: search(graph, unit(1), 3, filter),
         lambda filter: list(graph.scan(filter)),
     ):
-        with pytest.raises(InputError, match="does not understand the filter|is not closed"):
+        with pytest.raises(InputError, match=r"does not understand the filter|is not closed"):
             ask(where(raw=raw))
 
 
