@@ -7,7 +7,6 @@ compared one by one, and the plan says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -192,19 +191,12 @@ def exact_search(
 
     Ties are broken by id, so that the answer is always the same.
     """
-    best = TopK(len(vectors), k)
+    best = TopK(vectors, k)
     for rows in collection.scan_rows(filter, ["id", "vector"]):
-        scores = vectors @ np.asarray([row["vector"] for row in rows], dtype=np.float32).T
-        best.add(np.asarray([row["id"] for row in rows]), scores)
+        best.add(np.asarray([row["id"] for row in rows]), np.asarray([row["vector"] for row in rows], dtype=np.float32))
     lines = [best.best(query) for query in range(len(vectors))]
     found = collection.lookup(sorted({id for line in lines for _, id in line}), fields=tuple(FIELDS))
     items = {id: Item.from_row(row) for id, row in found.items()}
     # A row deleted between the scan and the lookup is left out.
     kept = [[(score, items[id]) for score, id in line if id in items] for line in lines]
     return tuple(tuple(Hit(rank, score, item) for rank, (score, item) in enumerate(line, 1)) for line in kept)
-
-
-def drop_hits(hits: Sequence[Hit], unwanted: set[str], k: int) -> tuple[Hit, ...]:
-    """The first `k` hits whose id is not among `unwanted`, ranked anew."""
-    kept = [hit for hit in hits if hit.item.id not in unwanted][:k]
-    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(kept, 1))

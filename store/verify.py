@@ -96,15 +96,15 @@ def verify(
     queries = _sample(collection, samples, seed)
     if not len(queries):
         raise InputError(f"collection {collection.name!r} is empty: there is nothing to verify")
-    exact = {share: TopK(len(queries), 2 * k) for share in shares}
+    exact = {share: TopK(queries, 2 * k) for share in shares}
     kept = dict.fromkeys(shares, 0)
     for rows in collection.scan_rows(Filter(), ["id", "vector"]):
         ids = np.asarray([row["id"] for row in rows])
-        scores = queries @ np.asarray([row["vector"] for row in rows], dtype=np.float32).T
+        vectors = np.asarray([row["vector"] for row in rows], dtype=np.float32)
         for share in shares:
             inside = ids < _bound(share) if share < 1 else np.ones(len(ids), dtype=bool)
             kept[share] += int(inside.sum())
-            exact[share].add(ids[inside], scores[:, inside])
+            exact[share].add(ids[inside], vectors[inside])
         if progress is not None:
             progress(kept[1.0])
     checks = []

@@ -25,7 +25,7 @@ def run_under(kernel: str, script: str, *arguments: object) -> str:
     """What a Python script prints under a kernel, with a worker process of its own."""
     run = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
-        env={**os.environ, "OPENBLAS_CORETYPE": kernel},
+        env={**os.environ, "OPENBLAS_CORETYPE": kernel, "PYTHONPATH": str(Path(__file__).parent)},
         capture_output=True,
         text=True,
         timeout=240,

@@ -23,7 +23,7 @@ from outcrop.schema.space import Space
 from outcrop.store.collection import PROPERTY_SPACE, Collection, check_name, collection_names
 from outcrop.store.connection import Store
 from outcrop.store.rows import pack
-from outcrop.store.search import Answer, Hit, drop_hits, exact_search, search
+from outcrop.store.search import Answer, exact_search, search
 
 DIM = 8
 SPACE = Space(
@@ -440,12 +440,6 @@ def test_ties_in_an_exact_search_are_broken_by_id(store: Store, name: str) -> No
     made.upsert(items, np.repeat(unit(1), 30, axis=0))
     hits = search(made, unit(1), 10, exact=True).hits[0]
     assert [hit.item.id for hit in hits] == sorted(item.id for item in items)[:10]
-
-
-def test_dropped_hits_leave_no_gap_in_the_ranks() -> None:
-    hits = [Hit(n, 1.0 - n / 10, image(n)) for n in range(1, 6)]
-    kept = drop_hits(hits, {image(1).id, image(3).id}, 2)
-    assert [(hit.rank, hit.item.frame) for hit in kept] == [(1, 2), (2, 4)]
 
 
 # -- lasting -----------------------------------------------------------------------------------------------------------

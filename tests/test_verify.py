@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kernels import kernels, run_under
 from numpy.typing import NDArray
 from vectors import unit_vectors
 
@@ -56,24 +58,50 @@ def test_best_of_a_stream_is_the_head_of_a_full_sort(
     stream: tuple[NDArray[np.float32], list[str], list[int], int],
 ) -> None:
     scores, ids, pages, k = stream
-    best = TopK(len(scores), k)
+    best = TopK(np.eye(len(scores), dtype=np.float32), k)
     start = 0
     for size in pages:
-        best.add(np.array(ids[start : start + size], dtype="U32"), scores[:, start : start + size])
+        best.add(np.array(ids[start : start + size], dtype="U32"), scores[:, start : start + size].T)
         start += size
     for query, line in enumerate(scores):
         order = sorted(range(len(ids)), key=lambda n: (-line[n], ids[n]))[:k]
         assert best.best(query) == [(float(line[n]), ids[n]) for n in order]
 
 
-def test_best_of_random_scores_is_argsort() -> None:
-    scores = np.random.default_rng(0).normal(size=(7, 5000)).astype(np.float32)
-    ids = np.array([f"{n:032x}" for n in range(5000)])
-    best = TopK(7, 25)
-    for start in range(0, 5000, 900):
-        best.add(ids[start : start + 900], scores[:, start : start + 900])
-    for query, order in enumerate(np.argsort(-scores, axis=1, kind="stable")[:, :25]):
-        assert [id for _, id in best.best(query)] == list(ids[order])
+def test_best_of_random_vectors_is_a_sort_of_exact_scores() -> None:
+    """Equal vectors, on whatever page and place, have equal scores and stand in the order of their ids."""
+    queries, vectors = unit_vectors(7, 384, 1), unit_vectors(5000, 384)
+    vectors[::3] = vectors[np.arange(0, 5000, 3) % 40]
+    ids = np.array([f"{n:032x}" for n in np.random.default_rng(0).permutation(5000)])
+    best = TopK(queries, 90)
+    for start, stop in itertools.pairwise((0, 900, 901, 1800, 4997, 5000)):
+        best.add(ids[start:stop], vectors[start:stop])
+    for query, vector in enumerate(queries):
+        exact = (vectors.astype(np.float64) * vector).sum(axis=1)
+        order = np.lexsort((ids, -exact))[:90]
+        assert best.best(query) == [(exact[n], ids[n]) for n in order]
+
+
+UNDER_A_KERNEL = """
+import numpy as np
+from vectors import unit_vectors
+from outcrop.store.topk import TopK
+vectors = unit_vectors(3000, 384)
+vectors[::7] = vectors[0]
+best = TopK(vectors[:5], 500)
+for start in range(0, 3000, 799):
+    best.add(np.array([f"{n:032x}" for n in range(start, min(3000, start + 799))]), vectors[start : start + 799])
+for query in range(5):
+    for score, id in best.best(query):
+        print(score.hex(), int(id, 16))
+"""
+
+
+def test_exact_scores_are_the_same_under_every_kernel() -> None:
+    answers = [run_under(kernel, UNDER_A_KERNEL).splitlines() for kernel in kernels()]
+    assert len(answers[0]) == 2500 and all(answer == answers[0] for answer in answers)
+    copies = [int(line.split()[1]) for line in answers[0][:429]]
+    assert copies == list(range(0, 3000, 7)), "equal vectors in the order of their ids"
 
 
 # -- recall ------------------------------------------------------------------------------------------------------------
