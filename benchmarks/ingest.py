@@ -120,7 +120,7 @@ def ingest_once(registry: Path) -> dict[str, float]:
         encoder.encode(np.zeros((32, *encoder.space.size, 3), np.uint8) + np.arange(3, dtype=np.uint8))
         begun, cpu = time.perf_counter(), time.process_time()
         listing = list_dataset(registry, "bench", registry.parent)
-        run = Run.begin(Path(state), "dataset", {})
+        run = Run.begin(Path(state), "dataset")
         record = ingest_listing(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(Path(state)))
         seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
         assert record.upserted == listing.expected == collection.count()

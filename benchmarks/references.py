@@ -170,7 +170,7 @@ def ours(registry: Path) -> dict[str, float]:
         begun, cpu = time.perf_counter(), time.process_time()
         wanted = turns(parse_angles(ANGLES), parse_crops(CROP))
         listing = list_references(registry, "bench", registry.parent, wanted)
-        run = Run.begin(Path(state), "references", {})
+        run = Run.begin(Path(state), "references")
         record = ingest_listing(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(Path(state)))
         seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
         assert len(wanted) == COUNT, "the number of references of a photograph is another"

@@ -218,7 +218,7 @@ def ingest(count: int, repeat: int) -> dict[str, Any]:
                     next(views)  # all processes have started once each has drawn
                     list(views)
                 listing = list_specimens(folder, "stones", look, workers=workers)
-                run = Run.begin(Path(temporary), "specimens", {})
+                run = Run.begin(Path(temporary), "specimens")
                 begun, cpu = time.perf_counter(), _cpu(workers)
                 record = ingest_listing(
                     listing, encoder, collection, run, Options(), thumbnails=ThumbnailStore.below(Path(temporary))

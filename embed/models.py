@@ -128,7 +128,7 @@ def _require(space: Space, settings: Settings, size: Size | None, fit: Fit | Non
     asked = (
         ("of ", space.model, model, "--model (OUTCROP_MODEL)"),
         ("pooled by ", space.pooling, settings.pooling, "--pooling (OUTCROP_POOLING)"),
-        ("of pictures of size ", _by(space.size), _by(_sides(size)), "--size"),
+        ("of pictures of size ", _by(space.size), _by(_sides(size)), "--input-size"),
         ("of pictures fitted by ", space.fit, fit, "--fit"),
     )
     for how, own, wanted, option in asked:

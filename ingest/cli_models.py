@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
 from outcrop.ingest.options import app
 from outcrop.screen.options import CSV, REGISTRY, WEIGHTS, Session, command
 from outcrop.screen.tables import print_csv, print_json, print_table
+
+COLUMNS = ("model", "dim", "patch", "parameters", "input", "pooling", "licence", "weights")
 
 
 @command(app, REGISTRY, WEIGHTS, CSV)
@@ -25,20 +27,30 @@ def models(
 
     settings = session.settings
     search = weights_search(settings.registry)
-    found = list_models(name, settings.weights, search)
-    places = [str(settings.weights)] if settings.weights is not None else [str(place) for place in search]
-    rows = [asdict(entry) for entry in found]
+    rows = [asdict(entry) for entry in list_models(name, settings.weights, search)]
+    places = list(map(str, search if settings.weights is None else [settings.weights]))
     if session.format == "json":
         print_json({"looked_in": places, "models": rows})
-        return
-    columns = ("model", "dim", "patch", "parameters", "input", "pooling", "licence", "weights")
-    for row in rows:
-        row["input"] = "x".join(map(str, row["size"]))
-        if session.format == "table":
-            row["parameters"] = f"{row['parameters'] / 1e6:,.1f} M"
-            row["patch"], row["weights"] = row["patch"] or "", row["weights"] or row["files"][0]
-    if session.format == "csv":
-        print_csv(rows, columns)
-        return
-    print_table(rows, columns, f"weights looked for in {', '.join(places) or 'no folder: give --weights'}")
-    print("Weights that end in *.pth are not at hand: that is the name they are looked for under; hub: fetches them.")
+    elif session.format == "csv":
+        print_csv([{**row, "input": _size(row)} for row in rows], COLUMNS)
+    else:
+        title = f"weights looked for in {', '.join(places) or 'no folder: give --weights'}"
+        print_table([_shown(row) for row in rows], COLUMNS, title)
+        print(
+            "Weights that end in *.pth were not found: that is the name they are looked for under; hub: downloads them."
+        )
+
+
+def _size(row: dict[str, Any]) -> str:
+    return "x".join(map(str, row["size"]))
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as people read it."""
+    return {
+        **row,
+        "input": _size(row),
+        "parameters": f"{row['parameters'] / 1e6:,.1f} M",
+        "patch": row["patch"] or "",
+        "weights": row["weights"] or row["files"][0],
+    }

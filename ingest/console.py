@@ -1,16 +1,14 @@
-"""An ingest as the commands run it: remarks, the run with its progress and Ctrl-C, and what is printed at the end."""
+"""An ingest on screen: its meter, Ctrl-C, and what is printed at the end."""
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import contextlib
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from outcrop.schema.errors import PartialFailure, UsageError
+from outcrop.ingest.stopping import Stopping
+from outcrop.ingest.watcher import Watcher
+from outcrop.schema.errors import PartialFailure
 from outcrop.screen.guard import INTERRUPTED, leave
 from outcrop.screen.metrics import write_metrics
 from outcrop.screen.options import Session
@@ -18,196 +16,101 @@ from outcrop.screen.progress import Meter
 from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from outcrop.embed.opening import LazyEncoder
-    from outcrop.embed.protocol import OpenEncoder
-    from outcrop.ingest.features import FeatureKeeper
-    from outcrop.ingest.listing import Listing, Outlook
+    from outcrop.ingest.perform import Preview
     from outcrop.ingest.pipeline import Pipeline
+    from outcrop.ingest.requests import AnyRequest
     from outcrop.ingest.runs import Record, Run
-    from outcrop.schema.space import Fit, Space
-    from outcrop.store.collection import Collection
 
 COUNTS = ("expected", "embedded", "upserted", "unchanged", "failed", "missing", "undeclared", "removed")
+OUTLOOK = ("expected", "missing", "undeclared", "unchanged", "to_embed")
 
 
-def run_ingest(
-    session: Session,
-    name: str,
-    listing: Listing | Callable[[Space], Listing],
-    arguments: dict[str, Any],
-    *,
-    dry_run: bool = False,
-    fit: str | None = None,
-    size: int | None = None,
-    index: str | None = None,
-) -> None:
-    """Ingests a listing as the command `name` and prints what was done; with `dry_run`, what would be done.
+class OnScreen(Watcher):
+    """Shows an ingest on stderr, with a meter that counts in `unit`; a context in which Ctrl-C stops it in order."""
 
-    A listing that depends on the space of the vectors is given as a function of it. `arguments` go into the run's record and
-    must tell `ingest.retry` how to list the same sources again; of them `batch`, `workers`, `force`, `thumbnails`, `patience`,
-    `features` and `features_folder` are obeyed here. `fit`, `size` and `index` are for a new collection.
+    def __init__(self, session: Session, unit: str = "pictures") -> None:
+        self._session, self._unit = session, unit
+        self._stopping = Stopping(session.warn)
+        self._closing = contextlib.ExitStack()
+        self._meter: Meter | None = None
+
+    def __enter__(self) -> OnScreen:
+        self._closing.enter_context(self._stopping)
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._closing.close()
+
+    def say(self, text: str) -> None:
+        """On stderr, unless `--quiet` is given."""
+        self._session.say(text)
+
+    def warn(self, text: str) -> None:
+        """On stderr."""
+        self._session.warn(text)
+
+    def begins(self, run: Run, title: str, expected: int) -> None:
+        """Shows the meter."""
+        self._stopping.run = run
+        self._meter = self._closing.enter_context(Meter(title, expected, self._unit, self._session.quiet))
+
+    def stoppable(self, pipeline: Pipeline) -> None:
+        """Ctrl-C stops this pipeline."""
+        self._stopping.pipeline = pipeline
+
+    def progress(self, record: Record) -> None:
+        """Moves the meter."""
+        if self._meter is not None:
+            done = record.upserted + record.unchanged + record.failed
+            self._meter.update(done, f"{record.unchanged} unchanged, {record.failed} failed")
+
+
+def run_ingest(session: Session, request: AnyRequest, *, dry_run: bool = False, unit: str = "pictures") -> None:
+    """Ingests what a request names and prints what was done; with `dry_run`, what would be done.
 
     Raises:
-        PartialFailure: some items failed. OutcropError: see `outcrop.ingest.listing.ingest_listing`.
+        PartialFailure: some items failed. OutcropError: see `outcrop.ingest.perform.ingest`.
     """
-    from outcrop.embed.models import resolve
-    from outcrop.embed.opening import LazyEncoder, open_encoder
-    from outcrop.ingest.listing import look_ahead
-    from outcrop.ingest.runs import Run
-    from outcrop.store.collection import Collection
-    from outcrop.store.connection import Store
+    from outcrop.ingest.perform import ingest, preview
 
-    chosen_fit = _fit(fit)
-    settings = session.settings
-    with Store.of(settings) as store:
-        found = Collection.find(store, settings.collection)
-        asked = (found.space, found.weights_hint) if found is not None else ()
-        model = resolve(settings, *asked, size=size, fit=chosen_fit)
-        listing = listing(model.space) if callable(listing) else listing
-        for remark in listing.remarks:
-            session.warn(remark)
-        if found is not None and index is not None:
-            session.warn(f"--index {index} is left aside: collection {found.name!r} exists with {found.profile.name}")
+    with OnScreen(session, unit) as screen:
         if dry_run:
-            outlook = look_ahead(
-                listing, found, force=bool(arguments["force"]), features=keeper_of(arguments, model.space)
-            )
-            print_outlook(session, outlook, str(model.space))
+            print_preview(session, preview(request, session.settings, screen))
             return
+        record = ingest(request, session.settings, screen)
+    report(session, record)
 
-        def open_now() -> OpenEncoder:
-            session.say(f"opening {model.space.model}")
-            return open_encoder(model, settings, int(arguments["batch"]))
 
-        # A new collection is made only when its encoder could be opened; an existing one may need no encoder at all.
-        first = open_now() if found is None else None
-        collection = found or Collection.create(
-            store, settings.collection, model.space, index=index, weights=model.hint
-        )
-        for note in collection.notes:
-            session.warn(note)
-        session.say(f"{store.describe()}, collection {collection.name!r} ({collection.physical})")
-        run = Run.begin(settings.state, name, arguments)
-        run.record.model = model.space.model
+def report(session: Session, record: Record) -> None:
+    """Prints what a run did, and writes its figures where that is asked for.
 
-        def opened(encoder: OpenEncoder) -> None:
-            run.record.device = encoder.device
-            session.say(encoder.describe())
+    Raises:
+        PartialFailure: some items failed. InputError: the figures cannot be written.
+    """
+    from outcrop.ingest.records import ledger_of
 
-        encoder = LazyEncoder(model.space, lambda: first or open_now(), opened)
-        with closing(encoder):
-            record = _run(session, listing, arguments, encoder, collection, run)
-    if arguments.get("metrics"):
+    if record.settings.metrics is not None:
         figures = {name: float(getattr(record, name)) for name in (*COUNTS, "seconds", "images_per_second")}
-        write_metrics(
-            Path(arguments["metrics"]), "ingest", figures, {"dataset": listing.dataset, "collection": record.collection}
+        labels = {"dataset": record.dataset, "collection": record.collection}
+        write_metrics(record.settings.metrics, "ingest", figures, labels)
+    ledger = ledger_of(session.settings.state, record.run)
+    print_record(session, record, ledger)
+    if record.state == "interrupted":
+        done = record.upserted + record.unchanged
+        leave(
+            f"interrupted after {done} of {record.expected} items; the same command goes on from here",
+            INTERRUPTED,
         )
-    print_record(session, record, run)
-
-
-def _run(
-    session: Session,
-    listing: Listing,
-    arguments: dict[str, Any],
-    encoder: LazyEncoder,
-    collection: Collection,
-    run: Run,
-) -> Record:
-    from outcrop.embed.sharded import device_names
-    from outcrop.embed.thumbnails import ThumbnailStore
-    from outcrop.ingest.listing import ingest_listing
-    from outcrop.ingest.pipeline import Options
-
-    options = Options(
-        int(arguments["batch"]) * len(device_names(session.settings.device)),
-        int(arguments["workers"]),
-        bool(arguments["force"]),
-        float(arguments["patience"]),
-    )
-    thumbnails = ThumbnailStore.below(session.settings.state) if arguments["thumbnails"] else None
-    with Meter(listing.dataset, listing.expected, "pictures", session.quiet) as meter, _stopping(session) as on_start:
-        return ingest_listing(
-            listing,
-            encoder,
-            collection,
-            run,
-            options,
-            thumbnails=thumbnails,
-            features=keeper_of(arguments, encoder.space),
-            on_start=on_start,
-            waiting=session.warn,
-            progress=lambda done: meter.update(done, f"{run.record.unchanged} unchanged, {run.record.failed} failed"),
+    if record.failed:
+        raise PartialFailure(
+            f"{record.failed} of {record.expected} items failed; they are listed in {ledger}; "
+            f"`ingest retry {record.run}` tries them again"
         )
 
 
-def kept_features(session: Session, features: str | None, folder: Path | None) -> dict[str, Any]:
-    """The arguments that `run_ingest` obeys for `--features` and `--features-folder`.
-
-    Raises:
-        InputError: there are no such features.
-    """
-    if features is None:
-        return {}
-    from outcrop.embed.features import FeatureKind
-
-    FeatureKind.parse_all(features)  # what is wrong with them is said before anything is listed
-    return {"features": features, "features_folder": str((folder or session.settings.exports / "features").absolute())}
-
-
-def keeper_of(arguments: dict[str, Any], space: Space) -> FeatureKeeper | None:
-    """What keeps the features that were asked for, if any were."""
-    if not arguments.get("features"):
-        return None
-    from outcrop.embed.feature_files import FeatureFolder
-    from outcrop.embed.features import FeatureKind
-    from outcrop.ingest.features import FeatureKeeper
-
-    folder = FeatureFolder.below(Path(arguments["features_folder"]), space)
-    return FeatureKeeper(folder, FeatureKind.parse_all(arguments["features"]))
-
-
-@contextmanager
-def _stopping(session: Session) -> Iterator[Any]:
-    """The first Ctrl-C (or SIGTERM) stops the pipeline after the batches in flight; the second ends the process."""
-    pipelines: list[Pipeline] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if not pipelines or pipelines[0].stopped:
-            raise KeyboardInterrupt
-        session.warn("stopping after the pictures in flight; once more to stop at once")
-        pipelines[0].stop()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield pipelines.append
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield pipelines.append
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def print_outlook(session: Session, outlook: Outlook, space: str) -> None:
-    """Prints what a run would do (`--dry-run`)."""
-    values = {
-        name: getattr(outlook, name)
-        for name in ("dataset", "expected", "missing", "undeclared", "unchanged", "to_embed")
-    } | {"space": space}
-    if session.format == "json":
-        print_json({"dry_run": True, **values})
-    else:
-        print_table([values], tuple(values))
-
-
-def print_record(session: Session, record: Record, run: Run) -> None:
-    """Prints what a run did.
-
-    Raises:
-        PartialFailure: some items failed.
-    """
-    for remark in run.remarks:
-        session.say(remark)
+def print_record(session: Session, record: Record, ledger: Path) -> None:
+    """Prints the counts of a run."""
+    counts = {name: getattr(record, name) for name in COUNTS}
     if session.format == "json":
         print_json(
             {
@@ -216,36 +119,46 @@ def print_record(session: Session, record: Record, run: Run) -> None:
                 "space": record.space,
                 "device": record.device,
                 "state": record.state,
-                **{name: getattr(record, name) for name in COUNTS},
-                "failures": str(run.ledger),
+                **counts,
+                "failures": str(ledger),
                 "seconds": record.seconds,
                 "images_per_second": round(record.images_per_second, 2),
                 "stages": record.stages,
             }
         )
     else:
-        row = {name: getattr(record, name) for name in COUNTS}
-        print_table(
-            [{**row, "seconds": record.seconds, "images/s": round(record.images_per_second, 1)}],
-            (*COUNTS, "seconds", "images/s"),
-            f"run {record.run}",
-        )
-    if record.state == "interrupted":
-        leave(
-            f"interrupted after {record.upserted + record.unchanged} of {record.expected} items; "
-            "the same command goes on from here",
-            INTERRUPTED,
-        )
-    if record.failed:
-        raise PartialFailure(
-            f"{record.failed} of {record.expected} items failed; they are listed in {run.ledger}; "
-            f"`ingest retry {record.run}` tries them again"
-        )
+        row = {**counts, "seconds": record.seconds, "images/s": round(record.images_per_second, 1)}
+        print_table([row], tuple(row), f"run {record.run}")
 
 
-def _fit(text: str | None) -> Fit | None:
-    if text is None:
-        return None
-    if text not in ("squash", "crop", "pad"):
-        raise UsageError(f"--fit is squash, crop or pad, not {text!r}")
-    return text  # type: ignore[return-value]  # just checked
+def print_preview(session: Session, preview: Preview) -> None:
+    """Prints what a run would do (`--dry-run`)."""
+    if preview.parts:
+        _print_parts(session, preview)
+        return
+    values = {name: getattr(preview.outlook, name) for name in ("dataset", *OUTLOOK)} | {"space": str(preview.space)}
+    if session.format == "json":
+        print_json({"dry_run": True, **values})
+    else:
+        print_table([values], tuple(values))
+
+
+def _print_parts(session: Session, preview: Preview) -> None:
+    """The parts of a manifest, and about how long they take."""
+    columns = ("expected", "missing", "unchanged", "to_embed")
+    rows = [
+        {"kind": str(part.kind), "dataset": part.dataset, **{name: getattr(outlook, name) for name in columns}}
+        for part, outlook in preview.parts
+    ]
+    totals = {name: getattr(preview.outlook, name) for name in columns}
+    seconds = round(totals["to_embed"] / preview.rate, 1) if preview.rate else None
+    if session.format == "json":
+        values = {"dry_run": True, "space": str(preview.space), **totals, "seconds": seconds, "parts": rows}
+        print_json(values)
+        return
+    whole = {"kind": "in all", "dataset": "", **totals}
+    print_table([*rows, whole], ("kind", "dataset", *columns), str(preview.space))
+    if seconds is not None:
+        print(f"about {seconds:g} s at {preview.rate:.1f} items/s, as in earlier runs of {preview.space.model}")
+    elif totals["to_embed"]:
+        print(f"no earlier run of {preview.space.model} says how long that takes")

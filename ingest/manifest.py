@@ -12,7 +12,8 @@ from outcrop.ingest.dataset import list_dataset
 from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.listing import Listing, Outlook, look_ahead
 from outcrop.ingest.photos import PhotoSource
-from outcrop.ingest.runs import Failure, list_runs
+from outcrop.ingest.records import list_runs
+from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Source
 from outcrop.ingest.written import WrittenSource, list_written_references
 from outcrop.schema.errors import ManifestError, nearest

@@ -1,8 +1,8 @@
-"""Runs: what one ingest did, where it stands, and its failure ledger, in ``<state>/runs/<run>/``.
+"""Runs: what one ingest was asked for, what it did, and its failure ledger, in ``<state>/runs/<run>/``.
 
-``run.json`` holds the record, rewritten whole at every batch; ``failures.jsonl`` one JSON object per failed item
-(key, path, stage, reason); ``remarks.jsonl`` what was odd about files that were read (key, path, remarks). A run
-whose process is gone without having ended is shown as "died".
+``run.json`` holds the record, rewritten whole every half second; ``failures.jsonl`` one JSON object per failed item
+(key, path, stage, reason); ``remarks.jsonl`` what was odd about files that were read (key, path, remarks).
+`outcrop.ingest.records` reads them back.
 """
 
 from __future__ import annotations
@@ -16,31 +16,60 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from outcrop.schema.errors import InputError, nearest
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from outcrop.ingest.requests import AnyRequest
+from outcrop.schema.errors import InputError
 from outcrop.schema.files import whole_file
+from outcrop.schema.settings import Settings
 
-State = Literal["running", "done", "failed", "interrupted", "died"]
+State = Literal["running", "done", "failed", "interrupted", "died", "damaged"]
 SAVE_EVERY = 0.5
 """Seconds between two writes of a running record."""
+FIX = "make room or correct its permissions, or give --state DIR"
+COUNTER = "started"
+"""The file in the folder of runs that counts how many were started, whatever the clock says."""
 
 
-@dataclass
-class Record:
+class RunSettings(BaseModel):
+    """How a run goes about it: those of the settings that a retry takes over from the run that it repeats."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    batch: int = 0
+    workers: int = 0
+    drawing_processes: int = 0
+    thumbnails: bool = True
+    patience: float = 60.0
+    metrics: Path | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those of the settings."""
+        return cls.model_validate({name: getattr(settings, name) for name in cls.model_fields})
+
+
+class Record(BaseModel):
     """The record of one run. Counts are items; `stages` holds seconds of processor time per stage.
 
     `expected` items the source declares; `embedded` computed; `upserted` rows written; `unchanged` skipped since they were
     there already; `failed` in the ledger (those declared but `missing` from the disk among them); `removed` rows of sources
-    that no longer make them.
+    that no longer make them. `number` counts the runs of a state folder in the order in which they started.
     """
+
+    model_config = ConfigDict(extra="ignore")
 
     run: str
     command: str
-    arguments: dict[str, Any]
+    request: AnyRequest | None = None
+    settings: RunSettings = RunSettings()
+    retry_of: str = ""
+    number: int = 0
     started: str
     collection: str = ""
     physical: str = ""
@@ -59,7 +88,7 @@ class Record:
     undeclared: int = 0
     removed: int = 0
     seconds: float = 0.0
-    stages: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, float] = {}
     process: int = 0
     host: str = ""
 
@@ -67,6 +96,33 @@ class Record:
     def images_per_second(self) -> float:
         """Items embedded per second of the whole run."""
         return self.embedded / self.seconds if self.seconds else 0.0
+
+    @property
+    def dataset(self) -> str:
+        """The name of what was ingested."""
+        return self.request.name if self.request is not None else ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The record as `ingest status --json` prints it: ``arguments`` hold the request and how the run went about it."""
+        values = self.model_dump(mode="json", by_alias=True)
+        request, settings, retry_of = (values.pop(name) for name in ("request", "settings", "retry_of"))
+        arguments = {**settings, **(request or {}), **({"retry_of": retry_of} if retry_of else {})}
+        return {"run": values.pop("run"), "command": values.pop("command"), "arguments": arguments, **values}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_arguments(cls, values: Any) -> Any:
+        """Records of version 0.1 and before held `arguments`, in which request and settings were one."""
+        if not isinstance(values, dict) or "request" in values or not isinstance(values.get("arguments"), dict):
+            return values
+        given = {name: value for name, value in values["arguments"].items() if value is not None}
+        kind = values.get("command")
+        if kind == "references" and "from" in given:
+            kind = "written_references"
+        if kind == "specimens":
+            given["drawing_processes"] = given.pop("workers", 0)
+        request = {**given, "kind": kind} if "name" in given else None
+        return {**values, "request": request, "settings": given, "retry_of": given.get("retry_of", "")}
 
 
 @dataclass(frozen=True)
@@ -95,7 +151,15 @@ class Run:
         self._started = time.perf_counter()
 
     @classmethod
-    def begin(cls, state: Path, command: str, arguments: dict[str, Any]) -> Run:
+    def begin(
+        cls,
+        state: Path,
+        command: str,
+        request: AnyRequest | None = None,
+        settings: RunSettings = RunSettings(),
+        *,
+        retry_of: str = "",
+    ) -> Run:
         """Starts a run with an empty ledger below the state folder.
 
         Raises:
@@ -104,16 +168,23 @@ class Run:
         now = datetime.now(UTC)
         name = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         folder = state / "runs" / name
-        try:
+        with _writable(state):
             folder.mkdir(parents=True)
-        except OSError as error:
-            raise InputError(
-                f"the state folder {state} cannot be written ({error.strerror}); give --state DIR"
-            ) from None
-        started = now.isoformat(timespec="microseconds")
-        record = Record(name, command, arguments, started, process=os.getpid(), host=socket.gethostname())
+            number = _next_number(folder.parent)
+        record = Record(
+            run=name,
+            command=command,
+            request=request,
+            settings=settings,
+            retry_of=retry_of,
+            number=number,
+            started=now.isoformat(timespec="microseconds"),
+            process=os.getpid(),
+            host=socket.gethostname(),
+        )
         run = cls(folder, record)
-        run.ledger.touch()
+        with _writable(state):
+            run.ledger.touch()
         run.save()
         return run
 
@@ -123,12 +194,15 @@ class Run:
         return self.folder / "failures.jsonl"
 
     def fail(self, failure: Failure) -> None:
-        """Counts what failed and writes it to the ledger, as one line."""
+        """Counts what failed and writes it to the ledger, as one line.
+
+        Raises:
+            InputError: the ledger cannot be written.
+        """
         line = json.dumps(asdict(failure), ensure_ascii=False)
         with self._lock:
             self.record.failed += failure.items
-            with self.ledger.open("a", encoding="utf-8", errors="backslashreplace") as ledger:
-                ledger.write(line + "\n")
+            self._append(self.ledger.name, line)
 
     def remark(self, key: str, path: Path, texts: Sequence[str]) -> None:
         """Keeps what was odd about a source that was read all the same: a line in ``remarks.jsonl``, and its kind for the end."""
@@ -140,8 +214,7 @@ class Run:
                 kind = re.sub(r"\d+", "#", text)
                 count, first, example = self._remarks.get(kind, (0, path.name, text))
                 self._remarks[kind] = (count + 1, first, example)
-            with (self.folder / "remarks.jsonl").open("a", encoding="utf-8", errors="backslashreplace") as remarks:
-                remarks.write(line + "\n")
+            self._append("remarks.jsonl", line)
 
     @property
     def remarks(self) -> list[str]:
@@ -162,7 +235,11 @@ class Run:
             self.record.stages[stage] = round(self.record.stages.get(stage, 0.0) + seconds, 6)
 
     def save(self, soon: bool = False) -> None:
-        """Writes the record (with `soon`, not more often than every half second). A reader never sees half a file."""
+        """Writes the record (with `soon`, not more often than every half second). A reader never sees half a file.
+
+        Raises:
+            InputError: it cannot be written.
+        """
         now = time.monotonic()
         with self._lock:
             if soon and now - self._saved < SAVE_EVERY:
@@ -170,8 +247,7 @@ class Run:
             self._saved = now
             if self.record.state == "running":
                 self.record.seconds = round(time.perf_counter() - self._started, 3)
-            with whole_file(self.folder / "run.json", fix="make room, or give --state DIR", durable=False) as file:
-                file.write_text(json.dumps(asdict(self.record), ensure_ascii=False, indent=1), encoding="utf-8")
+            self._write()
 
     def end(self, state: State, error: str = "") -> None:
         """Closes the record."""
@@ -179,6 +255,24 @@ class Run:
         self.record.state, self.record.error = state, error
         self.record.ended = datetime.now(UTC).isoformat(timespec="seconds")
         self.save()
+
+    def abandon(self) -> None:
+        """Marks the record as interrupted where that can be done at once: for a signal handler, which must not wait."""
+        if self._lock.acquire(timeout=0.2):  # never, where the handler interrupted `save` itself
+            self.record.state = "interrupted"
+            with contextlib.suppress(InputError):
+                self._write()
+            self._lock.release()
+
+    def _append(self, name: str, line: str) -> None:
+        path = self.folder / name
+        with _writable(self.folder.parents[1]), path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(line + "\n")
+
+    def _write(self) -> None:
+        text = json.dumps(self.record.model_dump(mode="json", by_alias=True), ensure_ascii=False, indent=1)
+        with whole_file(self.folder / "run.json", fix=FIX, durable=False) as file:
+            file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 @contextlib.contextmanager
@@ -188,57 +282,33 @@ def running(run: Run) -> Iterator[Run]:
         yield run
     except BaseException as error:
         if run.record.state == "running":
-            run.end(
-                "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", str(error) or type(error).__name__
-            )
+            state: State = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            with contextlib.suppress(InputError):  # the error itself is what must be said
+                run.end(state, str(error) or type(error).__name__)
         raise
 
 
-def list_runs(state: Path) -> list[Record]:
-    """All runs below a state folder, the newest first; unreadable ones are left out."""
-    records = []
-    for file in (state / "runs").glob("*/run.json"):
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            records.append(_read(file))
-    # By the time, not by the name: several may begin within one second.
-    return sorted(records, key=lambda record: (record.started, record.run), reverse=True)
-
-
-def find_run(state: Path, name: str) -> tuple[Record, list[Failure]]:
-    """A run's record and its failures; ``last`` names the newest run.
-
-    Raises:
-        InputError: no such run (the nearest is named).
-    """
-    runs = list_runs(state)
-    if name == "last" and runs:
-        name = runs[0].run
-    known = {record.run: record for record in runs}
-    if name not in known:
-        raise InputError(
-            f"no run {name!r} below {state / 'runs'}{nearest(name, known)}; `ingest status` lists the runs"
-        )
-    failures = []
-    with (state / "runs" / name / "failures.jsonl").open(encoding="utf-8") as ledger:
-        for line in ledger:
-            with contextlib.suppress(ValueError, TypeError):  # a line half written when the process was killed
-                failures.append(Failure(**json.loads(line)))
-    return known[name], failures
-
-
-def _read(file: Path) -> Record:
-    values = json.loads(file.read_text(encoding="utf-8"))
-    record = Record(**{name: values[name] for name in values if name in Record.__dataclass_fields__})
-    if record.state == "running" and record.host == socket.gethostname() and not _alive(record.process):
-        record.state = "died"
-    return record
-
-
-def _alive(process: int) -> bool:
+@contextlib.contextmanager
+def _writable(state: Path) -> Iterator[None]:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        yield
+    except OSError as error:
+        raise InputError(f"the state folder {state} cannot be written ({error.strerror or error}); {FIX}") from None
+
+
+def _next_number(runs: Path) -> int:
+    """The number of a run that starts now. Two that start at once may share it; their times decide then."""
+    counter = runs / COUNTER
+    try:
+        number = int(counter.read_text(encoding="ascii")) + 1
+    except (OSError, ValueError):  # the first run, or a counter that somebody damaged
+        number = 1 + max(map(_number_of, runs.glob("*/run.json")), default=0)
+    with whole_file(counter, fix=FIX, durable=False) as file:
+        file.write_text(str(number), encoding="ascii")
+    return number
+
+
+def _number_of(record: Path) -> int:
+    with contextlib.suppress(OSError, ValueError, RecursionError, TypeError, KeyError):
+        return int(json.loads(record.read_bytes())["number"])
+    return 0

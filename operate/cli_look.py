@@ -317,7 +317,7 @@ def plan(
 ) -> None:
     """Size a collection before anything runs: memory, disk, time, and which backend and index to take."""
     from outcrop.embed.models import find_preset
-    from outcrop.ingest.runs import list_runs
+    from outcrop.ingest.records import list_runs
     from outcrop.store.plan import plan as size
 
     if dim is None:

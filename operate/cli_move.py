@@ -74,7 +74,7 @@ def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layo
     from outcrop.ingest.layout_names import layout_named
     from outcrop.ingest.layouts import open_folder
 
-    chosen = layout_named(layout, session.settings.exports / "features")
+    chosen = layout_named(layout, session.settings.features_folder)
     with opened(session, name) as collection, Meter("export", None, "vectors", session.quiet) as meter:
         open_folder(folder, chosen)
         rows = chosen.write(collection, folder, filter, meter.update)

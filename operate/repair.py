@@ -9,6 +9,7 @@ from outcrop.embed.opening import LazyEncoder, open_encoder
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.dataset import list_dataset
 from outcrop.ingest.listing import ingest_listing
+from outcrop.ingest.requests import AuditRequest
 from outcrop.ingest.runs import Run
 from outcrop.operate.audit import Audit, mounted_root, prune
 from outcrop.schema.errors import OutcropError, SpaceMismatch
@@ -42,7 +43,7 @@ def repair(collection: Collection, audit: Audit, settings: Settings, *, say: Cal
         listing = list_dataset(settings.registry, audit.dataset, settings.datasets_folder, only=wanted)
         model = resolve_space(collection.space, settings, collection.weights_hint)
         encoder = LazyEncoder(collection.space, lambda: open_encoder(model, settings))
-        run = Run.begin(settings.state, "audit", {"name": audit.dataset, "collection": collection.name})
+        run = Run.begin(settings.state, "audit", AuditRequest(name=audit.dataset, collection=collection.name))
         record = ingest_listing(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(settings.state))
         say(f"{audit.dataset}: {record.upserted} items embedded, {record.failed} failed (run {record.run})")
     if orphans:

@@ -12,6 +12,7 @@ from outcrop.embed.opening import LazyEncoder, open_encoder
 from outcrop.embed.pooling import require_pool
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.listing import Listing, ingest_listing
+from outcrop.ingest.requests import AuditRequest
 from outcrop.ingest.runs import Run
 from outcrop.ingest.specimens import list_specimens
 from outcrop.operate.audit import Audit, Finding, changed, prune, sorted_findings
@@ -125,7 +126,7 @@ def repair_specimens(
     if wanted and not audit.stale:
         model = resolve_space(collection.space, settings, collection.weights_hint)
         encoder = LazyEncoder(collection.space, lambda: open_encoder(model, settings))
-        run = Run.begin(settings.state, "audit", {"name": audit.dataset, "collection": collection.name})
+        run = Run.begin(settings.state, "audit", AuditRequest(name=audit.dataset, collection=collection.name))
         thumbnails = ThumbnailStore.below(settings.state)
         record = ingest_listing(
             _listing(collection, audit.dataset, folder, wanted), encoder, collection, run, thumbnails=thumbnails

@@ -171,7 +171,7 @@ def reranker(
         from outcrop.query.verification.patch_tokens import PatchTokens, StoredTokens
 
         extractor = PatchTokens(collection.space, lambda: encoder or open_encoder(session, collection))
-        folder = asked.folder or settings.exports / "features"
+        folder = asked.folder or settings.features_folder
         kept = StoredTokens(FeatureFolder.below(folder, collection.space)).of
     with Verifier.below(settings.state, settings.feature_cache_bytes, extractor) as verifier:
 

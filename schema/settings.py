@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from outcrop.schema.documents import UniqueKeys, first_complaint
 from outcrop.schema.errors import InputError, nearest
-from outcrop.schema.space import Pooling
+from outcrop.schema.space import Fit, Pooling
 
 CONFIG_FILE = Path("outcrop.yaml")
 SECRETS = ("token", "redis")
@@ -62,6 +62,13 @@ class Settings(BaseSettings):
     compile: bool = Field(
         False, description="let torch.compile rewrite the network of an ingest: minutes first, faster then"
     )
+    input_size: int | None = Field(
+        None, description="side of the network's input in pixels, for a new collection; default: the preset's"
+    )
+    fit: Fit | None = Field(None, description="squash, crop or pad, for a new collection; default: the preset's")
+    index: str | None = Field(
+        None, description="index profile of a new collection; default: FLAT on Milvus Lite, HNSW on a server"
+    )
     batch: int = Field(
         0,
         ge=0,
@@ -89,6 +96,11 @@ class Settings(BaseSettings):
     def datasets_folder(self) -> Path:
         """The folder that holds the datasets' roots."""
         return self.datasets if self.datasets is not None else self.registry.parent
+
+    @property
+    def features_folder(self) -> Path:
+        """The folder for features that are kept beside the vectors."""
+        return self.exports / "features"
 
     @property
     def feature_cache_bytes(self) -> int:

@@ -12,7 +12,8 @@ import pytest
 from commands import run, start
 from pictures import picture, write_dataset
 
-from outcrop.ingest.runs import Run, find_run, list_runs
+from outcrop.ingest.records import find_run, list_runs
+from outcrop.ingest.runs import Run
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import image_key, item_id
 from outcrop.store.collection import Collection
@@ -168,7 +169,7 @@ def test_status_lists_runs_newest_first(dataset: Path) -> None:
 
 
 def test_runs_within_one_second_keep_their_order(tmp_path: Path) -> None:
-    names = [Run.begin(tmp_path, "dataset", {}).record.run for _ in range(8)]
+    names = [Run.begin(tmp_path, "dataset").record.run for _ in range(8)]
     assert [record.run for record in list_runs(tmp_path)] == names[::-1]
     assert find_run(tmp_path, "last")[0].run == names[-1]
 

@@ -142,7 +142,7 @@ def test_a_tree_from_elsewhere(tmp_path: Path) -> None:
     ).error(3)
     outcome = features(made, "--model", "dinov2_vits14")
     assert outcome.code == 0 and outcome.json["upserted"] == 8
-    assert "the weights of dinov2_vits14 are not here" in outcome.err
+    assert "the weights of dinov2_vits14 are not on this machine" in outcome.err
     with Store.connect("outcrop.db") as store:
         opened = Collection.open(store, "outcrop")
         assert opened.space.model == "dinov2_vits14" and opened.space.weights_digest == ELSEWHERE

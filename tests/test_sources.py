@@ -135,7 +135,7 @@ def meshes(tmp_path: Path) -> list[Path]:
 
 
 def ingest(collection: Collection, *sources: Mesh, force: bool = False, batch: int = 5) -> Record:
-    run = Run.begin(Path("state"), "specimens", {})
+    run = Run.begin(Path("state"), "specimens")
     options = Options(batch=batch, workers=2, force=force)
     thumbnails = ThumbnailStore.below(Path("state"))
     return ingest_listing(Listing("bones", sources), ToyEncoder(), collection, run, options, thumbnails=thumbnails)
@@ -213,7 +213,7 @@ def test_a_source_that_breaks_off_fails_for_what_it_did_not_make(collection: Col
 
 def test_an_interrupted_source_is_neither_covered_nor_lost(collection: Collection, meshes: list[Path]) -> None:
     ingest(collection, Mesh(meshes[0], 500))
-    run = Run.begin(Path("state"), "specimens", {})
+    run = Run.begin(Path("state"), "specimens")
     pipelines: list[Pipeline] = []
 
     class Stopping(ToyEncoder):
@@ -239,7 +239,7 @@ def test_a_source_of_many_items_is_held_back(collection: Collection, meshes: lis
                 waiting.append(len(mesh.made) - self.encoded)
             return super().encode(pixels)
 
-    run = Run.begin(Path("state"), "specimens", {})
+    run = Run.begin(Path("state"), "specimens")
     ingest_listing(Listing("bones", [mesh]), Watching(), collection, run, Options(batch=8, workers=2))
     assert collection.count(Filter()) == 601
     assert max(waiting) <= 8 + 2 * 8 + 2 + 8
@@ -257,7 +257,7 @@ def test_without_a_batch_the_encoder_says_how_many_it_takes(
             self.seen.append(len(pixels))
             return super().encode(pixels)
 
-    run = Run.begin(Path("state"), "specimens", {})
+    run = Run.begin(Path("state"), "specimens")
     sources = [Mesh(meshes[0], 200), Mesh(meshes[1], 200)]
     record = ingest_listing(Listing("bones", sources), Asked(), collection, run, Options(batch=0, workers=2))
     assert record.failed == 0 and record.upserted == 402

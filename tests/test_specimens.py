@@ -279,7 +279,7 @@ def animals(shared_sample: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     with Store.connect(str(place / "outcrop.db")) as store, Workers(2) as workers:
         collection = Collection.create(store, "real", encoder.space)
         listing = list_specimens(shared_sample / "specimens", "real", ViewSpec(size=224), workers=workers)
-        record = ingest_listing(listing, encoder, collection, Run.begin(place, "specimens", {}), Options(workers=2))
+        record = ingest_listing(listing, encoder, collection, Run.begin(place, "specimens"), Options(workers=2))
         assert (record.failed, record.upserted) == (0, 18 * 13)
         yield collection
 

@@ -11,16 +11,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MAX_LINES, MAX_COMPLEXITY = 30, 10
 THICK = {
-    "ingest/cli.py:references",
-    "ingest/cli.py:status",
-    "ingest/cli_features.py:features",
-    "ingest/cli_manifest.py:manifest",
-    "ingest/cli_manifest.py:_print_plan",
-    "ingest/cli_models.py:models",
-    "ingest/cli_specimens.py:specimens",
-    "ingest/console.py:run_ingest",
-    "ingest/console.py:_run",
-    "ingest/console.py:print_record",
     "query/cli_cluster.py:cluster",
     "query/cli_evaluate.py:evaluate",
     "query/cli_rerank.py:reranking",

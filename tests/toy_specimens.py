@@ -14,7 +14,8 @@ from outcrop.embed.images import Decoded, fit_to
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.listing import Listing, ingest_listing
 from outcrop.ingest.pipeline import Options
-from outcrop.ingest.runs import Failure, Record, Run, find_run
+from outcrop.ingest.records import find_run
+from outcrop.ingest.runs import Failure, Record, Run
 from outcrop.ingest.specimens import list_specimens
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
@@ -52,7 +53,7 @@ class Ingest:
         return list_specimens(self.folder, self.folder.name, look, workers=self.workers, **more)
 
     def __call__(self, look: ViewSpec = LOOK, *, force: bool = False, **more: Any) -> tuple[Record, list[Failure]]:
-        listing, run = self.listing(look, **more), Run.begin(Path("state"), "specimens", {})
+        listing, run = self.listing(look, **more), Run.begin(Path("state"), "specimens")
         options, thumbnails = Options(workers=2, force=force), ThumbnailStore.below(Path("state"))
         record = ingest_listing(listing, ToyEncoder(), self.collection, run, options, thumbnails=thumbnails)
         return record, find_run(Path("state"), record.run)[1]

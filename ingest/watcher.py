@@ -1,0 +1,28 @@
+"""How an ingest is watched: by a person at a screen, or by a program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from outcrop.ingest.pipeline import Pipeline
+    from outcrop.ingest.runs import Record, Run
+
+
+class Watcher:
+    """Follows an ingest while it goes on. Each method may be overridden; as they are, nothing is shown."""
+
+    def say(self, text: str) -> None:
+        """A remark: what was opened, and how."""
+
+    def warn(self, text: str) -> None:
+        """A warning: what is not as it was declared, or a server that went away."""
+
+    def begins(self, run: Run, title: str, expected: int) -> None:
+        """The run begins; `expected` items are declared."""
+
+    def stoppable(self, pipeline: Pipeline) -> None:
+        """The pipeline that runs: its `stop` ends it after the batches in flight."""
+
+    def progress(self, record: Record) -> None:
+        """More items are finished: written, unchanged or failed."""
