@@ -76,7 +76,7 @@ def frame_item(frame: Frame) -> Item:
 
 def missing_frames(dataset: str, capture: CaptureFiles) -> list[Failure]:
     """A failure for each frame that is declared but not on disk; behind ``?`` a running number where its own is not known."""
-    reason = "declared in the registry, but not on disk"
+    reason = f"declared in the registry, but not on disk{capture.hint}"
     named = [Failure(image_key(dataset, capture.capture_id, n), "", "list", reason) for n in capture.missing]
     rest = capture.missing_count - len(named)
     unnamed = [
@@ -99,7 +99,10 @@ def _remarks(captures: Iterable[CaptureFiles]) -> list[str]:
                 f"{capture.capture_id}: {len(capture.undeclared)} files fit the template but are not declared "
                 f"(first: {capture.undeclared[0].name}); they are left out"
             )
+        said += capture.doubled
         if capture.missing_count:
             first = f" (first: frame {capture.missing[0]})" if capture.missing else ""
-            said.append(f"{capture.capture_id}: {capture.missing_count} declared frames are not on disk{first}")
+            said.append(
+                f"{capture.capture_id}: {capture.missing_count} declared frames are not on disk{first}{capture.hint}"
+            )
     return said

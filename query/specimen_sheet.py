@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -15,6 +15,7 @@ from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError
 from outcrop.schema.files import whole_file
+from outcrop.schema.frames import on_disk
 from outcrop.schema.item import item_id, parent_of
 from outcrop.store.collection import Collection
 
@@ -50,7 +51,8 @@ def specimen_sheet(
     small = [(f"{view.view:02d}", thumbnails.read(view.id)) for view in views]
     pictures = [(label, _opened(data)) for label, data in small if data is not None]
     if len(pictures) < len(views) or not pictures:
-        source = Path(str(item.extra.get("root", ""))) / item.source
+        root = Path(str(item.extra.get("root", "")))
+        source = on_disk(root, PurePosixPath(item.source).parts) or root / item.source
         stored = ViewSpec.of_extra(item.extra)
         if stored is None or not source.is_file():
             raise InputError(f"no thumbnails of {key} were kept, and its file is not at {source}; give the mesh file")

@@ -10,6 +10,7 @@ import os
 import re
 import string
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -17,10 +18,14 @@ from outcrop.schema.errors import RegistryError
 from outcrop.schema.item import ImageKey
 from outcrop.schema.registry import Dataset, Registry
 
+MAX_NAMED = 3
+"""Files that a message names of a folder in which none fits."""
+
 
 @dataclass(frozen=True)
 class Frame:
-    """One file of a capture. `source` is its path relative to the dataset's root; `altitude` in metres, or None."""
+    """One file of a capture: `path` is where it lies, `source` its path relative to the dataset's root, in NFC however the disk
+    spells it; `altitude` in metres, or None."""
 
     key: ImageKey
     path: Path
@@ -31,10 +36,12 @@ class Frame:
 
 @dataclass(frozen=True)
 class CaptureFiles:
-    """One capture held against the disk.
+    """One capture compared with the disk.
 
     `missing` names the frames that are declared but absent (numbers where they can be known); `missing_count` counts them;
-    `undeclared` are files that fit the template but are not among the declared frames.
+    `undeclared` are files that fit the template but are not among the declared frames. `doubled` are sentences about files or
+    folders of which several fit equally well: their names differ only in Unicode form or in letter case. `hint` is what to say
+    of a capture of which no file fits: which files are there ('' otherwise).
     """
 
     capture_id: str
@@ -42,6 +49,8 @@ class CaptureFiles:
     missing: tuple[int, ...]
     missing_count: int
     undeclared: tuple[Path, ...]
+    doubled: tuple[str, ...] = ()
+    hint: str = ""
 
 
 def dataset_root(registry: Registry, name: str, datasets: Path) -> Path:
@@ -51,8 +60,8 @@ def dataset_root(registry: Registry, name: str, datasets: Path) -> Path:
         RegistryError: unknown dataset, or its folder does not exist.
     """
     dataset = registry.dataset(name)
-    root = _on_disk(datasets, PurePosixPath(dataset.root).parts) if datasets.is_dir() else None
-    if root is None:
+    root = on_disk(datasets, PurePosixPath(dataset.root).parts) if datasets.is_dir() else None
+    if root is None or not root.is_dir():
         raise RegistryError(
             f"dataset {name!r}: its root {datasets / dataset.root} is no folder; "
             f"set --datasets to the folder that holds {dataset.root!r}"
@@ -76,37 +85,86 @@ def list_captures(registry: Registry, name: str, datasets: Path) -> list[Capture
 
 
 def _list_capture(dataset: Dataset, name: str, capture_id: str, root: Path) -> CaptureFiles:
+    doubled: list[str] = []
     relative = dataset.folder(capture_id)
-    folder = _on_disk(root, relative.parts)
+    folder = on_disk(root, relative.parts, doubled)
     capture = dataset.images[capture_id]
     present: dict[int, Path] = {}
-    if folder is not None:
+    hint = f"; there is no folder {root / relative}"
+    if folder is not None and folder.is_dir():
         if not folder.resolve().is_relative_to(root.resolve()):
             raise RegistryError(
                 f"capture {capture_id!r}: its folder {folder} leads out of the root {root}; move it below, or change the root"
             )
-        pattern = _frame_pattern(dataset, capture_id)
-        depth = len(pattern.split("/"))
-        expression = re.compile(pattern)
-        for path in _files(folder, depth):
-            text = _nfc(path.relative_to(folder).as_posix())
-            match = expression.fullmatch(text)
-            if match and _nfc(dataset.filename(capture_id, int(match["frame"])).as_posix()) == text:
-                present[int(match["frame"])] = path
+        depth = len(_frame_pattern(dataset, capture_id).split("/"))
+        files = sorted(_files(folder, depth))
+        present = _present(dataset, capture_id, folder, files, doubled)
+        hint = "" if present else _hint(dataset, capture_id, folder, files)
     declared, missing, missing_count = _declared(capture.frames, set(present))
     altitude = dataset.altitude(capture_id)
     frames = tuple(
         Frame(
             ImageKey(name, capture_id, number),
             present[number],
-            present[number].relative_to(root).as_posix(),
+            _nfc(present[number].relative_to(root).as_posix()),
             altitude,
             capture.label,
         )
         for number in sorted(declared)
     )
     undeclared = tuple(present[number] for number in sorted(set(present) - declared))
-    return CaptureFiles(capture_id, frames, missing, missing_count, undeclared)
+    return CaptureFiles(capture_id, frames, missing, missing_count, undeclared, tuple(doubled), hint)
+
+
+def _present(
+    dataset: Dataset, capture_id: str, folder: Path, files: Sequence[Path], doubled: list[str]
+) -> dict[int, Path]:
+    """The files of a capture by frame. One that has the template's name wins; else a single one that differs in letter case."""
+    expression = re.compile(_frame_pattern(dataset, capture_id), re.IGNORECASE)
+    exact: dict[int, list[Path]] = {}
+    alike: dict[int, list[Path]] = {}
+    for path in files:
+        text = _nfc(path.relative_to(folder).as_posix())
+        if match := expression.fullmatch(text):
+            number = int(match["frame"])
+            named = _nfc(dataset.filename(capture_id, number).as_posix())
+            if named == text:
+                exact.setdefault(number, []).append(path)
+            elif named.casefold() == text.casefold():
+                alike.setdefault(number, []).append(path)
+    present: dict[int, Path] = {}
+    for number, paths in exact.items():
+        # The spelling in NFC comes first, as in the registry; the other file is named, since nobody can see which is meant.
+        first, *others = sorted(paths, key=lambda path: _nfc(path.as_posix()) != path.as_posix())
+        present[number] = first
+        if others:
+            doubled.append(
+                _alike(capture_id, first, len(others), "Unicode form", f"the one in {_form(first)} is taken")
+            )
+    for number, paths in alike.items():
+        if number not in exact and len(paths) == 1:
+            present[number] = paths[0]
+        elif number not in exact:
+            doubled.append(_alike(capture_id, paths[0], len(paths) - 1, "letter case", "none is taken; rename one"))
+    return present
+
+
+def _alike(capture_id: str, path: Path, others: int, what: str, then: str) -> str:
+    return f"{capture_id}: {path.name} and {others} more differ only in {what}; {then}"
+
+
+def _form(path: Path) -> str:
+    return "NFC" if _nfc(path.name) == path.name else "NFD"
+
+
+def _hint(dataset: Dataset, capture_id: str, folder: Path, files: Sequence[Path]) -> str:
+    """Which files lie in a folder none of which fits, and what would."""
+    wanted = dataset.filename(capture_id, 1)
+    if not files:
+        return f"; {folder} holds no files (one would be named {wanted})"
+    names = ", ".join(path.relative_to(folder).as_posix() for path in files[:MAX_NAMED])
+    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
+    return f"; {folder} holds {names}{more}, and the template asks for {wanted}"
 
 
 def _declared(frames: int | str | tuple[int, ...], present: set[int]) -> tuple[set[int], tuple[int, ...], int]:
@@ -152,19 +210,26 @@ def _files(folder: Path, depth: int) -> list[Path]:
     return found
 
 
-def _on_disk(root: Path, parts: tuple[str, ...]) -> Path | None:
-    """A folder below `root`, found even where the disk spells its Unicode names otherwise (NFD); None where there is none."""
-    folder = root
+def on_disk(root: Path, parts: Sequence[str], doubled: list[str] | None = None) -> Path | None:
+    """A file or folder below `root`, found even where the disk spells its Unicode names otherwise (NFD); None where it is absent.
+
+    Where several names differ only in form, the one as asked for, else the first, is taken, and a sentence is added to `doubled`.
+    """
+    place = root
     for name in parts:
-        direct = folder / name
-        if not direct.is_dir():
+        direct = place / name
+        named: list[str] = []
+        if not name.isascii() and place.is_dir():
             wanted = _nfc(name)
-            named = [e for e in os.scandir(folder) if _nfc(e.name) == wanted and e.is_dir()]
+            named = sorted(entry for entry in os.listdir(place) if _nfc(entry) == wanted)
+        if not direct.exists():
             if not named:
                 return None
-            direct = Path(named[0].path)
-        folder = direct
-    return folder
+            direct = place / named[0]
+        if len(named) > 1 and doubled is not None:
+            doubled.append(f"{direct} and {len(named) - 1} more differ only in Unicode form; the first is taken")
+        place = direct
+    return place
 
 
 def _nfc(text: str) -> str:

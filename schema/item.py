@@ -118,6 +118,11 @@ class Item:
     ingested_at: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Disks spell names in either Unicode form (a Mac's in NFD); conditions are in NFC, and so is what they are compared with.
+        if not self.source.isascii():
+            object.__setattr__(self, "source", _nfc(self.source))
+
     @property
     def id(self) -> str:
         """The primary key: 32 hex characters, a digest of the key."""
@@ -146,8 +151,8 @@ class Item:
 
 
 def item_id(key: str) -> str:
-    """128-bit BLAKE2b digest of a key, as 32 hex characters: the primary key of its row."""
-    return digest_of(key)
+    """128-bit BLAKE2b digest of a key (in NFC, whichever form was typed), as 32 hex characters: the primary key of its row."""
+    return digest_of(_nfc(key))
 
 
 def image_key(dataset: str, capture_id: str, frame: int) -> str:
@@ -195,7 +200,7 @@ def _levels(category: str) -> list[str]:
 
 def part(name: str) -> str:
     """One component of a key: NFC, with ``/``, ``%`` and control characters percent-encoded, so that keys never collide."""
-    name = unicodedata.normalize("NFC", name)
+    name = _nfc(name)
     if not name:
         raise InputError("a key has an empty component; name the dataset and the capture")
     try:
@@ -211,6 +216,7 @@ def item_of_key(key: str) -> Item:
     Raises:
         InputError: the text is not a valid key.
     """
+    key = _nfc(key)
     pieces = key.split("/")
     names = [unquote(piece) for piece in pieces]
     try:
@@ -249,6 +255,7 @@ def parse_image_key(key: str) -> ImageKey:
     Raises:
         InputError: the text is not the key of an image.
     """
+    key = _nfc(key)
     pieces = key.split("/")
     if len(pieces) == 4 and re.fullmatch(r"[0-9]{4,18}", pieces[3]):
         parsed = ImageKey(unquote(pieces[1]), unquote(pieces[2]), int(pieces[3]))
@@ -256,3 +263,7 @@ def parse_image_key(key: str) -> ImageKey:
             if str(parsed) == key:  # another spelling of the same components is the key of no row
                 return parsed
     raise InputError(f"{key[:300]!r} is not the key of an image; it looks like image/<dataset>/<capture_id>/<frame>")
+
+
+def _nfc(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)

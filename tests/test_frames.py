@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from outcrop.ingest.dataset import frame_item, missing_frames
 from outcrop.schema.errors import RegistryError
-from outcrop.schema.frames import CaptureFiles, list_captures
+from outcrop.schema.filters import parse
+from outcrop.schema.frames import CaptureFiles, list_captures, on_disk
+from outcrop.schema.item import Item, Kind, image_key, item_id, item_of_key, parse_image_key
 from outcrop.schema.registry import Registry, read_registry
 
 
@@ -236,3 +239,91 @@ def test_the_sample_photos_are_where_its_registry_says(shared_sample: Path) -> N
         assert len(capture.frames) + capture.missing_count == declared
         assert capture.missing_count == 0
         assert all(frame.path.is_file() for frame in capture.frames)
+
+
+# Names that differ only in Unicode form or letter case
+
+
+def test_a_source_is_stored_in_nfc_and_found_by_a_condition() -> None:
+    touch(f"root/{nfd('잠실_300')}/{nfd('잠실_300')}_0001.jpg")
+    (frame,) = only({"잠실_300": 1}).frames
+    assert frame.source == "잠실_300/잠실_300_0001.jpg" != nfd(frame.source)
+    assert frame.path.is_file()
+    row = frame_item(frame).row()
+    assert row["source"] == frame.source
+    for typed in (frame.source, nfd(frame.source)):
+        assert parse(f'source="{typed}"').matches(row)
+    assert parse(f"source={nfd('잠실')}*").matches(row)
+
+
+def test_an_item_of_any_kind_has_its_source_in_nfc() -> None:
+    item = Item("specimen/s/é", Kind.SPECIMEN, "s", "é", source=nfd("é.ply"))
+    assert item.source == "é.ply"
+    assert Item.from_row({**item.row(), "source": nfd("é.ply")}) == item
+
+
+def test_a_key_typed_in_nfd_is_the_key_of_the_item() -> None:
+    key = image_key("잠실", "가을_300", 1)
+    assert nfd(key) != key
+    assert item_id(nfd(key)) == item_id(key)
+    assert item_of_key(nfd(key)) == item_of_key(key)
+    assert parse_image_key(nfd(key)) == parse_image_key(key)
+
+
+def test_a_file_below_a_root_is_found_in_either_form() -> None:
+    touch(f"root/{nfd('가을')}/{nfd('é')}.jpg")
+    found = on_disk(Path("root"), ("가을", "é.jpg"))
+    assert found is not None and found.is_file()
+    assert on_disk(Path("root"), ("겨울", "é.jpg")) is None
+
+
+def test_two_files_whose_names_differ_only_in_form_are_reported() -> None:
+    touch("root/가_1/가_1_0001.jpg", f"root/가_1/{nfd('가_1')}_0001.jpg", "root/가_1/가_1_0002.jpg")
+    if len(list(Path("root/가_1").iterdir())) < 3:
+        pytest.skip("this disk does not tell the two forms apart")
+    capture = only({"가_1": 2})
+    assert numbers(capture) == [1, 2]
+    assert capture.frames[0].path.name == "가_1_0001.jpg"
+    (said,) = capture.doubled
+    assert "가_1_0001.jpg and 1 more differ only in Unicode form; the one in NFC is taken" in said
+
+
+def test_two_folders_whose_names_differ_only_in_form_are_reported() -> None:
+    touch("root/가/가_0001.jpg", f"root/{nfd('가')}/가_0002.jpg")
+    if len(list(Path("root").iterdir())) < 2:
+        pytest.skip("this disk does not tell the two forms apart")
+    capture = only({"가": "all"})
+    assert numbers(capture) == [1]
+    (said,) = capture.doubled
+    assert "differ only in Unicode form" in said
+
+
+def test_a_name_in_another_letter_case_is_found_where_it_is_the_only_one() -> None:
+    touch("root/a/a_0001.JPG", "root/a/A_0002.jpg", "root/a/a_0003.jpg", "root/a/a_0003.JPG")
+    capture = only({"a": 3})
+    assert numbers(capture) == [1, 2, 3]
+    assert [frame.path.name for frame in capture.frames] == ["a_0001.JPG", "A_0002.jpg", "a_0003.jpg"]
+    assert capture.frames[0].source == "a/a_0001.JPG"
+    assert not capture.doubled and capture.missing_count == 0
+
+
+def test_two_names_in_another_letter_case_are_reported_and_not_taken() -> None:
+    touch("root/a/a_0001.JPG", "root/a/A_0001.jpg", "root/a/a_0002.jpg")
+    capture = only({"a": 2})
+    assert numbers(capture) == [2]
+    assert capture.missing == (1,)
+    (said,) = capture.doubled
+    assert "and 1 more differ only in letter case; none is taken" in said
+
+
+def test_where_no_file_fits_it_is_said_which_are_there() -> None:
+    touch(*(f"root/a/DJI_{n:04d}.png" for n in range(1, 6)))
+    capture = only({"a": 3})
+    assert capture.missing_count == 3
+    failure = missing_frames("d", capture)[0]
+    for part in ("DJI_0001.png", "DJI_0003.png", "and 2 more", "a_0001.jpg"):
+        assert part in failure.reason
+    assert "DJI_0004" not in failure.reason
+    assert "no folder root/b" in only({"b": 1}).hint
+    Path("root/c").mkdir()
+    assert "holds no files" in only({"c": 1}).hint

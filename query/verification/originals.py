@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError, RegistryError
-from outcrop.schema.frames import dataset_root
+from outcrop.schema.frames import dataset_root, on_disk
 from outcrop.schema.item import AERIAL, Item, Kind
 from outcrop.schema.registry import Registry, read_registry
 
@@ -55,7 +55,7 @@ class Originals:
         relative = self._photograph(item) if written else PurePosixPath(item.source)
         if not relative.parts or relative.is_absolute() or ".." in relative.parts or "\0" in item.source:
             raise InputError(f"{item.key}: its source {item.source!r} is no path below {root}; ingest it again")
-        path = root / relative
+        path = on_disk(root, relative.parts) or root / relative
         try:
             inside = path.parent.resolve().is_relative_to(root.resolve())
             stat = path.stat() if inside else None
