@@ -21,7 +21,7 @@ from outcrop.operate.console import (
     opened,
     opened_store,
 )
-from outcrop.schema.errors import PartialFailure, Refused
+from outcrop.schema.errors import Damaged, PartialFailure, Refused
 from outcrop.screen.metrics import write_metrics
 from outcrop.screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
 from outcrop.screen.progress import Meter
@@ -146,7 +146,7 @@ def verify(
     rows = [asdict(check) for check in result.checks]
     values = {
         "collection": result.collection, "index": result.index, "k": k, "samples": result.samples, "rows": result.rows, "recall": result.recall,
-        "near_random": result.near_random, "checks": rows,
+        "near_random": result.near_random, "checks": rows, "damaged": dict(result.damaged),
     }  # fmt: skip
     if session.format == "json":
         print_json(values)
@@ -156,6 +156,12 @@ def verify(
     if metrics_file is not None:
         figures = {"recall": result.recall, "rows": result.rows, "passed": float(result.recall >= min_recall)}
         write_metrics(Path(metrics_file), "verify", figures, {"collection": result.collection, "index": result.index})
+    if result.damaged:
+        key, fault = next(iter(result.damaged.items()))
+        raise Damaged(
+            f"{len(result.damaged)} of {result.rows} rows of {result.collection!r} are not what was written ({key}: {fault}); "
+            "ingest them again with --force, or import an export"
+        )
     if result.near_random:
         raise Refused(
             f"the index {result.index} of {result.collection!r} is near random (recall@{k} {result.recall:.3f} without any filter): "

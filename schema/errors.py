@@ -14,7 +14,8 @@
     ├── PartialFailure              4  the work ended, some items failed; the ledger is named
     ├── StoreUnreachable            5  Milvus does not answer, or its directory is locked
     └── Refused                     6  the action would harm: nothing was done
-        └── SpaceMismatch           6  vectors of one space used with a collection of a different one
+        ├── SpaceMismatch           6  vectors of one space used with a collection of a different one
+        └── Damaged                 6  a stored row is not what was written
 
 A message names the thing, says what is wrong and what to do about it, in one line.
 """
@@ -97,6 +98,10 @@ class Refused(OutcropError):
 
 class SpaceMismatch(Refused):
     """Vectors of one embedding space are used with a collection of a different one."""
+
+
+class Damaged(Refused):
+    """A row in the store is not what was written (a bad disk, a foreign writer); nothing was made of it."""
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:

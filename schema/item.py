@@ -78,6 +78,8 @@ FIELDS: dict[str, Field] = {
         Field("ingested_at", "text", "ISO 8601 time (UTC) at which the item was embedded", 40),
     )
 }
+CHECKSUM = "checksum"
+"""The name in the dynamic field under which a row keeps its checksum; no item has an `extra` of this name."""
 ANSWER_FIELDS = (
     "key",
     "kind",
@@ -135,6 +137,7 @@ class Item:
         """
         row: dict[str, Any] = {"id": self.id, **self.extra}
         row.pop("vector", None)
+        row.pop(CHECKSUM, None)
         for name in FIELDS:  # not `asdict`, which copies deeply: an ingest asks for every item's row
             row[name] = getattr(self, name)
         row["id"], row["kind"] = self.id, str(self.kind)
@@ -146,7 +149,9 @@ class Item:
         known = {f.name for f in fields(cls)} - {"extra"}
         values = {name: row[name] for name in known if name in row}
         values["kind"] = Kind(values["kind"])
-        extra = {name: value for name, value in row.items() if name not in known and name not in ("id", "vector")}
+        extra = {
+            name: value for name, value in row.items() if name not in known and name not in ("id", "vector", CHECKSUM)
+        }
         return cls(**values, extra=extra)
 
 

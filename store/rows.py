@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.schema.errors import InputError
-from outcrop.schema.item import FIELDS, Field, Item
+from outcrop.schema.item import CHECKSUM, FIELDS, Field, Item
+from outcrop.store.integrity import checksum
 
 if TYPE_CHECKING:
     from pymilvus import CollectionSchema, MilvusClient
 
 ID_LENGTH = 32
-ROW_FIELDS = tuple(FIELDS)
 
 
 def milvus_schema(client: MilvusClient, dim: int) -> CollectionSchema:
@@ -60,6 +60,7 @@ def pack(items: Sequence[Item], vectors: NDArray[np.float32], dim: int) -> list[
             if field.type == "text" and value.isascii() and len(value) <= field.max_length:
                 continue  # nearly all of them
             row[name] = _fitting(item, field, value)
+        row[CHECKSUM] = checksum(row, vector)
         row["vector"] = vector
         rows[row["id"]] = row
     return list(rows.values())

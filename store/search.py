@@ -17,12 +17,15 @@ from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS, Item
 from outcrop.store.collection import Collection
+from outcrop.store.integrity import TOLERANCE, damaged, fault_of, require_sound
 from outcrop.store.topk import TopK
 
 MAX_QUERIES = 256
 """Query vectors in one request."""
 MAX_HITS = 16_384
 """Milvus's limit on k."""
+CHECKED_HITS = 1024
+"""Up to this many hits in one request are read with their vectors, to compare them with their checksums."""
 EXACT_ROWS = 5_000
 """Up to this many rows are compared one by one instead of asking an index that is not exact."""
 EXACT_SHARE = 0.02
@@ -157,9 +160,18 @@ def index_search(
     names: list[str] | None,
     params: dict[str, Any],
     consistency: str,
+    *,
+    check: bool = True,
 ) -> tuple[tuple[Hit, ...], ...]:
+    """The best `k` as the index gives them, for each of the query vectors [Q, D] float32.
+
+    Raises:
+        Damaged: a hit is not what was written (unless `check` is false).
+    """
     store = collection.store
     found: list[tuple[Hit, ...]] = []
+    # A few hits are read whole, and compared with their checksums; of many only what is shown, and judged by id and score.
+    fields = ["*"] if min(len(vectors), MAX_QUERIES) * k <= CHECKED_HITS else list(FIELDS)
     for start in range(0, len(vectors), MAX_QUERIES):
         with store.calling(f"search {collection.name!r}"):
             answer = store.client.search(
@@ -167,20 +179,27 @@ def index_search(
                 data=list(vectors[start : start + MAX_QUERIES]),
                 limit=k,
                 filter=rest.expression,
-                output_fields=list(FIELDS),
+                output_fields=fields,
                 partition_names=names,
                 search_params={"metric_type": "IP", "params": params},
                 anns_field="vector",
                 consistency_level=consistency,
                 timeout=store.timeout,
             )
-            for hits in answer:
-                found.append(
-                    tuple(
-                        Hit(rank, float(hit["distance"]), Item.from_row(hit["entity"]))
-                        for rank, hit in enumerate(hits, 1)
-                    )
-                )
+        found += [_hits(hits, collection.name, check) for hits in answer]
+    return tuple(found)
+
+
+def _hits(hits: Sequence[Any], collection: str, check: bool) -> tuple[Hit, ...]:
+    """The hits of one query as Milvus gave them; with `check` a Damaged where one is not what was written."""
+    found = []
+    for rank, hit in enumerate(hits, 1):
+        row, score = {**hit["entity"], "id": hit["id"]}, float(hit["distance"])
+        fault = fault_of(row) or ("" if abs(score) <= 1 + TOLERANCE else f"its vector gives a score of {score:.4g}")
+        if fault and check:
+            raise damaged(row, fault, collection)
+        item = Item.from_row({name: row[name] for name in FIELDS})
+        found.append(Hit(rank, score, item))
     return tuple(found)
 
 
@@ -196,6 +215,7 @@ def exact_search(
         best.add(np.asarray([row["id"] for row in rows]), np.asarray([row["vector"] for row in rows], dtype=np.float32))
     lines = [best.best(query) for query in range(len(vectors))]
     found = collection.lookup(sorted({id for line in lines for _, id in line}), fields=tuple(FIELDS))
+    require_sound(found.values(), collection.name)
     items = {id: Item.from_row(row) for id, row in found.items()}
     # A row deleted between the scan and the lookup is left out.
     kept = [[(score, items[id]) for score, id in line if id in items] for line in lines]

@@ -13,6 +13,7 @@ from outcrop.schema.errors import OutcropError
 from outcrop.schema.filters import Filter, ids_expression
 from outcrop.schema.item import FIELDS, Item, Kind
 from outcrop.store.connection import Store, patiently
+from outcrop.store.integrity import require_sound, require_unit
 from outcrop.store.partitions import chosen, home_of, partition_name
 from outcrop.store.rows import pack, unpack
 
@@ -143,9 +144,15 @@ class Table:
             found.update({row["id"]: dict(row) for row in rows})
         return found
 
-    def items(self, ids: Sequence[str]) -> dict[str, tuple[Item, NDArray[np.float32]]]:
-        """Items with their vectors [D] float32, by id; ids that are not there are left out."""
+    def items(self, ids: Sequence[str], *, check: bool = True) -> dict[str, tuple[Item, NDArray[np.float32]]]:
+        """Items with their vectors [D] float32, by id; ids that are not there are left out.
+
+        Raises:
+            Damaged: one of them is not what was written (unless `check` is false).
+        """
         rows = self.lookup(ids, fields=("*",))
+        if check:
+            require_sound(rows.values(), self.name)
         items, vectors = unpack(rows.values())
         return {item.id: (item, vector) for item, vector in zip(items, vectors, strict=True)}
 
@@ -157,16 +164,20 @@ class Table:
         Without `vectors` these are [N, 0], and items come without `extra`: do not write them back.
 
         Raises:
-            OutcropError: Milvus gave a row twice (its iterators have done so).
+            OutcropError: Milvus gave a row twice (its iterators have done so). Damaged: a row is not what was written.
         """
         fields = ["*"] if vectors else ["id", *FIELDS]
         for rows in self.scan_rows(filter, fields, batch=batch):
             yield unpack(rows)
 
     def scan_rows(
-        self, filter: Filter | None, fields: Sequence[str], *, batch: int = 1000
+        self, filter: Filter | None, fields: Sequence[str], *, batch: int = 1000, check: bool = True
     ) -> Iterator[list[dict[str, Any]]]:
-        """As `scan`, but plain rows with the given fields (``"*"`` for all, dynamic ones included)."""
+        """As `scan`, but plain rows with the given fields (``"*"`` for all, dynamic ones included).
+
+        Raises:
+            Damaged: a row or its vector is not what was written (unless `check` is false).
+        """
         self.load()
         filter = filter or Filter()
         names, rest = self.chosen(filter)
@@ -196,9 +207,18 @@ class Table:
                         f"the scan of {self.name!r} gave a row twice; run `collection compact {self.name}` and try again"
                     )
                 seen |= ids
+                if check:
+                    self._require_sound(rows)
                 yield rows
         finally:
             pages.close()
+
+    def _require_sound(self, rows: list[dict[str, Any]]) -> None:
+        if "vector" in rows[0] and "key" not in rows[0]:  # judged together: this is the way of an exact search
+            vectors = np.asarray([row["vector"] for row in rows], dtype=np.float32)
+            require_unit([row["id"] for row in rows], vectors, self.name)
+        else:
+            require_sound(rows, self.name)
 
     # -- memory and partitions -------------------------------------------------------------------------------------
 

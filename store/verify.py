@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.filters import Filter
 from outcrop.store.collection import Collection
+from outcrop.store.integrity import fault_of
 from outcrop.store.search import index_search
 from outcrop.store.topk import TopK
 
@@ -52,6 +53,8 @@ class Verification:
     samples: int
     rows: int
     checks: tuple[Check, ...]
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    """Rows that are not what was written: the key (or id) and what is wrong."""
 
     @property
     def recall(self) -> float:
@@ -76,9 +79,10 @@ def verify(
 ) -> Verification:
     """Samples stored vectors and compares the index's hits with exact ones, per filter selectivity.
 
-    The index is asked as it is, without the plan that saves ordinary queries from it. A filter keeps the rows whose id (a
-    digest) is below a bound: a random sample of the rows. All rows are read twice; memory holds one page and the samples'
-    best. `search_params` replaces the profile's. Hits that tie with the k-th count as found.
+    The index is asked as it is, without the plan that saves ordinary queries from it. A filter keeps the rows whose
+    id (a digest) is below a bound: a random sample of the rows. All rows are read twice, once whole to compare them
+    with their checksums; memory holds one page and the samples' best. `search_params` replaces the profile's. Hits
+    that tie with the k-th count as found.
 
     Raises:
         InputError: the collection is empty, or k, the samples or a search parameter are out of range.
@@ -89,7 +93,7 @@ def verify(
                 f"{collection.profile.name} has no search parameter {name!r}{nearest(name, collection.profile.search)}"
             )
     if not 1 <= k <= 1000 or not 1 <= samples <= 10_000:
-        raise InputError("k must lie between 1 and 1000, the number of samples between 1 and 10000")
+        raise InputError("k must be between 1 and 1000, the number of samples between 1 and 10000")
     collection.load()
     collection.wait_until_served()  # what was just written is answered by an interim index for some seconds
     shares = sorted({1.0, *shares}, reverse=True)
@@ -98,7 +102,9 @@ def verify(
         raise InputError(f"collection {collection.name!r} is empty: there is nothing to verify")
     exact = {share: TopK(queries, 2 * k) for share in shares}
     kept = dict.fromkeys(shares, 0)
-    for rows in collection.scan_rows(Filter(), ["id", "vector"]):
+    damaged: dict[str, str] = {}
+    for rows in collection.scan_rows(Filter(), ["*"], check=False):
+        damaged |= {str(row.get("key") or row["id"]): fault for row in rows if (fault := fault_of(row))}
         ids = np.asarray([row["id"] for row in rows])
         vectors = np.asarray([row["vector"] for row in rows], dtype=np.float32)
         for share in shares:
@@ -113,7 +119,7 @@ def verify(
             params = dict(search_params if search_params is not None else collection.profile.search_params(k, share))
             filter = Filter(raw=f'id < "{_bound(share)}"') if share < 1 else Filter()
             begun = time.perf_counter()
-            answers = index_search(collection, queries, k, filter, None, params, "Strong")
+            answers = index_search(collection, queries, k, filter, None, params, "Strong", check=False)
             seconds = time.perf_counter() - begun
             wanted = min(k, kept[share])
             found = [[hit.item.id for hit in hits] for hits in answers]
@@ -131,7 +137,7 @@ def verify(
                     1000 * seconds / len(queries),
                 )
             )
-    return Verification(collection.name, collection.profile.name, k, len(queries), kept[1.0], tuple(checks))
+    return Verification(collection.name, collection.profile.name, k, len(queries), kept[1.0], tuple(checks), damaged)
 
 
 def _with_ties(
@@ -147,7 +153,7 @@ def _with_ties(
         for q, truth in enumerate(truths)
         if len(truth) > wanted and truth[-1][0] >= truth[wanted - 1][0] - TIE
     }
-    stored = collection.items(sorted(set().union(*unknown.values())))
+    stored = collection.items(sorted(set().union(*unknown.values())), check=False)
     more = {q: [(float(queries[q] @ stored[id][1]), id) for id in ids if id in stored] for q, ids in unknown.items()}
     return [[*truth, *more.get(q, ())] for q, truth in enumerate(truths)]
 
@@ -159,7 +165,7 @@ def _recall(truth: list[tuple[float, str]], found: list[str], wanted: int) -> fl
 
 
 def _sample(collection: Collection, samples: int, seed: int) -> NDArray[np.float32]:
-    """Vectors [S, D] of random rows: those whose ids come first after random points of the id's range (reservoir)."""
+    """Vectors [S, D] of random rows (reservoir sampling), in the order of their ids."""
     rng = np.random.default_rng(seed)
     chosen: list[str] = []
     seen = 0
@@ -170,7 +176,7 @@ def _sample(collection: Collection, samples: int, seed: int) -> NDArray[np.float
                 chosen.append(row["id"])
             elif (place := int(rng.integers(seen))) < samples:
                 chosen[place] = row["id"]
-    stored = collection.items(chosen)
+    stored = collection.items(chosen, check=False)
     return np.stack([stored[id][1] for id in sorted(stored)]) if stored else np.zeros((0, 0), np.float32)
 
 
