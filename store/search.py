@@ -17,7 +17,7 @@ from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS, Item
 from outcrop.store.collection import Collection
-from outcrop.store.integrity import TOLERANCE, damaged, fault_of, require_sound
+from outcrop.store.integrity import damaged, fault_of, require_sound
 from outcrop.store.topk import TopK
 
 MAX_QUERIES = 256
@@ -26,6 +26,8 @@ MAX_HITS = 16_384
 """Milvus's limit on k."""
 CHECKED_HITS = 1024
 """Up to this many hits in one request are read with their vectors, to compare them with their checksums."""
+MAX_SCORE = 1.5
+"""Scores above this come from a damaged vector: those of unit vectors are at most 1, and a little more in quantised indexes."""
 EXACT_ROWS = 5_000
 """Up to this many rows are compared one by one instead of asking an index that is not exact."""
 EXACT_SHARE = 0.02
@@ -195,7 +197,7 @@ def _hits(hits: Sequence[Any], collection: str, check: bool) -> tuple[Hit, ...]:
     found = []
     for rank, hit in enumerate(hits, 1):
         row, score = {**hit["entity"], "id": hit["id"]}, float(hit["distance"])
-        fault = fault_of(row) or ("" if abs(score) <= 1 + TOLERANCE else f"its vector gives a score of {score:.4g}")
+        fault = fault_of(row) or ("" if abs(score) <= MAX_SCORE else f"its vector gives a score of {score:.4g}")
         if fault and check:
             raise damaged(row, fault, collection)
         item = Item.from_row({name: row[name] for name in FIELDS})
