@@ -189,7 +189,7 @@ def test_the_sample_is_the_seeds(lists: Collection) -> None:
 
 def test_what_makes_no_sense_is_refused(lists: Collection) -> None:
     for wrong in ({"k": 0}, {"k": 1001}, {"samples": 0}, {"samples": 10_001}):
-        with pytest.raises(InputError, match="must lie between"):
+        with pytest.raises(InputError, match="must be between"):
             verify(lists, **wrong)
     with pytest.raises(InputError, match="did you mean 'nprobe'"):
         verify(lists, search_params={"nprob": 3})
