@@ -7,6 +7,7 @@ compared one by one, and the plan says so.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
