@@ -24,7 +24,7 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.ingest.listing import Listing
 from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Outcome, Pooled, Prepared, Rows, Unchanged, same_file
-from outcrop.render.preflight import SUFFIXES
+from outcrop.render.preflight import SUFFIXES, reader_version
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.digests import SourceDigest, digest_of, digest_of_file
@@ -94,9 +94,8 @@ class SpecimenSource:
 
     def transform(self, item: Item) -> str:
         """32 hex digits over how an item is made of the file."""
-        if item.kind is Kind.VIEW:
-            return self.look.digest
-        return digest_of(f"{self.look.digest} {self.how}")
+        how = f"{self.look.digest} {reader_version(self.path)}"
+        return digest_of(how if item.kind is Kind.VIEW else f"{how} {self.how}")
 
     def outdated(self, rows: Rows) -> Sequence[Item]:
         """Nothing, or everything: the specimen needs all its views."""

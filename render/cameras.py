@@ -1,4 +1,4 @@
-"""Where a specimen is looked at from: layouts of cameras around a specimen that fills the unit ball.
+"""Where a specimen is seen from: layouts of cameras around a specimen that fills the unit ball.
 
 All cameras look at the origin from the same distance, with the same field of view, so that views differ in direction alone.
 """
@@ -34,7 +34,7 @@ MAX_VIEWS = 360
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera that looks at the origin: its position, and its axes as rows (right, up, towards the viewer)."""
+    """A camera facing the origin: its position, and its axes as rows (right, up, towards the viewer)."""
 
     eye: tuple[float, float, float]
     axes: tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
@@ -44,7 +44,7 @@ class Camera:
         """The camera in a direction from the origin; `up` is upwards in its picture as far as the direction allows.
 
         Raises:
-            InputError: it looks along `up`, so that nothing says which way its picture is up.
+            InputError: it looks along `up`, so that its picture has no upward direction.
         """
         back = direction / np.linalg.norm(direction)
         right = np.cross(up, back)
@@ -86,14 +86,14 @@ def cameras(layout: Layout, views: int, *, seed: int = 0, up: Up = "y") -> list[
     angle of its own; the same seed gives the same cameras.
 
     Raises:
-        InputError: no such layout or axis, or an impossible number of views.
+        InputError: an unknown layout or axis, or an impossible number of views.
     """
     if layout not in LAYOUTS:
-        raise InputError(f"--layout is {' or '.join(LAYOUTS)}, not {layout!r}{nearest(layout, LAYOUTS)}")
+        raise InputError(f"--layout must be {' or '.join(LAYOUTS)}, got {layout!r}{nearest(layout, LAYOUTS)}")
     if up not in UPS:
-        raise InputError(f"--up is {', '.join(UPS)}, not {up!r}")
+        raise InputError(f"--up must be {', '.join(UPS)}, got {up!r}")
     if not 1 <= views <= MAX_VIEWS:
-        raise InputError(f"--views is 1 to {MAX_VIEWS}, not {views}")
+        raise InputError(f"--views must be 1 to {MAX_VIEWS}, got {views}")
     number = np.arange(views, dtype=np.float64)
     turned = float(np.random.default_rng(seed).uniform(0, 360)) if seed else 0.0
     if layout == "ring":

@@ -21,13 +21,13 @@ from outcrop.render.surface import Surface
 from outcrop.schema.errors import InputError
 
 FINER = 3
-"""Numbers are drawn at this many times the picture's size, so that edges can be looked at more closely."""
+"""Numbers are drawn at this many times the picture's size, so that edges can be examined more closely."""
 DEVICES = ("/dev/nvidia[0-9]*", "/dev/dri/renderD*")
 """What a machine with a GPU has."""
 
 
 class Filament:
-    """Looks at one surface at a time; the renderer is kept for the next, since each new one costs seconds and memory."""
+    """Draws one surface at a time; the renderer is kept for the next, since each new one costs seconds and memory."""
 
     name = "filament"
     _renderers: dict[int, Any] = {}  # noqa: RUF012  one for each size, for the life of the process
@@ -43,7 +43,7 @@ class Filament:
         """The renderer of a size in pixels.
 
         Raises:
-            InputError: there is none on this machine.
+            InputError: it cannot be opened on this machine.
         """
         if size not in self._renderers:
             try:
@@ -76,8 +76,8 @@ class Filament:
         scene.set_background([1, 1, 1, 1])  # white is 2^24 - 1: more triangles than are ever drawn
         scene.add_geometry("surface", mesh, material)
 
-    def look(self, camera: Camera, x: Floats, y: Floats, size: int) -> HitBuffer:
-        """See `outcrop.render.painting.ViewRenderer.look`; places are looked at to a third of a pixel."""
+    def cast(self, camera: Camera, x: Floats, y: Floats, size: int) -> HitBuffer:
+        """See `outcrop.render.painting.ViewRenderer.cast`; places are resolved to a third of a pixel."""
         numbers = self._drawn(camera, size)
         column = np.floor((x + 0.5) * FINER).astype(np.int64)
         row = np.floor((y + 0.5) * FINER).astype(np.int64)
@@ -143,8 +143,8 @@ def probe() -> None:
     normals = np.tile(np.array([0, 0, 1], np.float32), (1, 3, 1))
     surface = Surface(corners, np.array([[0, 1, 2]], np.int32), normals)
     middle = np.array([32], np.float32)
-    seen = Filament(surface, 64).look(
+    hits = Filament(surface, 64).cast(
         Camera.looking_from(np.array([0.0, 0, 1]), np.array([0.0, 1, 0])), middle, middle, 64
     )
-    if len(seen.places) != 1:
+    if len(hits.places) != 1:
         raise RuntimeError("a triangle in the middle of the picture does not show")

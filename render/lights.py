@@ -34,7 +34,7 @@ LIGHTS = (_light(-0.55, 0.65, 0.55, 0.95), _light(0.85, 0.05, 0.45, 0.26), _ligh
 SKY, GROUND = 0.30, 0.12
 """Light from above and from below."""
 GLOSS, SHININESS = 0.05, 24  # the power is multiplied out below
-"""A faint highlight of the key light (J. Blinn, 1977): it tells ridges from paint."""
+"""A faint highlight of the key light (J. Blinn, 1977): it sets ridges apart from paint."""
 CONTACT = 0.75
 """How much light an entirely sheltered place loses."""
 

@@ -1,8 +1,8 @@
 """From what pixels show to pictures: interpolated normals, two-sided light, contact shading, colours, smooth edges.
 
-The same for every renderer: a renderer only says which triangle is seen where (`ViewRenderer`). One look goes through
+The same for every renderer: a renderer only says which triangle is seen where (`ViewRenderer`). One ray goes through
 the middle of every pixel that the specimen may cover; where neighbouring pixels differ (contours, creases, fine
-detail) four more follow, so that edges are smooth at a fraction of the price of five looks everywhere.
+detail) four more follow, so that edges are smooth at a fraction of the price of five rays everywhere.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 OFFSETS = ((-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
-"""Where the further looks go through a pixel, from its middle: a rotated grid."""
+"""Where the further rays go through a pixel, from its middle: a rotated grid."""
 STEP = 0.03
-"""Difference in depth (radii) between neighbours beyond which a pixel is looked at more closely."""
+"""Difference in depth (radii) between neighbours beyond which a pixel gets more rays."""
 BEND = 0.93
-"""Cosine between normals of neighbours below which a pixel is looked at more closely."""
+"""Cosine between normals of neighbours below which a pixel gets more rays."""
 WIDTHS = (0.16, 0.05)
 """Of the surroundings that shelter a place, in radii."""
 
 
 @dataclass(frozen=True)
 class HitBuffer:
-    """What is seen through places of a picture: numbers of the places that show the surface, [N]; the triangle at each, the
-    barycentric weights `u`, `v` of its second and third corner, the depth along the camera's axis, and whether the triangle
-    turns its back (its corners run clockwise)."""
+    """Where rays hit the surface: numbers of the `places` of a picture that show it, [N]; the triangle at each, the barycentric
+    weights `u`, `v` of its second and third corner, the depth along the camera's axis, and whether it is seen from `behind` (its
+    corners run clockwise)."""
 
     places: Indices
     triangles: Indices
@@ -49,8 +49,8 @@ class HitBuffer:
 class ViewRenderer(Protocol):
     """What a renderer must be able to do."""
 
-    def look(self, camera: Camera, x: Floats, y: Floats, size: int) -> HitBuffer:
-        """What is seen through places (x, y) [N] of a picture of `size` pixels, (0, 0) being the middle of its first pixel."""
+    def cast(self, camera: Camera, x: Floats, y: Floats, size: int) -> HitBuffer:
+        """What rays through places (x, y) [N] of a picture of `size` pixels hit; (0, 0) is the middle of its first pixel."""
         ...
 
 
@@ -63,10 +63,10 @@ class _Hits:
 
 
 class Shader:
-    """Paints one surface, seen through a renderer."""
+    """Shades one surface, as a renderer sees it."""
 
-    def __init__(self, surface: Surface, looker: ViewRenderer) -> None:
-        self._surface, self._looker = surface, looker
+    def __init__(self, surface: Surface, renderer: ViewRenderer) -> None:
+        self._surface, self._renderer = surface, renderer
         # One row per corner and axis: gathering from nine short arrays is three times faster than from rows of nine.
         self._normals = np.ascontiguousarray(surface.normals.reshape(-1, 9).T)
         self._colours = None
@@ -75,7 +75,7 @@ class Shader:
         low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
         self._box = np.array([[(low, high)[n >> axis & 1][axis] for axis in range(3)] for n in range(8)])
 
-    def paint(self, camera: Camera, size: int) -> tuple[NDArray[np.uint8], Mask]:
+    def shade(self, camera: Camera, size: int) -> tuple[NDArray[np.uint8], Mask]:
         """The picture, uint8 [size, size, 3], and which pixels' middles show the surface, bool [size, size]."""
         left, top, right, bottom = self._window(camera, size)
         columns, rows = np.meshgrid(np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32))
@@ -99,7 +99,7 @@ class Shader:
         return picture, mask
 
     def _closer(self, camera: Camera, x: Floats, y: Floats, sky: Floats, size: int) -> Floats:
-        """Light of pixels as the mean of several looks through each: [3, N]."""
+        """Light of pixels as the mean of several rays through each: [3, N]."""
         shifted_x = np.concatenate([x + np.float32(dx) for dx, _ in OFFSETS])
         shifted_y = np.concatenate([y + np.float32(dy) for _, dy in OFFSETS])
         hits = self._hits(camera, shifted_x, shifted_y, size)
@@ -116,15 +116,15 @@ class Shader:
         return int(left), int(top), int(right), int(bottom)
 
     def _hits(self, camera: Camera, x: Floats, y: Floats, size: int) -> _Hits:
-        seen = self._looker.look(camera, x, y, size)
-        weights = (1 - seen.u - seen.v, seen.u, seen.v)
-        smooth = [_mixed(self._normals[axis::3], seen.triangles, weights) for axis in range(3)]
+        found = self._renderer.cast(camera, x, y, size)
+        weights = (1 - found.u - found.v, found.u, found.v)
+        smooth = [_mixed(self._normals[axis::3], found.triangles, weights) for axis in range(3)]
         scale = 1 / np.sqrt(np.maximum(smooth[0] ** 2 + smooth[1] ** 2 + smooth[2] ** 2, np.float32(1e-20)))
-        # Corner normals are on the side of their face: with a face that turns its back they are turned round.
-        scale[seen.behind] *= -1
+        # Corner normals are on the side of their face: of a face seen from behind they are reversed.
+        scale[found.behind] *= -1
         axes = np.array(camera.axes, np.float32)
         normals = np.stack([scale * (row[0] * smooth[0] + row[1] * smooth[1] + row[2] * smooth[2]) for row in axes])
-        return _Hits(seen.places, seen.depth, normals, self._coloured(seen.triangles, weights))
+        return _Hits(found.places, found.depth, normals, self._coloured(found.triangles, weights))
 
     def _coloured(self, triangles: Indices, weights: tuple[Floats, Floats, Floats]) -> Floats | None:
         """Linear colours at places in triangles, [3, N]; None where the surface has none of its own."""
@@ -181,7 +181,7 @@ def open_sky(depth: Floats, facing: Floats, inside: Mask, size: int) -> Floats:
     """How open each pixel is to the light around it, [H, W], from 0 (deep in a hollow) to 1.
 
     `depth` [H, W] is the distance from the camera, `facing` [H, W] how far the surface faces it (0 to 1). A place is sheltered
-    as far as its surroundings stand nearer to the viewer than it does: the depth is held against its mean around each pixel, at
+    as far as its surroundings are nearer to the viewer than it is: the depth is compared with its mean around each pixel, at
     several widths (T. Luft, C. Colditz and O. Deussen, Image enhancement by unsharp masking the depth buffer, 2006).
     """
     pixels = focal_length(size) / DISTANCE

@@ -14,7 +14,7 @@ NOTHING = np.uint32(0xFFFFFFFF)
 
 
 class Raycaster:
-    """Looks at one surface from any number of cameras. Threads may share it.
+    """Casts rays at one surface from any number of cameras. Threads may share it.
 
     `threads` is how many cores one view takes (0 = all); several processes with one each are faster than one with several.
     """
@@ -31,8 +31,8 @@ class Raycaster:
             self._tensor(np.ascontiguousarray(surface.faces).astype(np.uint32)),
         )
 
-    def look(self, camera: Camera, x: Floats, y: Floats, size: int) -> HitBuffer:
-        """See `outcrop.render.painting.ViewRenderer.look`."""
+    def cast(self, camera: Camera, x: Floats, y: Floats, size: int) -> HitBuffer:
+        """See `outcrop.render.painting.ViewRenderer.cast`."""
         axes = np.array(camera.axes, np.float32)
         focal, middle = np.float32(focal_length(size)), np.float32((size - 1) / 2)
         across, down = (x - middle) / focal, (y - middle) / focal

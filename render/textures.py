@@ -1,103 +1,118 @@
-"""Materials and textures that mesh files name: from below the file's own folder only, and no larger than a picture may be."""
+"""Textures that mesh files name: from below the file's own folder only, and no larger than a picture may be."""
 
 from __future__ import annotations
 
 import io
-import logging
+import unicodedata
 from pathlib import Path, PureWindowsPath
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from trimesh.resolvers import Resolver
+
+from outcrop.render.polygons import Bytes
+from outcrop.render.text import readable, spellings
 
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
 SIDE = 1024
 """Textures are reduced to this many pixels a side: finer ones than the pixels of a view would flicker."""
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
-
-log = logging.getLogger(__name__)
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "TGA")
 
 
-class Folder(Resolver):  # type: ignore[misc]  # untyped
-    """Gives trimesh the material and texture files that a mesh names.
+class Folder:
+    """The material and texture files beside a mesh. Names are those of `outcrop.render.text.text_of`, in any encoding.
 
     A name that leads out of the mesh's folder (``../``, an absolute path, a link) is never opened: the file of that name in
-    the folder itself is taken where there is one, as after a move from another machine. What cannot be had is logged, and the
-    specimen is drawn without it.
+    the folder itself is taken where there is one, as after a move from another machine. Upper and lower case count as the same
+    where exactly one file fits. What cannot be had is noted in `remarks`, and the specimen is drawn without it.
     """
 
     def __init__(self, mesh: Path) -> None:
-        self.mesh = mesh
-        self.root = mesh.parent.resolve()
-        self.file_name = mesh.name
+        self.mesh, self.root = mesh, mesh.parent.resolve()
+        self.remarks: list[str] = []
 
-    def get(self, key: str) -> bytes:
-        """The bytes of a file.
-
-        Raises:
-            FileNotFoundError: it is not there, not below the folder, or unfit.
-        """
-        path = self.find(str(key))
+    def bytes(self, key: str) -> bytes | None:
+        """The bytes of a file; None, with a remark, where it cannot be had."""
+        path = self.find(key)
         if path is None:
-            raise self._without(key, "it is not in the mesh's folder")
-        if path.stat().st_size > MAX_BYTES:
-            raise self._without(key, "it is too large")
-        data = path.read_bytes()
-        if path.suffix.lower() != ".mtl":
-            try:
-                with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                    pixels = image.width * image.height
-            except Exception as error:  # noqa: BLE001  Pillow raises whatever its parsers trip over
-                raise self._without(key, f"it is no picture that can be read ({error})") from None
-            if pixels > MAX_PIXELS:
-                raise self._without(key, f"it has {pixels:,} pixels")
-        return data
-
-    def pixels(self, key: str) -> NDArray[np.uint8] | None:
-        """A texture as `texture_pixels` gives it; None where it cannot be had."""
+            return self._without(key, "it is not in the mesh's folder")
         try:
-            with Image.open(io.BytesIO(self.get(key)), formats=FORMATS) as image:
-                return texture_pixels(image)
-        except FileNotFoundError:
+            return path.read_bytes() if path.stat().st_size <= MAX_BYTES else self._without(key, "it is too large")
+        except OSError as error:
+            return self._without(key, f"it cannot be read ({error.strerror})")
+
+    def pixels(self, key: str) -> Bytes | None:
+        """A texture as sRGB, [h, w, 3], reduced to at most `SIDE` pixels a side; None, with a remark, where it cannot be had."""
+        data = self.bytes(key)
+        if data is None:
             return None
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
         except Exception as error:  # noqa: BLE001  Pillow raises whatever its parsers trip over
-            self._without(key, f"it is damaged ({error})")
-            return None
+            return self._without(key, f"it is not a picture that can be read ({error})")
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                return self._without(key, f"it has {image.width * image.height:,} pixels")
+            try:
+                return texture_pixels(image)
+            except Exception as error:  # noqa: BLE001  as above
+                return self._without(key, f"it is damaged ({error})")
 
     def find(self, key: str) -> Path | None:
         """The file of that name below the folder, or None."""
-        written = PureWindowsPath(key.strip().strip('"'))  # takes both kinds of slashes
-        for candidate in (Path(*written.parts) if not written.anchor else None, Path(written.name)):
-            if candidate is None or not candidate.name or "\0" in str(candidate):
-                continue
-            path = (self.root / candidate).resolve()
-            if path.is_relative_to(self.root) and path.is_file():
-                return path
+        for spelling in spellings(key.strip().strip('"')):
+            written = PureWindowsPath(spelling)  # takes both kinds of slashes
+            for parts in (() if written.anchor else written.parts, (written.name,)):
+                path = self._below(parts)
+                if path is not None and path.is_relative_to(self.root) and path.is_file():
+                    return path
         return None
 
-    def keys(self) -> list[str]:
-        """The files of the folder itself."""
-        return [path.name for path in self.root.iterdir()]
+    def _below(self, parts: tuple[str, ...]) -> Path | None:
+        """The path with these parts, each as the disk spells it; links are followed."""
+        if not parts or any("\0" in part for part in parts):
+            return None
+        path = self.root
+        for part in parts:
+            if part == "..":
+                path = path.parent
+                continue
+            exact = path / part
+            try:
+                alike = [] if exact.exists() else [p for p in path.iterdir() if _folded(p.name) == _folded(part)]
+            except (OSError, ValueError):
+                return None
+            if not alike:
+                path = exact
+            elif len(alike) == 1:
+                path = alike[0]
+            else:
+                return None
+        return path.resolve()
 
-    def namespaced(self, namespace: str) -> Folder:
-        """A folder below is reached by its files' names; this gives the folder itself."""
-        return self
-
-    def write(self, name: str, data: Any) -> None:
-        """Nothing is ever written."""
-        raise PermissionError(name)
-
-    def _without(self, key: str, why: str) -> FileNotFoundError:
-        log.warning("%s: is drawn without %r: %s", self.mesh, str(key)[:120], why)
-        return FileNotFoundError(key)
+    def _without(self, key: str, why: str) -> None:
+        self.remarks.append(f"is drawn without {readable(key)[:120]!r}: {why}")
 
 
-def texture_pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """A texture as sRGB, [h, w, 3], reduced to at most `SIDE` pixels a side."""
+def _folded(name: str) -> str:
+    """A name without its case and its form of Unicode."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def texture_pixels(image: Image.Image) -> Bytes:
+    """A picture as sRGB, [h, w, 3], reduced to at most `SIDE` pixels a side; 16 bits and floating point are scaled to 8."""
     image.draft("RGB", (SIDE, SIDE))
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_eight_bits(np.asarray(image), image.mode))
     rgb = image.convert("RGB")
     rgb.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
     return np.array(rgb, np.uint8)
+
+
+def _eight_bits(values: np.ndarray[tuple[int, ...], np.dtype[np.generic]], mode: str) -> Bytes:
+    numbers = np.nan_to_num(values.astype(np.float64))
+    top = float(numbers.max(initial=0))
+    levels = 65535 if mode.startswith("I;16") else next((most for most in (1, 255, 65535) if top <= most), top)
+    if mode == "I" and levels == 1:
+        levels = 255
+    return np.rint(np.clip(numbers * (255 / levels), 0, 255)).astype(np.uint8)

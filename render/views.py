@@ -1,4 +1,4 @@
-"""The pictures of a specimen: how they are to be taken, and the taking."""
+"""The pictures of a specimen: how they are to be drawn, and the drawing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from outcrop.render.cameras import Camera, Layout, Up, cameras
 from outcrop.render.geometry import Shape, normalised
 from outcrop.render.painting import Shader
-from outcrop.render.surface import surface_of
+from outcrop.render.surface import Surface, surface_of
 from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError, MeshError, nearest
 
@@ -23,14 +23,16 @@ RECIPE = 1
 MIN_SIZE, MAX_SIZE = 32, 4096
 MIN_PIXELS = 4
 """A view that shows fewer pixels of its specimen is blank."""
+FLAT = 1e-3
+"""What is thinner than this part of its length is flat."""
 
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """How a specimen is looked at: how many views of how many pixels a side, from where, by which renderer.
+    """How a specimen is drawn: how many views of how many pixels a side, from where, by which renderer.
 
     Raises:
-        InputError: a value that is none of the choices.
+        InputError: a value that is not among the choices.
     """
 
     views: int = 12
@@ -43,31 +45,31 @@ class ViewSpec:
     def __post_init__(self) -> None:
         if self.renderer not in RENDERERS:
             raise InputError(
-                f"--renderer is auto, {' or '.join(RENDERERS)}, not {self.renderer!r}{nearest(self.renderer, RENDERERS)}"
+                f"--renderer must be auto, {' or '.join(RENDERERS)}, got {self.renderer!r}{nearest(self.renderer, RENDERERS)}"
             )
         if not MIN_SIZE <= self.size <= MAX_SIZE:
-            raise InputError(f"--size is {MIN_SIZE} to {MAX_SIZE} pixels, not {self.size}")
+            raise InputError(f"--size must be {MIN_SIZE} to {MAX_SIZE} pixels, got {self.size}")
         if not 0 <= self.seed < 2**32:
-            raise InputError(f"--seed is 0 to {2**32 - 1}, not {self.seed}")
+            raise InputError(f"--seed must be 0 to {2**32 - 1}, got {self.seed}")
         self.cameras()
 
     def as_extra(self) -> dict[str, Any]:
-        """The look as it is stored with an item."""
+        """The spec as it is stored with an item."""
         return {f"look_{name}": value for name, value in asdict(self).items()}
 
     @classmethod
     def of_extra(cls, extra: Mapping[str, Any]) -> ViewSpec | None:
-        """The look that is stored with an item; None where there is none.
+        """The spec that is stored with an item; None where there is none.
 
         Raises:
-            InputError: it is one of a later version.
+            InputError: a later version stored it.
         """
         stored = {field.name: extra.get(f"look_{field.name}") for field in fields(cls)}
         return cls(**stored) if None not in stored.values() else None  # type: ignore[arg-type]
 
     def sized_for(self, input_size: tuple[int, int]) -> ViewSpec:
-        """The same look in the size that a network takes in, (height, width) in pixels: views drawn larger and made smaller are
-        embedded no better, and take longer."""
+        """The same spec in a network's input size, (height, width) in pixels: views that are drawn larger and reduced are embedded
+        no better, and take longer."""
         return replace(self, size=max(MIN_SIZE, *input_size))
 
     def cameras(self) -> list[Camera]:
@@ -76,50 +78,61 @@ class ViewSpec:
 
     @property
     def digest(self) -> str:
-        """32 hex characters over everything that decides how pictures come out: equal looks give equal pictures of a file."""
+        """32 hex characters over everything that decides how pictures come out: equal specs give equal pictures of a file."""
         text = repr((RECIPE, self.views, self.size, self.layout, self.seed, self.up, self.renderer))
         return digest_of(text)
 
 
-def draw_views(shape: Shape, look: ViewSpec) -> NDArray[np.uint8]:
+def draw_views(shape: Shape, spec: ViewSpec) -> NDArray[np.uint8]:
     """The pictures of a specimen on white, centred and as large as its bounding box allows: uint8 [V, S, S, 3].
 
-    The same shape and look give the same bytes on the same machine.
+    The same shape and spec give the same bytes on the same machine.
 
     Raises:
         MeshError: the shape cannot be drawn, or a view is blank or clipped (the whole specimen is then refused).
         InputError: the renderer cannot be opened on this machine.
     """
-    return np.stack(list(iterate_views(shape, look)))
+    return np.stack(list(iterate_views(shape, spec)))
 
 
-def iterate_views(shape: Shape, look: ViewSpec) -> Iterator[NDArray[np.uint8]]:
+def iterate_views(shape: Shape, spec: ViewSpec) -> Iterator[NDArray[np.uint8]]:
     """The pictures of `draw_views`, one after the other: uint8 [S, S, 3]."""
     surface = surface_of(normalised(shape))
-    painter = Shader(surface, _looker(surface, look))
-    for number, camera in enumerate(look.cameras()):
-        picture, mask = painter.paint(camera, look.size)
-        _check(mask, shape.name, number, look)
+    shader = Shader(surface, _renderer(surface, spec))
+    for number, camera in enumerate(spec.cameras()):
+        picture, mask = shader.shade(camera, spec.size)
+        _check(mask, surface, shape.name, number, spec)
         yield picture
 
 
-def _looker(surface: Any, look: ViewSpec) -> Any:
-    if look.renderer == "filament":
+def _renderer(surface: Any, spec: ViewSpec) -> Any:
+    if spec.renderer == "filament":
         from outcrop.render.filament import Filament
 
-        return Filament(surface, look.size)
+        return Filament(surface, spec.size)
     from outcrop.render.raycast import Raycaster
 
     return Raycaster(surface)
 
 
-def _check(mask: NDArray[np.bool_], name: str, number: int, look: ViewSpec) -> None:
-    if int(mask.sum()) < MIN_PIXELS:
-        raise MeshError(
-            f"{name}: view {number} of {look.views} is blank (a flat specimen seen edge-on?); "
-            "give --layout sphere, another --seed or a larger --size"
-        )
+def _check(mask: NDArray[np.bool_], surface: Surface, name: str, number: int, spec: ViewSpec) -> None:
+    shown = int(mask.sum())
+    if shown < MIN_PIXELS:
+        why, fix = _blank(surface, spec)
+        raise MeshError(f"{name}: view {number} of {spec.views} is blank ({why}); {fix}")
     if mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any():
         raise MeshError(
-            f"{name}: view {number} of {look.views} is clipped at the edge of the picture; please report this"
+            f"{name}: view {number} of {spec.views} is clipped at the edge of the picture; please report this"
         )
+
+
+def _blank(surface: Surface, spec: ViewSpec) -> tuple[str, str]:
+    """Why a view shows nothing, and the way out. Drawing larger never helps: an edge has no width at any size."""
+    centred = surface.vertices.astype(np.float64) - surface.vertices.mean(axis=0)
+    spread = np.sqrt(np.maximum(np.linalg.eigvalsh(centred.T @ centred)[::-1], 0))
+    if spread[1] <= FLAT * spread[0]:
+        return "all its vertices lie on one line", "it has no surface to draw; export it again"
+    if spread[2] > FLAT * spread[0]:
+        return "its faces have hardly any area", "repair it, or export it again"
+    others = "--layout sphere, or another --seed or --up" if spec.layout == "ring" else "another --seed"
+    return "it is flat and seen edge-on", f"give {others}"

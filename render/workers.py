@@ -30,7 +30,7 @@ from outcrop.render.views import RENDERERS, RendererName, ViewSpec
 from outcrop.schema.errors import InputError, MeshError, OutcropError, nearest
 
 PATIENCE = 600.0
-"""Seconds after which a worker that says nothing is given up."""
+"""Seconds after which a silent worker is given up."""
 START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from outcrop.render.workers import serve; serve()"
 SOFTWARE = ("software", "llvmpipe", "lavapipe", "swiftshader")
 """What drivers that draw on the processor call themselves."""
@@ -49,7 +49,7 @@ class Workers:
         self._lock = threading.Lock()
         self._finish = weakref.finalize(self, _end_all, self._all)
 
-    def views(self, path: Path, look: ViewSpec) -> Iterator[NDArray[np.uint8]]:
+    def views(self, path: Path, spec: ViewSpec) -> Iterator[NDArray[np.uint8]]:
         """The views of a mesh file, uint8 [S, S, 3], one after the other (see `outcrop.render.views.draw_views`).
 
         Raises:
@@ -62,7 +62,7 @@ class Workers:
                 self._all.append(worker)
         finished = False
         try:
-            yield from worker.views(path, look)
+            yield from worker.views(path, spec)
             finished = True
         except MeshError:
             finished = worker.alive
@@ -107,8 +107,8 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def views(self, path: Path, look: ViewSpec) -> Iterator[NDArray[np.uint8]]:
-        request = json.dumps({"path": os.fspath(path), "look": asdict(look)}, ensure_ascii=True)
+    def views(self, path: Path, spec: ViewSpec) -> Iterator[NDArray[np.uint8]]:
+        request = json.dumps({"path": os.fspath(path), "spec": asdict(spec)}, ensure_ascii=True)
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(request.encode() + b"\n")
@@ -162,7 +162,7 @@ class _Worker:
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 name = signal.Signals(-code).name
-                return f"{name}, perhaps out of memory" if name == "SIGKILL" else name
+                return f"{name}, possibly out of memory" if name == "SIGKILL" else name
         return f"exit code {code}"
 
     def end(self) -> None:
@@ -190,7 +190,7 @@ def serve() -> None:
         answer: dict[str, Any] = {}
         try:
             request = json.loads(line)
-            for picture in _pictures(Path(request["path"]), ViewSpec(**request["look"])):
+            for picture in _pictures(Path(request["path"]), ViewSpec(**request["spec"])):
                 answers.write(json.dumps({"pixels": picture.shape}).encode() + b"\n" + picture.tobytes())
                 answers.flush()
         except MeshError as error:
@@ -199,7 +199,7 @@ def serve() -> None:
             answer = {"error": str(error), "kind": "input"}
         except MemoryError:
             answer = {
-                "error": f"{request['path']}: drawing it needs more memory than there is; simplify it",
+                "error": f"{request['path']}: drawing it needs more memory than this machine has; simplify it",
                 "kind": "mesh",
             }
         except Exception as error:  # noqa: BLE001  the process must live on for the next specimen
@@ -209,23 +209,23 @@ def serve() -> None:
         answers.flush()
 
 
-def _pictures(path: Path, look: ViewSpec) -> Iterator[NDArray[np.uint8]]:
+def _pictures(path: Path, spec: ViewSpec) -> Iterator[NDArray[np.uint8]]:
     from outcrop.render.geometry import load
     from outcrop.render.views import iterate_views
 
-    return iterate_views(load(path), look)
+    return iterate_views(load(path), spec)
 
 
 def choose_renderer(name: str) -> RendererName:
     """The renderer that `--renderer` names. ``auto``: filament where a GPU draws for it, otherwise raycast.
 
     Raises:
-        InputError: no such renderer.
+        InputError: there is no such renderer.
     """
     if name in RENDERERS:
         return name  # type: ignore[return-value]  # just checked
     if name != "auto":
-        raise InputError(f"--renderer is auto, {' or '.join(RENDERERS)}, not {name!r}{nearest(name, RENDERERS)}")
+        raise InputError(f"--renderer must be auto, {' or '.join(RENDERERS)}, got {name!r}{nearest(name, RENDERERS)}")
     from outcrop.render.filament import gpu_devices
 
     return "filament" if gpu_devices() and _gpu_draws() else "raycast"

@@ -78,10 +78,10 @@ def test_a_camera_agrees_with_its_matrices_and_clips_nothing(place: list[float],
 def test_the_wrong_words_are_named() -> None:
     for wrong, said in (
         ({"layout": "rign"}, "did you mean 'ring'"),
-        ({"up": "w"}, "--up is x, y, z"),
-        ({"views": 0}, "--views is 1 to"),
-        ({"size": 5}, "--size is 32 to"),
-        ({"seed": -1}, "--seed is 0 to"),
+        ({"up": "w"}, "--up must be x, y, z"),
+        ({"views": 0}, "--views must be 1 to"),
+        ({"size": 5}, "--size must be 32 to"),
+        ({"seed": -1}, "--seed must be 0 to"),
         ({"renderer": "raycats"}, "did you mean 'raycast'"),
     ):
         with pytest.raises(InputError, match=said):
@@ -125,16 +125,16 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path: Path) -> No
     (tmp_path / "cloud.ply").write_bytes(meshes.cloud_ply(points))
     with Workers(2) as pool:
         for file in (path, tmp_path / "cloud.ply"):
-            for look in (ViewSpec(views=2, size=64, seed=5), ViewSpec(views=2, size=64, layout="sphere")):
-                here = draw_views(load(file), look)
+            for spec in (ViewSpec(views=2, size=64, seed=5), ViewSpec(views=2, size=64, layout="sphere")):
+                here = draw_views(load(file), spec)
                 for _ in range(2):
-                    assert np.array_equal(here, np.stack(list(pool.views(file, look))))
+                    assert np.array_equal(here, np.stack(list(pool.views(file, spec))))
     assert not np.array_equal(
         draw_views(load(path), ViewSpec(views=2, size=64)), draw_views(load(path), ViewSpec(views=2, size=64, seed=5))
     )
 
 
-def test_looks_that_differ_have_different_digests() -> None:
+def test_specs_that_differ_have_different_digests() -> None:
     changes = ({"views": 6}, {"size": 224}, {"layout": "sphere"}, {"seed": 1}, {"up": "z"}, {"renderer": "filament"})
     digests = {ViewSpec(**change).digest for change in changes} | {ViewSpec().digest}  # type: ignore[arg-type]
     assert len(digests) == 7 and all(len(digest) == 32 for digest in digests)
@@ -143,8 +143,8 @@ def test_looks_that_differ_have_different_digests() -> None:
 
 def test_turned_open_and_split_meshes_look_like_the_whole_one() -> None:
     vertices, faces = meshes.ball(3, (1, 0.8, 0.6), bumps=7)
-    look = ViewSpec(views=3, size=96)
-    whole = draw_views(shape_of((vertices, faces)), look).astype(int)
+    spec = ViewSpec(views=3, size=96)
+    whole = draw_views(shape_of((vertices, faces)), spec).astype(int)
     inside_out, mixed = faces[:, ::-1], faces.copy()
     mixed[::2] = mixed[::2, ::-1]
     soup = vertices[faces].reshape(-1, 3), np.arange(faces.size).reshape(-1, 3)
@@ -157,10 +157,10 @@ def test_turned_open_and_split_meshes_look_like_the_whole_one() -> None:
         "not a manifold": twice,
         "degenerate": flat,
     }.items():
-        difference = np.abs(draw_views(shape_of(other), look).astype(int) - whole)
+        difference = np.abs(draw_views(shape_of(other), spec).astype(int) - whole)
         assert difference.mean() < 0.3, name
     two_parts = np.concatenate([vertices, vertices + 3]), np.concatenate([faces, faces + len(vertices)])
-    assert len(draw_views(shape_of(two_parts), look)) == 3
+    assert len(draw_views(shape_of(two_parts), spec)) == 3
 
 
 def test_an_open_shell_is_lit_from_both_sides() -> None:
@@ -173,7 +173,7 @@ def test_an_open_shell_is_lit_from_both_sides() -> None:
 
 def test_a_flat_specimen_seen_edge_on_is_refused_loudly() -> None:
     plate = np.array([[0, -1, -1], [0, -1, 1], [0, 1, 1], [0, 1, -1]], float), np.array([[0, 1, 2], [0, 2, 3]])
-    with pytest.raises(MeshError, match=r"view 0 of 4 is blank .*--layout sphere"):
+    with pytest.raises(MeshError, match=r"view 0 of 4 is blank \(it is flat and seen edge-on\); give --layout sphere"):
         draw_views(shape_of(plate), ViewSpec(views=4, size=64))
     assert len(draw_views(shape_of(plate), ViewSpec(views=4, size=64, layout="sphere"))) == 4
 
@@ -200,9 +200,9 @@ def test_colours_of_vertices_and_textures_show(tmp_path: Path) -> None:
 
 def test_a_point_cloud_looks_like_its_surface() -> None:
     vertices, faces = meshes.ball(5, (1, 0.8, 0.6), bumps=5)
-    look = ViewSpec(views=3, size=128)
-    surface = draw_views(shape_of((vertices, faces)), look)
-    cloud = draw_views(shape_of((vertices, np.empty((0, 3)))), look)
+    spec = ViewSpec(views=3, size=128)
+    surface = draw_views(shape_of((vertices, faces)), spec)
+    cloud = draw_views(shape_of((vertices, np.empty((0, 3)))), spec)
     for one, other in zip(surface, cloud, strict=True):
         both, either = (seen(one) & seen(other)).sum(), (seen(one) | seen(other)).sum()
         assert both / either > 0.96
@@ -260,8 +260,8 @@ def test_missing_system_libraries_are_named() -> None:
 
 def test_workers_answer_many_threads_and_survive_bad_files(tmp_path: Path) -> None:
     good = [meshes.write(tmp_path / f"{n}.stl", *meshes.ball(2, (1, 1, 1 - n / 10))) for n in range(6)]
-    look = ViewSpec(views=2, size=48)
-    expected = [draw_views(load(path), look) for path in good]
+    spec = ViewSpec(views=2, size=48)
+    expected = [draw_views(load(path), spec) for path in good]
     bad = tmp_path / "bad.ply"
     bad.write_bytes(meshes.broken()["cut.ply"][0])
     wrong: list[str] = []
@@ -270,12 +270,12 @@ def test_workers_answer_many_threads_and_survive_bad_files(tmp_path: Path) -> No
         def draw(number: int) -> None:
             if number % 3 == 0:
                 try:
-                    list(pool.views(bad, look))
+                    list(pool.views(bad, spec))
                     wrong.append("a broken file was drawn")
                 except MeshError as error:
                     if "cut short" not in str(error):
                         wrong.append(str(error))
-            if not np.array_equal(np.stack(list(pool.views(good[number % 6], look))), expected[number % 6]):
+            if not np.array_equal(np.stack(list(pool.views(good[number % 6], spec))), expected[number % 6]):
                 wrong.append(f"{number} differs")
 
         threads = [threading.Thread(target=draw, args=(number,)) for number in range(12)]
@@ -288,25 +288,25 @@ def test_workers_answer_many_threads_and_survive_bad_files(tmp_path: Path) -> No
 
 def test_a_worker_that_dies_or_hangs_costs_one_specimen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = meshes.write(tmp_path / "a.stl", *meshes.ball(2))
-    look = ViewSpec(views=8, size=512)
+    spec = ViewSpec(views=8, size=512)
     with Workers(1) as pool:
-        views = pool.views(path, look)
+        views = pool.views(path, spec)
         next(views)
         os.kill(pool._all[0]._process.pid, signal.SIGKILL)
         with pytest.raises(MeshError, match=r"broke the renderer .*SIGKILL"):
             list(views)
-        assert len(list(pool.views(path, look))) == 8
-        views = pool.views(path, look)
+        assert len(list(pool.views(path, spec))) == 8
+        views = pool.views(path, spec)
         next(views)
         os.kill(pool._all[-1]._process.pid, signal.SIGSTOP)
         monkeypatch.setattr(workers, "PATIENCE", 0.5)
         with pytest.raises(MeshError, match="took longer than"):
             list(views)
         monkeypatch.setattr(workers, "PATIENCE", 600)
-        views = pool.views(path, look)
+        views = pool.views(path, spec)
         next(views)
         views.close()  # nobody wants the rest
-        assert len(list(pool.views(path, look))) == 8
+        assert len(list(pool.views(path, spec))) == 8
     assert all(not worker.alive for worker in pool._all)
 
 
@@ -317,7 +317,7 @@ def test_drawing_is_not_imported_before_it_is_needed() -> None:
         [
             sys.executable,
             "-c",
-            "import sys, render.workers; sys.exit('open3d' in sys.modules or 'trimesh' in sys.modules)",
+            "import sys, outcrop.render.workers; sys.exit('open3d' in sys.modules or 'trimesh' in sys.modules)",
         ],
     )
     assert done == 0

@@ -158,9 +158,9 @@ def test_wrong_options_are_refused_before_any_work(folder: Path, lite_uri: str, 
     (tmp_path / "file").touch()
     for given, options, said in (
         (folder, ("--pool", "men"), "did you mean 'mean'"),
-        (folder, ("--layout", "cube"), "--layout is ring or sphere"),
-        (folder, ("--renderer", "gl"), "--renderer is auto, raycast or filament"),
-        (folder, ("--size", "7"), "--size is 32 to"),
+        (folder, ("--layout", "cube"), "--layout must be ring or sphere"),
+        (folder, ("--renderer", "gl"), "--renderer must be auto, raycast or filament"),
+        (folder, ("--size", "7"), "--size must be 32 to"),
         (folder, ("--limit", "0"), "--limit must be at least 1"),
         (folder, ("--save-renders", tmp_path / "file"), "is a file"),
         (tmp_path / "nowhere", (), "no folder at"),

@@ -1,0 +1,100 @@
+"""Materials of OBJ files (MTL, Alias|Wavefront): a colour, or a texture and how it is laid on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from outcrop.render.text import readable, text_of
+from outcrop.render.textures import Folder
+
+OPTIONS = {
+    **dict.fromkeys(("-blendu", "-blendv", "-bm", "-boost", "-cc", "-clamp", "-imfchan", "-texres", "-type"), 1),
+    "-mm": 2,
+}
+"""Options before the file name of a map, and how many words each takes; `PLACED` take up to three numbers."""
+PLACED = ("-o", "-s", "-t")
+
+
+@dataclass(frozen=True)
+class Material:
+    """`colour` is sRGB from 0 to 1, or None; `texture` the name of a file, or ''. Texture coordinates are scaled, then moved."""
+
+    colour: tuple[float, float, float] | None = None
+    texture: str = ""
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+
+
+def read_materials(libraries: list[str], folder: Folder) -> dict[str, Material]:
+    """The materials of all ``mtllib`` lines, by name; a library that cannot be had is noted in the folder's remarks."""
+    materials: dict[str, Material] = {}
+    for line in dict.fromkeys(libraries):
+        names = [line] if folder.find(line) is not None or len(line.split()) < 2 else line.split()
+        for name in names:
+            data = folder.bytes(name)
+            if data is not None:
+                materials |= dict(_materials(text_of(data), folder))
+    return materials
+
+
+def _materials(text: str, folder: Folder) -> Iterator[tuple[str, Material]]:
+    name, material = "", Material()
+    for line in text.split("\n"):
+        keyword, _, rest = line.strip().replace("\t", " ").partition(" ")
+        rest = rest.strip()
+        match keyword.lower():
+            case "newmtl":
+                if name:
+                    yield name, material
+                name, material = rest, Material()
+            case "kd" if (colour := _floats(rest)) is not None and len(colour) >= 3:
+                material = replace(material, colour=(colour[0], colour[1], colour[2]))
+            case "map_kd" if rest:
+                material = _mapped(material, rest, folder)
+    if name:
+        yield name, material
+
+
+def _mapped(material: Material, rest: str, folder: Folder) -> Material:
+    """A material with the texture of a ``map_Kd`` line."""
+    if folder.find(rest) is not None:
+        return replace(material, texture=rest)
+    words = rest.split(" ")
+    placed: dict[str, list[float]] = {}
+    at = 0
+    while at < len(words) - 1 and (words[at].lower() in OPTIONS or words[at].lower() in PLACED or not words[at]):
+        option = words[at].lower()
+        at += 1 + OPTIONS.get(option, 0)
+        while option in PLACED and len(placed.setdefault(option, [])) < 3 and at < len(words) - 1:
+            number = _floats(words[at])
+            if not words[at]:
+                at += 1
+                continue
+            if number is None:
+                break
+            placed[option] += number
+            at += 1
+    scale, offset = placed.get("-s", []), placed.get("-o", [])
+    return replace(
+        material,
+        texture=" ".join(words[min(at, len(words) - 1) :]).strip(),
+        scale=(scale[0] if scale else 1.0, scale[1] if len(scale) > 1 else 1.0),
+        offset=(offset[0] if offset else 0.0, offset[1] if len(offset) > 1 else 0.0),
+    )
+
+
+def _floats(text: str) -> list[float] | None:
+    try:
+        return [float(word) for word in text.split("#")[0].split()] or None
+    except ValueError:
+        return None
+
+
+def named(materials: dict[str, Material], name: str) -> Material | None:
+    """The material of a ``usemtl`` line, perhaps with a comment behind it; None where there is none of that name."""
+    for spelling in (name, name.split(" #")[0].strip()):
+        if spelling in materials:
+            return materials[spelling]
+    alike = [material for known, material in materials.items() if readable(known).casefold() == readable(name).casefold()]
+    return alike[0] if len(alike) == 1 else None
