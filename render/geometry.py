@@ -177,7 +177,9 @@ def _finite(polygons: Polygons, name: str) -> Polygons:
         )
     whole = np.ones(len(polygons.lengths), bool)
     whole[np.repeat(np.arange(len(whole)), polygons.lengths)[broken[polygons.corners]]] = False
-    remark = f"{int(broken.sum()):,} vertices are not finite numbers: {int((~whole).sum()):,} faces that use them left out"
+    remark = (
+        f"{int(broken.sum()):,} vertices are not finite numbers: {int((~whole).sum()):,} faces that use them left out"
+    )
     return _remarked(_faces(polygons, whole), remark)
 
 
@@ -215,7 +217,9 @@ def _without_unused(polygons: Polygons) -> Polygons:
     return replace(_points(polygons, used), corners=new[polygons.corners])
 
 
-def _near_the_origin(vertices: NDArray[np.float64], name: str) -> tuple[Floats, tuple[float, float, float], tuple[str, ...]]:
+def _near_the_origin(
+    vertices: NDArray[np.float64], name: str
+) -> tuple[Floats, tuple[float, float, float], tuple[str, ...]]:
     """Vertices as 32-bit numbers, what was taken off them before, and remarks.
 
     Raises:

@@ -96,5 +96,7 @@ def named(materials: dict[str, Material], name: str) -> Material | None:
     for spelling in (name, name.split(" #")[0].strip()):
         if spelling in materials:
             return materials[spelling]
-    alike = [material for known, material in materials.items() if readable(known).casefold() == readable(name).casefold()]
+    alike = [
+        material for known, material in materials.items() if readable(known).casefold() == readable(name).casefold()
+    ]
     return alike[0] if len(alike) == 1 else None

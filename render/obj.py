@@ -1,8 +1,8 @@
 """Reads OBJ files (Wavefront): `read_obj`.
 
-Lines are ``v X Y Z [R G B]``, ``vt U V``, ``f A[/T][/N] B… C…``, ``p A B…``; indices count from 1, or backwards from -1. A line may
-go on after a backslash, words may be apart by tabs, and a comment begins with ``#``. Every line is either read, known to say
-nothing about the surface, or an error: a vertex that is overlooked would shift all that follow it.
+Lines are ``v X Y Z [R G B]``, ``vt U V``, ``f A[/T][/N] B… C…``, ``p A B…``; indices count from 1, or backwards from -1. A line
+may go on after a backslash, tabs may separate words, and ``#`` begins a comment. Every line is either read, known to say nothing
+about the surface, or an error: a vertex that is overlooked would shift all that follow it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from outcrop.render.colours import UNKNOWN, colour_bytes
 from outcrop.render.materials import Material, named, read_materials
 from outcrop.render.polygons import NO_FACES, Bytes, Doubles, Integers, Polygons, starts_of
 from outcrop.render.preflight import check_size, check_text
-from outcrop.render.text import numbers, readable, text_of
+from outcrop.render.text import not_finite, numbers, readable, text_of
 from outcrop.render.textures import Folder
 from outcrop.schema.errors import MeshError
 
@@ -50,7 +50,7 @@ def read_obj(path: Path, data: bytes) -> Polygons:
     text = text_of(data)
     if "\0" in text[:4096]:
         raise MeshError(f"{name}: holds binary data, not OBJ text; export it again")
-    lines = _sorted(_CONTINUED.sub(" ", text), name)
+    lines = _sorted(not_finite(_CONTINUED.sub(" ", text)), name)
     if not lines.v:
         raise MeshError(f"{name}: holds no line of an OBJ file with a vertex; is it one?")
     check_size(len(lines.v), len(lines.f), name)
@@ -145,7 +145,7 @@ def _corners(lines: list[str], before: list[tuple[int, int]], name: str, least: 
 
 
 def _stated(words: list[str], name: str) -> Doubles:
-    """Corners such as ``3``, ``3/2``, ``3/2/7`` and ``3//7`` as they are written: vertex and texture coordinate (0 = none), [C, 2].
+    """Corners such as ``3``, ``3/2``, ``3/2/7`` and ``3//7`` as written: vertex and texture coordinate (0 = none), [C, 2].
 
     Raises:
         MeshError: one is something else.
@@ -167,9 +167,7 @@ def _stated(words: list[str], name: str) -> Doubles:
     return numbers((f"{vertex} {coordinate or 0}" for vertex, coordinate in split), name).reshape(-1, 2)
 
 
-def _from_zero(
-    stated: Doubles, lengths: Integers, before: Integers, lines: list[str], name: str
-) -> Integers:
+def _from_zero(stated: Doubles, lengths: Integers, before: Integers, lines: list[str], name: str) -> Integers:
     """Indices as they are written, [C, 2], counted from 0."""
     face = np.repeat(np.arange(len(lengths)), lengths)
     whole = np.isfinite(stated).all(axis=1) & (stated == np.rint(stated)).all(axis=1)
@@ -191,16 +189,20 @@ def _from_zero(
 def _with_materials(polygons: Polygons, lines: _Lines, coordinates: Integers, path: Path) -> Polygons:
     """The polygons with their materials: textures, and the colours of faces without one.
 
-    Colours of vertices say more than a material's. One untextured material for all says nothing of the specimen: it is left aside.
+    Colours of vertices say more than a material's. One untextured material for all says nothing of the specimen and is ignored.
     """
     folder = Folder(path)
     known = read_materials(lines.libraries, folder)
     begin, names = zip(*lines.materials, strict=True)
-    material = np.searchsorted(begin, np.arange(len(polygons.lengths)), side="right") - 1  # of each face, -1 before the first
+    material = (
+        np.searchsorted(begin, np.arange(len(polygons.lengths)), side="right") - 1
+    )  # of each face, -1 before the first
     used = [named(known, name) or Material() for name in names]
     polygons = _textured(polygons, used, material, lines, coordinates, folder)
     remarks = (*polygons.remarks, *folder.remarks)
-    colours = [(204, 204, 204) if m.colour is None else tuple(round(255 * min(max(c, 0), 1)) for c in m.colour) for m in used]
+    colours = [
+        (204, 204, 204) if m.colour is None else tuple(round(255 * min(max(c, 0), 1)) for c in m.colour) for m in used
+    ]
     plain = polygons.texture_of < 0 if polygons.texture_of is not None else np.ones(len(material), bool)
     shown = {colours[n] if n >= 0 else None for n in np.unique(material[plain]).tolist()}
     if polygons.colours is not None or not (len(shown) > 1 or (shown and polygons.textures)):

@@ -91,7 +91,9 @@ def _faces(lines: Sequence[str], name: str) -> tuple[Integers, Integers, Bytes |
     if not (np.isfinite(named).all() and (named == np.rint(named)).all()):
         raise MeshError(f"{name}: its faces name vertices by numbers that are not whole; it is damaged")
     corners = np.clip(named, -1, 2**31).astype(np.int64)
-    coloured = np.flatnonzero(np.isin(widths - 1 - lengths, (3, 4)))  # one number alone is a place in a table of colours
+    coloured = np.flatnonzero(
+        np.isin(widths - 1 - lengths, (3, 4))
+    )  # one number alone is a place in a table of colours
     if not len(coloured):
         return lengths, corners, None, ()
     found, remarks = colour_bytes(values[(starts + 1 + lengths)[coloured, None] + np.arange(3)])

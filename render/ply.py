@@ -1,6 +1,6 @@
 """Reads PLY files (G. Turk, The PLY polygon file format, 1994), text and binary: `read_ply`.
 
-Why not with a library: docs/decisions/0013-mesh-readers.md. `render.ply_values` reads the values, this module says what they mean.
+`render.ply_values` reads the values, this module says what they mean. Why not a library: docs/decisions/0013-mesh-readers.md.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _texture_numbers(face: Table, names: tuple[str, ...], faces: int) -> tuple[I
         shown = f"{len(names)} textures, but no texnumber: all faces are given {readable(names[0])!r}"
         return np.zeros(faces, np.int64), (shown,) if len(names) > 1 else ()
     number = np.nan_to_num(np.asarray(stated, np.float64), nan=-1).astype(np.int64)
-    if len(names) > 1 and number.min(initial=0) == 1 and number.max(initial=0) == len(names):
+    if len(names) > 1 and len(number) and (number.min(), number.max()) == (1, len(names)):
         return number - 1, ("its texnumber counts from 1",)
     wrong = (number < -1) | (number >= len(names))
     remarks = (f"{int(wrong.sum()):,} faces name a texture that the header does not",) if wrong.any() else ()

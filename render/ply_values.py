@@ -1,7 +1,7 @@
 """The header and the values of PLY files, by element and property.
 
-A header's claims are compared with the file's size before anything is read. Elements whose lists are all as long as those of their
-first row are read at once, others row by row.
+A header's claims are compared with the file's size before anything is read. Elements whose lists are all as long as those of
+their first row are read at once, others row by row.
 """
 
 from __future__ import annotations
@@ -205,7 +205,9 @@ def _table(data: bytes, at: int, order: str, element: Element, name: str) -> tup
 def _first_row(data: bytes, at: int, order: str, element: Element, name: str) -> np.dtype[Any]:
     """The layout of an element's first row: a field ``n`` for each property, before it ``n#`` where it has a length."""
     fields: list[Any] = []
-    for n, (property, (_, length)) in enumerate(zip(element.properties, _row(data, at, order, element, name), strict=True)):
+    for n, (property, (_, length)) in enumerate(
+        zip(element.properties, _row(data, at, order, element, name), strict=True)
+    ):
         if property.counted:
             fields += [(f"{n}#", order + property.counted), (f"{n}", order + property.type, (length,))]
         else:

@@ -1,6 +1,6 @@
 """What a mesh file holds, whatever its format, and how polygons become triangles.
 
-Convex polygons become fans; concave ones are cut by ears (https://github.com/mapbox/earcut), since a fan would fill their notches.
+Convex polygons become fans; concave ones, whose notches a fan would fill, are cut by ears (https://github.com/mapbox/earcut).
 """
 
 from __future__ import annotations

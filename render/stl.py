@@ -59,7 +59,9 @@ def _binary(data: bytes, count: int, name: str) -> Polygons:
 def _text(data: bytes, name: str) -> Polygons:
     """``solid`` … ``facet`` … ``vertex X Y Z`` … ``endsolid``; names are left out, which may hold any of these words."""
     check_text(data, name)
-    text = re.sub(r"(?im)^([ \t]*(?:end)?solid)\b[^\n]*?(?=\s+facet\s+normal\b|$)", r"\1", text_of(data))
+    text = re.sub(
+        r"(?im)^([ \t]*(?:end)?solid)\b[^\n]*?(?=\s+facet\s+normal\s+(?:[-+.\d]|nan|inf)|$)", r"\1", text_of(data)
+    )
     corners, facets = len(re.findall(r"(?i)\bvertex\b", text)), len(re.findall(r"(?i)\bendfacet\b", text))
     if corners != 3 * facets or not re.search(r"(?i)\bendsolid\b", text):
         raise MeshError(f"{name}: its last facet or its `endsolid` is missing; it is cut short or damaged")

@@ -14,7 +14,7 @@ from outcrop.schema.errors import MeshError
 
 NAMES_IN = ("utf-8", "cp949", "cp932", "gb18030", "latin-1")
 """Encodings in which files are named inside of mesh files, the likeliest first (CP949 includes EUC-KR, CP932 Shift-JIS)."""
-_NOT_FINITE = re.compile(r"([-+]?)(?:nan|1\.#(?:IND|QNAN|SNAN))\w*(?:\([^)\s]*\))?|([-+]?)1\.#INF\w*", re.IGNORECASE)
+_NOT_FINITE = re.compile(r"([-+]?)\b(?:nan\([^)\s]*\)|1\.#(?:IND|QNAN|SNAN)\w*)|([-+]?)1\.#INF\w*", re.IGNORECASE)
 """How the C libraries of Windows print what is not a finite number."""
 
 
@@ -65,13 +65,18 @@ def numbers(words: str | Iterable[str], name: str) -> NDArray[np.float64]:
     text = words if isinstance(words, str) else " ".join(words)
     if not text.strip():
         return np.empty(0)
-    if "#" in text or "(" in text:
-        text = _NOT_FINITE.sub(lambda found: f"{found[2] or ''}inf" if found[2] is not None else "nan", text)
     try:
-        return np.fromstring(text, sep=" ")
+        return np.fromstring(not_finite(text), sep=" ")
     except ValueError:
         wrong = next((word for word in text.split() if not _is_number(word)), "")
         raise MeshError(f"{name}: {readable(wrong)[:40]!r} among its numbers is not a number; it is damaged") from None
+
+
+def not_finite(text: str) -> str:
+    """A text with ``nan`` and ``inf`` for what the C libraries of Windows print, such as ``-nan(ind)`` and ``1.#QNAN``."""
+    if "#" not in text and "(" not in text:
+        return text
+    return _NOT_FINITE.sub(lambda found: "nan" if found[2] is None else f"{found[2]}inf", text)
 
 
 def _is_number(word: str) -> bool:

@@ -68,8 +68,8 @@ class ViewSpec:
         return cls(**stored) if None not in stored.values() else None  # type: ignore[arg-type]
 
     def sized_for(self, input_size: tuple[int, int]) -> ViewSpec:
-        """The same spec in a network's input size, (height, width) in pixels: views that are drawn larger and reduced are embedded
-        no better, and take longer."""
+        """The same spec in a network's input size, (height, width) in pixels: larger views are embedded no better, and take
+        longer."""
         return replace(self, size=max(MIN_SIZE, *input_size))
 
     def cameras(self) -> list[Camera]:
