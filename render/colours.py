@@ -24,7 +24,7 @@ def colour_bytes(values: NDArray[Any]) -> tuple[Bytes, tuple[str, ...]]:
     types is judged by its largest value."""
     kind = values.dtype
     numbers = values.astype(np.float64)
-    known = np.isfinite(numbers).all(axis=1)
+    known: NDArray[np.bool_] = np.all(np.isfinite(numbers), axis=1)
     top = float(numbers[known].max(initial=0.0))
     levels, remark = _levels(kind, top)
     with np.errstate(invalid="ignore"):

@@ -131,12 +131,12 @@ def _with_textures(shape: Shape, polygons: Polygons, cut: NDArray[np.int64], pol
     """The shape with the textures of its faces; a face without coordinates on its texture has none."""
     assert polygons.uv is not None and polygons.texture_of is not None
     uv = polygons.uv[cut]
-    known = np.isfinite(uv).all(axis=(1, 2))
+    known: NDArray[np.bool_] = np.all(np.isfinite(uv), axis=(1, 2))
     number = np.where(known, polygons.texture_of[polygon], -1)
     if not (number >= 0).any():
         return shape
-    uv = np.where(known[:, None, None], uv, 0).astype(np.float32)
-    return replace(shape, uv=uv, texture_of=number.astype(np.int16), textures=polygons.textures)
+    corners: Floats = np.where(known[:, None, None], uv, 0).astype(np.float32)
+    return replace(shape, uv=corners, texture_of=number.astype(np.int16), textures=polygons.textures)
 
 
 def _check_indices(polygons: Polygons, name: str) -> None:
@@ -157,7 +157,7 @@ def _finite(polygons: Polygons, name: str) -> Polygons:
         MeshError: too many are not.
     """
     with np.errstate(invalid="ignore"):
-        finite = (np.abs(polygons.vertices) <= LARGEST).all(axis=1)
+        finite: NDArray[np.bool_] = np.all(np.abs(polygons.vertices) <= LARGEST, axis=1)
     if finite.all():
         return polygons
     wrong = int((~finite).sum())
@@ -194,7 +194,7 @@ def _without_short(polygons: Polygons) -> Polygons:
 
 def _returned(cloud: Polygons) -> Polygons:
     """The points without those at (0, 0, 0) that stand for missing returns: several of them, or one far from all others."""
-    zero = (cloud.vertices == 0).all(axis=1)
+    zero: NDArray[np.bool_] = np.all(cloud.vertices == 0, axis=1)
     count = int(zero.sum())
     if not count or zero.all():
         return cloud

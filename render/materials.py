@@ -32,7 +32,7 @@ def read_materials(libraries: list[str], folder: Folder) -> dict[str, Material]:
     for line in dict.fromkeys(libraries):
         names = [line] if folder.find(line) is not None or len(line.split()) < 2 else line.split()
         for name in names:
-            data = folder.bytes(name)
+            data = folder.read(name)
             if data is not None:
                 materials |= dict(_materials(text_of(data), folder))
     return materials

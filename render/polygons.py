@@ -48,7 +48,8 @@ NO_FACES: tuple[Integers, Integers] = (np.empty(0, np.int64), np.empty(0, np.int
 
 def starts_of(lengths: NDArray[Any]) -> Integers:
     """Where runs of the given lengths begin that lie one behind the other, [N]."""
-    return np.cumsum(lengths, dtype=np.int64) - lengths
+    starts: Integers = np.cumsum(lengths, dtype=np.int64) - lengths
+    return starts
 
 
 def runs(starts: NDArray[Any], lengths: NDArray[Any]) -> Integers:
@@ -118,4 +119,5 @@ def _ears(points: Doubles, normal: Doubles) -> Integers:
         return _fans(np.array([len(points)]))[0]
     corners = points[cut]
     facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).sum(axis=0) @ normal
-    return cut[:, ::-1] if facing < 0 else cut
+    reversed: Integers = cut[:, ::-1]
+    return reversed if facing < 0 else cut

@@ -19,6 +19,10 @@ SIDE = 1024
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "TGA")
 
 
+class _Unfit(Exception):
+    """Why a file cannot be had."""
+
+
 class Folder:
     """The material and texture files beside a mesh. Names are those of `outcrop.render.text.text_of`, in any encoding.
 
@@ -31,32 +35,32 @@ class Folder:
         self.mesh, self.root = mesh, mesh.parent.resolve()
         self.remarks: list[str] = []
 
-    def bytes(self, key: str) -> bytes | None:
+    def read(self, key: str) -> bytes | None:
         """The bytes of a file; None, with a remark, where it cannot be had."""
-        path = self.find(key)
-        if path is None:
-            return self._without(key, "it is not in the mesh's folder")
         try:
-            return path.read_bytes() if path.stat().st_size <= MAX_BYTES else self._without(key, "it is too large")
-        except OSError as error:
-            return self._without(key, f"it cannot be read ({error.strerror})")
+            return self._bytes(key)
+        except _Unfit as unfit:
+            self._note(key, unfit)
+        return None
 
     def pixels(self, key: str) -> Bytes | None:
         """A texture as sRGB, [h, w, 3], reduced to at most `SIDE` pixels a side; None, with a remark, where it cannot be had."""
-        data = self.bytes(key)
-        if data is None:
-            return None
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Exception as error:  # noqa: BLE001  Pillow raises whatever its parsers trip over
-            return self._without(key, f"it is not a picture that can be read ({error})")
-        with image:
-            if image.width * image.height > MAX_PIXELS:
-                return self._without(key, f"it has {image.width * image.height:,} pixels")
-            try:
-                return texture_pixels(image)
-            except Exception as error:  # noqa: BLE001  as above
-                return self._without(key, f"it is damaged ({error})")
+            return _decoded(self._bytes(key))
+        except _Unfit as unfit:
+            self._note(key, unfit)
+        return None
+
+    def _bytes(self, key: str) -> bytes:
+        path = self.find(key)
+        if path is None:
+            raise _Unfit("it is not in the mesh's folder")
+        try:
+            if path.stat().st_size > MAX_BYTES:
+                raise _Unfit("it is too large")
+            return path.read_bytes()
+        except OSError as error:
+            raise _Unfit(f"it cannot be read ({error.strerror})") from None
 
     def find(self, key: str) -> Path | None:
         """The file of that name below the folder, or None."""
@@ -90,8 +94,23 @@ class Folder:
                 return None
         return path.resolve()
 
-    def _without(self, key: str, why: str) -> None:
-        self.remarks.append(f"is drawn without {readable(key)[:120]!r}: {why}")
+    def _note(self, key: str, unfit: _Unfit) -> None:
+        self.remarks.append(f"is drawn without {readable(key)[:120]!r}: {unfit}")
+
+
+def _decoded(data: bytes) -> Bytes:
+    """A texture's pixels, of no more than can be read."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception as error:  # Pillow raises whatever its parsers trip over
+        raise _Unfit(f"it is not a picture that can be read ({error})") from error
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise _Unfit(f"it has {image.width * image.height:,} pixels")
+        try:
+            return texture_pixels(image)
+        except Exception as error:
+            raise _Unfit(f"it is damaged ({error})") from error
 
 
 def _folded(name: str) -> str:
