@@ -149,6 +149,7 @@ def machine_limit(photos: list[Path]) -> tuple[float, dict[str, float]]:
     """Processor seconds of the stages, each alone in one thread, added up and divided by the cores; and the stages."""
     import torch
 
+    from outcrop.embed.crops import prepare
     from outcrop.embed.encoder import Encoder
     from outcrop.embed.images import decode, thumbnail
     from outcrop.embed.models import find_model
@@ -165,7 +166,7 @@ def machine_limit(photos: list[Path]) -> tuple[float, dict[str, float]]:
         data = photo.read_bytes()
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
         decoded = decode(data, name=str(photo), at_least=encoder.space.size)
-        prepared.append(encoder.prepare(decoded))
+        prepared.append(prepare(decoded, encoder.space))
         thumbnail(decoded.image)
         key = image_key("bench", CAPTURE, number)
         items.append(Item(key, Kind.IMAGE, "bench", CAPTURE, frame=number, source=photo.name, source_digest=digest))

@@ -159,7 +159,7 @@ def ours(registry: Path) -> dict[str, float]:
     from outcrop.ingest.listing import ingest_listing
     from outcrop.ingest.references import list_references
     from outcrop.ingest.runs import Run
-    from outcrop.schema.turning import parse_angles, parse_crops, turns
+    from outcrop.schema.crops import crop_specs, parse_angles, parse_crops
     from outcrop.store.collection import Collection
     from outcrop.store.connection import Store
 
@@ -168,7 +168,7 @@ def ours(registry: Path) -> dict[str, float]:
         collection = Collection.create(store, "bench", encoder.space)
         encoder.encode(np.zeros((32, *encoder.space.size, 3), np.uint8) + np.arange(3, dtype=np.uint8))
         begun, cpu = time.perf_counter(), time.process_time()
-        wanted = turns(parse_angles(ANGLES), parse_crops(CROP))
+        wanted = crop_specs(parse_angles(ANGLES), parse_crops(CROP))
         listing = list_references(registry, "bench", registry.parent, wanted)
         run = Run.begin(Path(state), "references")
         record = ingest_listing(listing, encoder, collection, run, thumbnails=ThumbnailStore.below(Path(state)))
@@ -184,7 +184,7 @@ def plain(photos: list[Path], resample: str) -> dict[str, Any]:
 
     from outcrop.embed.encoder import Encoder
     from outcrop.embed.models import find_model
-    from outcrop.schema.turning import parse_angles
+    from outcrop.schema.crops import parse_angles
 
     encoder = Encoder.open(find_model(MODEL), threads=1)
     height, width = encoder.space.size
@@ -229,12 +229,13 @@ def plain(photos: list[Path], resample: str) -> dict[str, Any]:
 
 def as_ours(photo: Path, encoder: Any) -> Any:
     """Vectors (12, dim) of one photograph's references, made as tensors from the whole picture."""
+    from outcrop.embed.crops import crop_sampler
     from outcrop.embed.images import decode
-    from outcrop.schema.turning import parse_angles, parse_crops, turns
+    from outcrop.schema.crops import crop_specs, parse_angles, parse_crops
 
     decoded = decode(photo.read_bytes(), name=str(photo))
-    windows = [turn.window(*decoded.image.size) for turn in turns(parse_angles(ANGLES), parse_crops(CROP))]
-    return encoder.encode(np.stack(list(encoder.sampler(decoded).pixels(windows))))
+    windows = [spec.window(*decoded.image.size) for spec in crop_specs(parse_angles(ANGLES), parse_crops(CROP))]
+    return encoder.encode(crop_sampler(decoded, encoder.space).pixels(windows))
 
 
 def _ratio(rates: list[float], others: list[float]) -> float:

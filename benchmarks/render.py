@@ -184,6 +184,7 @@ def ingest(count: int, repeat: int) -> dict[str, Any]:
     import torch
     from PIL import Image
 
+    from outcrop.embed.crops import prepare
     from outcrop.embed.encoder import Encoder
     from outcrop.embed.images import Decoded, thumbnail
     from outcrop.embed.models import find_model
@@ -234,7 +235,7 @@ def ingest(count: int, repeat: int) -> dict[str, Any]:
             views = draw_views(load(path), look)
             drawn = time.process_time()
             pictures = [Image.fromarray(view) for view in views]
-            pixels = np.stack([alone.prepare(Decoded(p, p.width, p.height, PhotoMetadata())) for p in pictures])
+            pixels = np.stack([prepare(Decoded(p, p.width, p.height, PhotoMetadata()), alone.space) for p in pictures])
             for picture in pictures:
                 thumbnail(picture)
             fitted = time.process_time()

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from outcrop.embed.features import Features
-from outcrop.embed.images import Decoded, fit_to
 from outcrop.embed.models import Model
-from outcrop.embed.turning import CropSampler
 from outcrop.embed.weights import load_state
 from outcrop.schema.errors import InputError, PictureError, nearest
 from outcrop.schema.space import Space
@@ -141,17 +139,6 @@ class Encoder:
         self.batch = self._step = best_batch(seconds)
         return self.batch
 
-    def prepare(self, decoded: Decoded) -> Pixels:
-        """The pixels of one picture as `encode` wants them: uint8 [H, W, 3]."""
-        return fit_to(decoded.image, self.space.size, self.space.fit)
-
-    def sampler(self, decoded: Decoded) -> CropSampler:
-        """Cuts turned windows out of one picture, as `encode` wants them, on the encoder's device (on the CPU where that is
-        Apple's)."""
-        return CropSampler(
-            decoded.image, self.space.size, self.space.fit, self._device if self.device != "mps" else "cpu"
-        )
-
     def encode(self, pixels: Pixels) -> Vectors:
         """Vectors of prepared pictures: uint8 [N, H, W, 3] -> float32 [N, D], L2-normalised and finite; N may
         be 0.
@@ -162,7 +149,7 @@ class Encoder:
         """
         import torch
 
-        self._check(pixels)
+        check_pixels(pixels, self.space)
         if not len(pixels):
             return np.empty((0, self.space.dim), dtype=np.float32)
         parts = [vectors for (vectors,) in self._passes(pixels, lambda planes: (self._network(planes).float(),))]
@@ -175,21 +162,13 @@ class Encoder:
         """
         import torch
 
-        self._check(pixels)
+        check_pixels(pixels, self.space)
 
         def run(planes: torch.Tensor) -> tuple[torch.Tensor, ...]:
             return tuple(made.float().cpu() for made in self._network.features(planes))
 
         vectors, tokens = zip(*self._passes(pixels, run), strict=True)
         return Features(self._unit(torch.cat(vectors).numpy()), torch.cat(tokens).numpy())
-
-    def _check(self, pixels: Pixels) -> None:
-        expected = (*self.space.size, 3)
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != expected:
-            raise InputError(
-                f"pixels are {pixels.dtype} {list(pixels.shape)}; {self.space.model} wants uint8 "
-                f"[N, {', '.join(map(str, expected))}]"
-            )
 
     def _unit(self, vectors: Vectors) -> Vectors:
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
@@ -259,10 +238,22 @@ class Encoder:
         import torch
 
         count = torch.get_num_threads()
-        threads = f", {count} thread{'s' * (count > 1)}" if self._device.type == "cpu" else f", {self.batch} at once"
-        height, width = self.space.size
-        name = f"{self.space.model} {height}x{width} {self.space.fit}"
-        return f"{name} on {self.device} ({self.precision}{threads})"
+        threads = f"{count} thread{'s' * (count > 1)}" if self._device.type == "cpu" else f"{self.batch} at once"
+        return describe(self.space, self.device, self.precision, threads)
+
+
+def describe(space: Space, device: str, *details: str) -> str:
+    """An encoder in one line."""
+    return f"{space.model} {space.size[0]}x{space.size[1]} {space.fit} on {device} ({', '.join(details)})"
+
+
+def check_pixels(pixels: Pixels, space: Space) -> None:
+    """Raises `InputError` for pixels that are not uint8 [N, H, W, 3] of the size of a space."""
+    expected = (*space.size, 3)
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != expected:
+        raise InputError(
+            f"pixels are {pixels.dtype} {list(pixels.shape)}; {space.model} wants uint8 [N, {', '.join(map(str, expected))}]"
+        )
 
 
 def _cpu_step(space: Space) -> int:

@@ -7,17 +7,15 @@ from collections.abc import Callable
 
 from outcrop.embed.encoder import BATCH, Encoder, Pixels, Vectors
 from outcrop.embed.features import Features
-from outcrop.embed.images import Decoded, fit_to
 from outcrop.embed.models import Model
-from outcrop.embed.protocol import OpenEncoder
+from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.sharded import ShardedEncoder, device_names
-from outcrop.embed.turning import CropSampler
 from outcrop.schema.errors import SpaceMismatch
 from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 
 
-def open_encoder(model: Model, settings: Settings, batch: int = BATCH) -> OpenEncoder:
+def open_encoder(model: Model, settings: Settings, batch: int = BATCH) -> PictureEncoder:
     """A model on the device of the settings or, in a process each, on several; `batch` is for each.
 
     Raises what `Encoder.open` raises.
@@ -47,21 +45,13 @@ class LazyEncoder:
     def __init__(
         self,
         space: Space,
-        open_encoder: Callable[[], OpenEncoder],
-        opened: Callable[[OpenEncoder], None] | None = None,
+        open_encoder: Callable[[], PictureEncoder],
+        opened: Callable[[PictureEncoder], None] | None = None,
     ) -> None:
         self.space = space
         self._open, self._opened = open_encoder, opened
-        self._encoder: OpenEncoder | None = None
+        self._encoder: PictureEncoder | None = None
         self._lock = threading.Lock()
-
-    def prepare(self, decoded: Decoded) -> Pixels:
-        """As `Encoder.prepare`; opens nothing."""
-        return fit_to(decoded.image, self.space.size, self.space.fit)
-
-    def sampler(self, decoded: Decoded) -> CropSampler:
-        """As `Encoder.sampler`."""
-        return self._now().sampler(decoded)
 
     def encode(self, pixels: Pixels) -> Vectors:
         """As `Encoder.encode`."""
@@ -72,9 +62,18 @@ class LazyEncoder:
         return self._now().features(pixels)
 
     @property
+    def device(self) -> str:
+        """As `Encoder.device`; opens the encoder."""
+        return self._now().device
+
+    @property
     def batch(self) -> int:
         """As `Encoder.batch`; opens the encoder, which may have to try."""
         return self._now().batch
+
+    def describe(self) -> str:
+        """As `Encoder.describe`; opens the encoder."""
+        return self._now().describe()
 
     def close(self) -> None:
         """Closes the encoder, if a picture opened one."""
@@ -83,7 +82,7 @@ class LazyEncoder:
                 self._encoder.close()
                 self._encoder = None
 
-    def _now(self) -> OpenEncoder:
+    def _now(self) -> PictureEncoder:
         with self._lock:
             if self._encoder is None:
                 encoder = self._open()

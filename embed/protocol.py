@@ -1,5 +1,5 @@
-"""What users of an encoder need of it: `outcrop.embed.encoder.Encoder`, `outcrop.embed.sharded.ShardedEncoder` and
-`outcrop.embed.opening.LazyEncoder` are such."""
+"""What users of an encoder need of it, whether it is one device's (`outcrop.embed.encoder.Encoder`), several devices'
+(`outcrop.embed.sharded.ShardedEncoder`) or not open yet (`outcrop.embed.opening.LazyEncoder`)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.embed.features import Features
-from outcrop.embed.images import Decoded
-from outcrop.embed.turning import CropSampler
 from outcrop.schema.space import Space
 
 
 class PictureEncoder(Protocol):
-    """Makes vectors of one embedding space from pictures."""
+    """Makes vectors of one embedding space from pixels, which `outcrop.embed.crops` makes of pictures. Threads may share it."""
 
     space: Space
 
-    def prepare(self, decoded: Decoded) -> NDArray[np.uint8]:
-        """Pixels [H, W, 3] for `encode`."""
+    @property
+    def device(self) -> str:
+        """Where it runs, as torch names it; several with commas (``cuda:0,cuda:1``)."""
         ...
 
-    def sampler(self, decoded: Decoded) -> CropSampler:
-        """Cuts turned windows out of one picture, as pixels for `encode`."""
+    @property
+    def batch(self) -> int:
+        """How many pictures are best handed over at once."""
         ...
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -34,17 +34,6 @@ class PictureEncoder(Protocol):
     def features(self, pixels: NDArray[np.uint8]) -> Features:
         """The same vectors, and the patch tokens, from one pass; N at least 1."""
         ...
-
-    @property
-    def batch(self) -> int:
-        """How many pictures are best handed over at once."""
-        ...
-
-
-class OpenEncoder(PictureEncoder, Protocol):
-    """An encoder that holds a device, or several (``cuda:0,cuda:1``)."""
-
-    device: str
 
     def describe(self) -> str:
         """One line for logs."""

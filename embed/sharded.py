@@ -22,11 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from outcrop.embed.encoder import Encoder, Pixels, Vectors
+from outcrop.embed.encoder import Encoder, Pixels, Vectors, check_pixels, describe
 from outcrop.embed.features import Features
-from outcrop.embed.images import Decoded, fit_to
 from outcrop.embed.models import Model
-from outcrop.embed.turning import CropSampler
 from outcrop.schema.errors import InputError, OutcropError, PictureError
 from outcrop.schema.machine import cores
 from outcrop.schema.space import Space
@@ -73,14 +71,6 @@ class ShardedEncoder:
                 worker.stop()
             raise
 
-    def prepare(self, decoded: Decoded) -> Pixels:
-        """As `Encoder.prepare`."""
-        return fit_to(decoded.image, self.space.size, self.space.fit)
-
-    def sampler(self, decoded: Decoded) -> CropSampler:
-        """As `Encoder.sampler`, on the CPU: the devices belong to other processes."""
-        return CropSampler(decoded.image, self.space.size, self.space.fit)
-
     def encode(self, pixels: Pixels) -> Vectors:
         """As `Encoder.encode`; each device takes its share of the pictures."""
         parts = self._dealt("encode", pixels)
@@ -93,8 +83,7 @@ class ShardedEncoder:
 
     def describe(self) -> str:
         """One line for logs: ``dinov3_vitl16 256x256 squash on cuda:0,cuda:1 (bf16)``."""
-        height, width = self.space.size
-        return f"{self.space.model} {height}x{width} {self.space.fit} on {self.device} ({self.precision})"
+        return describe(self.space, self.device, self.precision)
 
     def close(self) -> None:
         """Ends the processes; the encoder is of no use afterwards."""
@@ -104,8 +93,7 @@ class ShardedEncoder:
 
     def _dealt(self, what: str, pixels: Pixels) -> list[Any]:
         """What the devices make of their shares, in the order of the pictures."""
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (*self.space.size, 3):
-            raise InputError(f"pixels are {pixels.dtype} {list(pixels.shape)}; see Encoder.encode")
+        check_pixels(pixels, self.space)
         bounds = np.linspace(0, len(pixels), len(self._workers) + 1).round().astype(int)
         shares = [
             (worker, int(start), int(end))

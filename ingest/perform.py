@@ -15,7 +15,7 @@ from outcrop.embed.feature_files import FeatureFolder
 from outcrop.embed.features import FeatureKind
 from outcrop.embed.models import Model, resolve
 from outcrop.embed.opening import LazyEncoder, open_encoder
-from outcrop.embed.protocol import OpenEncoder
+from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.sharded import device_names
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.features import FeatureKeeper
@@ -132,7 +132,7 @@ def _opened(request: AnyRequest, settings: Settings, watcher: Watcher, only: Ite
 def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str) -> Record:
     request, model = target.request, target.model
 
-    def open_now() -> OpenEncoder:
+    def open_now() -> PictureEncoder:
         watcher.say(f"opening {model.space.model}")
         return open_encoder(model, settings, settings.batch)
 
@@ -145,7 +145,7 @@ def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str
     run = Run.begin(settings.state, request.command, request, RunSettings.of(settings), retry_of=retry_of)
     run.record.model = model.space.model
 
-    def opened(encoder: OpenEncoder) -> None:
+    def opened(encoder: PictureEncoder) -> None:
         run.record.device = encoder.device
         watcher.say(encoder.describe())
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from outcrop.embed.crops import prepare
 from outcrop.embed.images import Decoded, decode, thumbnail
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.placement import Placement
@@ -53,7 +54,7 @@ class PhotoSource:
         del contents
         small = thumbnail(decoded.image) if thumbnails else None
         placement = Placement.of(decoded, encoder.space.size, encoder.space.fit)
-        yield Prepared(item, encoder.prepare(decoded), small, placement, decoded.remarks)
+        yield Prepared(item, prepare(decoded, encoder.space), small, placement, decoded.remarks)
 
     def _registered_as(self, row: Row) -> bool:
         """Whether a stored row says the same as the registry says now (file name, stated altitude)."""

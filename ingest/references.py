@@ -17,21 +17,21 @@ from typing import ClassVar
 
 from PIL import Image
 
+from outcrop.embed.crops import crop_sampler, require_pixels
 from outcrop.embed.images import Decoded, decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
-from outcrop.embed.turning import require_pixels
 from outcrop.ingest.dataset import frame_item, listing_of, missing_frames
 from outcrop.ingest.listing import Listing
 from outcrop.ingest.photos import complete
 from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
+from outcrop.schema.crops import CropSpec, Window, crop_numbered
 from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.files import whole_file
 from outcrop.schema.frames import Frame, list_captures
 from outcrop.schema.item import Item, Kind, item_of_key, parent_of, reference_key
 from outcrop.schema.registry import Dataset, read_registry
-from outcrop.schema.turning import CropSpec, Window, crop_numbered
 from outcrop.schema.written import written_path
 
 AT_ONCE = 16
@@ -109,7 +109,7 @@ class ReferenceSource:
         decoded = decode(contents.data, name=str(self.path), at_least=needed)
         photo = complete(frame_item(self.frame), decoded, contents, self.frame.altitude is not None)
         del contents
-        sampler = encoder.sampler(decoded)
+        sampler = crop_sampler(decoded, encoder.space, encoder.device)
         for start in range(0, len(changed), AT_ONCE):
             some = changed[start : start + AT_ONCE]
             for item, pixels in zip(some, sampler.pixels([windows[item.id] for item in some]), strict=True):

@@ -132,12 +132,12 @@ class ReferencesRequest(_OfRegistry):
     def list(self, space: Space | None, *, only: Iterable[str] | None = None, workers: int = 0) -> Listing:
         """See `Request.list`."""
         from outcrop.ingest.references import list_references
-        from outcrop.schema.turning import parse_angles, parse_crops, turns
+        from outcrop.schema.crops import crop_specs, parse_angles, parse_crops
 
         place = (self.registry, self.name, self.datasets)
         if only is not None:
             return list_references(*place, only=only, write_to=self.write_images)
-        wanted = turns(parse_angles(self.angles), parse_crops(self.crops))
+        wanted = crop_specs(parse_angles(self.angles), parse_crops(self.crops))
         return list_references(*place, wanted, limit=self.limit, keep_others=self.add, write_to=self.write_images)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from outcrop.embed.crops import prepare
 from outcrop.embed.images import Decoded, thumbnail
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.pooling import Pool, pooled
@@ -122,7 +123,7 @@ class SpecimenSource:
             if item.view == 0:
                 self._small[0] = small
             decoded = Decoded(picture, picture.width, picture.height, PhotoMetadata())
-            yield Prepared(item, encoder.prepare(decoded), small)
+            yield Prepared(item, prepare(decoded, encoder.space), small)
 
     def pool(self, items: Sequence[Item], vectors: NDArray[np.float32]) -> Pooled:
         """The specimen of its views.

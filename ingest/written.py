@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
+from outcrop.embed.crops import prepare
 from outcrop.embed.images import decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.ingest.dataset import frame_item
@@ -18,11 +19,11 @@ from outcrop.ingest.listing import Listing
 from outcrop.ingest.photos import complete, with_metadata
 from outcrop.ingest.references import box_of, reference_item
 from outcrop.ingest.sources import MAX_BYTES, Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
+from outcrop.schema.crops import CropSpec, crop_numbered
 from outcrop.schema.errors import InputError, PictureError, RegistryError
 from outcrop.schema.frames import Frame, list_captures
 from outcrop.schema.item import ImageKey, Item
 from outcrop.schema.registry import Dataset, Registry, read_registry
-from outcrop.schema.turning import CropSpec, crop_numbered
 from outcrop.schema.written import WrittenReference, list_written, written_folder
 
 
@@ -96,7 +97,7 @@ class WrittenSource:
                     extra={**photo.extra, **box},
                 )
             small = thumbnail(decoded.image) if thumbnails else None
-            yield Prepared(made, encoder.prepare(decoded), small, remarks=decoded.remarks)
+            yield Prepared(made, prepare(decoded, encoder.space), small, remarks=decoded.remarks)
 
     def _registered_as(self, row: Row, item: Item) -> bool:
         same_altitude = not self.altitude_stated or row["altitude"] == item.altitude

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from outcrop.query.answers import Group, Hit
+from outcrop.schema.crops import apart, normal
 from outcrop.schema.item import Item, Kind, parent_of
-from outcrop.schema.turning import apart, normal
 from outcrop.store.search import Hit as StoredHit
 
 

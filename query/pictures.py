@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.embed.crops import crop_sampler, prepare, require_pixels
 from outcrop.embed.images import decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
-from outcrop.embed.turning import require_pixels
 from outcrop.query.answers import Query
+from outcrop.schema.crops import WHOLE, CropSpec
 from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError, PictureError
-from outcrop.schema.turning import WHOLE, CropSpec
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif"))
 """Endings of the files that are taken from a folder given as a query."""
@@ -91,7 +91,10 @@ def read_query(path: Path, encoder: PictureEncoder, turns: int = 0) -> QueryPict
             thumbnail=thumbnail(decoded.image),
             metadata=decoded.metadata,
         )
-        pixels = encoder.sampler(decoded).pixels(windows) if turns else encoder.prepare(decoded)[None]
+        if turns:
+            pixels = crop_sampler(decoded, encoder.space, encoder.device).pixels(windows)
+        else:
+            pixels = prepare(decoded, encoder.space)[None]
         return QueryPicture(query, pixels)
     except PictureError as error:
         return QueryPicture(query, None, str(error))

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from outcrop.embed.crops import prepare
 from outcrop.embed.images import Decoded, decode, thumbnail
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.pooling import Pool, pooled
@@ -189,11 +190,11 @@ def _read(path: Path, look: ViewSpec, how: Pool, encoder: PictureEncoder, worker
         if path.suffix.lower() in PICTURES:
             decoded = decode(data, name=str(path), at_least=encoder.space.size)
             first, metadata = decoded.image, decoded.metadata
-            pixels = [encoder.prepare(decoded)]
+            pixels = [prepare(decoded, encoder.space)]
         else:
             pictures = [Image.fromarray(view) for view in workers.views(path, look)]
             first, metadata = pictures[0], None
-            pixels = [encoder.prepare(Decoded(one, one.width, one.height, PhotoMetadata())) for one in pictures]
+            pixels = [prepare(Decoded(one, one.width, one.height, PhotoMetadata()), encoder.space) for one in pictures]
         vectors = encoder.encode(np.stack(pixels))
         digest = digest_of(data)
         return _Asked(Query(str(path), digest, thumbnail(first), metadata), vectors, pooled(vectors, how))

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from outcrop.embed.backbones import build
+from outcrop.embed.crops import prepare
 from outcrop.embed.encoder import Encoder
 from outcrop.embed.folding import fold_batch_norms, fold_padding
 from outcrop.embed.images import decode, fit_to
@@ -87,8 +88,8 @@ def test_lite_gives_what_timm_gives(size: tuple[int, int]) -> None:
 def test_the_same_picture_saved_again_is_nearer_than_another(lite: Encoder) -> None:
     first = [decode(jpeg(land(seed), 95), name="x") for seed in range(6)]
     again = [decode(jpeg(land(seed), 80), name="x") for seed in range(6)]
-    one = lite.encode(np.stack([lite.prepare(picture) for picture in first]))
-    other = lite.encode(np.stack([lite.prepare(picture) for picture in again]))
+    one = lite.encode(np.stack([prepare(picture, lite.space) for picture in first]))
+    other = lite.encode(np.stack([prepare(picture, lite.space) for picture in again]))
     assert (one @ other.T).argmax(axis=1).tolist() == list(range(6))
     assert (other @ one.T).argmax(axis=1).tolist() == list(range(6))
 
@@ -106,8 +107,8 @@ def test_real_photos_find_themselves_when_saved_again(lite: Encoder) -> None:
 def test_a_scaled_decode_keeps_the_vector(lite: Encoder) -> None:
     files = [jpeg(land(seed, 2400, 1800), 92) for seed in range(2)]
     files += [photo.read_bytes() for photo in sorted((SAMPLE / "aerial").glob("*/*.[jJ]*"))[::9]]
-    full = [lite.prepare(decode(data, name="x")) for data in files]
-    scaled = [lite.prepare(decode(data, name="x", at_least=lite.space.size)) for data in files]
+    full = [prepare(decode(data, name="x"), lite.space) for data in files]
+    scaled = [prepare(decode(data, name="x", at_least=lite.space.size), lite.space) for data in files]
     assert cosines(lite.encode(np.stack(full)), lite.encode(np.stack(scaled))).min() >= 0.99
 
 
@@ -194,7 +195,9 @@ def test_half_precision_stays_near(lite: Encoder) -> None:
 def test_half_precision_keeps_real_photographs_near(lite: Encoder, shared_sample: Path) -> None:
     """The first stages stay in fp32; in bf16 throughout, the worst of the photographs is at 0.9959."""
     files = sorted((shared_sample / "aerial").rglob("*.[jJ][pP][gG]"))
-    pixels = np.stack([lite.prepare(decode(path.read_bytes(), name="x", at_least=(224, 224))) for path in files[::3]])
+    pixels = np.stack(
+        [prepare(decode(path.read_bytes(), name="x", at_least=(224, 224)), lite.space) for path in files[::3]]
+    )
     found = Encoder.open(find_model("efficientnet_lite0"), device="cpu", precision="bf16").encode(pixels)
     assert cosines(found, lite.encode(pixels)).min() > 0.999
 

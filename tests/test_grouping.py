@@ -20,9 +20,9 @@ from outcrop.embed.encoder import Encoder
 from outcrop.embed.models import find_model
 from outcrop.query.grouping import Comparison, estimated_rotation, grouped
 from outcrop.query.search import query_images
+from outcrop.schema.crops import apart
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import Item, Kind, image_key, reference_key
-from outcrop.schema.turning import apart
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
 

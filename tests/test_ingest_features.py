@@ -11,6 +11,7 @@ from commands import run
 from pictures import picture, write_dataset
 from PIL import Image
 
+from outcrop.embed.crops import prepare
 from outcrop.embed.encoder import Encoder
 from outcrop.embed.feature_files import HEADER, FeatureFolder
 from outcrop.embed.features import FeatureKind
@@ -66,7 +67,7 @@ def test_500_pictures_are_written_and_read_back_mapped(ingest, tmp_path: Path, t
     encoder = Encoder.open(find_model("timm:test_vit", weights=tiny_vit), device="cpu")
     for frame in (1, 250, 500):
         path = folder / f"{CAPTURE}_{frame:04d}.jpg"
-        pixels = encoder.prepare(decode(path.read_bytes(), name="x", at_least=(160, 160)))
+        pixels = prepare(decode(path.read_bytes(), name="x", at_least=(160, 160)), encoder.space)
         expected = encoder.features(pixels[None])
         for kind in FeatureKind.parse_all("patch,grid:side=2"):
             array = found.read(id_of(frame), kind.name)

@@ -110,7 +110,7 @@ def test_a_collection_s_model_is_taken_unless_another_is_asked_for(tmp_path: Pat
     for asked, more, message in (
         ({"model": "dinov3_vits16"}, {}, r"of timm:test_vit\.r160_in1k, not dinov3_vits16; leave --model .* out"),
         ({"pooling": "gem"}, {}, "pooled by avg, not gem; leave --pooling .* out"),
-        ({}, {"size": 96}, "of pictures of size 64x64, not 96x96; leave --size out"),
+        ({}, {"size": 96}, "of pictures of size 64x64, not 96x96; leave --input-size out"),
         ({}, {"fit": "crop"}, "of pictures fitted by pad, not crop; leave --fit out"),
     ):
         with pytest.raises(SpaceMismatch, match=f"collection 'outcrop' holds vectors {message}"):

@@ -11,8 +11,8 @@ import pytest
 from commands import run
 from PIL import Image
 
+from outcrop.schema.crops import apart, largest
 from outcrop.schema.item import image_key
-from outcrop.schema.turning import apart, largest
 
 ANGLES = (77, 200)
 """Degrees by which the queries are turned; the references stand at multiples of 30."""

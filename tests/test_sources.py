@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from outcrop.embed.images import Decoded, fit_to
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.listing import Listing, ingest_listing, look_ahead
 from outcrop.ingest.pipeline import Options, Pipeline
@@ -37,9 +36,6 @@ class ToyEncoder:
     def __init__(self) -> None:
         self.space = SPACE
         self.encoded = 0
-
-    def prepare(self, decoded: Decoded) -> NDArray[np.uint8]:
-        return fit_to(decoded.image, SPACE.size, SPACE.fit)
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         if not pixels.reshape(len(pixels), -1).any(axis=1).all():

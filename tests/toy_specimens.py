@@ -10,7 +10,6 @@ import meshes
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.embed.images import Decoded, fit_to
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.listing import Listing, ingest_listing
 from outcrop.ingest.pipeline import Options
@@ -32,9 +31,6 @@ class ToyEncoder:
     """The picture itself, 8 x 8 pixels small, as a vector: enough to tell shapes apart, and at once."""
 
     space = SPACE
-
-    def prepare(self, decoded: Decoded) -> NDArray[np.uint8]:
-        return fit_to(decoded.image, SPACE.size, SPACE.fit)
 
     def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         small = 256 - pixels.reshape(-1, 8, 8, 8, 8, 3).mean(axis=(2, 4)).reshape(len(pixels), -1).astype(np.float32)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.embed.crops import prepare
 from outcrop.embed.features import FeatureKind
 from outcrop.embed.placement import Placement
 from outcrop.query.verification.features import LocalFeatures
@@ -68,7 +69,7 @@ class PatchTokens:
         with self._lock:
             if self._encoder is None:
                 self._encoder = self._open()
-        tokens = self._encoder.features(self._encoder.prepare(decoded)[None]).patches[0]
+        tokens = self._encoder.features(prepare(decoded, self.space)[None]).patches[0]
         return local_features(tokens, Placement.of(decoded, self.space.size, self.space.fit), self.space.size)
 
 

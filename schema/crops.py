@@ -171,7 +171,7 @@ def crop_numbered(number: int) -> Crop | None:
     return None
 
 
-def turns(angles: Sequence[float], crops: Sequence[Crop]) -> tuple[CropSpec, ...]:
+def crop_specs(angles: Sequence[float], crops: Sequence[Crop]) -> tuple[CropSpec, ...]:
     """Every crop at every angle.
 
     Raises:

@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 from pictures import picture
 from PIL import Image
 
+from outcrop.embed.crops import CropSampler, require_pixels
 from outcrop.embed.images import fit_to
-from outcrop.embed.turning import CropSampler, require_pixels
-from outcrop.schema.errors import InputError, PictureError
-from outcrop.schema.item import item_of_key, reference_key
-from outcrop.schema.turning import (
+from outcrop.schema.crops import (
     WHOLE,
     Crop,
     CropSpec,
     apart,
     crop_numbered,
+    crop_specs,
     largest,
     normal,
     parse_angles,
     parse_crops,
-    turns,
 )
+from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.item import item_of_key, reference_key
 
 ANGLES = st.integers(0, 359_999).map(lambda thousandths: thousandths / 1000)
 CROPS = st.one_of(
@@ -98,7 +98,7 @@ def test_wrong_crops(text: str, said: str) -> None:
 
 def test_too_many_references_are_refused() -> None:
     with pytest.raises(InputError, match="at most 4096"):
-        turns(parse_angles("0:360:0.25"), parse_crops("9x9:0.2"))
+        crop_specs(parse_angles("0:360:0.25"), parse_crops("9x9:0.2"))
 
 
 @given(CROPS)
@@ -184,7 +184,7 @@ def test_pixels_are_those_of_the_turned_picture_cut_and_fitted(
 
 def test_many_windows_are_the_same_as_one_at_a_time() -> None:
     image = picture(7, 1600, 1200)
-    windows = [turn.window(1600, 1200) for turn in turns(parse_angles("0:360:45"), parse_crops("1,0.6,0.2"))]
+    windows = [spec.window(1600, 1200) for spec in crop_specs(parse_angles("0:360:45"), parse_crops("1,0.6,0.2"))]
     together = CropSampler(image, (64, 64), "squash").pixels(windows)
     alone = np.concatenate([CropSampler(image, (64, 64), "squash").pixels([window]) for window in windows])
     assert np.array_equal(together, alone)

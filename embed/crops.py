@@ -1,7 +1,7 @@
 """Turned and cropped pictures, as tensors on the device: one decoded picture in, the pixels of many references out.
 
 A crop of a turned picture is sampled straight from the decoded picture, `OVERSAMPLING` times as fine as the network's input and
-then reduced with an antialiasing filter, as if the turned picture had been written, read and fitted. `schema.turning` says what
+then reduced with an antialiasing filter, as if the turned picture had been written, read and fitted. `schema.crops` says what
 a rotation and a crop are. The picture is never turned as a whole and nothing is written.
 
 Samples are bilinear where the picture is finer than they are, which the reduction hides (cosine 0.998 to the vectors of turned
@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from outcrop.embed.images import BACKGROUND, MIN_SIDE, REDUCING_GAP
+from outcrop.embed.images import BACKGROUND, MIN_SIDE, REDUCING_GAP, Decoded, fit_to
+from outcrop.schema.crops import Window
 from outcrop.schema.errors import PictureError
-from outcrop.schema.space import Fit
-from outcrop.schema.turning import Window
+from outcrop.schema.space import Fit, Space
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +45,20 @@ class _Sampling:
     mode: str
     inner: tuple[int, int]
     samples: tuple[int, int]
+
+
+def prepare(decoded: Decoded, space: Space) -> NDArray[np.uint8]:
+    """The pixels of one picture as the encoders of a space want them: uint8 [H, W, 3]."""
+    return fit_to(decoded.image, space.size, space.fit)
+
+
+def crop_sampler(decoded: Decoded, space: Space, device: str = "cpu") -> CropSampler:
+    """Cuts windows out of one picture as the encoders of a space want them.
+
+    It works on the `device` of the encoder, but on the CPU where that is Apple's (no bicubic samples there) or several (they
+    belong to other processes).
+    """
+    return CropSampler(decoded.image, space.size, space.fit, "cpu" if device == "mps" or "," in device else device)
 
 
 class CropSampler:
