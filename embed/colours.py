@@ -134,13 +134,15 @@ def transform_of(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | str
         mode = _SPACES.get(source.profile.xcolor_space.strip(), "")
         if not mode:
             return f"its colour profile is for {source.profile.xcolor_space.strip()}, not for pictures; read as sRGB"
+        # The tables that Little CMS would prepare are too coarse for the dark tones of a grey curve (10 of 255 off).
+        exact = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
         made = ImageCms.buildTransform(
             source,
             ImageCms.createProfile("sRGB"),
             mode,
             "RGB",
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION | exact,
         )
         if mode != "CMYK" and _changes_nothing(mode, made):
             return None

@@ -251,9 +251,7 @@ def _open_tiff(data: bytes, name: str) -> Opened:
     if kind := raw_kind(data, found):
         return _Raw(RawPhotograph(data, name, kind), _facts(data, first, first))
     turn = page.orientation or first.orientation or 1
-    # Pillow shows only the first bands of many, and only the upper 8 of 16 bits, in which nodata is not to be found.
-    deep = page.samples >= 3 and page.nodata is not None and max(page.numbers(258), default=8) > 8
-    if page.samples > 4 or deep:
+    if _is_ours(page):
         try:
             return _Tiff(data, name, page, _facts(data, page, first), turn)
         except Unsupported:
@@ -273,6 +271,14 @@ def _open_tiff(data: bytes, name: str) -> Opened:
             raise damaged(name, "TIFF", str(error)) from None
     facts = None if page is first else _facts(data, page, first)
     return PillowPicture(image, name, page.nodata, facts, 1 if page.orientation else turn)
+
+
+def _is_ours(page: Directory) -> bool:
+    """Whether Pillow would open a TIFF's page but show it wrongly: the first bands of many; only the upper 8 of 16 bits, in which
+    nodata is not to be found; 32-bit integers without a sign, and 8-bit ones with one, as if it were the other way round."""
+    bits, kind = max(page.numbers(258), default=1), page.number(339, 1)
+    deep = page.samples >= 3 and page.nodata is not None and bits > 8
+    return page.samples > 4 or deep or (bits, kind) in ((32, 1), (8, 2))
 
 
 def _facts(data: bytes, page: Directory, first: Directory) -> PhotoMetadata:

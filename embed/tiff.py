@@ -163,7 +163,8 @@ def visible_bands(directory: Directory) -> tuple[tuple[int, ...], str]:
     if count == 1:
         return (0,), ""
     if count == 2:
-        return (0,), "" if 338 in directory.tags else "it has 2 bands; the first is read, as grey"
+        alpha = directory.number(338) in (1, 2)
+        return (0,), "" if alpha else "it has 2 bands; the first is read, as grey"
     by_wavelength = _by_wavelength(_wavelengths(directory, count))
     by_name = by_wavelength or _by_name(_band_names(directory, count))
     chosen = by_wavelength or by_name
