@@ -88,7 +88,7 @@ def _default(parameter: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.replace("\\[", "[").split()).replace("|", "\\|")
 
 
 def reference_page() -> str:

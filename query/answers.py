@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,7 +68,7 @@ class Hit(StoredHit):
 class Result:
     """The hits of one query, best first; or why it could not be asked.
 
-    Re-ranked (`query.verification.rerank`), `verdicts` has one for each parent among the hits, `match` tells whether any was
+    Re-ranked (`query.verification.rerank`), `verdicts` has one for each parent among the hits, `match` says whether any was
     verified, and `no_match` why none was. Located (`query.verification.locate`), there is a `location`, or `no_location` says
     what is missing.
     """
@@ -107,6 +107,17 @@ class Results:
             "timings": timings_json(self.timings),
             "queries": [result_json(r) for r in self.results],
         }
+
+
+def joined(batches: Iterable[Results]) -> Results:
+    """The answers of several calls to one collection as one, queries in order of their names; at least one batch.
+
+    Its plan is the last one that ran.
+    """
+    all_of_them = list(batches)
+    plans = [batch.plan for batch in all_of_them if batch.plan is not None]
+    ordered = sorted((each for batch in all_of_them for each in batch.results), key=lambda each: each.query.name)
+    return Results(all_of_them[-1].collection, plans[-1] if plans else None, tuple(ordered), total_timings(all_of_them))
 
 
 def first_hits(results: Results, k: int) -> Results:

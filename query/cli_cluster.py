@@ -2,70 +2,108 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from outcrop.query.console import Raw, Where, app, condition_of, kind_of, opened
+from outcrop.query.console import app, opened
+from outcrop.query.options import Conditions, kind_named
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.filters import Filter, equals
 from outcrop.schema.item import FIELDS
-from outcrop.screen.options import STATE, STORE, Session, command
+from outcrop.screen.options import SEED, STATE, STORE, Formerly, Session, command, option
 from outcrop.screen.progress import Meter
 from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
+    from outcrop.query.clusters.cluster import Recipe
     from outcrop.query.clusters.run import Found
 
+COLUMNS = ("cluster", "items", "probability", "mostly", "typical")
 
-@command(app, STORE, STATE)
+
+@dataclass(frozen=True)
+class Clustering:
+    """How items are clustered."""
+
+    method: Annotated[str, option("--method", help="hdbscan, fast_hdbscan, kmeans or agglomerative. [hdbscan]")] = (
+        "hdbscan"
+    )
+    pca: Annotated[int, option("--pca", help="Principal components to keep; 0 uses the vectors as they are. [64]")] = 64
+    min_cluster_size: Annotated[
+        int, option("--min-cluster-size", help="hdbscan: items in the smallest cluster. [5]")
+    ] = 5
+    min_samples: Annotated[
+        int, option("--min-samples", help="hdbscan: neighbours of a dense point; more leave more items out. [3]")
+    ] = 3
+    clusters: Annotated[
+        int | None,
+        option("--clusters", help="kmeans, agglomerative: number of clusters. [best silhouette, up to 30]"),
+    ] = None
+    classes: Annotated[
+        str, option("--classes", help="Field with the true classes, for ARI and NMI. [category]"), Formerly("--against")
+    ] = "category"
+
+    def recipe(self, seed: int) -> Recipe:
+        """The recipe that the options name.
+
+        Raises:
+            InputError: a value that does not fit, or an unknown field.
+        """
+        from outcrop.query.clusters.cluster import Recipe
+
+        if self.classes not in FIELDS:
+            raise InputError(f"--classes must be a field, got {self.classes!r}{nearest(self.classes, FIELDS)}")
+        return Recipe(self.method, self.pca, self.min_cluster_size, self.min_samples, self.clusters, seed)  # type: ignore[arg-type]  # it checks
+
+
+@command(app, STORE, STATE, SEED)
 def cluster(
     session: Session,
-    output: Annotated[Path, typer.Option("--output", help="Folder for clusters.csv, .parquet, .json and .html. A result that is there lends its cluster ids.", show_default=False)],
-    kind: Annotated[Optional[str], typer.Option("--kind", help="Which items: image, reference, view or specimen. [specimen, unless --where says]", show_default=False)] = None,
-    where: Where = None,
-    filter: Raw = "",
-    method: Annotated[str, typer.Option("--method", help="hdbscan, fast_hdbscan, kmeans or agglomerative.")] = "hdbscan",
-    pca: Annotated[int, typer.Option("--pca", help="Principal components that are kept; 0 = the vectors as they are.")] = 64,
-    min_cluster_size: Annotated[int, typer.Option("--min-cluster-size", help="hdbscan: the smallest group that is a cluster.")] = 5,
-    min_samples: Annotated[int, typer.Option("--min-samples", help="hdbscan: neighbours that make a place dense; more leave more items out.")] = 3,
-    clusters: Annotated[Optional[int], typer.Option("--clusters", help="kmeans, agglomerative: how many. [the best silhouette's, up to 30]", show_default=False)] = None,
-    against: Annotated[str, typer.Option("--against", help="Field that holds the true classes, for ARI and NMI.")] = "category",
-    seed: Annotated[int, typer.Option("--seed", help="Of k-means and of the map.")] = 0,
-    no_page: Annotated[bool, typer.Option("--no-page", help="Write no HTML page.")] = False,
-) -> None:  # fmt: skip
+    output: Annotated[
+        Path,
+        option(
+            "--output",
+            help="Folder for clusters.csv, .parquet, .json and .html; clusters keep the ids of an earlier result there.",
+        ),
+    ],
+    clustering: Clustering,
+    conditions: Conditions,
+    kind: Annotated[
+        str | None,
+        option(
+            "--kind",
+            help="Kind of items to cluster: image, reference, view or specimen. [specimen, or as --where says]",
+        ),
+    ] = None,
+    no_page: Annotated[bool, option("--no-page", panel="Output", help="Write no HTML page.")] = False,
+) -> None:
     """Find groups of items that are alike, with exemplars and outliers of each, and ids that last from run to run."""
-    from outcrop.query.clusters.cluster import Recipe
+    from outcrop.embed.thumbnails import ThumbnailStore
     from outcrop.query.clusters.files import check_output, read_known, summary, write_files
     from outcrop.query.clusters.page import cluster_page
     from outcrop.query.clusters.run import cluster_collection
 
-    recipe = Recipe(method, pca, min_cluster_size, min_samples, clusters, seed)  # type: ignore[arg-type]  # it checks
-    if against not in FIELDS:
-        raise InputError(f"--against names no field: {against!r}{nearest(against, FIELDS)}")
-    condition = _kinds(kind, condition_of(where, filter))
+    recipe, condition = clustering.recipe(session.settings.seed), _of_kind(kind, conditions.condition)
     check_output(output)
     known = read_known(output)
     with opened(session) as collection, Meter("read", None, "items", session.quiet) as meter:
-        found = cluster_collection(collection, condition, recipe, against=against, known=known, progress=meter.update)
-    page = None
-    if not no_page:
-        from outcrop.embed.thumbnails import ThumbnailStore
-
-        page = cluster_page(found, ThumbnailStore.below(session.settings.state))
+        found = cluster_collection(
+            collection, condition, recipe, against=clustering.classes, known=known, progress=meter.update
+        )
+    page = None if no_page else cluster_page(found, ThumbnailStore.below(session.settings.state))
     files = write_files(found, output, page)
+    session.say(f"written: {', '.join(file.name for file in files)} in {output.absolute()}")
     if session.format == "json":
         print_json({**summary(found), "files": [str(file) for file in files]})
     else:
         _print(found)
-    session.say(f"written: {', '.join(file.name for file in files)} in {output.absolute()}")
 
 
-def _kinds(kind: str | None, condition: Filter) -> Filter:
+def _of_kind(kind: str | None, condition: Filter) -> Filter:
     """The filter with the kind: as asked for, else as the conditions say, else specimens."""
     if kind is not None:
-        return equals("kind", str(kind_of(kind))) & condition
+        return equals("kind", str(kind_named(kind, "--kind"))) & condition
     if any(c.field == "kind" for c in condition.conditions) or condition.raw:
         return condition
     return equals("kind", "specimen") & condition
@@ -85,7 +123,7 @@ def _print(found: Found) -> None:
     ]
     if found.unassigned:
         rows.append({"cluster": "none", "items": len(found.unassigned)})
-    print_table(rows, ("cluster", "items", "probability", "mostly", "typical"), f"{len(found.rows)} items")
+    print_table(rows, COLUMNS, f"{len(found.rows)} items", whole=COLUMNS[:2])
     figures = (
         ("silhouette", found.quality.silhouette),
         ("DBCV", found.quality.dbcv),

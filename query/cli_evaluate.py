@@ -2,135 +2,185 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outcrop.query.cli_rerank import Depth, Features, FeaturesFolder, MinInliers, Rerank, reranker, reranking, wider
-from outcrop.query.console import (
-    Exact,
-    Raw,
-    Turns,
-    Where,
-    app,
-    check_report,
-    condition_of,
-    kind_of,
-    open_encoder,
-    opened,
-)
+from outcrop.query.console import app, open_encoder, opened
+from outcrop.query.options import Conditions, Exact, QueryKind, Report, Rerank, Turns, check_file, kind_named
 from outcrop.schema.errors import InputError, PartialFailure, UsageError
-from outcrop.screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
+from outcrop.screen.options import (
+    ASKED_MODEL,
+    KEPT_FEATURES,
+    REGISTRY,
+    SEED,
+    STATE,
+    STORE,
+    Group,
+    Session,
+    command,
+    hidden,
+    option,
+)
 from outcrop.screen.progress import Meter
 from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
+    from outcrop.query.evaluating import Queries
     from outcrop.query.evaluation.figures import Evaluation
-    from outcrop.query.evaluation.truth import CategoryTruth, GpsTruth, Ranges, Truth
+    from outcrop.query.evaluation.truth import Truth
+    from outcrop.schema.settings import Settings
+
+EVALUATION: Group = {
+    "evaluate_depth": Annotated[
+        int | None, option("--depth", hidden=True, help="Parents ranked for a query. [OUTCROP_EVALUATE_DEPTH, 100]")
+    ],
+    "evaluate_ignore_within": Annotated[
+        float | None,
+        option("--ignore-within", hidden=True, help="gps: metres of the ignored. [OUTCROP_EVALUATE_IGNORE_WITHIN]"),
+    ],
+    "evaluate_ignore": Annotated[
+        float | None,
+        option(
+            "--ignore", hidden=True, help="Pairs, footprints: overlap of the ignored. [OUTCROP_EVALUATE_IGNORE, 0.05]"
+        ),
+    ],
+    "evaluate_resamples": Annotated[
+        int | None, option("--resamples", hidden=True, help="Of the bootstrap. [OUTCROP_EVALUATE_RESAMPLES, 2000]")
+    ],
+    "evaluate_worst": Annotated[
+        int | None, option("--worst", hidden=True, help="Failures on the page. [OUTCROP_EVALUATE_WORST, 12]")
+    ],
+}
 
 
-@command(app, STORE, REGISTRY, MODEL, STATE)
+@dataclass(frozen=True)
+class Judging:
+    """What is right, and which figures are made of it."""
+
+    truth: Annotated[
+        str,
+        option(
+            "--truth",
+            help="What is right: own (the photograph or specimen that a query was made of), gps, category, "
+            "a CSV of pairs with their overlap, or a JSON of footprints.",
+        ),
+    ]
+    within: Annotated[float, option("--within", help="gps: metres within which an item is relevant. [25]")] = 25.0
+    relevant: Annotated[
+        float, option("--relevant", help="Pairs, footprints: overlap (0 to 1) from which an item is relevant. [0.25]")
+    ] = 0.25
+    levels: Annotated[int | None, option("--levels", help="category: compare only its first N levels. [all]")] = None
+    count_own: Annotated[
+        bool, option("--count-own", help="Count the query's own photograph as an answer. [only with --truth own]")
+    ] = False
+    at: Annotated[str, option("--at", help="Ranks k of recall@k. [1,5,10,20]")] = "1,5,10,20"
+
+    @property
+    def cutoffs(self) -> list[int]:
+        """The ranks of ``--at``."""
+        try:
+            return [int(part) for part in self.at.split(",")]
+        except ValueError:
+            raise InputError(f"--at must be a list of ranks such as 1,5,10,20, got {self.at!r}") from None
+
+    def truth_in(self, settings: Settings) -> Truth:
+        """The truth that `--truth` names; the options of the others are checked all the same.
+
+        Raises:
+            InputError: an unknown truth, or a value that does not fit.
+        """
+        from outcrop.query.evaluation.truth import CategoryTruth, GpsTruth, OwnTruth, Ranges
+        from outcrop.query.evaluation.truth_files import read_truth
+
+        known: dict[str, Truth] = {
+            "own": OwnTruth(),
+            "gps": GpsTruth(self.within, settings.evaluate_ignore_within),
+            "category": CategoryTruth(self.levels),
+        }
+        ranges = Ranges(self.relevant, settings.evaluate_ignore)
+        if self.truth in known:
+            return known[self.truth]
+        if not Path(self.truth).is_file():
+            raise InputError(f"--truth must be {', '.join(known)}, a .csv or a .json file, got {self.truth!r}")
+        return read_truth(Path(self.truth), ranges)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The queries, and how they are searched."""
+
+    pictures: Annotated[
+        list[Path] | None,
+        option("--pictures", help="Use picture files, or folders of them, as queries; repeatable."),
+    ] = None
+    query_kind: QueryKind = "image"
+    limit: Annotated[int | None, option("--limit", min=1, help="Use only the first N items as queries.")] = None
+    exact: Exact = False
+    turns: Turns = 0
+
+    def queries(self, name: str | None, conditions: Conditions) -> Queries:
+        """The queries that the options name.
+
+        Raises:
+            UsageError: both a dataset and pictures, neither, or options of the other.
+        """
+        from outcrop.query.evaluating import Queries
+
+        if (name is None) == (not self.pictures):
+            raise UsageError("give the name of a dataset, or --pictures FOLDER: one of them holds the queries")
+        if self.turns and name is not None:
+            raise UsageError("--turns rotates pictures: give --pictures; of a dataset only the vectors are stored")
+        kind, pictures = kind_named(self.query_kind, "--query-kind"), tuple(self.pictures or ())
+        return Queries(name, pictures, kind, self.limit, conditions.condition, self.turns, self.exact)
+
+
+@command(app, STORE, hidden(REGISTRY), ASKED_MODEL, STATE, KEPT_FEATURES, SEED, EVALUATION)
 def evaluate(
     session: Session,
-    truth: Annotated[str, typer.Option("--truth", help="What is right: own (the photograph or specimen that a query was made of), gps, category, a CSV of pairs with their overlap, or a JSON of footprints.", show_default=False)],
-    name: Annotated[Optional[str], typer.Argument(help="Name of a dataset: its stored items are the queries.", show_default=False)] = None,
-    pictures: Annotated[Optional[list[Path]], typer.Option("--pictures", help="Picture files, or folders of them, are the queries; repeatable.", show_default=False)] = None,
-    kind: Annotated[str, typer.Option("--kind", help="Which items of the dataset are the queries: image, reference, view or specimen.")] = "image",
-    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="Only N items of the dataset as queries.", show_default=False)] = None,
-    where: Where = None,
-    filter: Raw = "",
-    within: Annotated[float, typer.Option("--within", help="gps: metres within which an item is relevant.")] = 25.0,
-    ignore_within: Annotated[Optional[float], typer.Option("--ignore-within", help="gps: metres within which the others are neither right nor wrong. [--within]", show_default=False)] = None,
-    levels: Annotated[Optional[int], typer.Option("--levels", help="category: only so many levels of it. [all]", show_default=False)] = None,
-    relevant: Annotated[float, typer.Option("--relevant", help="Pairs, footprints: overlap (0 to 1) from which an item is relevant.")] = 0.25,
-    ignore: Annotated[float, typer.Option("--ignore", help="Pairs, footprints: overlap from which the others are neither right nor wrong.")] = 0.05,
-    count_own: Annotated[bool, typer.Option("--count-own", help="Count the query's own photograph as an answer. [only with --truth own]")] = False,
-    at: Annotated[str, typer.Option("--at", help="Ranks k of recall@k.")] = "1,5,10,20",
-    depth: Annotated[int, typer.Option("--depth", min=1, max=16383, help="How many parents are ranked for a query; mAP and the median rank see no further.")] = 100,
-    exact: Exact = False,
-    turns: Turns = 0,
-    rerank: Rerank = None,
-    rerank_depth: Depth = None,
-    min_inliers: MinInliers = None,
-    features: Features = None,
-    features_folder: FeaturesFolder = None,
-    resamples: Annotated[int, typer.Option("--resamples", min=100, max=100_000, help="Resamples of the bootstrap.")] = 2000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0,
-    report: Annotated[Optional[Path], typer.Option("--report", help="Write an HTML page with curves and the worst failures as pictures.", show_default=False)] = None,
-    worst: Annotated[int, typer.Option("--worst", min=0, max=500, help="How many failures the page shows.")] = 12,
-) -> None:  # fmt: skip
+    judging: Judging,
+    asked: Asked,
+    conditions: Conditions,
+    rerank: Rerank,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name of a dataset: its stored items are the queries.", show_default=False),
+    ] = None,
+    report: Report = None,
+) -> None:
     """Measure how often answers are right: recall@k, mAP and median rank against a truth, with confidence intervals."""
-    from outcrop.query.evaluation.evaluate import counts_own, evaluate, hits_for, too_few
-    from outcrop.query.evaluation.figures import Bootstrap
-    from outcrop.query.evaluation.gallery import read_gallery
-    from outcrop.query.evaluation.strategies import in_steps, picture_answers
-    from outcrop.query.evaluation.truth import CategoryTruth, GpsTruth, Ranges
-    from outcrop.query.pictures import expand
-    from outcrop.query.search import query_dataset
+    from outcrop.query.evaluating import evaluate_queries
 
-    if (name is None) == (not pictures):
-        raise UsageError("give the name of a dataset, or --pictures FOLDER: one of them holds the queries")
-    if turns and name is not None:
-        raise UsageError("--turns turns pictures: give --pictures, not a dataset, of which vectors are stored")
-    cutoffs, queries, condition = _cutoffs(at), kind_of(kind), condition_of(where, filter)
-    how = reranking(rerank, rerank_depth, min_inliers, features, features_folder)
-    check_report(report)
-    held_against = _truth(truth, GpsTruth(within, ignore_within), CategoryTruth(levels), Ranges(relevant, ignore))
-    with opened(session) as collection, Meter("evaluate", limit, "queries", session.quiet) as meter:
-        gallery = read_gallery(collection, condition)
-        own_counted = counts_own(held_against, count_own or None)
-        k = hits_for(wider(how, depth), gallery)
-        if short := too_few(wider(how, depth), gallery):
-            session.warn(short)
-        encoder = None
-        if name is not None:
-            stored = query_dataset(name, collection, k, condition, kind=queries, limit=limit, exact=exact, group="none")
-            answers = {"embedding": stored}
-        else:
-            encoder = open_encoder(session, collection)
-            asked = (expand(pictures or []), encoder, collection, k, condition)
-            answers = {"embedding": picture_answers(*asked, exact=exact)}
-            if turns:
-                answers[f"{turns} turns"] = picture_answers(*asked, exact=exact, turns=turns)
-        with reranker(session, how, k, collection, encoder) as step:
-            found = evaluate(
-                in_steps(answers, gallery, own_counted, {} if how is None else {rerank or "": step}),
-                held_against,
-                gallery,
-                depth=depth,
-                cutoffs=cutoffs,
-                count_own=own_counted,
-                bootstrap=Bootstrap(resamples, seed),
-                progress=meter.update,
-            )
+    cutoffs, queries, plan = judging.cutoffs, asked.queries(name, conditions), rerank.plan(session)
+    truth, settings = judging.truth_in(session.settings), session.settings
+    check_file(report, "--report")
+    with opened(session) as collection, Meter("evaluate", asked.limit, "queries", session.quiet) as meter:
+        encoder = open_encoder(session, collection) if name is None else None
+        found = evaluate_queries(
+            queries,
+            truth,
+            collection,
+            settings,
+            plan,
+            encoder=encoder,
+            cutoffs=cutoffs,
+            count_own=judging.count_own or None,
+            progress=meter.update,
+            warn=session.warn,
+        )
     if report is not None:
-        from outcrop.embed.thumbnails import ThumbnailStore
-        from outcrop.query.evaluation.page import write_page
-
-        thumbnails = ThumbnailStore.below(session.settings.state)
-        session.say(f"report: {write_page(found, report, thumbnails, worst=worst).absolute()}")
+        _write_report(session, found, report)
     _print(session, found)
 
 
-def _truth(text: str, gps: GpsTruth, category: CategoryTruth, ranges: Ranges) -> Truth:
-    """The truth that `--truth` names; the options of the others are checked all the same."""
-    from outcrop.query.evaluation.truth import OwnTruth
-    from outcrop.query.evaluation.truth_files import read_truth
+def _write_report(session: Session, found: Evaluation, report: Path) -> None:
+    from outcrop.embed.thumbnails import ThumbnailStore
+    from outcrop.query.evaluation.page import write_page
 
-    known: dict[str, Truth] = {"own": OwnTruth(), "gps": gps, "category": category}
-    if text in known:
-        return known[text]
-    if not Path(text).is_file():
-        raise InputError(f"--truth {text} is no file; give {', '.join(known)}, a .csv or a .json")
-    return read_truth(Path(text), ranges)
-
-
-def _cutoffs(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--at {text!r} is no list of ranks; write 1,5,10,20") from None
+    thumbnails = ThumbnailStore.below(session.settings.state)
+    session.say(f"report: {write_page(found, report, thumbnails, worst=session.settings.evaluate_worst).absolute()}")
 
 
 def _print(session: Session, found: Evaluation) -> None:
@@ -145,7 +195,7 @@ def _print(session: Session, found: Evaluation) -> None:
         session.say(f"left out: {query}: {reason}")
     if found.short:
         session.warn(
-            f"{found.short} rankings had fewer than {found.cutoffs[-1]} judged places, the rest was ignored: raise --depth"
+            f"{found.short} rankings had fewer than {found.cutoffs[-1]} judged places; the others were ignored: raise --depth"
         )
     if found.unreadable:
         asked = found.strategies[0].overall.queries + len(found.left_out)

@@ -1,122 +1,131 @@
-"""`query match`: two pictures, or all pictures of a folder, held against each other by geometry alone."""
+"""`query match`: two pictures, or all pictures of a folder, compared by geometry alone."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outcrop.query.cli_rerank import check_features
 from outcrop.query.console import app
+from outcrop.query.options import LocalFeatures, MinInliers, check_file, checked_features
 from outcrop.schema.errors import InputError, PartialFailure, UsageError
-from outcrop.screen.options import MODEL, REGISTRY, STATE, Session, command
+from outcrop.screen.options import MODEL, REGISTRY, STATE, Formerly, Session, command, hidden, option
 from outcrop.screen.progress import Meter
 from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from outcrop.query.verification.features import Extractor
     from outcrop.query.verification.match import AllMatches, PairMatch
     from outcrop.query.verification.verifier import Verifier
 
 MAX_DRAWINGS = 100
+COLUMNS = ("query", "candidate", "match", "score", "inliers", "tentative", "rotation", "scale")
 
-MinInliers = Annotated[
-    Optional[int],
-    typer.Option(
-        "--min-inliers",
-        min=4,
-        help="Inliers from which two pictures count as a match. [12; patch: 25]",
-        show_default=False,
-    ),
+Pair = Annotated[
+    list[Path] | None, typer.Argument(help="Two picture files: the query and the candidate.", show_default=False)
 ]
 
 
-@command(app, MODEL, REGISTRY, STATE)
+@dataclass(frozen=True)
+class Features:
+    """Which local features are matched, and how many inliers make a match."""
+
+    min_inliers: MinInliers = None
+    local_features: LocalFeatures = None
+    input_size: Annotated[
+        int | None,
+        option("--input-size", panel="Model", help="patch: side of the network's input in pixels. [the model's own]"),
+        Formerly("--size"),
+    ] = None
+
+    def verifier(self, session: Session) -> tuple[Verifier, int]:
+        """The verifier, with the features of the settings' model where patch tokens are asked for, and the least inliers."""
+        from outcrop.embed.models import resolve
+        from outcrop.embed.opening import open_for_query
+        from outcrop.query.verification.confidence import least_inliers
+        from outcrop.query.verification.patch_tokens import PatchTokens
+        from outcrop.query.verification.verifier import Verifier
+
+        features, settings = checked_features(self.local_features), session.settings
+        if self.input_size is not None and features != "patch":
+            raise UsageError("--input-size needs --local-features patch; SIFT has a working size of its own")
+        extractor = None
+        if features == "patch":  # nothing is stored, so any model will do
+            extractor = PatchTokens.of(open_for_query(resolve(settings, size=self.input_size), settings))
+        least = least_inliers(features) if self.min_inliers is None else self.min_inliers
+        return Verifier.below(settings.state, settings.feature_cache_bytes, extractor), least
+
+
+@command(app, MODEL, hidden(REGISTRY), STATE)
 def match(
     session: Session,
-    pictures: Annotated[Optional[list[Path]], typer.Argument(help="Two picture files: the query and the candidate.", show_default=False)] = None,
-    all: Annotated[Optional[Path], typer.Option("--all", help="A folder: every picture in it against every other.", show_default=False)] = None,
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="Write the pictures side by side with match lines and the outline: a PNG file; with --all a folder, for the best 100 matches.", show_default=False)] = None,
-    min_inliers: MinInliers = None,
-    features: Annotated[str, typer.Option("--features", help="Local features to match: sift, or patch (tokens of --model).")] = "sift",
-    size: Annotated[Optional[int], typer.Option("--size", help="patch: side of the network's input in pixels. [the preset's]", show_default=False)] = None,
-) -> None:  # fmt: skip
-    """Hold pictures against each other: matching local features, the homography, how far one is turned and scaled."""
-    from outcrop.query.verification.confidence import least_inliers
-    from outcrop.query.verification.verifier import Verifier
-
-    check_features(features)
-    if size is not None and features != "patch":
-        raise UsageError("--size is for --features patch; SIFT has a working size of its own")
+    features: Features,
+    pictures: Pair = None,
+    all: Annotated[Path | None, option("--all", help="A folder: match every picture in it with every other.")] = None,
+    png: Annotated[
+        Path | None,
+        option(
+            "--png",
+            panel="Output",
+            help="Draw the pictures side by side with match lines and outline: a PNG file; "
+            "with --all, a folder of them for the best 100 matches.",
+        ),
+        Formerly("--output", "-o"),
+    ] = None,
+) -> None:
+    """Compare pictures with each other: matching local features, the homography, relative rotation and scale."""
     if (all is None) == (not pictures) or (pictures and len(pictures) != 2):
         raise UsageError("give two pictures, or --all FOLDER")
-    _check_output(output, folder=all is not None)
-    extractor = _patch_tokens(session, size) if features == "patch" else None
-    verifier = Verifier.below(session.settings.state, session.settings.feature_cache_bytes, extractor)
-    least = least_inliers(features) if min_inliers is None else min_inliers
+    if all is None:
+        check_file(png, "--png")
+    elif png is not None:
+        _make_folder(png)
+    verifier, least = features.verifier(session)
     if all is not None:
-        _all(session, all, verifier, least, output)
+        _all(session, all, verifier, least, png)
     elif pictures:
-        _pair(session, pictures[0], pictures[1], verifier, least, output)
+        _pair(session, pictures[0], pictures[1], verifier, least, png)
 
 
-def _patch_tokens(session: Session, size: int | None) -> Extractor:
-    """Patch tokens of the model that is asked for; nothing is stored, so any will do."""
-    from outcrop.embed.models import resolve
-    from outcrop.embed.opening import open_for_query
-    from outcrop.query.verification.patch_tokens import PatchTokens
-
-    return PatchTokens.of(open_for_query(resolve(session.settings, size=size), session.settings))
-
-
-def _pair(session: Session, query: Path, candidate: Path, verifier: Verifier, least: int, output: Path | None) -> None:
+def _pair(session: Session, query: Path, candidate: Path, verifier: Verifier, least: int, png: Path | None) -> None:
+    from outcrop.query.verification.drawing import write_drawing
     from outcrop.query.verification.match import match_pair
 
     found = match_pair(query, candidate, verifier, min_inliers=least)
-    if session.format == "json":
-        print_json(found.as_json())
-    else:
-        print_table([_row(found)], COLUMNS)
-        if found.proof.homography is not None:
-            print("homography (query to candidate, pixels):")
-            for line in found.proof.homography:
-                print("  " + "  ".join(f"{value: .8g}" for value in line))
+    if png is not None:
+        session.say(f"picture: {write_drawing(found, png).absolute()}")
     if not found.verified:
         session.say("no match: " + (found.proof.reason or f"{found.proof.inliers} inliers, {least} are needed"))
-    if output is not None:
-        from outcrop.query.verification.drawing import write_drawing
+    if session.format == "json":
+        print_json(found.as_json())
+        return
+    print_table([_row(found)], COLUMNS)
+    if found.proof.homography is not None:
+        print("homography (query to candidate, pixels):")
+        for line in found.proof.homography:
+            print("  " + "  ".join(f"{value: .8g}" for value in line))
 
-        session.say(f"picture: {write_drawing(found, output).absolute()}")
 
-
-def _all(session: Session, folder: Path, verifier: Verifier, least: int, output: Path | None) -> None:
+def _all(session: Session, folder: Path, verifier: Verifier, least: int, png: Path | None) -> None:
     from outcrop.query.pictures import expand
     from outcrop.query.verification.match import match_all
 
     if not folder.is_dir():
-        raise InputError(f"--all {folder} is no folder; give a folder of pictures")
+        raise InputError(f"--all {folder} is not a folder; give a folder of pictures")
     with verifier, Meter(f"match {folder}", None, "pairs", session.quiet) as meter:
-
-        def progress(done: int, total: int) -> None:
-            meter.total = total
-            meter.update(done)
-
-        found = match_all(expand([folder]), verifier, min_inliers=least, progress=progress)
+        found = match_all(expand([folder]), verifier, min_inliers=least, progress=meter.progress)
+    if png is not None:
+        _draw(session, found, png)
     if session.format == "json":
         print_json(found.as_json())
     else:
         print_table([_row(match) for match in found.matches], COLUMNS)
         print(f"{len(found.matches)} matches among {found.pairs} pairs of {found.pictures} pictures")
-    if output is not None:
-        _draw_all(session, found, folder, output)
     for reason in found.failed:
         session.warn(reason)
     if found.failed:
         raise PartialFailure(f"{len(found.failed)} pictures of {folder} could not be read; they are named above")
-
-
-COLUMNS = ("query", "candidate", "match", "score", "inliers", "tentative", "rotation", "scale")
 
 
 def _row(found: PairMatch) -> dict[str, Any]:
@@ -124,29 +133,22 @@ def _row(found: PairMatch) -> dict[str, Any]:
     return {**found.as_json(), "score": f"{found.score:.4f}", "rotation": "" if turned is None else f"{turned:.1f}"}
 
 
-def _draw_all(session: Session, found: AllMatches, folder: Path, output: Path) -> None:
+def _draw(session: Session, found: AllMatches, folder: Path) -> None:
     from outcrop.query.verification.drawing import write_drawing
 
     for number, match in enumerate(found.matches[:MAX_DRAWINGS], 1):
-        write_drawing(match, output / f"{number:03d}_{match.query.stem}_{match.candidate.stem}.png")
+        write_drawing(match, folder / f"{number:03d}_{match.query.stem}_{match.candidate.stem}.png")
     more = len(found.matches) - MAX_DRAWINGS
-    session.say(f"pictures: {output.absolute()}" + (f" (without {more} weaker matches)" if more > 0 else ""))
+    session.say(f"pictures: {folder.absolute()}" + (f" (without {more} weaker matches)" if more > 0 else ""))
 
 
-def _check_output(output: Path | None, *, folder: bool) -> None:
-    """Before any work: a picture that could not be written would lose it."""
-    if output is None:
-        return
-    if folder:
-        if output.exists() and not output.is_dir():
-            raise InputError(f"--output {output} is a file; with --all, give a folder")
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"--output {output} cannot be made ({error.strerror or error}); give another folder"
-            ) from None
-    elif output.is_dir():
-        raise InputError(f"--output {output} is a folder; give the name of a PNG file")
-    elif not output.absolute().parent.is_dir():
-        raise InputError(f"--output {output}: the folder {output.absolute().parent} does not exist; create it")
+def _make_folder(folder: Path) -> None:
+    """Before any work: a folder that could not be made would lose the pictures."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--png {folder} is a file; with --all, give a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"could not make the folder --png {folder} ({error.strerror or error}); give another"
+        ) from None

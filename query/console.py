@@ -1,84 +1,26 @@
-"""The `query` command's application, and what its subcommands share."""
+"""The `query` command's application, and how its subcommands print answers: files first, then the screen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING
 
-import typer
-
-from outcrop.schema.errors import InputError, nearest
-from outcrop.schema.filters import Filter, equals, where
-from outcrop.schema.item import Kind
+from outcrop.schema.errors import PartialFailure
 from outcrop.screen.options import Session, application
+from outcrop.screen.tables import print_csv, print_json, print_table
 
 if TYPE_CHECKING:
     from outcrop.embed.encoder import Encoder
-    from outcrop.query.search import Grouping
+    from outcrop.query.answers import Result, Results
+    from outcrop.query.delivery import Delivery
     from outcrop.store.collection import Collection
 
+MAX_REASONS = 5
+"""Candidates without a picture that are named."""
+
 app = application("Ask a collection: what looks like this picture, like this item?")
-
-K = Annotated[int, typer.Option("-k", "--top-k", min=1, max=16384, help="Hits per query.")]
-Where = Annotated[
-    Optional[list[str]],
-    typer.Option(
-        "--where",
-        help="FIELD=VALUE, FIELD=A..B, FIELD=V1,V2, FIELD=PREFIX* or FIELD!=…; repeat it for AND.",
-        show_default=False,
-    ),
-]
-Raw = Annotated[
-    str, typer.Option("--filter", help="A raw Milvus expression, for what --where cannot say.", show_default=False)
-]
-ExcludeSelf = Annotated[
-    bool, typer.Option("--exclude-self", help="Leave out the item itself (items made of the very same file).")
-]
-Exact = Annotated[bool, typer.Option("--exact", help="Compare with every row, whatever the index.")]
-Explain = Annotated[
-    bool, typer.Option("--explain", help="Say how the search was done: partitions, filter, index or row by row.")
-]
-Report = Annotated[
-    Optional[Path], typer.Option("--report", help="Write an HTML report with pictures.", show_default=False)
-]
-
-Output = Annotated[
-    Optional[Path],
-    typer.Option("--output", help="Write JSON, arrays (.npy) and contact sheets into this folder.", show_default=False),
-]
-RedisUri = Annotated[
-    Optional[str],
-    typer.Option(
-        "--redis",
-        help="Write the answers into this Redis too (redis://HOST:PORT/DATABASE). [OUTCROP_REDIS]",
-        show_default=False,
-    ),
-]
-RedisTtl = Annotated[
-    Optional[int],
-    typer.Option("--redis-ttl", min=1, help="Seconds after which they vanish from Redis. [never]", show_default=False),
-]
-
-
-GroupBy = Annotated[
-    str,
-    typer.Option(
-        "--group",
-        help="parent: one hit per photograph or specimen; none: every item; "
-        "auto: by parent where references are among the hits.",
-    ),
-]
-Turns = Annotated[
-    int,
-    typer.Option(
-        "--turns",
-        min=0,
-        help="Turn the picture to so many angles round the circle, and search the images alone, no references. [0: as it is]",
-        show_default=False,
-    ),
-]
 
 
 @contextmanager
@@ -92,7 +34,7 @@ def opened(session: Session) -> Iterator[Collection]:
 
 
 def open_encoder(session: Session, collection: Collection) -> Encoder:
-    """The encoder of a collection's model, on the first device of the settings.
+    """The encoder of a collection's model, on the first device of the settings; says which one.
 
     Raises:
         SpaceMismatch: a model or weights are asked for that are not the collection's. WeightsError: no weights are found.
@@ -106,45 +48,71 @@ def open_encoder(session: Session, collection: Collection) -> Encoder:
     return encoder
 
 
-def condition_of(texts: list[str] | None, raw: str) -> Filter:
-    """What `--where` and `--filter` say."""
-    return where(*(texts or ()), raw=raw)
+def print_answers(session: Session, results: Results, places: Delivery, *, explain: bool = False) -> None:
+    """Writes answers to where they are to go, then prints them: a closed pipe loses nothing.
+
+    Raises:
+        PartialFailure: some queries could not be read.
+    """
+    places.write(session, [results])
+    _print(session, results)
+    if explain and session.format != "json":
+        _print_plan(session, results)
+    _say_no_match(session, results.results)
+    _say_locations(session, results.results)
+    if results.plan is not None and results.plan.fallback:
+        session.warn(f"exact search was used: {results.plan.reason}")
+    broken = [each for each in results.results if each.error]
+    for each in broken:
+        session.warn(each.error)
+    if broken:
+        raise PartialFailure(f"{len(broken)} of {len(results.results)} queries could not be read; they are named above")
 
 
-def against(names: list[str] | None) -> Filter:
-    """What `--against` says: kinds (``reference``) and names of datasets, any of them."""
-    kinds = [name for name in names or () if name in tuple(Kind)]
-    datasets = [name for name in names or () if name not in tuple(Kind)]
-    chosen = Filter()
-    if kinds:
-        chosen &= equals("kind", *kinds)
-    if datasets:
-        chosen &= equals("dataset", *datasets)
-    return chosen
+def _print(session: Session, results: Results) -> None:
+    from outcrop.query.answer_table import WHOLE, csv_columns, csv_rows, table_columns, table_rows
+
+    if session.format == "json":
+        print_json(results.as_json())
+    elif session.format == "csv":
+        print_csv(csv_rows(results), csv_columns(results))
+    else:
+        for each in results.results:
+            if not each.error:
+                print_table(table_rows(each), table_columns(each), each.query.name, whole=WHOLE)
 
 
-def check_report(report: Path | None) -> None:
-    """Before any work: a report that could not be written would lose it."""
-    if report is None:
-        return
-    if report.is_dir():
-        raise InputError(f"--report {report} is a folder; give the name of a file")
-    if not report.absolute().parent.is_dir():
-        raise InputError(f"--report {report}: the folder {report.absolute().parent} does not exist; create it")
+def _print_plan(session: Session, results: Results) -> None:
+    """The plan and the timings, on stdout below tables, on stderr beside CSV."""
+    stream = sys.stderr if session.format == "csv" else sys.stdout
+    if results.plan is not None:
+        print(f"plan: {results.plan}", file=stream)
+    steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in results.timings.items())
+    print(f"time: {steps}", file=stream)
 
 
-def grouping_of(text: str) -> Grouping:
-    """What `--group` names."""
-    from outcrop.query.search import GROUPINGS
+def _say_no_match(session: Session, results: Sequence[Result]) -> None:
+    """Queries without a match, and candidates whose picture is gone."""
+    for each in results:
+        if each.match is False:
+            session.say(f"no match: {each.query.name}: {each.no_match}")
+    gone = {parent: verdict.reason for each in results for parent, verdict in each.verdicts.items() if verdict.unseen}
+    for reason in list(dict.fromkeys(gone.values()))[:MAX_REASONS]:
+        session.warn(f"not verified: {reason}")
+    if len(gone) > MAX_REASONS:
+        session.warn(f"not verified: {len(gone)} candidates in all without a picture; --json names them")
 
-    for name in GROUPINGS:
-        if text == name:
-            return name
-    raise InputError(f"--group is one of {', '.join(GROUPINGS)}, not {text!r}{nearest(text, GROUPINGS)}")
 
-
-def kind_of(text: str) -> Kind:
-    """What `--kind` names."""
-    if text not in tuple(Kind):
-        raise InputError(f"--kind is one of {', '.join(Kind)}, not {text!r}{nearest(text, Kind)}")
-    return Kind(text)
+def _say_locations(session: Session, results: Sequence[Result]) -> None:
+    """Where the queries were taken (below tables), and why not."""
+    for each in results:
+        if each.location is not None and session.format == "table":
+            place = each.location
+            print(
+                f"{each.query.name}: {place.latitude:.6f}, {place.longitude:.6f} ± {place.spread:.1f} m; "
+                f"heading {place.heading:.0f}°; from {len(place.witnesses)} hits ({place.method})"
+            )
+            for remark in place.remarks:
+                session.say(f"note: {remark}")
+        elif each.no_location:
+            session.say(f"not located: {each.query.name}: {each.no_location}")

@@ -1,4 +1,4 @@
-"""Where answers go besides the screen: a report, files, Redis. Checked before any work, so that no answer is lost."""
+"""Where answers go besides the screen: a report, files, GeoJSON, Redis. Checked before any work, so that no answer is lost."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from outcrop.query.console import check_report
+from outcrop.query.options import check_file
 
 if TYPE_CHECKING:
     from outcrop.query.answers import Results
+    from outcrop.query.options import Places
     from outcrop.query.redis_sink import RedisSink
     from outcrop.screen.options import Session
 
@@ -22,12 +23,11 @@ class Delivery:
 
     report: Path | None
     output: Path | None
+    geojson: Path | None
     redis: RedisSink | None
 
     def write(self, session: Session, batches: list[Results]) -> None:
         """Writes the answers of one or several calls, and says where they are."""
-        if self.report is None and self.output is None and self.redis is None:
-            return
         from outcrop.embed.thumbnails import ThumbnailStore
 
         thumbnails = ThumbnailStore.below(session.settings.state)
@@ -38,6 +38,11 @@ class Delivery:
 
             files = write_answer_files(batches, self.output, thumbnails)
             session.say(f"files: {self.output.absolute()} ({len(files)})")
+        if self.geojson is not None:
+            from outcrop.query.verification.location import write_geojson
+
+            located = [(r.query.name, r.location) for each in batches for r in each.results if r.location is not None]
+            session.say(f"GeoJSON: {write_geojson(located, self.geojson).absolute()}")
         if self.report is not None:
             from outcrop.query.report import write_report
 
@@ -46,26 +51,24 @@ class Delivery:
 
 
 @contextlib.contextmanager
-def delivery(
-    session: Session, report: Path | None, output: Path | None, redis: str | None, ttl: int | None
-) -> Iterator[Delivery]:
-    """Checks the places that answers are to go to, and opens them; `redis` is the address given, else the setting's.
+def delivery(session: Session, places: Places, geojson: Path | None = None) -> Iterator[Delivery]:
+    """Checks the places that answers are to go to, and opens them; Redis is the settings'.
 
     Raises:
         InputError, Refused: see `outcrop.query.answer_files.check_folder` and `outcrop.query.redis_sink.RedisSink`.
         StoreUnreachable: Redis does not answer.
     """
-    check_report(report)
-    if output is not None:
+    check_file(places.report, "--report")
+    check_file(geojson, "--geojson")
+    if places.output is not None:
         from outcrop.query.answer_files import check_folder
 
-        check_folder(output)
-    if redis is None and session.settings.redis is not None:
-        redis = session.settings.redis.get_secret_value()
-    if redis is None:
-        yield Delivery(report, output, None)
+        check_folder(places.output)
+    settings = session.settings
+    if settings.redis is None:
+        yield Delivery(places.report, places.output, geojson, None)
         return
     from outcrop.query.redis_sink import RedisSink
 
-    with RedisSink(redis, ttl) as sink:
-        yield Delivery(report, output, sink)
+    with RedisSink(settings.redis.get_secret_value(), settings.redis_ttl) as sink:
+        yield Delivery(places.report, places.output, geojson, sink)

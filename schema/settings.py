@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     )
     references: Path | None = Field(None, description="folder of written references; default: the datasets' folder")
     exports: Path = Field(Path("exports"), description="folder for what is exported")
+    features: Path | None = Field(None, description="folder of kept features; default: features below the exports")
     model: str | None = Field(
         None, description="model preset or timm:<name>; default: the collection's own, dinov3_vits16 for a new one"
     )
@@ -90,6 +91,23 @@ class Settings(BaseSettings):
         4.0, ge=0, description="GiB of local features kept in the state folder, for verification; 0 keeps none"
     )
     timeout: float = Field(30.0, gt=0, description="seconds to wait for one answer of Milvus")
+    seed: int = Field(0, ge=0, description="seed of samples, k-means, maps and the bootstrap")
+    evaluate_depth: int = Field(
+        100,
+        ge=1,
+        le=16383,
+        description="parents that an evaluation ranks for a query; mAP and the median see no further",
+    )
+    evaluate_ignore_within: float | None = Field(
+        None,
+        ge=0,
+        description="truth gps: metres up to which an item counts neither way; default: as far as relevant ones",
+    )
+    evaluate_ignore: float = Field(
+        0.05, ge=0, le=1, description="truth by pairs or footprints: overlap from which an item counts neither way"
+    )
+    evaluate_resamples: int = Field(2000, ge=100, le=100_000, description="resamples of an evaluation's bootstrap")
+    evaluate_worst: int = Field(12, ge=0, le=500, description="failures that an evaluation's page shows")
     verbose: bool = Field(False, description="log what happens, on stderr")
 
     @property
@@ -99,8 +117,8 @@ class Settings(BaseSettings):
 
     @property
     def features_folder(self) -> Path:
-        """The folder for features that are kept beside the vectors."""
-        return self.exports / "features"
+        """The folder of kept features."""
+        return self.features if self.features is not None else self.exports / "features"
 
     @property
     def feature_cache_bytes(self) -> int:
@@ -151,7 +169,7 @@ def _check_file(file: Path) -> None:
     if values is None:
         return
     if not isinstance(values, dict):
-        raise InputError(f"settings file {file} is no list of NAME: value")
+        raise InputError(f"settings file {file} must hold NAME: value lines")
     for name in values:
         if name in SECRETS:
             raise InputError(

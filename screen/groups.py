@@ -177,6 +177,19 @@ DRAWING_RUN: Group = {
     ],
 }
 """The same where views are drawn instead of pictures decoded."""
+KEPT_FEATURES: Group = {
+    "features": Annotated[
+        Path | None,
+        option(
+            "--features-folder",
+            hidden=True,
+            help="Folder of kept features. [OUTCROP_FEATURES, features in the exports]",
+        ),
+    ],
+}
+SEED: Group = {
+    "seed": Annotated[int | None, option("--seed", hidden=True, help="Seed of samples. [OUTCROP_SEED, 0]")],
+}
 REDIS: Group = {
     "redis": Annotated[
         str | None,

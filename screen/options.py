@@ -7,10 +7,12 @@ an instance. Errors become exit codes.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import inspect
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,12 +28,14 @@ from outcrop.screen.groups import (
     COMPILE,
     CSV,
     DRAWING_RUN,
+    KEPT_FEATURES,
     METRICS,
     MODEL,
     PANELS,
     REDIS,
     REGISTRY,
     RUN,
+    SEED,
     STATE,
     STORE,
     WEIGHTS,
@@ -51,12 +55,14 @@ __all__ = [
     "COMPILE",
     "CSV",
     "DRAWING_RUN",
+    "KEPT_FEATURES",
     "METRICS",
     "MODEL",
     "PANELS",
     "REDIS",
     "REGISTRY",
     "RUN",
+    "SEED",
     "STATE",
     "STORE",
     "WEIGHTS",
@@ -173,7 +179,22 @@ def _fields(kind: type) -> Iterator[inspect.Parameter]:
 
 
 def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+    bare, *notes = get_args(kind)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[bare, *map(_without_markup, notes)],
+    )
+
+
+def _without_markup(note: Any) -> Any:
+    """The option or argument with brackets in its help that rich shows instead of taking them for markup (``[all]``)."""
+    if not isinstance(note, typer.models.ParameterInfo) or not note.help:
+        return note
+    plain = copy.copy(note)
+    plain.help = re.sub(r"\[(?=[a-z#/@])", r"\\[", note.help)
+    return plain
 
 
 def _default(key: str) -> bool | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+T = TypeVar("T")
+
 EVERY = 10.0
-"""Seconds between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 
 
 class Meter:
@@ -61,6 +64,17 @@ class Meter:
         elif not self.quiet and now - self._said >= EVERY:
             self._said = now
             self._line()
+
+    def progress(self, done: int, total: int) -> None:
+        """`done` of a `total` that becomes known on the way."""
+        self.total = total
+        self.update(done)
+
+    def counting(self, parts: Iterable[T], size: Callable[[T], int]) -> Iterator[T]:
+        """The same parts, one by one; `size` of each is counted as done when it comes by."""
+        for part in parts:
+            self.update(self.done + size(part))
+            yield part
 
     def rate(self) -> str:
         """``12.3 items/s`` since the beginning."""

@@ -361,14 +361,14 @@ def test_page_is_self_contained_and_shows_the_failures(stored: None) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("d", "--truth", "nowhere.csv"), "is no file; give own, gps, category, a .csv or a .json"),
-        (("d", "--truth", "gps", "--at", "1,x"), "no list of ranks"),
+        (("d", "--truth", "nowhere.csv"), "--truth must be own, gps, category, a .csv or a .json"),
+        (("d", "--truth", "gps", "--at", "1,x"), "must be a list of ranks"),
         (("d", "--truth", "gps", "--at", "1,200"), "from 1 to --depth"),
         (("d", "--truth", "gps", "--within", "-3"), "metres above 0"),
         (("d", "--truth", "gps", "--relevant", "0.1", "--ignore", "0.2"), "0 < ignore <= relevant"),
         (("d", "--truth", "category", "--levels", "0"), "give 1 or more"),
         (("d", "--truth", "category"), "its category is unknown"),
-        (("d", "--truth", "gps", "--kind", "photo"), "--kind is one of"),
+        (("d", "--truth", "gps", "--query-kind", "photo"), "--query-kind must be one of"),
         (("e", "--truth", "gps"), "no image of dataset 'e'"),
         (("d", "--truth", "gps", "--where", "dataset=e"), "holds nothing that fits"),
         (("d", "--truth", "own"), "no query can be counted"),
@@ -381,7 +381,7 @@ def test_bad_input(stored: None, arguments: tuple[str, ...], complaint: str) -> 
 
 def test_one_of_dataset_and_pictures(stored: None) -> None:
     assert "one of them" in run("query", "evaluate", "--truth", "gps").error(2)
-    assert "--turns turns pictures" in run("query", "evaluate", "d", "--truth", "gps", "--turns", 4).error(2)
+    assert "--turns rotates pictures" in run("query", "evaluate", "d", "--truth", "gps", "--turns", 4).error(2)
     assert "one of them" in run("query", "evaluate", "d", "--pictures", ".", "--truth", "gps").error(2)
 
 

@@ -278,7 +278,7 @@ def test_queries_of_the_sample_world_are_located(sample_world: tuple[Path, tuple
             assert found["method"] == "headings" and float(error) < 3
     assert sum(query["location"] is not None for query in alone["queries"]) >= 2
     table = run("query", "image", folder / names[0], "--rerank-depth", 12, "--locate", *place)
-    assert "give or take" in table.out
+    assert " ± " in table.out
 
 
 def test_real_photographs_are_located_by_their_neighbours(

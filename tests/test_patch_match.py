@@ -89,7 +89,9 @@ def test_a_folder_is_matched_all_to_all(tmp_path: Path) -> None:
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     rough(1, 320, 240).save("one.png")
-    assert "--size is for --features patch" in run("query", "match", "one.png", "one.png", "--size", 256).error(2)
+    assert "--input-size needs --local-features patch" in run(
+        "query", "match", "one.png", "one.png", "--size", 256
+    ).error(2)
     error = run("query", "match", "one.png", "one.png", "--features", "patch").error(3)
     assert "no weights for dinov3_vits16" in error
     assert "did you mean 'patch'" in run("query", "match", "one.png", "one.png", "--features", "patches").error(3)

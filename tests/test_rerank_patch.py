@@ -128,5 +128,5 @@ def test_the_report_needs_no_picture(here: Path) -> None:
 def test_wrong_use(here: Path) -> None:
     ask = ("query", "image", "query.png")
     assert "--rerank geometric" in run(*ask, "--features", "patch").error(2)
-    assert "--features patch" in run(*ask, "--rerank", "geometric", "--features-folder", "x").error(2)
+    assert "--local-features patch" in run(*ask, "--rerank", "geometric", "--features-folder", "x").error(2)
     assert "patch" in run(*ask, "--rerank", "geometric", "--features", "pach").error(3)

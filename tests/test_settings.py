@@ -90,7 +90,7 @@ def test_a_token_in_the_file_is_refused_and_not_repeated() -> None:
     ("text", "complaint"),
     [
         ("colection: x", "did you mean 'collection'"),
-        ("- a\n- b", "no list of NAME: value"),
+        ("- a\n- b", "must hold NAME: value lines"),
         ("uri: [", "cannot be read as YAML"),
         ("timeout: soon", "timeout"),
         ("timeout: 0", "timeout"),

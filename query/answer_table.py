@@ -1,0 +1,93 @@
+"""Answers as rows of tables and CSV: which columns, and what is in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outcrop.query.answers import Hit, Result, Results, hit_json
+
+WHOLE = ("rank", "score", "key", "parent")
+"""Columns that are never cut or wrapped on a narrow screen."""
+COLUMNS = ("rank", "score", "key", "altitude", "rotation", "crop", "view", "source")
+QUIET = {"rotation": 0.0, "crop": 0, "view": -1, "altitude": 0.0, "source": ""}
+"""Values that say nothing: a column that holds only these is left out."""
+GROUP_COLUMNS = ("rank", "score", "margin", "parent", "estimated_rotation", "votes", "key")
+"""Of hits that are grouped by parent."""
+GEOMETRY = ("combined", "verified", "inliers", "turned", "scale")
+"""The columns that re-ranking adds."""
+CSV_COLUMNS = (
+    "query",
+    "rank",
+    "key",
+    "score",
+    "kind",
+    "dataset",
+    "category",
+    "capture_id",
+    "frame",
+    "altitude",
+    "rotation",
+    "crop",
+    "view",
+    "source",
+)
+CSV_GROUP_COLUMNS = ("parent", "votes", "estimated_rotation", "margin")
+"""Also in CSV, where hits are grouped by parent."""
+
+
+def table_rows(result: Result) -> list[dict[str, Any]]:
+    """The hits of one query as rows of a table."""
+    return [{**_row(result, hit), "score": f"{hit.score:.4f}"} for hit in result.hits]
+
+
+def table_columns(result: Result) -> list[str]:
+    """The columns of `table_rows` that say something."""
+    grouped = any(hit.group is not None for hit in result.hits)
+    columns = _group_columns(result) if grouped else _item_columns(result)
+    if result.match is None:
+        return columns
+    return ["rank", *GEOMETRY, *(name for name in columns[1:] if name != "margin")]
+
+
+def csv_rows(results: Results) -> list[dict[str, Any]]:
+    """The hits of all queries as rows of CSV."""
+    return [{"query": each.query.name, **_row(each, hit)} for each in results.results for hit in each.hits]
+
+
+def csv_columns(results: Results) -> tuple[str, ...]:
+    """The columns of `csv_rows`."""
+    columns: tuple[str, ...] = CSV_COLUMNS
+    if any(hit.group is not None for each in results.results for hit in each.hits):
+        columns = (*columns, *CSV_GROUP_COLUMNS)
+    if any(each.match is not None for each in results.results):
+        columns = (*columns, *GEOMETRY)
+    return columns
+
+
+def _group_columns(result: Result) -> list[str]:
+    rotated = any(hit.group is not None and hit.group.rotation is not None for hit in result.hits)
+    return [name for name in GROUP_COLUMNS if name != "estimated_rotation" or rotated]
+
+
+def _item_columns(result: Result) -> list[str]:
+    def speaks(name: str) -> bool:
+        return name not in QUIET or any(getattr(hit.item, name) != QUIET[name] for hit in result.hits)
+
+    return [name for name in COLUMNS if speaks(name)]
+
+
+def _row(result: Result, hit: Hit) -> dict[str, Any]:
+    verdict = result.verdict(hit)
+    row = hit_json(hit)
+    if verdict is None:
+        return row
+    found = verdict.as_json(hit.score)
+    turned = found["geometry"].get("rotation")
+    return {
+        **row,
+        "combined": f"{found['combined']:.4f}",
+        "verified": found["verified"],
+        "inliers": found["inliers"],
+        "turned": "" if turned is None else f"{turned:.1f}",
+        "scale": found["geometry"].get("scale"),
+    }

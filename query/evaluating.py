@@ -1,0 +1,99 @@
+"""An evaluation from beginning to end: queries from a dataset or from picture files, answered, re-ranked and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from outcrop.query.answers import Results
+from outcrop.query.evaluation.evaluate import CUTOFFS, counts_own, evaluate, hits_for, too_few
+from outcrop.query.evaluation.figures import Bootstrap, Evaluation
+from outcrop.query.evaluation.gallery import read_gallery
+from outcrop.query.evaluation.strategies import in_steps, picture_answers
+from outcrop.query.evaluation.truth import Truth
+from outcrop.query.pictures import expand
+from outcrop.query.reranking import RerankPlan, hits_to_search, reranker
+from outcrop.query.search import query_dataset
+from outcrop.schema.filters import Filter
+from outcrop.schema.item import Kind
+from outcrop.schema.settings import Settings
+from outcrop.store.collection import Collection
+
+if TYPE_CHECKING:
+    from outcrop.embed.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What is asked: the stored items of `dataset` of a `kind`, or `pictures` (files and folders); one of the two.
+
+    `filter` is the gallery's. With `turns`, pictures are asked turned to so many angles as well, as a strategy of its own.
+    """
+
+    dataset: str | None = None
+    pictures: Sequence[Path] = ()
+    kind: Kind = Kind.IMAGE
+    limit: int | None = None
+    filter: Filter | None = None
+    turns: int = 0
+    exact: bool = False
+
+    def answers(self, collection: Collection, encoder: Encoder | None, k: int) -> dict[str, Iterable[Results]]:
+        """The best `k` items for each query, in batches, by strategy; pictures need the `encoder`."""
+        if encoder is None:
+            return {
+                "embedding": query_dataset(
+                    self.dataset or "",
+                    collection,
+                    k,
+                    self.filter,
+                    kind=self.kind,
+                    limit=self.limit,
+                    exact=self.exact,
+                    group="none",
+                )
+            }
+        asked = (expand(self.pictures), encoder, collection, k, self.filter)
+        made: dict[str, Iterable[Results]] = {"embedding": picture_answers(*asked, exact=self.exact)}
+        if self.turns:
+            made[f"{self.turns} turns"] = picture_answers(*asked, exact=self.exact, turns=self.turns)
+        return made
+
+
+def evaluate_queries(
+    queries: Queries,
+    truth: Truth,
+    collection: Collection,
+    settings: Settings,
+    plan: RerankPlan | None = None,
+    *,
+    encoder: Encoder | None = None,
+    cutoffs: Sequence[int] = CUTOFFS,
+    count_own: bool | None = None,
+    progress: Callable[[int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Asks the queries, re-ranks by `plan`, and judges the answers; depth and bootstrap are the settings'.
+
+    `warn` is given what limits the figures. Raises as `outcrop.query.evaluation.evaluate.evaluate` does.
+    """
+    gallery = read_gallery(collection, queries.filter)
+    own_counted = counts_own(truth, count_own)
+    depth = hits_to_search(plan, settings.evaluate_depth)
+    k = hits_for(depth, gallery)
+    if warn is not None and (short := too_few(depth, gallery)):
+        warn(short)
+    answers = queries.answers(collection, encoder, k)
+    with reranker(plan, k, collection, settings, encoder) as step:
+        return evaluate(
+            in_steps(answers, gallery, own_counted, {} if plan is None else {"geometric": step}),
+            truth,
+            gallery,
+            depth=settings.evaluate_depth,
+            cutoffs=cutoffs,
+            count_own=own_counted,
+            bootstrap=Bootstrap(settings.evaluate_resamples, settings.seed),
+            progress=progress,
+        )

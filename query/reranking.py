@@ -1,0 +1,102 @@
+"""Re-ranking as one step on answers: a plan of how, and the step with its caches open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from outcrop.query.answers import Results, first_hits
+from outcrop.query.verification.confidence import least_inliers
+from outcrop.query.verification.rerank import Reranking, rerank
+from outcrop.schema.settings import Settings
+
+if TYPE_CHECKING:
+    from outcrop.embed.encoder import Encoder
+    from outcrop.query.verification.verifier import Verifier
+    from outcrop.store.collection import Collection
+
+Step = Callable[[Results], Results]
+
+
+@dataclass(frozen=True)
+class RerankPlan:
+    """How to re-rank, and by which local features ("sift", or "patch": patch tokens of the collection's model)."""
+
+    how: Reranking
+    features: str = "sift"
+
+    @classmethod
+    def of(cls, depth: int | None, min_inliers: int | None, features: str = "sift") -> RerankPlan:
+        """The plan with defaults where None is given; with `min_inliers` given, hits below are left out."""
+        return cls(
+            Reranking(
+                Reranking().depth if depth is None else depth,
+                least_inliers(features) if min_inliers is None else min_inliers,
+                abstain=min_inliers is not None,
+            ),
+            features,
+        )
+
+
+def hits_to_search(plan: RerankPlan | None, k: int) -> int:
+    """How many hits to search for, so that re-ranking has enough candidates."""
+    return k if plan is None else max(k, plan.how.depth)
+
+
+@contextmanager
+def reranker(
+    plan: RerankPlan | None,
+    k: int,
+    collection: Collection,
+    settings: Settings,
+    encoder: Encoder | None = None,
+    *,
+    locate: bool = False,
+) -> Iterator[Step]:
+    """The step that re-ranks answers of a collection, locates the queries where `locate`, and keeps the first `k` hits.
+
+    Without a `plan` it changes nothing. Without an `encoder`, patch tokens open the collection's own when they need it.
+
+    Raises:
+        RegistryError: the registry, which says where the pictures are, cannot be read.
+    """
+    if plan is None:
+        yield lambda results: results
+        return
+    from outcrop.query.verification.locate import locate_all
+    from outcrop.query.verification.originals import Originals
+
+    originals = Originals.of(settings.registry, settings.datasets_folder)
+    opened, kept = _verifier(plan, collection, settings, encoder)
+    with opened as verifier:
+
+        def step(results: Results) -> Results:
+            ranked = rerank(results, verifier, originals, plan.how, kept=kept)
+            return first_hits(locate_all(ranked) if locate else ranked, k)
+
+        yield step
+
+
+def _verifier(
+    plan: RerankPlan, collection: Collection, settings: Settings, encoder: Encoder | None
+) -> tuple[Verifier, Any]:
+    """The verifier of a plan, and where it finds kept features (None: nowhere)."""
+    from outcrop.query.verification.verifier import Verifier
+
+    extractor, kept = None, None
+    if plan.features == "patch":
+        from outcrop.embed.feature_files import FeatureFolder
+        from outcrop.embed.models import resolve
+        from outcrop.embed.opening import open_for_query
+        from outcrop.query.verification.patch_tokens import PatchTokens, StoredTokens
+
+        def opened() -> Encoder:
+            if encoder is not None:
+                return encoder
+            return open_for_query(resolve(settings, collection.space, collection.weights_hint), settings)
+
+        extractor = PatchTokens(collection.space, opened)
+        kept = StoredTokens(FeatureFolder.below(settings.features_folder, collection.space)).of
+    return Verifier.below(settings.state, settings.feature_cache_bytes, extractor), kept
