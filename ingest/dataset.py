@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from outcrop.ingest.listing import Listing
 from outcrop.ingest.photos import PhotoSource
 from outcrop.ingest.runs import Failure
-from outcrop.ingest.sources import Source
+from outcrop.ingest.sources import Listing, Source
 from outcrop.schema.errors import InputError
 from outcrop.schema.frames import CaptureFiles, Frame, list_captures
 from outcrop.schema.item import Item, Kind, image_key

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from outcrop.embed.feature_files import FeatureFolder, FeatureRecord, halved
 from outcrop.embed.features import FeatureKind
 from outcrop.embed.protocol import PictureEncoder
-from outcrop.ingest.sources import Pools, Prepared, Rows, Source
+from outcrop.ingest.sources import Prepared
 from outcrop.schema.item import Item, Kind
 
 Arrays = Mapping[str, NDArray[np.float16]]
@@ -25,12 +26,11 @@ class FeatureKeeper:
     folder: FeatureFolder
     kinds: Sequence[FeatureKind]
 
-    def lacks(self, item: Item, rows: Rows) -> bool:
-        """Whether an item must be embedded for its features, however unchanged it is."""
+    def lacks(self, item: Item, row: Mapping[str, Any]) -> bool:
+        """Whether an item must be embedded for its features, however unchanged its row is."""
         if item.kind is Kind.SPECIMEN:
             return False  # pooled of vectors: it has no pixels
-        row = rows.get(item.id)
-        return row is None or not self.folder.has(item.id, str(row["source_digest"]), self.kinds)
+        return not self.folder.has(item.id, str(row["source_digest"]), self.kinds)
 
     def encode(self, encoder: PictureEncoder, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Arrays]]:
         """Vectors and features of pictures [N, H, W, 3], from one pass.
@@ -55,17 +55,3 @@ class FeatureKeeper:
         size = self.folder.space.size
         record = FeatureRecord(item.id, item.key, item.source, item.source_digest, shapes, size, prepared.placement)
         self.folder.write(record, arrays)
-
-
-def due(source: Source, rows: Rows, keeper: FeatureKeeper | None) -> tuple[Rows, Sequence[Item]]:
-    """The stored rows to go by, and the items of a source that must be made: outdated ones, and those without features.
-
-    Rows of items that lack features are left out, so that nothing counts as unchanged for them; a source that pools its
-    items makes all of them, or none.
-    """
-    if keeper is not None:
-        lacking = {item.id for item in source.items if keeper.lacks(item, rows)}
-        if lacking and isinstance(source, Pools):
-            rows = {}
-        rows = {id: row for id, row in rows.items() if id not in lacking}
-    return rows, source.outdated(rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.embed.feature_files import FeatureFolder
+from outcrop.ingest.changes import Present
 from outcrop.ingest.layouts import Bundle, Layout, Vectors, stamped, unit_vectors
 from outcrop.ingest.listing import Outlook, verify_written
 from outcrop.ingest.runs import Failure, Record, Run, running
@@ -96,7 +97,7 @@ def ingest_tree(
             collection.space.fingerprint,
         )
         record.expected = tree.expected
-        ids: list[str] = []
+        present = Present()
         waiting_items: list[Item] = []
         waiting_vectors: list[Vectors] = []
 
@@ -106,7 +107,8 @@ def ingest_tree(
                     waiting_items, np.concatenate(waiting_vectors), replacing=True, patience=patience, waiting=waiting
                 )
                 run.count(upserted=len(waiting_items))
-                ids.extend(item.id for item in waiting_items)
+                for item in waiting_items:
+                    present.add(item, found=True)
                 waiting_items.clear()
                 waiting_vectors.clear()
 
@@ -115,7 +117,8 @@ def ingest_tree(
                 items = stamped(bundle)
                 if not force and _unchanged(collection, items):
                     run.count(unchanged=len(items))
-                    ids += [item.id for item in items]
+                    for item in items:
+                        present.add(item, found=True)
                     continue
                 vectors = unit_vectors(bundle, collection.dim)
                 if features is not None and bundle.keep is not None:
@@ -138,7 +141,7 @@ def ingest_tree(
             collection.flush()
             collection.wait_for_index()
             collection.wait_until_served()
-            verify_written(collection, ids)
+            verify_written(collection, present)
         run.end("done")
         return record
 

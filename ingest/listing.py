@@ -1,46 +1,26 @@
-"""What an ingest is to do and does: a list of sources, a look ahead, and the run over them. The same for every kind."""
+"""An ingest of any kind: a look at what it would do, and the run over its listing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.thumbnails import ThumbnailStore
-from outcrop.ingest.features import FeatureKeeper, due
-from outcrop.ingest.leftovers import remove_leftovers
+from outcrop.ingest.changes import Present, changes
+from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.pipeline import Options, Pipeline
-from outcrop.ingest.runs import Failure, Record, Run, running
-from outcrop.ingest.sources import STORED, Source, groups
+from outcrop.ingest.runs import Record, Run, running
+from outcrop.ingest.sources import Listing
 from outcrop.schema.errors import OutcropError, StoreUnreachable
+from outcrop.schema.item import item_id
 from outcrop.store.collection import Collection
-from outcrop.store.table import LOOKUP
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What is to be ingested, held against the disk; nothing has been opened.
-
-    `missing` are items declared but not there, `undeclared` files that look like sources but are not declared, `remarks` what
-    a person should be told of both.
-    """
-
-    dataset: str
-    sources: Sequence[Source]
-    missing: Sequence[Failure] = ()
-    undeclared: Sequence[Path] = ()
-    remarks: Sequence[str] = ()
-
-    @property
-    def expected(self) -> int:
-        """Declared items, on disk or not."""
-        return sum(source.count for source in self.sources) + len(self.missing)
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a run would do (`--dry-run`): counts of items."""
+    """What a run would do (`--dry-run`): counts of items; `to_remove` are stale rows, of items that are no longer made."""
 
     dataset: str
     expected: int
@@ -48,21 +28,24 @@ class Outlook:
     undeclared: int
     unchanged: int
     to_embed: int
+    to_remove: int = 0
 
 
 def look_ahead(
     listing: Listing, collection: Collection | None, *, force: bool = False, features: FeatureKeeper | None = None
 ) -> Outlook:
-    """What `ingest_listing` would do with a listing, by size and time of the files; embeds and writes nothing."""
-    unchanged, items = 0, listing.expected - len(listing.missing)
-    if collection is not None and not force:
-        for group in groups(listing.sources, LOOKUP):
-            known = collection.lookup([item.id for source in group for item in source.items], STORED)
-            for source in group:
-                rows = {item.id: known[item.id] for item in source.items if item.id in known}
-                unchanged += source.count - len(due(source, rows, features)[1])
+    """What `ingest_listing` would do with a listing; reads only files whose time is another, embeds and writes nothing."""
+    counts: Counter[str] = Counter()
+    for change in changes(listing, collection, force=force, features=features):
+        counts["embed" if change.embed else change.kind] += 1
     return Outlook(
-        listing.dataset, listing.expected, len(listing.missing), len(listing.undeclared), unchanged, items - unchanged
+        listing.dataset,
+        listing.expected,
+        len(listing.missing),
+        len(listing.undeclared),
+        unchanged=counts["unchanged"] + counts["lacking"],  # without `embed`: only output files are to be written
+        to_embed=counts["embed"],
+        to_remove=counts["gone"],
     )
 
 
@@ -80,7 +63,7 @@ def ingest_listing(
     on_start: Callable[[Pipeline], None] | None = None,
     index_deadline: float = 300.0,
 ) -> Record:
-    """Embeds new and changed items and upserts them, removes leftovers, flushes once, waits for the index, verifies.
+    """Embeds new and changed items and upserts them, removes stale rows, flushes once, waits for the index, verifies.
 
     With `features`, patch features and the like are kept too, from the same pass; items that lack them are embedded again.
     `on_start` is given the pipeline, so that a signal handler can stop it. Returns the run's record, which is also on disk
@@ -110,8 +93,7 @@ def ingest_listing(
             on_start(pipeline)
         pipeline.run_all(listing.sources, progress)
         if not pipeline.stopped:
-            removed = remove_leftovers(collection, pipeline.scopes, pipeline.covered, set(pipeline.ids), thumbnails)
-            run.count(removed=removed)
+            run.count(removed=remove_stale(collection, pipeline.present, thumbnails))
         if record.upserted or record.removed:
             collection.flush()
             try:
@@ -120,22 +102,29 @@ def ingest_listing(
             except StoreUnreachable as error:
                 record.error = str(error)
                 raise
-            verify_written(collection, pipeline.ids)
+            verify_written(collection, pipeline.present)
         run.end("interrupted" if pipeline.stopped else "done")
         return record
 
 
-def verify_written(collection: Collection, ids: list[str]) -> None:
-    """Asks the collection for every id that a run says is there.
+def remove_stale(collection: Collection, present: Present, thumbnails: ThumbnailStore | None) -> int:
+    """Removes the rows that their sources no longer make (other angles, fewer views), with their thumbnails; returns how many."""
+    gone = [item_id(change.key) for change in present.gone(collection)]
+    collection.delete(gone)
+    if thumbnails is not None:
+        for id in gone:
+            thumbnails.remove(id)
+    return len(gone)
+
+
+def verify_written(collection: Collection, present: Present) -> None:
+    """Asks the collection for every item that a run accounted for: after it, nothing may be left to do.
 
     Raises:
-        OutcropError: some are not; how many.
+        OutcropError: some are not there; how many.
     """
-    found = 0
-    for start in range(0, len(ids), LOOKUP):
-        found += len(collection.lookup(ids[start : start + LOOKUP], fields=("kind",)))
-    if found != len(set(ids)):
+    if absent := present.absent(collection):
         raise OutcropError(
-            f"{len(set(ids)) - found} of {len(set(ids))} items are not in {collection.name!r} after they were written; "
+            f"{absent} of {len(present)} items are not in {collection.name!r} after they were written; "
             "run the same command again"
         )

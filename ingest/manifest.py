@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 
 from outcrop.ingest.dataset import list_dataset
 from outcrop.ingest.features import FeatureKeeper
-from outcrop.ingest.listing import Listing, Outlook, look_ahead
+from outcrop.ingest.listing import Outlook, look_ahead
 from outcrop.ingest.photos import PhotoSource
 from outcrop.ingest.records import list_runs
 from outcrop.ingest.runs import Failure
-from outcrop.ingest.sources import Source
+from outcrop.ingest.sources import Listing, Source
 from outcrop.ingest.written import WrittenSource, list_written_references
 from outcrop.schema.errors import ManifestError, nearest
 from outcrop.schema.item import Item, Kind, item_of_key, part

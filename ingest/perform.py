@@ -21,11 +21,12 @@ from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.features_elsewhere import ingest_tree, look_ahead_tree
 from outcrop.ingest.layouts import space_of_tree
-from outcrop.ingest.listing import Listing, Outlook, ingest_listing, look_ahead
+from outcrop.ingest.listing import Outlook, ingest_listing, look_ahead
 from outcrop.ingest.manifest import Part, expected_rate, plan
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.requests import AnyRequest, FeaturesRequest, ManifestRequest, Request
 from outcrop.ingest.runs import Record, Run, RunSettings
+from outcrop.ingest.sources import Listing
 from outcrop.ingest.watcher import Watcher
 from outcrop.schema.errors import InputError
 from outcrop.schema.settings import Settings

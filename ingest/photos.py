@@ -1,4 +1,4 @@
-"""A photograph as a source of one item: what the registry says of it, and what only the file can tell."""
+"""A photograph as a source of one item: what the registry says of it, and what only its file says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from outcrop.embed.images import Decoded, decode, thumbnail
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.placement import Placement
 from outcrop.embed.protocol import PictureEncoder
-from outcrop.ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, same_file
+from outcrop.ingest.sources import Contents, Outcome, Prepared, Todo, Wanted
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item
 
 
@@ -20,56 +20,47 @@ from outcrop.schema.item import UNKNOWN_COORDINATE, Item
 class PhotoSource:
     """One photograph to be embedded as `item`; what only the file can tell (size, digest, EXIF) is filled in on the way.
 
-    `altitude_stated` tells that the item's altitude comes from the registry or the capture's name and is to be kept.
+    `altitude_stated` says that the item's altitude comes from the registry or the capture's name and is to be kept.
     """
 
     item: Item
     path: Path
     altitude_stated: bool = False
     whole: ClassVar[bool] = True
+    atomic: ClassVar[bool] = False
     stage: ClassVar[str] = "decode"
     count: ClassVar[int] = 1
 
     @property
-    def items(self) -> Sequence[Item]:
+    def wanted(self) -> Sequence[Wanted]:
         """The one item."""
-        return (self.item,)
+        return (Wanted(self.item, self.path, altitude_stated=self.altitude_stated),)
 
-    def outdated(self, rows: Rows) -> Sequence[Item]:
-        """The item, unless the file has the size and time that its row remembers and is registered as it was."""
-        row = rows.get(self.item.id)
-        return () if row is not None and same_file(self.path, row) and self._registered_as(row) else (self.item,)
+    def read(self, path: Path) -> Contents:
+        """See `outcrop.ingest.sources.Source.read`."""
+        return Contents.read(path)
 
-    def prepare(
-        self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
+    def make(
+        self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder, thumbnails: bool
     ) -> Iterator[Outcome]:
-        """See `outcrop.ingest.sources.Source.prepare`."""
-        contents = Contents.read(self.path)
-        row = rows.get(self.item.id)
-        if row is not None and row["source_digest"] == contents.digest and self._registered_as(row):
-            yield Unchanged(self.item)
-            return
+        """See `outcrop.ingest.sources.Source.make`."""
+        wanted = todo[0].wanted
         decoded = decode(contents.data, name=str(self.path), at_least=encoder.space.size)
-        item = complete(self.item, decoded, contents, self.altitude_stated)
+        item = complete(wanted, decoded, contents)
         del contents
         small = thumbnail(decoded.image) if thumbnails else None
         placement = Placement.of(decoded, encoder.space.size, encoder.space.fit)
         yield Prepared(item, prepare(decoded, encoder.space), small, placement, decoded.remarks)
 
-    def _registered_as(self, row: Row) -> bool:
-        """Whether a stored row says the same as the registry says now (file name, stated altitude)."""
-        same_altitude = not self.altitude_stated or row["altitude"] == self.item.altitude
-        return bool(row["source"] == self.item.source and same_altitude)
 
-
-def complete(item: Item, decoded: Decoded, contents: Contents, altitude_stated: bool) -> Item:
-    """The item with what its file tells: size, time and digest, and what `with_metadata` adds."""
-    known = with_metadata(item, decoded.width, decoded.height, decoded.metadata, altitude_stated)
+def complete(wanted: Wanted, decoded: Decoded, contents: Contents) -> Item:
+    """The wanted item with what its file says: size, time and digest, and what `with_metadata` adds."""
+    known = with_metadata(wanted.item, decoded.width, decoded.height, decoded.metadata, wanted.altitude_stated)
     return replace(
         known,
         source_size=contents.stat.st_size,
         source_mtime_ns=contents.stat.st_mtime_ns,
-        source_digest=contents.digest,
+        source_digest=wanted.digest(contents),
     )
 
 

@@ -1,8 +1,8 @@
-"""The way from sources to rows: look up, prepare (threads), encode (device), upsert (one writer), with bounded queues.
+"""The way from sources to rows: compare, prepare (threads), encode (device), upsert (one writer), with bounded queues.
 
-What a source is, and what it owes, stands in `outcrop.ingest.sources`. Memory holds a few batches of pictures, however large the
-dataset and however many items one source makes. A broken item goes to the ledger and the run goes on; a broken stage stops the
-run. Items that are there already, unchanged, are skipped before their file is read.
+`outcrop.ingest.sources` says what a source is, and `outcrop.ingest.changes` which of its items must be made: this module applies
+these changes. Memory holds a few batches of pictures, however large the dataset and however many items one source makes. A broken
+item goes to the ledger and the run goes on; a broken stage stops the run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,12 @@ from numpy.typing import NDArray
 
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.thumbnails import ThumbnailStore
-from outcrop.ingest.features import Arrays, FeatureKeeper, due
+from outcrop.ingest.changes import STORED, Change, Present, compare, settled
+from outcrop.ingest.features import Arrays, FeatureKeeper
 from outcrop.ingest.runs import Failure, Run
-from outcrop.ingest.sources import STORED, Pools, Prepared, Rows, Source, Unchanged, groups
+from outcrop.ingest.sources import Kept, Pools, Prepared, Source, Wanted, groups
 from outcrop.schema.errors import MeshError, PictureError
-from outcrop.schema.item import Item, Kind, parent_of
+from outcrop.schema.item import Item, parent_of
 from outcrop.schema.machine import cores
 from outcrop.store.collection import Collection
 from outcrop.store.table import LOOKUP
@@ -41,13 +44,15 @@ class Options:
     """How the pipeline runs.
 
     `batch` pictures are encoded at once (0: as many as the encoder takes best); `workers` preparing threads; `force` embeds
-    unchanged items too; `patience` seconds for which the writer waits for a server that went away.
+    unchanged items too; `patience` seconds for which the writer waits for a server that went away; `digests` compares the bytes
+    of every file instead of trusting its size and time.
     """
 
     batch: int = 32
     workers: int = 0
     force: bool = False
     patience: float = 60.0
+    digests: bool = False
 
     def worker_count(self) -> int:
         """The preparing threads: as asked for, else one per core."""
@@ -56,13 +61,14 @@ class Options:
 
 @dataclass
 class _Work:
-    """One source in the pass: the rows there are, the items it must make, and what became of them.
+    """One source in the pass: the changes to apply, the items still to come of them, and what became of them.
 
     Only one thread has it at a time: the lister, then one that prepares, then the encoder.
     """
 
     source: Source
-    rows: Rows
+    wanted: Sequence[Wanted]
+    changes: Sequence[Change]
     replaces: bool
     left: dict[str, Item]
     failed: bool = False
@@ -93,7 +99,7 @@ class _Encoded:
     items: list[Item] = field(default_factory=list)
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
     thumbnails: list[bytes | None] = field(default_factory=list)
-    covered: list[Source] = field(default_factory=list)
+    covered: list[_Work] = field(default_factory=list)
     features: list[tuple[Prepared, Arrays]] = field(default_factory=list)
     replaces: bool = False
 
@@ -129,12 +135,8 @@ class Pipeline:
         self._to_prepare: queue.Queue[_Work | None] = queue.Queue(depth)
         self._to_encode: queue.Queue[_Piece | _End | None] = queue.Queue(depth)
         self._to_write: queue.Queue[_Encoded | None] = queue.Queue(4)
-        self.ids: list[str] = []
-        """The ids of all items that are in the collection after the pass: written, or found unchanged."""
-        self.covered: set[str] = set()
-        """The parents (keys) all of whose items are among `ids`; others of theirs are leftovers. Photographs are left out."""
-        self.scopes: set[tuple[Kind, str]] = set()
-        """The kinds and datasets of the items of covered sources."""
+        self.present = Present()
+        """All items that are in the collection after the pass: written, or found unchanged."""
 
     def stop(self) -> None:
         """Ends the pass: pictures that are being made are embedded and written; nothing more is begun."""
@@ -177,65 +179,79 @@ class Pipeline:
     def _list(self, sources: Iterable[Source], workers: int) -> None:
         for group in groups(sources, LOOKUP):
             begun = time.thread_time()
-            ids = [] if self.options.force else [item.id for source in group for item in source.items]
-            known = self.collection.lookup(ids, STORED)
+            wanted = [source.wanted for source in group]
+            ids = [] if self.options.force else [each.item.id for some in wanted for each in some]
+            rows = self.collection.lookup(ids, STORED)
             self.run.spent("look up", time.thread_time() - begun)
-            for source in group:
+            for source, some in zip(group, wanted, strict=True):
                 if self.stopped:
                     break
-                items = {item.id: item for item in source.items}
-                stored = {id: known[id] for id in items if id in known}
-                replaces = bool(stored) or self.options.force
-                rows, outdated = due(source, stored, self.features)
-                wanted = {item.id: item for item in outdated}
-                for id, item in items.items():
-                    if id not in wanted:
-                        self._unchanged(item)
-                if wanted:
-                    work = _Work(source, rows, replaces, wanted)
-                    self._put(self._to_prepare, work)
-                else:
-                    self._covered(source)
+                self._compare(source, some, rows)
             if self.stopped:
                 break
         for _ in range(workers):
             self._put(self._to_prepare, None, always=True)
+
+    def _compare(self, source: Source, wanted: Sequence[Wanted], rows: dict[str, dict[str, Any]]) -> None:
+        """Counts what is unchanged, and hands on the rest."""
+        found = compare(source, wanted, rows, digests=self.options.digests, features=self.features)
+        todo = [change for change in found if change.kind != "unchanged" or change.open]
+        if todo and source.atomic:
+            todo = found  # one that turns out to be changed takes the others along
+        left = {change.todo.item.id: change.todo.item for change in todo}
+        for each in wanted:
+            if each.item.id not in left:
+                self._unchanged(each.item)
+        replaces = self.options.force or any(each.item.id in rows for each in wanted)
+        work = _Work(source, wanted, todo, replaces, left)
+        if todo:
+            self._put(self._to_prepare, work)
+        else:
+            self._covered(work)
 
     def _prepare(self) -> None:
         while (work := self._take(self._to_prepare)) is not None:
             if self.stopped:
                 continue
             begun = time.thread_time()
-            try:
-                self._outcomes(work)
-            except (PictureError, MeshError) as error:
-                self._broke_off(work, work.source.stage, str(error))
-            except OSError as error:
-                self._broke_off(work, "read", error.strerror or str(error))
-            finally:
-                self.run.spent(work.source.stage, time.thread_time() - begun)
+            complete = all(self._prepare_file(work, path, some) for path, some in _by_file(work.changes))
+            self._put(self._to_encode, _End(work, complete), always=True)
+            self.run.spent(work.source.stage, time.thread_time() - begun)
         with self._lock:
             self._preparing -= 1
             last = self._preparing == 0
         if last:
             self._put(self._to_encode, None, always=True)
 
-    def _outcomes(self, work: _Work) -> None:
-        wanted = list(work.left.values())
-        outcomes = work.source.prepare(wanted, work.rows, self.encoder, self.thumbnails is not None)
-        while (outcome := next(outcomes, None)) is not None:
-            del work.left[outcome.item.id]
-            if isinstance(outcome, Prepared):
-                self.run.remark(outcome.item.key, work.source.path, outcome.remarks)
-                self._put(self._to_encode, _Piece(work, outcome), always=True)
-            elif isinstance(outcome, Unchanged):
-                self._unchanged(outcome.item)
-            else:
-                self._failed(work, [outcome.item], work.source.stage, outcome.reason)
-            if self.stopped and work.left:
-                self._put(self._to_encode, _End(work, False), always=True)
-                return
-        self._put(self._to_encode, _End(work, True), always=True)
+    def _prepare_file(self, work: _Work, path: Path, some: Sequence[Change]) -> bool:
+        """Reads one file of a source and makes what must be made of it; whether the pass was not stopped meanwhile."""
+        try:
+            contents = work.source.read(path)
+            todo = []
+            for change in settled(work.source, some, contents.digest):
+                if change.kind == "unchanged":
+                    del work.left[change.todo.item.id]
+                    self._unchanged(change.todo.item)
+                else:
+                    todo.append(change.todo)
+            outcomes = work.source.make(todo, contents, self.encoder, self.thumbnails is not None) if todo else iter(())
+            del contents  # the source knows how long it needs the bytes
+            for outcome in outcomes:
+                del work.left[outcome.item.id]
+                if isinstance(outcome, Prepared):
+                    self.run.remark(outcome.item.key, path, outcome.remarks)
+                    self._put(self._to_encode, _Piece(work, outcome), always=True)
+                elif isinstance(outcome, Kept):
+                    self._unchanged(outcome.item)
+                else:
+                    self._failed(work, path, [outcome.item], work.source.stage, outcome.reason)
+                if self.stopped and work.left:
+                    return False
+        except (PictureError, MeshError) as error:
+            self._broke_off(work, path, some, work.source.stage, str(error))
+        except OSError as error:
+            self._broke_off(work, path, some, "read", error.strerror or str(error))
+        return not self.stopped or not work.left
 
     def _encode(self) -> None:
         for batch in self._batches():
@@ -269,7 +285,7 @@ class Pipeline:
                 try:
                     found += self._made([piece], encoded)
                 except PictureError as error:
-                    self._failed(piece.work, [piece.prepared.item], "embed", str(error))
+                    self._failed(piece.work, piece.work.source.path, [piece.prepared.item], "embed", str(error))
                     found.append(None)
             return found
 
@@ -283,7 +299,7 @@ class Pipeline:
         return list(vectors)
 
     def _finished(self, end: _End, encoded: _Encoded) -> None:
-        """Behind a source's last picture: pools what is to be pooled, and tells the writer that the source is covered."""
+        """Behind a source's last picture: pools what is to be pooled, and lets the writer know that the source is covered."""
         work, source = end.work, end.work.source
         if end.complete and work.left and work.items and isinstance(source, Pools):
             try:
@@ -292,12 +308,13 @@ class Pipeline:
                     del work.left[item.id]
                     self._add(encoded, work, item, vector, small)
             except PictureError as error:
-                self._failed(work, work.left.values(), "embed", str(error))
+                self._failed(work, source.path, work.left.values(), "embed", str(error))
                 work.left.clear()
         if end.complete and work.left:
-            self._failed(work, work.left.values(), work.source.stage, "its source made no picture of it")
+            reason = "no picture was made of this item"
+            self._failed(work, source.path, work.left.values(), source.stage, reason)
         if end.complete and not work.failed:
-            encoded.covered.append(source)
+            encoded.covered.append(work)
 
     def _write(self) -> None:
         open_end = True
@@ -321,8 +338,8 @@ class Pipeline:
                 self._upsert(items, parts)
             self.run.spent("store", time.thread_time() - begun)
             for part in parts:
-                for source in part.covered:
-                    self._covered(source)
+                for work in part.covered:
+                    self._covered(work)
 
     def _upsert(self, items: list[Item], parts: Sequence[_Encoded]) -> None:
         if self.thumbnails is not None:
@@ -341,7 +358,8 @@ class Pipeline:
             waiting=self._waiting,
         )
         with self._lock:
-            self.ids += [item.id for item in items]
+            for item in items:
+                self.present.add(item, found=True)
         self.run.count(upserted=len(items))
 
     # -- between stages --------------------------------------------------------------------------------------------
@@ -372,29 +390,26 @@ class Pipeline:
 
     def _unchanged(self, item: Item) -> None:
         with self._lock:
-            self.ids.append(item.id)
+            self.present.add(item, found=True)
         self.run.count(unchanged=1)
 
-    def _covered(self, source: Source) -> None:
-        items = source.items
-        if source.whole and items[0].kind is not Kind.IMAGE:
-            with self._lock:
-                self.covered.add(parent_of(items[0].key))
-                self.scopes.update((item.kind, item.dataset) for item in items)
+    def _covered(self, work: _Work) -> None:
+        with self._lock:
+            self.present.cover(work.source, work.wanted)
 
-    def _failed(self, work: _Work, items: Iterable[Item], stage: str, reason: str) -> None:
+    def _failed(self, work: _Work, path: Path, items: Iterable[Item], stage: str, reason: str) -> None:
         work.failed = True
         for item in items:
-            self.run.fail(Failure(item.key, str(work.source.path), stage, reason))
+            self.run.fail(Failure(item.key, str(path), stage, reason))
 
-    def _broke_off(self, work: _Work, stage: str, reason: str) -> None:
-        """What a source did not make, failed; one that pools is of no use in part, and fails under its parent's key."""
-        left = list(work.left.values())
-        if not isinstance(work.source, Pools):
-            self._failed(work, left, stage, reason)
+    def _broke_off(self, work: _Work, path: Path, some: Sequence[Change], stage: str, reason: str) -> None:
+        """What was not made of a file, failed; an atomic source is of no use in part, and fails under its parent's key."""
+        left = [item for change in some if (item := work.left.pop(change.todo.item.id, None)) is not None]
+        if not work.source.atomic:
+            self._failed(work, path, left, stage, reason)
         elif left:
             work.failed = True
-            self.run.fail(Failure(parent_of(left[0].key), str(work.source.path), stage, reason, len(left)))
+            self.run.fail(Failure(parent_of(left[0].key), str(path), stage, reason, len(left)))
 
     def _guard(self, stage: Callable[[], None]) -> None:
         try:
@@ -427,3 +442,9 @@ class Pipeline:
             except queue.Empty:
                 continue
         return None
+
+
+def _by_file(changes: Sequence[Change]) -> Iterator[tuple[Path, list[Change]]]:
+    """Changes by the file that they are made of, in their order."""
+    for path, some in groupby(changes, key=lambda change: change.todo.wanted.path):
+        yield path, list(some)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -21,12 +21,10 @@ from outcrop.embed.crops import crop_sampler, require_pixels
 from outcrop.embed.images import Decoded, decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.ingest.dataset import frame_item, listing_of, missing_frames
-from outcrop.ingest.listing import Listing
 from outcrop.ingest.photos import complete
 from outcrop.ingest.runs import Failure
-from outcrop.ingest.sources import Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
+from outcrop.ingest.sources import Contents, Kept, Listing, Outcome, Prepared, Todo, Unfit, Wanted
 from outcrop.schema.crops import CropSpec, Window, crop_numbered
-from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.files import whole_file
 from outcrop.schema.frames import Frame, list_captures
@@ -54,6 +52,7 @@ class ReferenceSource:
     dataset: Dataset
     whole: bool = True
     write_to: Path | None = None
+    atomic: ClassVar[bool] = False
     stage: ClassVar[str] = "decode"
 
     @property
@@ -67,111 +66,79 @@ class ReferenceSource:
         return len(self.turns)
 
     @property
-    def items(self) -> Sequence[Item]:
-        """An item for each turn, in their order."""
-        photo = frame_item(self.frame)
-        return [reference_item(photo, turn.rotation, turn.crop.number) for turn in self.turns]
+    def wanted(self) -> Sequence[Wanted]:
+        """A reference for each turn, in their order."""
+        photo, stated = frame_item(self.frame), self.frame.altitude is not None
+        items = [reference_item(photo, turn.rotation, turn.crop.number) for turn in self.turns]
+        return [
+            Wanted(item, self.path, turn.digest, outputs=self._outputs(item), altitude_stated=stated)
+            for item, turn in zip(items, self.turns, strict=True)
+        ]
 
-    def outdated(self, rows: Rows) -> Sequence[Item]:
-        """The references whose photograph changed, that were made otherwise, or whose wanted file is not there."""
-        kept = self._kept(rows, lambda row: same_file(self.path, row))
-        return [item for item in self.items if item.id not in kept or self._unwritten(item)]
+    def read(self, path: Path) -> Contents:
+        """See `outcrop.ingest.sources.Source.read`."""
+        return Contents.read(path)
 
-    def prepare(
-        self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
+    def make(
+        self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder, thumbnails: bool
     ) -> Iterator[Outcome]:
-        """See `outcrop.ingest.sources.Source.prepare`."""
-        contents = Contents.read(self.path)
-        digest = contents.digest
-        kept = self._kept(rows, lambda row: SourceDigest.parse(row["source_digest"]).file == digest)
+        """See `outcrop.ingest.sources.Source.make`."""
         width, height, _ = inspect(contents.data, name=str(self.path))
-        turns = {item.id: turn for item, turn in zip(self.items, self.turns, strict=True)}
-        windows = {item.id: turns[item.id].window(width, height) for item in wanted}
-        changed: list[Item] = []
+        turns = {(turn.rotation, turn.crop.number): turn for turn in self.turns}
+        windows = {each.item.id: turns[each.item.rotation, each.item.crop].window(width, height) for each in todo}
+        embed: list[Wanted] = []
         full: Decoded | None = None
-        for item in wanted:
+        for each in todo:
+            window = windows[each.item.id]
             try:
-                require_pixels(windows[item.id], width, height, str(self.path))
-                if self._unwritten(item):
-                    full = full or decode(contents.data, name=str(self.path))
-                    self._write(item, turned(full, windows[item.id]))
+                require_pixels(window, width, height, str(self.path))
+                for file in each.wanted.outputs:
+                    if not file.exists():
+                        full = full or decode(contents.data, name=str(self.path))
+                        _write(file, turned(full, window))
             except PictureError as error:
-                yield Unfit(item, str(error))
+                yield Unfit(each.item, str(error))
                 continue
-            if item.id in kept:
-                yield Unchanged(item)
+            if each.embed:
+                embed.append(each.wanted)
             else:
-                changed.append(item)
+                yield Kept(each.item)
         del full
-        if not changed:
+        if not embed:
             return
-        needed = _needed(encoder, [windows[item.id] for item in changed])
+        needed = _needed(encoder, [windows[wanted.item.id] for wanted in embed])
         decoded = decode(contents.data, name=str(self.path), at_least=needed)
-        photo = complete(frame_item(self.frame), decoded, contents, self.frame.altitude is not None)
-        del contents
+        contents = replace(contents, data=b"")  # not held while the references are embedded
         sampler = crop_sampler(decoded, encoder.space, encoder.device)
-        for start in range(0, len(changed), AT_ONCE):
-            some = changed[start : start + AT_ONCE]
-            for item, pixels in zip(some, sampler.pixels([windows[item.id] for item in some]), strict=True):
+        for start in range(0, len(embed), AT_ONCE):
+            some = embed[start : start + AT_ONCE]
+            made = [complete(wanted, decoded, contents) for wanted in some]
+            for item, pixels in zip(made, sampler.pixels([windows[item.id] for item in made]), strict=True):
                 window = windows[item.id]
                 shape = (window.width * width, window.height * height) if encoder.space.fit == "squash" else None
                 small = thumbnail(Image.fromarray(pixels), shape=shape) if thumbnails else None
-                remarks = decoded.remarks if item is changed[0] else ()
-                yield Prepared(self._made(item, photo, turns[item.id], window), pixels, small, remarks=remarks)
+                remarks = decoded.remarks if item is made[0] and start == 0 else ()
+                described = replace(item, extra={**item.extra, "crop_box": box_of(window)})
+                yield Prepared(described, pixels, small, remarks=remarks)
 
-    def _kept(self, rows: Rows, same: Callable[[Row], bool]) -> set[str]:
-        """The ids of the references whose rows say what would be said again; `same(row)` judges the photograph."""
-        kept: set[str] = set()
-        judged: dict[tuple[object, ...], bool] = {}  # the rows of one photograph agree: it is looked at once
-        for item, turn in zip(self.items, self.turns, strict=True):
-            row = rows.get(item.id)
-            if (
-                row is None
-                or SourceDigest.parse(row["source_digest"]).transform != turn.digest
-                or not self._registered_as(row, item)
-            ):
-                continue
-            state = (row["source_size"], row["source_mtime_ns"], SourceDigest.parse(row["source_digest"]).file)
-            if state not in judged:
-                judged[state] = same(row)
-            if judged[state]:
-                kept.add(item.id)
-        return kept
-
-    def _registered_as(self, row: Row, item: Item) -> bool:
-        same_altitude = self.frame.altitude is None or row["altitude"] == item.altitude
-        return bool(row["source"] == item.source and same_altitude)
-
-    def _made(self, item: Item, photo: Item, turn: CropSpec, window: Window) -> Item:
-        return replace(
-            photo,
-            key=item.key,
-            kind=item.kind,
-            rotation=item.rotation,
-            crop=item.crop,
-            source_digest=str(SourceDigest(photo.source_digest, turn.digest)),
-            extra={**photo.extra, "crop_box": box_of(window)},
-        )
-
-    def _file(self, item: Item) -> Path | None:
+    def _outputs(self, item: Item) -> tuple[Path, ...]:
         if self.write_to is None:
-            return None
-        return self.write_to / written_path(
-            self.dataset, item.dataset, item.capture_id, item.frame, item.rotation, item.crop
-        )
+            return ()
+        path = written_path(self.dataset, item.dataset, item.capture_id, item.frame, item.rotation, item.crop)
+        return (self.write_to / path,)
 
-    def _unwritten(self, item: Item) -> bool:
-        file = self._file(item)
-        return file is not None and not file.exists()
 
-    def _write(self, item: Item, picture: Image.Image) -> None:
-        file = self._file(item)
-        assert file is not None  # only what is to be written comes here
-        try:
-            with whole_file(file, fix="give another --write-images", durable=False, parents=True) as temporary:
-                picture.save(temporary, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-        except InputError as error:
-            raise PictureError(str(error)) from None  # fails this reference, not the run
+def _write(file: Path, picture: Image.Image) -> None:
+    """Writes a reference as a JPEG.
+
+    Raises:
+        PictureError: it cannot be written; this reference fails, and not the run.
+    """
+    try:
+        with whole_file(file, fix="give another --write-images", durable=False, parents=True) as temporary:
+            picture.save(temporary, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    except InputError as error:
+        raise PictureError(str(error)) from None
 
 
 def list_references(

@@ -19,8 +19,8 @@ from outcrop.schema.settings import Settings
 
 if TYPE_CHECKING:
     from outcrop.ingest.features_elsewhere import Tree
-    from outcrop.ingest.listing import Listing
     from outcrop.ingest.manifest import Part
+    from outcrop.ingest.sources import Listing
     from outcrop.render.views import ViewSpec
     from outcrop.schema.manifest import Manifest
     from outcrop.schema.space import Space

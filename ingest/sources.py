@@ -1,49 +1,76 @@
-"""What the pipeline takes: a source is one file, and the items that are made of it.
+"""What is to be ingested: a listing of sources, each one file (or a few), and the items that are wanted of it.
 
-A photograph makes one item, a photograph with its references dozens, a mesh its views and the specimen pooled from them. The
-contract, in the order in which the pipeline calls it:
+A photograph makes one item, a photograph with its references dozens, a mesh its views and the specimen pooled from them. Sources
+only *make*: whether an item must be made is judged in one place, `outcrop.ingest.changes`, by what `Source.wanted` states. The
+pipeline then calls, in a thread of several, `Source.make` with what is to be done and the file as it was read, once for each
+file. A source yields as it goes: the pipeline holds it back when the encoder is busy, so a source with 360 references needs the
+memory of a few.
 
-1. `Source.items` are all items the source will make, with what is known without opening the file (a key at least). They are
-   looked up in the collection; `count` is how many there are. They share one parent (`outcrop.schema.item.parent_of`).
-2. `Source.outdated(rows)` is asked with the stored rows (by id, fields `STORED`): which of the items must be looked at, judged
-   by the file's size and time alone. The others count as unchanged, and the file is not opened for them.
-3. `Source.prepare(wanted, rows, encoder, thumbnails)` runs in one of several threads. It yields one outcome per item:
-   `Prepared` (pixels for the encoder), `Unchanged` (the digest says so) or `Unfit` (this one cannot be made, the others can).
-   It is to yield as it goes: the pipeline holds it back when the encoder is busy, so a source with 360 references needs the
-   memory of a few. A `PictureError`, `MeshError` or `OSError` fails every item that it has not yielded yet.
-4. A source that has `pool(items, vectors)` (see `Pools`) is then given everything of it that was embedded in this pass, and
-   returns the items made of these vectors, such as the specimen of its views. Their items stand in `items` too. What it needs
-   whole it must want whole: `outdated` returns all items where one is. A `PictureError` fails the items it did not make.
-5. When all of this went well, the source is covered: stored items of the same parent and kinds that are not among `items` (of
-   other angles, of more views) are removed at the end of the pass. Not where `whole` is false: the source was asked for some
-   of its items only.
+A source that pools (see `Pools`) is *atomic*: all its items are made, or none. It is given everything of it that was embedded in
+this pass, and returns the items made of these vectors, such as the specimen of its views.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.embed.placement import Placement
 from outcrop.embed.protocol import PictureEncoder
-from outcrop.schema.digests import digest_of
+from outcrop.ingest.runs import Failure
+from outcrop.schema.digests import SourceDigest, digest_of, digest_of_file
 from outcrop.schema.errors import PictureError
 from outcrop.schema.item import Item
 
 MAX_BYTES = 2**30
-"""Files larger than this (bytes) are no photographs and are not read."""
-STORED = ("source", "source_size", "source_mtime_ns", "source_digest", "altitude")
-"""The fields of a stored row that tell whether its source is unchanged."""
+"""Larger files (bytes) are not photographs and are not read."""
 
-Row = Mapping[str, Any]
-Rows = Mapping[str, Row]
-"""Stored rows by id."""
+
+@dataclass(frozen=True)
+class Wanted:
+    """One item that should be stored, with what is known of it without reading its file.
+
+    `process` is the digest of what is done to the picture (rotation and crop, cameras), '' where it is embedded as it is.
+    `reader` names the way in which the file is read, where that is not the first one: a source states it for the files that are
+    now read in another way than when rows were first made of them (it may look at the file's head for it), so that these are
+    embedded again and no others. `outputs` are files that the source also writes. `altitude_stated` says that the item's altitude
+    comes from the registry or the capture's name: it then wins over what the file says.
+    """
+
+    item: Item
+    path: Path
+    process: str = ""
+    reader: str = ""
+    outputs: tuple[Path, ...] = ()
+    altitude_stated: bool = False
+
+    @property
+    def transform(self) -> str:
+        """The digest of all that is done to the file's bytes, as `SourceDigest.transform` keeps it; '' where nothing is."""
+        return digest_of(f"{self.process} read={self.reader}") if self.reader else self.process
+
+    def digest(self, contents: Contents) -> str:
+        """The `source_digest` of the item made of a file's contents."""
+        return str(SourceDigest(contents.digest, self.transform))
+
+
+@dataclass(frozen=True)
+class Todo:
+    """One item to be made; where `embed` is false its row is in order, and only its `outputs` are missing."""
+
+    wanted: Wanted
+    embed: bool = True
+
+    @property
+    def item(self) -> Item:
+        """The item, as far as it is known."""
+        return self.wanted.item
 
 
 @dataclass(frozen=True)
@@ -62,8 +89,8 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Unchanged:
-    """An item whose row is what would be made again: the bytes and the transform are those that were embedded."""
+class Kept:
+    """An item whose row stays as it is; its missing outputs have been written."""
 
     item: Item
 
@@ -76,7 +103,7 @@ class Unfit:
     reason: str
 
 
-Outcome = Prepared | Unchanged | Unfit
+Outcome = Prepared | Kept | Unfit
 
 
 @dataclass(frozen=True)
@@ -86,62 +113,6 @@ class Pooled:
     items: Sequence[Item]
     vectors: NDArray[np.float32]
     thumbnails: Sequence[bytes | None]
-
-
-class Source(Protocol):
-    """One file on its way to becoming items; the module's docstring says who calls what when."""
-
-    @property
-    def path(self) -> Path:
-        """The file, as failures name it."""
-        ...
-
-    @property
-    def items(self) -> Sequence[Item]:
-        """Every item that the source makes, at least one; may be made anew at each call."""
-        ...
-
-    @property
-    def count(self) -> int:
-        """How many `items` there are."""
-        ...
-
-    @property
-    def whole(self) -> bool:
-        """Whether `items` are all that the file is to have; others of the same parent are then removed."""
-        ...
-
-    @property
-    def stage(self) -> str:
-        """What preparing is called in ledgers and among the stages' times: "decode" or "render"."""
-        ...
-
-    def outdated(self, rows: Rows) -> Sequence[Item]:
-        """The items that must be looked at, given the rows there are; opens nothing."""
-        ...
-
-    def prepare(
-        self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
-    ) -> Iterator[Outcome]:
-        """An outcome for each wanted item that is not pooled. `rows` is empty where everything is to be made again.
-
-        Raises:
-            PictureError, MeshError: the file is unfit. OSError: it cannot be read.
-        """
-        ...
-
-
-@runtime_checkable
-class Pools(Protocol):
-    """A source some of whose items are made of the vectors of the others."""
-
-    def pool(self, items: Sequence[Item], vectors: NDArray[np.float32]) -> Pooled:
-        """The items made of `items` (those embedded in this pass) and their vectors [n, D] float32, n at least 1.
-
-        Raises:
-            PictureError: they are not enough.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -165,14 +136,99 @@ class Contents:
         data = path.read_bytes()
         return cls(data, stat, digest_of(data))
 
+    @classmethod
+    def digested(cls, path: Path) -> Contents:
+        """A file's state and digest without its bytes, which are read in pieces.
 
-def same_file(path: Path, row: Row) -> bool:
-    """Whether a file has the size and time that a stored row remembers; False where it cannot be looked at."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return False  # whoever reads it will say why
-    return (stat.st_size, stat.st_mtime_ns) == (row["source_size"], row["source_mtime_ns"])
+        Raises:
+            OSError: it cannot be read.
+        """
+        return cls(b"", path.stat(), digest_of_file(path))
+
+
+class Source(Protocol):
+    """One file on its way to becoming items; the module's docstring says who calls what when."""
+
+    @property
+    def path(self) -> Path:
+        """The file, as failures name it."""
+        ...
+
+    @property
+    def wanted(self) -> Sequence[Wanted]:
+        """Every item that should be stored of it, at least one; may be made anew at each call."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """How many are `wanted`."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether `wanted` is all that the file is to have: other stored items of the same parent are then stale."""
+        ...
+
+    @property
+    def atomic(self) -> bool:
+        """Whether all its items are made, or none."""
+        ...
+
+    @property
+    def stage(self) -> str:
+        """What making is called in ledgers and among the stages' times: "decode" or "render"."""
+        ...
+
+    def read(self, path: Path) -> Contents:
+        """One of its files as `make` needs it.
+
+        Raises:
+            PictureError: the file is unfit. OSError: it cannot be read.
+        """
+        ...
+
+    def make(
+        self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder, thumbnails: bool
+    ) -> Iterator[Outcome]:
+        """An outcome for each item to be made that is not pooled; all are of the file that `contents` was read from.
+
+        Raises:
+            PictureError, MeshError, OSError: what has not been yielded yet cannot be made.
+        """
+        ...
+
+
+@runtime_checkable
+class Pools(Protocol):
+    """A source some of whose items are made of the vectors of the others."""
+
+    def pool(self, items: Sequence[Item], vectors: NDArray[np.float32]) -> Pooled:
+        """The items made of `items` (those embedded in this pass) and their vectors [n, D] float32, n at least 1.
+
+        Raises:
+            PictureError: they are not enough.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The desired state of a dataset, as its files are on disk; no file has been opened.
+
+    `missing` are items declared but not there, `undeclared` files that look like sources but are not declared, `remarks` what
+    a person should know of both.
+    """
+
+    dataset: str
+    sources: Sequence[Source]
+    missing: Sequence[Failure] = ()
+    undeclared: Sequence[Path] = ()
+    remarks: Sequence[str] = ()
+
+    @property
+    def expected(self) -> int:
+        """Declared items, on disk or not."""
+        return sum(source.count for source in self.sources) + len(self.missing)
 
 
 def groups(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:

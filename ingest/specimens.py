@@ -22,13 +22,12 @@ from outcrop.embed.images import Decoded, thumbnail
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.pooling import Pool, pooled
 from outcrop.embed.protocol import PictureEncoder
-from outcrop.ingest.listing import Listing
 from outcrop.ingest.runs import Failure
-from outcrop.ingest.sources import Outcome, Pooled, Prepared, Rows, Unchanged, same_file
+from outcrop.ingest.sources import Contents, Listing, Outcome, Pooled, Prepared, Todo, Wanted
 from outcrop.render.preflight import SUFFIXES, reader_version
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
-from outcrop.schema.digests import SourceDigest, digest_of, digest_of_file
+from outcrop.schema.digests import SourceDigest, digest_of
 from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.files import whole_file
 from outcrop.schema.item import FIELDS, Item, Kind, parent_of, specimen_key, view_key
@@ -46,6 +45,7 @@ class SpecimenSource:
     workers: Workers
     renders: Path | None = None
     whole: ClassVar[bool] = True
+    atomic: ClassVar[bool] = True
     stage: ClassVar[str] = "render"
     _small: list[bytes | None] = field(default_factory=lambda: [None], compare=False, repr=False)
 
@@ -74,8 +74,8 @@ class SpecimenSource:
         return self.look.views + 1
 
     @property
-    def items(self) -> Sequence[Item]:
-        """The views in their order, then the specimen."""
+    def wanted(self) -> Sequence[Wanted]:
+        """The views in their order, then the specimen; the views' pictures are outputs where they are wanted."""
         extra = {**self.look.as_extra(), "pool": self.how, "root": str(self.root)}
         specimen = Item(
             self.key,
@@ -91,39 +91,34 @@ class SpecimenSource:
             replace(specimen, key=view_key(*names, n), kind=Kind.VIEW, view=n, extra=self.look.as_extra())
             for n in range(self.look.views)
         ]
-        return [*views, specimen]
+        pooled_how, reader = digest_of(f"{self.look.digest} {self.how}"), reader_version(self.path)
+        pictures = [self._picture(n) for n in range(self.look.views)]
+        return [
+            *(
+                Wanted(view, self.path, self.look.digest, reader, some)
+                for view, some in zip(views, pictures, strict=True)
+            ),
+            Wanted(specimen, self.path, pooled_how, reader),
+        ]
 
-    def transform(self, item: Item) -> str:
-        """32 hex digits over how an item is made of the file."""
-        how = f"{self.look.digest} {reader_version(self.path)}"
-        return digest_of(how if item.kind is Kind.VIEW else f"{how} {self.how}")
+    def read(self, path: Path) -> Contents:
+        """The state and the digest of the file: a drawing process reads it by itself."""
+        return Contents.digested(path)
 
-    def outdated(self, rows: Rows) -> Sequence[Item]:
-        """Nothing, or everything: the specimen needs all its views."""
-        current = self._stored(rows) and all(same_file(self.path, row) for row in rows.values())
-        return () if current and not self._unwritten() else self.items
-
-    def prepare(
-        self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
+    def make(
+        self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder, thumbnails: bool
     ) -> Iterator[Outcome]:
-        """See `outcrop.ingest.sources.Source.prepare`."""
-        state = self.path.stat()
-        digest = digest_of_file(self.path)
-        same = self._stored(rows) and all(
-            SourceDigest.parse(row["source_digest"]).file == digest for row in rows.values()
-        )
-        if same and not self._unwritten():
-            yield from map(Unchanged, wanted)
-            return
-        items = [self._complete(item, state, digest) for item in self.items]
-        for item, pixels in zip(items, self.workers.views(self.path, self.look), strict=False):
+        """See `outcrop.ingest.sources.Source.make`; `todo` is everything."""
+        views = [each.wanted for each in todo if each.item.kind is Kind.VIEW]
+        for wanted, pixels in zip(views, self.workers.views(self.path, self.look), strict=True):
             picture = Image.fromarray(pixels)
-            self._write(item.view, picture)
+            for path in wanted.outputs:
+                _write(path, picture)
             small = thumbnail(picture) if thumbnails else None
-            if item.view == 0:
+            if wanted.item.view == 0:
                 self._small[0] = small
             decoded = Decoded(picture, picture.width, picture.height, PhotoMetadata())
-            yield Prepared(item, prepare(decoded, encoder.space), small)
+            yield Prepared(_complete(wanted, contents), prepare(decoded, encoder.space), small)
 
     def pool(self, items: Sequence[Item], vectors: NDArray[np.float32]) -> Pooled:
         """The specimen of its views.
@@ -133,52 +128,42 @@ class SpecimenSource:
         """
         if len(items) < self.look.views:
             raise PictureError(f"only {len(items)} of {self.look.views} views could be embedded")
-        state = items[0]
+        state, wanted = items[0], self.wanted[-1]
         specimen = replace(
-            self.items[-1],
+            wanted.item,
             source_size=state.source_size,
             source_mtime_ns=state.source_mtime_ns,
-            source_digest=str(
-                SourceDigest(SourceDigest.parse(state.source_digest).file, self.transform(self.items[-1]))
-            ),
+            source_digest=str(SourceDigest(SourceDigest.parse(state.source_digest).file, wanted.transform)),
         )
         return Pooled([specimen], pooled(vectors, self.how)[None], [self._small[0]])
 
-    def _stored(self, rows: Rows) -> bool:
-        """Whether every item has a row that says how it would be made again."""
-        items = self.items
-        return all(
-            (row := rows.get(item.id)) is not None
-            and SourceDigest.parse(row["source_digest"]).transform == self.transform(item)
-            and row["source"] == item.source
-            for item in items
-        )
-
-    def _complete(self, item: Item, state: os.stat_result, digest: str) -> Item:
-        return replace(
-            item,
-            source_size=state.st_size,
-            source_mtime_ns=state.st_mtime_ns,
-            source_digest=str(SourceDigest(digest, self.transform(item))),
-        )
-
-    def _picture(self, view: int) -> Path | None:
-        """Where a view's picture is to be written."""
+    def _picture(self, view: int) -> tuple[Path, ...]:
+        """Where a view's picture is to be written, if anywhere."""
         if self.renders is None:
-            return None
-        return self.renders / self.path.relative_to(self.root).parent / f"{self.path.stem}_view{view:02d}.png"
+            return ()
+        return (self.renders / self.path.relative_to(self.root).parent / f"{self.path.stem}_view{view:02d}.png",)
 
-    def _unwritten(self) -> bool:
-        return any((path := self._picture(n)) is not None and not path.is_file() for n in range(self.look.views))
 
-    def _write(self, view: int, picture: Image.Image) -> None:
-        path = self._picture(view)
-        if path is not None:
-            try:
-                with whole_file(path, fix="give another --save-renders", durable=False, parents=True) as file:
-                    picture.save(file, "PNG", compress_level=4)
-            except InputError as error:
-                raise PictureError(str(error)) from None  # fails this specimen, not the run
+def _complete(wanted: Wanted, contents: Contents) -> Item:
+    return replace(
+        wanted.item,
+        source_size=contents.stat.st_size,
+        source_mtime_ns=contents.stat.st_mtime_ns,
+        source_digest=wanted.digest(contents),
+    )
+
+
+def _write(path: Path, picture: Image.Image) -> None:
+    """Writes the picture of a view.
+
+    Raises:
+        PictureError: it cannot be written; this specimen fails, and not the run.
+    """
+    try:
+        with whole_file(path, fix="give another --save-renders", durable=False, parents=True) as file:
+            picture.save(file, "PNG", compress_level=4)
+    except InputError as error:
+        raise PictureError(str(error)) from None
 
 
 def find_meshes(folder: Path) -> list[Path]:

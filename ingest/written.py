@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
@@ -15,10 +16,9 @@ from outcrop.embed.crops import prepare
 from outcrop.embed.images import decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.ingest.dataset import frame_item
-from outcrop.ingest.listing import Listing
 from outcrop.ingest.photos import complete, with_metadata
 from outcrop.ingest.references import box_of, reference_item
-from outcrop.ingest.sources import MAX_BYTES, Contents, Outcome, Prepared, Row, Rows, Unchanged, Unfit, same_file
+from outcrop.ingest.sources import MAX_BYTES, Contents, Listing, Outcome, Prepared, Todo, Wanted
 from outcrop.schema.crops import CropSpec, crop_numbered
 from outcrop.schema.errors import InputError, PictureError, RegistryError
 from outcrop.schema.frames import Frame, list_captures
@@ -36,6 +36,7 @@ class WrittenSource:
     photo_path: Path | None
     altitude_stated: bool
     whole: bool = True
+    atomic: ClassVar[bool] = False
     stage: ClassVar[str] = "decode"
 
     @property
@@ -49,62 +50,51 @@ class WrittenSource:
         return len(self.files)
 
     @property
-    def items(self) -> Sequence[Item]:
-        """An item for each file, in their order."""
-        return [replace(reference_item(self.photo, f.rotation, f.crop), source=f.source) for f in self.files]
-
-    def outdated(self, rows: Rows) -> Sequence[Item]:
-        """The references whose file is not the one that was embedded, or that were made of no file."""
+    def wanted(self) -> Sequence[Wanted]:
+        """A reference for each file, in their order."""
         return [
-            item
-            for item, file in zip(self.items, self.files, strict=True)
-            if (row := rows.get(item.id)) is None or not (same_file(file.path, row) and self._registered_as(row, item))
+            Wanted(
+                replace(reference_item(self.photo, file.rotation, file.crop), source=file.source),
+                file.path,
+                altitude_stated=self.altitude_stated,
+            )
+            for file in self.files
         ]
 
-    def prepare(
-        self, wanted: Sequence[Item], rows: Rows, encoder: PictureEncoder, thumbnails: bool
+    def read(self, path: Path) -> Contents:
+        """See `outcrop.ingest.sources.Source.read`."""
+        return Contents.read(path)
+
+    def make(
+        self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder, thumbnails: bool
     ) -> Iterator[Outcome]:
-        """See `outcrop.ingest.sources.Source.prepare`."""
-        files = {item.id: file for item, file in zip(self.items, self.files, strict=True)}
-        photo = self._of_photo()
-        for item in wanted:
-            path = files[item.id].path
-            try:
-                contents = Contents.read(path)
-                row = rows.get(item.id)
-                if row is not None and row["source_digest"] == contents.digest and self._registered_as(row, item):
-                    yield Unchanged(item)
-                    continue
-                decoded = decode(contents.data, name=str(path), at_least=encoder.space.size)
-            except PictureError as error:
-                yield Unfit(item, str(error))
-                continue
-            except OSError as error:
-                yield Unfit(item, f"{path}: {error.strerror or error}")
-                continue
-            made = complete(item, decoded, contents, self.altitude_stated)
-            if photo is not None:
-                # What the photograph says of itself holds for its references; the file says how large and how old it is.
-                turn = CropSpec(item.rotation, crop) if (crop := crop_numbered(item.crop)) is not None else None
-                width, height = photo.extra["width"], photo.extra["height"]
-                box = {"crop_box": box_of(turn.window(width, height))} if turn is not None else {}
-                made = replace(
-                    made,
-                    altitude=photo.altitude,
-                    latitude=photo.latitude,
-                    longitude=photo.longitude,
-                    captured_at=photo.captured_at,
-                    extra={**photo.extra, **box},
-                )
+        """See `outcrop.ingest.sources.Source.make`."""
+        for each in todo:
+            decoded = decode(contents.data, name=str(each.wanted.path), at_least=encoder.space.size)
+            made = self._of_photo(complete(each.wanted, decoded, contents))
             small = thumbnail(decoded.image) if thumbnails else None
             yield Prepared(made, prepare(decoded, encoder.space), small, remarks=decoded.remarks)
 
-    def _registered_as(self, row: Row, item: Item) -> bool:
-        same_altitude = not self.altitude_stated or row["altitude"] == item.altitude
-        return bool(row["source"] == item.source and same_altitude)
+    def _of_photo(self, item: Item) -> Item:
+        """The item with what its photograph says of itself, where that can be read: place, time, heading, and the crop's box."""
+        photo = self._photo
+        if photo is None:
+            return item
+        crop = crop_numbered(item.crop)
+        width, height = photo.extra["width"], photo.extra["height"]
+        box = {"crop_box": box_of(CropSpec(item.rotation, crop).window(width, height))} if crop is not None else {}
+        return replace(
+            item,
+            altitude=photo.altitude,
+            latitude=photo.latitude,
+            longitude=photo.longitude,
+            captured_at=photo.captured_at,
+            extra={**photo.extra, **box},
+        )
 
-    def _of_photo(self) -> Item | None:
-        """The photograph's item with what its header tells; None where it cannot be read."""
+    @cached_property
+    def _photo(self) -> Item | None:
+        """The photograph's item with what its header says; None where it cannot be read."""
         if self.photo_path is None:
             return None
         try:

@@ -72,7 +72,7 @@ def audit_dataset(
         RegistryError: unknown dataset, or a root that is not there.
     """
     listing = list_dataset(registry, name, datasets)
-    declared = {item.id: (item, source.path) for source in listing.sources for item in source.items}
+    declared = {each.item.id: (each.item, each.path) for source in listing.sources for each in source.wanted}
     findings = [Finding("no file", failure.key, "") for failure in listing.missing]
     good, found = 0, set()
     fields = ["id", "key", "source", "source_size", "source_mtime_ns", "source_digest"]

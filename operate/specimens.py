@@ -11,9 +11,10 @@ from outcrop.embed.models import resolve_space
 from outcrop.embed.opening import LazyEncoder, open_encoder
 from outcrop.embed.pooling import require_pool
 from outcrop.embed.thumbnails import ThumbnailStore
-from outcrop.ingest.listing import Listing, ingest_listing
+from outcrop.ingest.listing import ingest_listing
 from outcrop.ingest.requests import AuditRequest
 from outcrop.ingest.runs import Run
+from outcrop.ingest.sources import Listing
 from outcrop.ingest.specimens import list_specimens
 from outcrop.operate.audit import Audit, Finding, changed, prune, sorted_findings
 from outcrop.query.specimen import stored_look
@@ -98,7 +99,7 @@ def audit_specimens(
         else:
             good += len(one.rows)
     for source in listing.sources:
-        item = source.items[-1]
+        item = source.wanted[-1].item
         if item.key not in known:
             findings.append(Finding("missing", item.key, item.source))
     troubles = {finding.trouble for finding in findings}

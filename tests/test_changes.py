@@ -113,7 +113,6 @@ def test_references_that_were_pruned_come_back_with_their_photographs(here: Path
     assert (len(keys("image")), len(keys("reference"))) == (3, 9)
 
 
-@pytest.mark.xfail(strict=True, reason="the number of references is compared with the items of all kinds")
 def test_a_manifest_of_images_and_references_removes_stale_references(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from outcrop.embed.thumbnails import ThumbnailStore
-from outcrop.ingest.listing import Listing, ingest_listing, look_ahead
+from outcrop.ingest.listing import ingest_listing, look_ahead
 from outcrop.ingest.pipeline import Options, Pipeline
 from outcrop.ingest.runs import Record, Run
-from outcrop.ingest.sources import Contents, Outcome, Pooled, Prepared, Rows, Unchanged, Unfit, same_file
+from outcrop.ingest.sources import Contents, Listing, Outcome, Pooled, Prepared, Todo, Unfit, Wanted
 from outcrop.schema.errors import PictureError
 from outcrop.schema.filters import Filter, equals
 from outcrop.schema.item import Item, Kind, image_key, parent_of, specimen_key, view_key
@@ -52,6 +52,7 @@ class Mesh:
     path: Path
     views: int
     whole: bool = True
+    atomic: bool = True
     black: frozenset[int] = frozenset()
     unfit: frozenset[int] = frozenset()
     breaks_at: int = 10**9
@@ -70,22 +71,20 @@ class Mesh:
         return Item(specimen_key("bones", "leg", self.path.stem), Kind.SPECIMEN, "bones", self.path.stem, "leg")
 
     @property
-    def items(self) -> Sequence[Item]:
-        return [*self._views, self._specimen]
+    def wanted(self) -> Sequence[Wanted]:
+        return [Wanted(replace(item, source=self.path.name), self.path) for item in (*self._views, self._specimen)]
 
     @property
     def count(self) -> int:
         return self.views + 1
 
-    def outdated(self, rows: Rows) -> Sequence[Item]:
-        return () if len(rows) == self.count and all(same_file(self.path, row) for row in rows.values()) else self.items
+    def read(self, path: Path) -> Contents:
+        return Contents.read(path)
 
-    def prepare(self, wanted: Sequence[Item], rows: Rows, encoder: ToyEncoder, thumbnails: bool) -> Iterator[Outcome]:
-        contents = Contents.read(self.path)
-        if len(rows) == self.count and all(row["source_digest"] == contents.digest for row in rows.values()):
-            yield from map(Unchanged, wanted)
-            return
-        for item in wanted:
+    def make(
+        self, todo: Sequence[Todo], contents: Contents, encoder: ToyEncoder, thumbnails: bool
+    ) -> Iterator[Outcome]:
+        for item in (each.item for each in todo):
             if item.kind is Kind.SPECIMEN:
                 continue
             if item.view == self.breaks_at:

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.embed.thumbnails import ThumbnailStore
-from outcrop.ingest.listing import Listing, ingest_listing
+from outcrop.ingest.listing import ingest_listing
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.records import find_run
 from outcrop.ingest.runs import Failure, Record, Run
+from outcrop.ingest.sources import Listing
 from outcrop.ingest.specimens import list_specimens
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers

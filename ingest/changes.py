@@ -1,0 +1,301 @@
+"""What differs between the sources and the collection, judged here and nowhere else.
+
+A listing is the desired state, the collection the actual one. An ingest applies the changes, `--dry-run` and `collection audit`
+print them, `audit --fix` and `ingest retry` apply some of them. One rule holds for every kind of item; the first that applies
+is the reason:
+
+1. no row: *new*;
+2. another transform (rotation, crop, cameras, reader), another file name, or another altitude in the registry: *changed*;
+3. the file's size is another: *changed*; its time is another: its bytes decide, so a touched file is *unchanged*;
+4. features or output files that are wanted are not there: *lacking*;
+5. otherwise *unchanged*.
+
+What is declared but not on disk has *no file*. Rows that no source wants are *gone*, where the source of the same parent is whole
+(it makes fewer now: they are stale), or where `Outside` says so. Nothing is read but files whose time is another (all of them
+with `digests`). In an ingest these are read by the threads that decode them: `compare` leaves them *open*, and `settled` closes
+them with the digest of the bytes as decoded, so that a file is read once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from outcrop.ingest.features import FeatureKeeper
+from outcrop.ingest.sources import Listing, Source, Todo, Wanted, groups
+from outcrop.schema.digests import SourceDigest, digest_of_file
+from outcrop.schema.filters import equals
+from outcrop.schema.item import Item, Kind, parent_of
+from outcrop.store.table import LOOKUP, Table
+
+ChangeKind = Literal["new", "changed", "lacking", "unchanged", "no file", "gone"]
+Row = Mapping[str, Any]
+STORED = ("source", "source_size", "source_mtime_ns", "source_digest", "altitude")
+"""The fields of a stored row by which it is judged."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of one item, and why. `wanted` is None for what is gone, or has no file.
+
+    `against` is the digest of the bytes that the row was made of where these are still to be compared with the file's ('' = the
+    change is settled). `embed` says whether the item must be embedded; what only lacks output files need not be.
+    """
+
+    kind: ChangeKind
+    key: str
+    source: str
+    reason: str = ""
+    wanted: Wanted | None = None
+    against: str = ""
+    embed: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether the file's bytes decide."""
+        return bool(self.against)
+
+    @property
+    def todo(self) -> Todo:
+        """The item as something to be made."""
+        assert self.wanted is not None, "only wanted items are made"
+        return Todo(self.wanted, self.embed)
+
+
+class Outside(Protocol):
+    """Judges rows that no source wants, of the kinds and dataset that a listing speaks for."""
+
+    @property
+    def scopes(self) -> Sequence[tuple[Kind, str]]:
+        """The kinds and datasets whose rows are looked through."""
+        ...
+
+    @property
+    def fields(self) -> Sequence[str]:
+        """The fields it needs, beside `STORED`, `id` and `key`."""
+        ...
+
+    def judge(self, row: Row) -> Wanted | str | None:
+        """What the row should be, why it is gone, or None where nothing can be said of it."""
+        ...
+
+
+def changes(
+    listing: Listing,
+    stored: Table | None,
+    *,
+    digests: bool = False,
+    force: bool = False,
+    features: FeatureKeeper | None = None,
+    outside: Outside | None = None,
+) -> Iterator[Change]:
+    """The change of everything that a listing declares, source by source, and then what is gone.
+
+    `stored` is the collection (None = there is none yet). `digests` compares the bytes of every file; `force` makes everything
+    again; with `features`, items that lack theirs count as lacking.
+
+    Raises:
+        OutcropError: the collection cannot be read. Whatever `outside` raises.
+    """
+    present = Present()
+    yield from (Change("no file", failure.key, failure.path, failure.reason) for failure in listing.missing)
+    for group in groups(listing.sources, LOOKUP):
+        wanted = [source.wanted for source in group]
+        ids = [each.item.id for some in wanted for each in some] if stored is not None and not force else []
+        rows = stored.lookup(ids, STORED) if stored is not None else {}
+        for source, some in zip(group, wanted, strict=True):
+            for each in some:
+                present.add(each.item, found=each.item.id in rows)
+            present.cover(source, some)
+            yield from _closed(source, compare(source, some, rows, digests=digests, features=features))
+    if stored is not None:
+        yield from present.gone(stored, outside, digests=digests)
+
+
+def compare(
+    source: Source,
+    wanted: Sequence[Wanted],
+    rows: Mapping[str, Row],
+    *,
+    digests: bool = False,
+    features: FeatureKeeper | None = None,
+) -> list[Change]:
+    """The changes of a source's wanted items, given the stored rows (by id); opens no file.
+
+    Those whose file has another time are left open (all that seem unchanged with `digests`): see `settled`.
+    """
+    stats: dict[Path, os.stat_result | None] = {}
+
+    def state(path: Path) -> os.stat_result | None:
+        if path not in stats:
+            try:
+                stats[path] = path.stat()
+            except OSError:
+                stats[path] = None  # whoever reads it says why
+        return stats[path]
+
+    found = [_judged(each, rows.get(each.item.id), state, digests, features) for each in wanted]
+    return _all_or_none(found) if source.atomic else found
+
+
+def settled(source: Source, some: Sequence[Change], digest: str) -> list[Change]:
+    """The changes of one of a source's files, closed by the digest of its bytes."""
+    closed = [_settle(change, digest) for change in some]
+    return _all_or_none(closed) if source.atomic else closed
+
+
+def _closed(source: Source, found: Sequence[Change]) -> Iterator[Change]:
+    """Changes with the open ones settled by reading their files, each once."""
+    digests: dict[Path, str] = {}
+    closed = []
+    for change in found:
+        if change.open:
+            assert change.wanted is not None
+            path = change.wanted.path
+            if path not in digests:
+                digests[path] = _digest_or_none(path)
+            change = _settle(change, digests[path])
+        closed.append(change)
+    yield from _all_or_none(closed) if source.atomic else closed
+
+
+def _digest_or_none(path: Path) -> str:
+    try:
+        return digest_of_file(path)
+    except OSError:
+        return ""  # whoever reads it says why
+
+
+def _judged(
+    wanted: Wanted,
+    row: Row | None,
+    state: Callable[[Path], os.stat_result | None],
+    digests: bool,
+    features: FeatureKeeper | None,
+) -> Change:
+    item = wanted.item
+
+    def change(kind: ChangeKind, reason: str, embed: bool = True, against: str = "") -> Change:
+        return Change(kind, item.key, item.source, reason, wanted, against, embed)
+
+    if row is None:
+        return change("new", "it is not in the collection")
+    digest = SourceDigest.parse(row["source_digest"])
+    if digest.transform != wanted.transform:
+        return change("changed", "it was made in another way")
+    if row["source"] != item.source:
+        return change("changed", f"its file was {row['source']}")
+    if wanted.altitude_stated and row["altitude"] != item.altitude:
+        return change("changed", f"its altitude was {row['altitude']:g} m, the registry says {item.altitude:g} m")
+    stat = state(wanted.path)
+    if stat is None:
+        return change("changed", "its file cannot be looked at")
+    if stat.st_size != row["source_size"]:
+        return change("changed", f"its file had {row['source_size']} bytes, now {stat.st_size}")
+    if features is not None and features.lacks(item, row):
+        return change("lacking", "its features are not kept")
+    touched = digests or stat.st_mtime_ns != row["source_mtime_ns"]
+    if touched and not digest.file:
+        return change("changed", "the time of its file is another")
+    against = digest.file if touched else ""
+    if (unwritten := next((path for path in wanted.outputs if not path.exists()), None)) is not None:
+        return change("lacking", f"{unwritten} is not there", embed=False, against=against)
+    return change("unchanged", "", embed=False, against=against)
+
+
+def _settle(change: Change, digest: str) -> Change:
+    if not change.open:
+        return change
+    if digest == change.against:
+        return replace(change, against="")
+    return replace(change, kind="changed", reason="its file holds other bytes", embed=True, against="")
+
+
+def _all_or_none(found: Sequence[Change]) -> list[Change]:
+    """The changes of an atomic source: where one item must be made, or lacks an output, all are made."""
+    if all(change.kind == "unchanged" for change in found):
+        return list(found)
+    reason = "it is made together with the others of its file"
+    return [
+        change
+        if change.embed
+        else replace(change, kind="lacking", reason=change.reason or reason, embed=True, against="")
+        for change in found
+    ]
+
+
+class Present:
+    """The items that are accounted for in a pass over sources, and the parents all of whose items are.
+
+    Memory: about 100 bytes for each item. Not safe for threads.
+    """
+
+    def __init__(self) -> None:
+        self._ids: set[bytes] = set()
+        self._found: Counter[tuple[Kind, str]] = Counter()
+        self._covered: set[str] = set()
+        self._scopes: set[tuple[Kind, str]] = set()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, item: Item, *, found: bool) -> None:
+        """Accounts for an item; `found` says whether it has a row."""
+        id = bytes.fromhex(item.id)
+        if id not in self._ids:
+            self._ids.add(id)
+            self._found[item.kind, item.dataset] += found
+
+    def cover(self, source: Source, wanted: Sequence[Wanted]) -> None:
+        """Notes that all items of a source are accounted for; photographs make one each, so nothing of theirs can be stale."""
+        if source.whole and wanted[0].item.kind is not Kind.IMAGE:
+            self._covered.add(parent_of(wanted[0].item.key))
+            self._scopes.update((each.item.kind, each.item.dataset) for each in wanted)
+
+    def gone(self, stored: Table, outside: Outside | None = None, *, digests: bool = False) -> Iterator[Change]:
+        """The rows that nobody accounted for: stale ones of covered parents, and those on which `outside` decides.
+
+        Rows are looked through only where there are more of a kind and dataset than were found.
+        """
+        scopes = self._scopes | set(outside.scopes if outside is not None else ())
+        fields = ["id", "key", *STORED, *(outside.fields if outside is not None else ())]
+        for kind, dataset in sorted(scopes):
+            filter = equals("kind", str(kind)) & equals("dataset", dataset)
+            if stored.count(filter) == self._found[kind, dataset]:
+                continue
+            for rows in stored.scan_rows(filter, fields):
+                for row in rows:
+                    if bytes.fromhex(row["id"]) in self._ids:
+                        continue
+                    if parent_of(row["key"]) in self._covered:
+                        yield Change("gone", row["key"], row["source"], "its file no longer makes it")
+                    elif outside is not None:
+                        yield from _outside(row, outside, digests)
+
+    def absent(self, stored: Table) -> int:
+        """How many of the items have no row."""
+        ids, found = iter(self._ids), 0
+        while page := [id.hex() for id in islice(ids, LOOKUP)]:
+            found += len(stored.lookup(page, fields=("kind",)))
+        return len(self) - found
+
+
+def _outside(row: Row, outside: Outside, digests: bool) -> Iterator[Change]:
+    verdict = outside.judge(row)
+    if isinstance(verdict, str):
+        yield Change("gone", row["key"], row["source"], verdict)
+    elif verdict is not None:
+        change = _judged(verdict, row, _stat, digests, None)
+        yield _settle(change, _digest_or_none(verdict.path)) if change.open else change
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
