@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from outcrop.schema.errors import InputError
 from outcrop.schema.files import whole_file
 
 
@@ -34,8 +35,17 @@ class ThumbnailStore:
             file.write_bytes(data)
 
     def remove(self, id: str) -> None:
-        """Forgets a thumbnail, where there is one."""
-        self.path(id).unlink(missing_ok=True)
+        """Forgets a thumbnail, where there is one.
+
+        Raises:
+            InputError: it cannot be removed.
+        """
+        try:
+            self.path(id).unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self.path(id)} cannot be removed ({error.strerror}); correct the folder's permissions"
+            ) from None
 
     def read(self, id: str) -> bytes | None:
         """The thumbnail's bytes, or None where there is none."""

@@ -16,8 +16,12 @@ from outcrop.screen.options import MODEL, REGISTRY, RUN, STATE, STORE, Session, 
 def features(
     session: Session,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the tree.", show_default=False)],
-    layout: Annotated[str, option("--layout", help="How the files are laid out: fossilvit or imgmatching.")],
-    name: Annotated[Optional[str], option("--name", help="Name of the dataset. [the folder's name]")] = None,
+    layout: Annotated[
+        str, option("--layout", panel="Source", help="How the files are laid out: fossilvit or imgmatching.")
+    ],
+    name: Annotated[
+        Optional[str], option("--name", panel="Source", help="Name of the dataset. [the folder's name]")
+    ] = None,
     features_folder: FeaturesFolder = None,
     force: Force = False,
     dry_run: DryRun = False,

@@ -24,65 +24,36 @@ from outcrop.screen.options import (
 )
 
 
+# fmt: off
 @dataclass(frozen=True)
-class Views:
-    """How specimens are looked at."""
+class Making:
+    """How specimens are looked at, and what is written beside their vectors."""
 
-    views: Annotated[int, option("--views", min=1, max=360, show_default=True, help="Views of each specimen.")] = 12
-    size: Annotated[Optional[int], option("--size", help="Side of the views in pixels. [what the model takes in]")] = (
-        None
-    )
-    layout: Annotated[
-        str,
-        option(
-            "--cameras",
-            show_default=True,
-            help="Where the views are taken from: ring (around the up axis) or sphere (from all sides).",
-        ),
-        Formerly("--layout"),
-    ] = "ring"
-    up: Annotated[str, option("--up", show_default=True, help="The axis of the files that points up: x, y or z.")] = "y"
-    seed: Annotated[
-        int, option("--seed", hidden=True, help="Rotates the cameras about the up axis; 0 leaves them.")
-    ] = 0
-    renderer: Annotated[
-        str,
-        option(
-            "--renderer",
-            show_default=True,
-            help="raycast (no GPU needed), filament, or auto: filament where a GPU draws for it.",
-        ),
-    ] = "auto"
-    pool: Annotated[
-        str,
-        option(
-            "--pool", show_default=True, help="How a specimen's vector is made of those of its views: mean, max or gem."
-        ),
-    ] = "mean"
+    views: Annotated[int, option("--views", panel="What to make", min=1, max=360, show_default=True, help="Views of each specimen.")] = 12
+    size: Annotated[Optional[int], option("--size", panel="What to make", help="Side of the views in pixels. [what the model takes in]")] = None
+    layout: Annotated[str, option("--cameras", panel="What to make", show_default=True, help="Where the views are taken from: ring (around the up axis) or sphere (from all sides)."), Formerly("--layout")] = "ring"
+    up: Annotated[str, option("--up", panel="What to make", show_default=True, help="The axis of the files that points up: x, y or z.")] = "y"
+    seed: Annotated[int, option("--seed", hidden=True, help="Rotates the cameras about the up axis; 0 leaves them.")] = 0
+    renderer: Annotated[str, option("--renderer", panel="What to make", show_default=True, help="raycast (no GPU needed), filament, or auto: filament where a GPU draws for it.")] = "auto"
+    pool: Annotated[str, option("--pool", panel="What to make", show_default=True, help="How a specimen's vector is made of those of its views: mean, max or gem.")] = "mean"
+    save_renders: Annotated[Optional[Path], option("--save-renders", panel="What to make", help="Also write the views as PNG files below this folder.")] = None
+    export_features: Annotated[Optional[Path], option("--export-features", panel="What to make", help="Afterwards write the dataset's vectors below this folder, as features/, embeddings/ and results/ (layout fossilvit).")] = None
 
 
 @command(app, STORE, hidden(REGISTRY), MODEL, NEW, DRAWING_RUN, STATE)
 def specimens(
     session: Session,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of .ply, .obj, .stl and .off files; its folders are the categories.", show_default=False)],
-    views: Views,
-    name: Annotated[Optional[str], option("--name", help="Name of the dataset. [the folder's name]")] = None,
-    save_renders: Annotated[Optional[Path], option("--save-renders", help="Also write the views as PNG files below this folder.")] = None,
-    export_features: Annotated[Optional[Path], option("--export-features", help="Afterwards write the dataset's vectors below this folder, as features/, embeddings/ and results/ (layout fossilvit).")] = None,
-    limit: Annotated[Optional[int], option("--limit", help="Only the first N specimens.")] = None,
+    making: Making,
+    name: Annotated[Optional[str], option("--name", panel="Source", help="Name of the dataset. [the folder's name]")] = None,
+    limit: Annotated[Optional[int], option("--limit", panel="Run", help="Only the first N specimens.")] = None,
     force: Force = False,
     dry_run: DryRun = False,
-) -> None:  # fmt: skip
+) -> None:
     """Draw the specimens of a folder from several sides, embed the views and pool them; categories are the folders."""
     from outcrop.ingest.requests import SpecimensRequest
 
-    request = SpecimensRequest(
-        name=dataset_name(folder, name),
-        folder=folder,
-        save_renders=save_renders,
-        export_features=export_features,
-        limit=limit,
-        force=force,
-        **asdict(views),
-    )
+    made = asdict(making)
+    request = SpecimensRequest(name=dataset_name(folder, name), folder=folder, limit=limit, force=force, **made)
     run_ingest(session, request, dry_run=dry_run)
+# fmt: on

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Optional
 
+from outcrop.ingest.guidance import Commands
 from outcrop.schema.errors import InputError
 from outcrop.screen.options import Formerly, Group, application, option
 
-app = application("Embed pictures and keep their vectors and metadata in Milvus.")
+app = application("Embed pictures and keep their vectors and metadata in Milvus.", Commands)
 
-Limit = Annotated[Optional[int], option("--limit", help="Only the first N items that are on disk.")]
-Force = Annotated[bool, option("--force", help="Embed unchanged items too.")]
-DryRun = Annotated[bool, option("--dry-run", help="Only say what would be done.")]
+Limit = Annotated[Optional[int], option("--limit", panel="Run", help="Only the first N items that are on disk.")]
+Force = Annotated[bool, option("--force", panel="Run", help="Embed unchanged items too.")]
+DryRun = Annotated[bool, option("--dry-run", panel="Run", help="Only say what would be done.")]
 Features = Annotated[
     Optional[str],
     option(
         "--features",
+        panel="What to make",
         help="Also keep global, patch, grid or dense features; several with commas, options as in patch:stride=2, "
         "patch:random=256:seed=7, grid:side=4, dense:stride=8.",
     ),

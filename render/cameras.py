@@ -89,7 +89,7 @@ def cameras(layout: Layout, views: int, *, seed: int = 0, up: Up = "y") -> list[
         InputError: an unknown layout or axis, or an impossible number of views.
     """
     if layout not in LAYOUTS:
-        raise InputError(f"--layout must be {' or '.join(LAYOUTS)}, got {layout!r}{nearest(layout, LAYOUTS)}")
+        raise InputError(f"--cameras must be {' or '.join(LAYOUTS)}, got {layout!r}{nearest(layout, LAYOUTS)}")
     if up not in UPS:
         raise InputError(f"--up must be {', '.join(UPS)}, got {up!r}")
     if not 1 <= views <= MAX_VIEWS:

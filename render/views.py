@@ -134,5 +134,5 @@ def _blank(surface: Surface, spec: ViewSpec) -> tuple[str, str]:
         return "all its vertices lie on one line", "it has no surface to draw; export it again"
     if spread[2] > FLAT * spread[0]:
         return "its faces have hardly any area", "repair it, or export it again"
-    others = "--layout sphere, or another --seed or --up" if spec.layout == "ring" else "another --seed"
+    others = "--cameras sphere, or another --seed or --up" if spec.layout == "ring" else "another --seed"
     return "it is flat and seen edge-on", f"give {others}"

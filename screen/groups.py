@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
-Panel = Literal["Search", "Re-ranking", "New collection", "Output", "Model", "Store"]
+Panel = Literal["Source", "What to make", "Run", "Search", "Re-ranking", "New collection", "Output", "Model", "Store"]
 """The panels of a command's help, after its own options; those that are set least often come last."""
 PANELS: tuple[str, ...] = get_args(Panel)
 
