@@ -1,6 +1,6 @@
 """`query cluster`'s clustering against the usual recipe (PCA 64, then `hdbscan`), on the same vectors in one process.
 
-    python benchmarks/cluster.py [--sizes 20000] [--repeats 3] [--recipe-up-to 20000] [--fast] [--json]
+    python benchmarks/cluster.py [--sizes 20000] [--repeats 3] [--recipe-up-to 20000] [--json]
 
 The vectors imitate embeddings: 384-d, of length 1; clusters of very unequal sizes and densities with heavy tails, each on a
 plane of few dimensions of its own, in groups of related ones; an eighth of all is scattered. Both take turns, so that noise
@@ -32,7 +32,6 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[20_000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--recipe-up-to", type=int, default=20_000, help="larger sizes are extrapolated for the recipe")
-    parser.add_argument("--fast", action="store_true", help="fast_hdbscan as well (30 dimensions, its most)")
     parser.add_argument(
         "--memory-of", type=int, help="only measure memory at this size (started by the benchmark itself)"
     )
@@ -43,7 +42,7 @@ def main() -> None:
         return
     results = []
     for size in arguments.sizes:
-        result = measure(size, arguments.repeats, size <= arguments.recipe_up_to, arguments.fast, results)
+        result = measure(size, arguments.repeats, size <= arguments.recipe_up_to, results)
         results.append(result)
         if not arguments.json:
             for name, value in result.items():
@@ -53,7 +52,7 @@ def main() -> None:
         print(json.dumps(results, indent=1))
 
 
-def measure(size: int, repeats: int, recipe_too: bool, fast_too: bool, before: list[dict[str, Any]]) -> dict[str, Any]:
+def measure(size: int, repeats: int, recipe_too: bool, before: list[dict[str, Any]]) -> dict[str, Any]:
     """Median seconds of both ways and their ratio, and how they agree."""
     from sklearn.metrics import adjusted_rand_score
 
@@ -61,8 +60,6 @@ def measure(size: int, repeats: int, recipe_too: bool, fast_too: bool, before: l
     ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {"ours": ours}
     if recipe_too:
         ways["recipe"] = recipe
-    if fast_too:
-        ways["fast_hdbscan, 30-d"] = fast
     for way in ways.values():
         way(vectors[:800])  # imports, compilation
     walls: dict[str, list[float]] = {name: [] for name in ways}
@@ -117,15 +114,6 @@ def recipe(vectors: np.ndarray) -> np.ndarray:
 
     points = PCA(64, random_state=0).fit_transform(vectors)
     return hdbscan.HDBSCAN(min_cluster_size=MIN_CLUSTER_SIZE).fit(points).labels_
-
-
-def fast(vectors: np.ndarray) -> np.ndarray:
-    """fast_hdbscan with its own trees, which end at 30 dimensions; above it takes approximate neighbours."""
-    import fast_hdbscan
-    from sklearn.decomposition import PCA
-
-    points = PCA(30, random_state=0).fit_transform(vectors)
-    return fast_hdbscan.HDBSCAN(min_cluster_size=MIN_CLUSTER_SIZE).fit(points).labels_
 
 
 def memory(size: int) -> int:

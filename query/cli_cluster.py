@@ -26,9 +26,7 @@ COLUMNS = ("cluster", "items", "probability", "mostly", "typical")
 class Clustering:
     """How items are clustered."""
 
-    method: Annotated[str, option("--method", help="hdbscan, fast_hdbscan, kmeans or agglomerative. [hdbscan]")] = (
-        "hdbscan"
-    )
+    method: Annotated[str, option("--method", help="hdbscan, kmeans or agglomerative. [hdbscan]")] = "hdbscan"
     pca: Annotated[int, option("--pca", help="Principal components to keep; 0 uses the vectors as they are. [64]")] = 64
     min_cluster_size: Annotated[
         int, option("--min-cluster-size", help="hdbscan: items in the smallest cluster. [5]")

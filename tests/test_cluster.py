@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +16,17 @@ import pytest
 from commands import run
 from hypothesis import given
 from hypothesis import strategies as st
+from kernels import kernels, run_under
 from numpy.typing import NDArray
 from PIL import Image
-from sklearn.metrics import adjusted_rand_score
 
 from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.query.clusters import hierarchy
 from outcrop.query.clusters.cluster import UNASSIGNED, Recipe, cluster, reduced
 from outcrop.query.clusters.ids import Known, stable_ids
 from outcrop.query.clusters.map import chosen, lay_out
 from outcrop.query.clusters.quality import quality
+from outcrop.query.clusters.spanning import spanning_tree
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import Item, Kind, specimen_key, view_key
 from outcrop.schema.space import Space
@@ -56,12 +60,66 @@ def test_methods_find_the_groups(method: str) -> None:
     assert (found.probability[found.labels < 0] == 0).all()
 
 
-def test_fast_hdbscan_gives_nearly_the_same() -> None:
-    pytest.importorskip("fast_hdbscan", reason="fast_hdbscan is not installed")
+def test_the_inner_functions_of_hdbscan_give_what_its_public_way_gives() -> None:
+    """They are not public: the version that is installed must be one in which they were tried."""
+    assert version("hdbscan") in hierarchy.CHECKED, "compare both ways, then add the version"
+    for seed in range(4):
+        tree = spanning_tree(groups(30, 20, seed, dim=16)[0], 3)
+        tree = replace(
+            tree, weight=tree.weight + 1e-9 * np.arange(109)
+        )  # of equally heavy edges the two take others first
+        for ours, theirs in zip(hierarchy.inner(tree, 5), hierarchy.public(tree, 5), strict=True):
+            assert np.array_equal(ours, theirs)
+
+
+def test_without_the_inner_functions_the_public_way_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, _ = groups(20, 6)
-    one, other = (cluster(vectors, Recipe(method)) for method in ("hdbscan", "fast_hdbscan"))
-    # Where weights tie, a stray at the rim may fall to either side.
-    assert other.count == 3 and adjusted_rand_score(one.labels, other.labels) > 0.9
+    expected = cluster(vectors, Recipe())
+    monkeypatch.delattr("hdbscan._hdbscan_linkage.label")
+    assert np.array_equal(cluster(vectors, Recipe()).labels, expected.labels) and expected.count == 3
+
+
+@pytest.mark.parametrize("method", ["hdbscan", "kmeans", "agglomerative"])
+def test_equal_vectors_are_never_parted(method: str) -> None:
+    """Blank pictures, say. Products of matrices round them differently, by where they stand."""
+    vectors, _ = groups(9, 12, seed=5, dim=200)
+    which = np.random.default_rng(1).integers(len(vectors), size=301)
+    for pca in (64, 0):
+        found = cluster(vectors[which], Recipe(method, pca=pca))  # type: ignore[arg-type]
+        assert found.count >= 2
+        for row in np.unique(which):
+            alike = which == row
+            for values in (found.labels, found.probability, found.outlier):
+                assert len(np.unique(values[alike])) == 1
+            assert (found.points[alike] == found.points[alike][0]).all()
+
+
+@pytest.mark.parametrize("method", ["kmeans", "agglomerative"])
+@pytest.mark.parametrize("clusters", [None, 2, 7])
+def test_copies_of_one_vector_are_one_cluster(method: str, clusters: int | None) -> None:
+    one, other = groups(1, 1, dim=100)[0][:2]
+    alone = cluster(np.repeat(one[None], 30, axis=0), Recipe(method, clusters=clusters))  # type: ignore[arg-type]
+    assert alone.count == 1 and (alone.probability == 1).all()
+    two = cluster(np.stack([one] * 29 + [other]), Recipe(method, clusters=clusters))  # type: ignore[arg-type]
+    assert two.labels.tolist() == [0] * 29 + [1]
+
+
+CLUSTERED_UNDER_A_KERNEL = """
+import sys
+import numpy as np
+from outcrop.query.clusters.cluster import Recipe, cluster
+for vectors in np.load(sys.argv[1]):
+    for recipe in (Recipe(), Recipe("kmeans", clusters=6), Recipe("agglomerative")):
+        print(cluster(vectors, recipe).labels.tolist())
+"""
+
+
+def test_the_same_clusters_under_every_kernel(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    sets = [groups(12, 9, seed, dim=130)[0][rng.integers(45, size=120)] for seed in range(2)]
+    np.save(tmp_path / "vectors.npy", np.stack(sets))
+    answers = [run_under(kernel, CLUSTERED_UNDER_A_KERNEL, tmp_path / "vectors.npy") for kernel in kernels()[::3]]
+    assert len(answers[0].splitlines()) == 6 and all(answer == answers[0] for answer in answers)
 
 
 def test_strays_are_in_no_cluster() -> None:

@@ -14,12 +14,13 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.query.clusters.spanning import SpanningTree, spanning_tree
+from outcrop.query.clusters.hierarchy import clusters_of
+from outcrop.query.clusters.spanning import spanning_tree
+from outcrop.query.distinct import distinct_rows
 from outcrop.schema.errors import InputError, nearest
 
-Method = Literal["hdbscan", "fast_hdbscan", "kmeans", "agglomerative"]
+Method = Literal["hdbscan", "kmeans", "agglomerative"]
 METHODS: tuple[str, ...] = get_args(Method)
-DENSITY = ("hdbscan", "fast_hdbscan")
 UNASSIGNED = -1
 """The label of what belongs to no cluster."""
 MAX_AGGLOMERATED = 20_000
@@ -54,7 +55,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"--method is {', '.join(METHODS)}, not {self.method!r}{nearest(self.method, METHODS)}")
-        if self.clusters is not None and self.method in DENSITY:
+        if self.clusters is not None and self.method == "hdbscan":
             raise InputError(
                 f"--clusters is for kmeans and agglomerative; {self.method} finds the number by itself (see --min-cluster-size)"
             )
@@ -89,11 +90,16 @@ class Clustering:
 def cluster(vectors: Floats, recipe: Recipe) -> Clustering:
     """Clusters vectors [N, D] float32. The same vectors, recipe and machine give the same numbers, bit for bit.
 
+    Equal vectors have equal labels, probabilities and outlier scores.
+
     Raises:
         InputError: too many vectors for the method, or fewer than clusters asked for.
     """
     points = reduced(vectors, recipe.pca)
-    if recipe.method in DENSITY:
+    first, same = distinct_rows(vectors)
+    if len(first) < len(vectors):  # the product that reduces them rounds equal rows differently, by where they stand
+        points = points[first][same]
+    if recipe.method == "hdbscan":
         labels, probability, outlier = _density(points, recipe)
     else:
         labels, probability, outlier = _partition(points, recipe)
@@ -118,42 +124,11 @@ def _density(points: Floats, recipe: Recipe) -> tuple[Labels, NDArray[np.float64
     count = len(points)
     if count < max(3, recipe.min_cluster_size):
         return np.full(count, UNASSIGNED), np.zeros(count), np.zeros(count)
-    tree = spanning_tree(points, recipe.min_samples)
-    if recipe.method == "fast_hdbscan":
-        return _fast_hdbscan(tree, recipe.min_cluster_size)
-    return _hdbscan(tree, recipe.min_cluster_size)
-
-
-def _hdbscan(tree: SpanningTree, min_cluster_size: int) -> tuple[Labels, NDArray[np.float64], NDArray[np.float64]]:
-    """hdbscan's own second half: the hierarchy of a spanning tree, the clusters that persist in it, and GLOSH's outliers.
-
-    Its public way to this (a sparse matrix of distances) takes six times as long, for it copies the matrix entry by entry.
-    """
-    from hdbscan._hdbscan_linkage import label
-    from hdbscan._hdbscan_tree import outlier_scores
-    from hdbscan.hdbscan_ import _tree_to_labels
-
-    order = np.lexsort((tree.other, tree.one, tree.weight))
-    edges = np.stack([tree.one, tree.other, tree.weight], axis=1)[order]
-    labels, probability, _, condensed, _ = _tree_to_labels(None, label(edges), min_cluster_size)
-    return np.asarray(labels, np.int64), np.asarray(probability), np.nan_to_num(outlier_scores(condensed))
-
-
-def _fast_hdbscan(tree: SpanningTree, min_cluster_size: int) -> tuple[Labels, NDArray[np.float64], NDArray[np.float64]]:
-    try:
-        import fast_hdbscan
-    except ImportError:
-        raise InputError("fast_hdbscan is not installed; pip install 'outcrop[fast-hdbscan]', or use hdbscan") from None
-    from scipy.sparse import csr_array
-
-    # A tree is its own lightest spanning tree, and with one sample its edges are their own reachability.
-    graph = csr_array((tree.weight, (tree.one, tree.other)), shape=(len(tree.core),) * 2)
-    fitted = fast_hdbscan.HDBSCAN(metric="precomputed", min_samples=1, min_cluster_size=min_cluster_size).fit(graph)
-    return fitted.labels_.astype(np.int64), fitted.probabilities_, 1 - fitted.probabilities_
+    return clusters_of(spanning_tree(points, recipe.min_samples), recipe.min_cluster_size)
 
 
 def _partition(points: Floats, recipe: Recipe) -> tuple[Labels, NDArray[np.float64], NDArray[np.float64]]:
-    """k-means or Ward; a row's probability tells how much nearer its cluster's centre is than the next one's."""
+    """k-means or Ward; a row's probability says how much nearer its cluster's centre is than the next one's."""
     from threadpoolctl import threadpool_limits
 
     count = len(points)
@@ -167,7 +142,6 @@ def _partition(points: Floats, recipe: Recipe) -> tuple[Labels, NDArray[np.float
     with threadpool_limits(1):  # partial sums of several threads come in any order, and round differently
         clusters = recipe.clusters or _best_count(points, recipe)
         labels = _split(points, recipe.method, clusters, recipe.seed)
-    labels = np.unique(labels, return_inverse=True)[1]  # copies of a few points make fewer clusters
     centres = np.stack([points[labels == label].mean(axis=0) for label in range(int(labels.max()) + 1)])
     own = np.linalg.norm(points - centres[labels], axis=1).astype(np.float64)
     other = np.full(count, np.inf)
@@ -179,28 +153,40 @@ def _partition(points: Floats, recipe: Recipe) -> tuple[Labels, NDArray[np.float
 
 
 def _split(points: Floats, method: str, clusters: int, seed: int) -> Labels:
+    """Labels from 0 without gaps; fewer than `clusters` where there are not so many different points."""
     from sklearn.cluster import AgglomerativeClustering, KMeans
     from sklearn.exceptions import ConvergenceWarning
 
+    first, same = distinct_rows(points)
+    clusters = min(clusters, len(first))
+    if clusters < 2:
+        return np.zeros(len(points), np.int64)
     if method == "kmeans":
+        means = KMeans(clusters, n_init=10, random_state=seed)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters
-            return np.asarray(KMeans(clusters, n_init=10, random_state=seed).fit_predict(points), np.int64)
-    return np.asarray(AgglomerativeClustering(clusters).fit_predict(points), np.int64)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer points than clusters that differ enough
+            found = means.fit_predict(points[first], sample_weight=np.bincount(same))[same]
+    else:
+        found = AgglomerativeClustering(clusters).fit_predict(points)  # equal points, at no distance, are merged first
+    return np.unique(found, return_inverse=True)[1].astype(np.int64)
 
 
 def _best_count(points: Floats, recipe: Recipe) -> int:
-    """The number of clusters with the best silhouette (Rousseeuw 1987), on a sample where rows are many."""
+    """The number of clusters with the best silhouette (Rousseeuw 1987), on a sample where rows are many; the fewest of those
+    that are equally good, 1 where all points are equal."""
     from sklearn.metrics import silhouette_score
 
     if len(points) > GUESS_ROWS:
         points = points[np.linspace(0, len(points) - 1, GUESS_ROWS).astype(np.int64)]
-    tried = range(2, max(3, min(MAX_GUESSED + 1, len(points) // 2 + 1)))
+    distinct = len(distinct_rows(points)[0])
+    if distinct < 2:
+        return 1
+    tried = range(2, max(3, min(MAX_GUESSED, len(points) // 2, distinct) + 1))
     scores = []
     for clusters in tried:
         labels = _split(points, recipe.method, clusters, recipe.seed)
         several = 2 <= len(np.unique(labels)) < len(points)
-        scores.append(float(silhouette_score(points, labels)) if several else -1.0)
+        scores.append(round(float(silhouette_score(points, labels)), 9) if several else -1.0)
     return tried[int(np.argmax(scores))]
 
 

@@ -163,6 +163,6 @@ def _figures(found: Found) -> list[tuple[str, str, str]]:
 def _how(found: Found) -> str:
     recipe = found.recipe
     parts = [f"{recipe.method}", f"PCA {recipe.pca}" if recipe.pca else "no PCA"]
-    if recipe.method in ("hdbscan", "fast_hdbscan"):
+    if recipe.method == "hdbscan":
         parts.append(f"min. cluster size {recipe.min_cluster_size}, min. samples {recipe.min_samples}")
     return ", ".join([*parts, f"seed {recipe.seed}"])

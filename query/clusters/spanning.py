@@ -56,7 +56,11 @@ SAMPLED_PAIRS = 100_000
 
 @dataclass(frozen=True)
 class SpanningTree:
-    """The n - 1 edges (`one`, `other`, `weight`: mutual reachability distance) and the points' core distances [N]."""
+    """The n - 1 edges (`one`, `other`, `weight`: mutual reachability distance) and the points' core distances [N].
+
+    The lightest edge comes first; of equally heavy ones those between equal points do, which then stay together in any hierarchy
+    that is made of them.
+    """
 
     one: Indices
     other: Indices
@@ -76,15 +80,12 @@ def spanning_tree(points: Floats, min_samples: int, *, workers: int | None = Non
         tree, core = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)), np.full(1, NO_DISTANCE)
     else:
         tree, core = _distinct_tree(distinct, copies, max(1, min(min_samples, len(points) - 1)), workers or cores())
-    one, other, weight = tree
     copied = np.setdiff1d(np.arange(len(points)), first, assume_unique=True)
     core = core[same]
-    return SpanningTree(
-        np.concatenate([first[one], first[same[copied]]]),
-        np.concatenate([first[other], copied]),
-        np.concatenate([weight, core[copied]]),
-        core,
-    )
+    one, other = np.concatenate([first[tree[0]], first[same[copied]]]), np.concatenate([first[tree[1]], copied])
+    weight = np.concatenate([tree[2], core[copied]])
+    order = np.lexsort((other, one, np.arange(len(one)) < len(tree[0]), weight))
+    return SpanningTree(one[order], other[order], weight[order], core)
 
 
 Edges = tuple[Indices, Indices, Doubles]
