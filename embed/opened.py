@@ -17,6 +17,7 @@ from outcrop.embed.tiff import (
     Directory,
     beginning_at,
     directories,
+    is_shown_wrongly,
     packet_of,
     picture_of,
     raw_kind,
@@ -242,7 +243,7 @@ class _Raw:
 
 def _open_tiff(data: bytes, name: str) -> Opened:
     try:
-        found = directories(data)
+        found = directories(io.BytesIO(data))
     except Exception as error:
         raise damaged(name, "TIFF", str(error) or type(error).__name__) from error
     if not found:
@@ -251,7 +252,7 @@ def _open_tiff(data: bytes, name: str) -> Opened:
     if kind := raw_kind(data, found):
         return _Raw(RawPhotograph(data, name, kind), _facts(data, first, first))
     turn = page.orientation or first.orientation or 1
-    if _is_ours(page):
+    if is_shown_wrongly(page):
         try:
             return _Tiff(data, name, page, _facts(data, page, first), turn)
         except Unsupported:
@@ -273,13 +274,5 @@ def _open_tiff(data: bytes, name: str) -> Opened:
     return PillowPicture(image, name, page.nodata, facts, 1 if page.orientation else turn)
 
 
-def _is_ours(page: Directory) -> bool:
-    """Whether Pillow would open a TIFF's page but show it wrongly: the first bands of many; only the upper 8 of 16 bits, in which
-    nodata is not to be found; 32-bit integers without a sign, and 8-bit ones with one, as if it were the other way round."""
-    bits, kind = max(page.numbers(258), default=1), page.number(339, 1)
-    deep = page.samples >= 3 and page.nodata is not None and bits > 8
-    return page.samples > 4 or deep or (bits, kind) in ((32, 1), (8, 2))
-
-
 def _facts(data: bytes, page: Directory, first: Directory) -> PhotoMetadata:
-    return metadata_of(tiff_exif(data), packet_of(page) or packet_of(first))
+    return metadata_of(tiff_exif(io.BytesIO(data)), packet_of(page) or packet_of(first))

@@ -7,13 +7,12 @@ directory that is there but damaged is noted as a remark of the picture (`outcro
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from PIL import ExifTags, Image
 
@@ -81,11 +80,11 @@ def read_orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def tiff_exif(data: bytes) -> Image.Exif:
+def tiff_exif(file: IO[bytes]) -> Image.Exif:
     """The EXIF of a TIFF's first directory, whatever its pixels are; empty where it is damaged."""
     exif = Image.Exif()
     try:
-        exif.load_from_fp(io.BytesIO(data))
+        exif.load_from_fp(file)
     except Exception as error:  # noqa: BLE001  see read_orientation
         _damaged(error)
         return Image.Exif()
@@ -187,8 +186,13 @@ def _captured_at(camera: Mapping[int, Any]) -> str | None:
     except (KeyError, ValueError):
         return None
     # OffsetTime is not asked: it belongs to DateTime, the file's last edit, which may have happened in another country.
-    offset = _text(camera.get(ExifTags.Base.OffsetTimeOriginal))
-    return taken.isoformat() + (offset if _OFFSET.fullmatch(offset) else "")
+    return taken.isoformat() + offset_of(camera, ExifTags.Base.OffsetTimeOriginal)
+
+
+def offset_of(camera: Mapping[int, Any], tag: int) -> str:
+    """The UTC offset that a tag gives (``+09:00``); '' where it is missing or damaged."""
+    offset = _text(camera.get(tag))
+    return offset if _OFFSET.fullmatch(offset) else ""
 
 
 def _text(value: Any) -> str:

@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from PIL import ExifTags, TiffImagePlugin
 
@@ -87,18 +87,21 @@ class Directory:
         return None if math.isnan(number) else number
 
 
-def directories(data: bytes) -> list[Directory]:
+def directories(file: IO[bytes]) -> list[Directory]:
     """The directories of a TIFF: the chain, each followed by its SubIFDs, at most `MAX_DIRECTORIES`; those that cannot be read
     are left out. Raises whatever Pillow does where the first cannot be."""
-    header = data[: 16 if data[2:3] in (b"+",) or data[3:4] == b"+" else 8]
+    file.seek(0, io.SEEK_END)
+    length = file.tell()
+    file.seek(0)
+    header = file.read(8)
+    header += file.read(8) if b"+" in header[2:4] else b""
     begin = TiffImagePlugin.ImageFileDirectory_v2(header).next
-    file = io.BytesIO(data)
     found: list[Directory] = []
     seen: set[int] = set()
     waiting = [(begin, False)]
     while waiting and len(found) < MAX_DIRECTORIES:
         offset, child = waiting.pop(0)
-        if offset in seen or not 0 < offset < len(data):
+        if offset in seen or not 0 < offset < length:
             continue
         seen.add(offset)
         directory = TiffImagePlugin.ImageFileDirectory_v2(header)
@@ -117,11 +120,11 @@ def directories(data: bytes) -> list[Directory]:
     return found
 
 
-def raw_kind(data: bytes, found: Sequence[Directory]) -> str:
-    """What kind of raw photograph a TIFF is (DNG, CR2, NEF …); '' where it holds no sensor data."""
+def raw_kind(head: bytes, found: Sequence[Directory]) -> str:
+    """What kind of raw photograph a TIFF is (DNG, CR2, NEF …), by its first bytes and directories; '' without sensor data."""
     first = found[0]
     sensor = any(one.photometric in (CFA, LINEAR_RAW) and not one.reduced for one in found)
-    if data[8:10] == b"CR":
+    if head[8:10] == b"CR":
         return "CR2"
     if not sensor:
         return ""
@@ -147,6 +150,14 @@ def beginning_at(data: bytes, directory: Directory) -> bytes:
     if b"+" in data[2:4]:
         return data[:8] + directory.offset.to_bytes(8, order) + data[16:]  # type: ignore[arg-type]
     return data[:4] + directory.offset.to_bytes(4, order) + data[8:]  # type: ignore[arg-type]
+
+
+def is_shown_wrongly(page: Directory) -> bool:
+    """Whether Pillow would open a TIFF's page but show it wrongly: the first bands of many; only the upper 8 of 16 bits, in which
+    nodata is not to be found; 32-bit integers without a sign, and 8-bit ones with one, as if it were the other way round."""
+    bits, kind = max(page.numbers(258), default=1), page.number(339, 1)
+    deep = page.samples >= 3 and page.nodata is not None and bits > 8
+    return page.samples > 4 or deep or (bits, kind) in ((32, 1), (8, 2))
 
 
 def packet_of(directory: Directory) -> bytes:

@@ -25,8 +25,10 @@ def packet(image: Image.Image) -> bytes:
 def dji_number(xmp: bytes, *names: str) -> float | None:
     """A finite number of DJI's namespace, an attribute (``name="+1.5"``) or an element; the first of `names` that has one."""
     for name in names:
-        tag = re.escape(f"drone-dji:{name}".encode())
-        found = re.search(rb"(?<![\w.:-])" + tag + rb"\s{0,8}=\s{0,8}[\"']" + _NUMBER + rb"[\"']", xmp)
+        tag = f"drone-dji:{name}".encode()
+        if tag not in xmp:
+            continue
+        found = re.search(tag + rb"\s{0,8}=\s{0,8}[\"']" + _NUMBER + rb"[\"']", xmp)
         found = found or re.search(rb"<" + tag + rb"\s{0,8}>" + _NUMBER + rb"</" + tag, xmp)
         if found:
             return float(found.group(1))

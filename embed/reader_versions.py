@@ -1,0 +1,126 @@
+"""Which files are read otherwise than when rows were first made of them, so that these are embedded again and no others.
+
+A version is a few words that name what is read otherwise; '' for a file that is read as ever. Only a file's head is looked at.
+When a way of reading changes again, its word here gets another number.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+from pathlib import Path
+from typing import IO, Any
+
+from PIL import ExifTags, Image
+
+from outcrop.embed.colours import transform_of
+from outcrop.embed.formats import format_of
+from outcrop.embed.photo import metadata_of, offset_of, tiff_exif
+from outcrop.embed.remarks import collected
+from outcrop.embed.tiff import directories, is_shown_wrongly, packet_of, picture_of, raw_kind
+from outcrop.embed.xmp import XMP_LIMIT, dji_position, packet
+
+PROFILE, RAW, NODATA, SAMPLES, SIDES, POSITION, TIME = (
+    "profile1",
+    "raw1",
+    "nodata1",
+    "samples1",
+    "sides1",
+    "position1",
+    "time1",
+)
+_OFFSET = re.compile(rb"[+-]\d\d:[0-5]\d\0")
+
+
+def reader_version(path: Path, *, cropped: bool = False) -> str:
+    """The version of the reader of a picture file; '' where it is read as ever, or cannot be looked at (its reader says why).
+
+    `cropped` is for references, which are cut out by the sides that `outcrop.embed.images.inspect` gives.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
+    return _version(str(path), stat.st_size, stat.st_mtime_ns, cropped)
+
+
+@functools.lru_cache(maxsize=4096)
+def _version(path: str, size: int, time: int, cropped: bool) -> str:
+    with collected():
+        try:
+            with Path(path).open("rb") as file:
+                return version_of(file, cropped=cropped)
+        except Exception:  # noqa: BLE001  a damaged file fails where it is decoded, with its reason
+            return ""
+
+
+def version_of(file: IO[bytes], *, cropped: bool = False) -> str:
+    """The same of an opened file. Raises whatever a damaged one makes its reader raise."""
+    head = file.read(64)
+    kind = format_of(head)
+    file.seek(0)
+    if kind == "TIFF":
+        return " ".join(_of_tiff(file, head, cropped))
+    if kind == "JPEG":
+        profile, exif, xmp = _segments(file)
+    elif kind in ("PNG", "WEBP", "AVIF"):
+        with Image.open(file, formats=(kind,)) as image:
+            profile, exif, xmp = image.info.get("icc_profile") or b"", image.info.get("exif") or b"", packet(image)
+    else:
+        return ""
+    return " ".join([*_of_profile(profile), *_of_metadata(exif, xmp)])
+
+
+def _of_profile(profile: Any) -> list[str]:
+    return [PROFILE] if isinstance(profile, bytes) and profile and isinstance(transform_of(profile), tuple) else []
+
+
+def _of_metadata(data: bytes, xmp: bytes) -> list[str]:
+    if dji_position(xmp) is None and not _OFFSET.search(data):
+        return []  # most photographs: their EXIF need not be parsed
+    exif = Image.Exif()
+    if data:
+        exif.load(data)
+    return _of_exif(exif, xmp)
+
+
+def _of_exif(exif: Image.Exif, xmp: bytes) -> list[str]:
+    found = [POSITION] if metadata_of(exif, xmp).position_source == "xmp" else []
+    camera = exif.get_ifd(ExifTags.IFD.Exif)
+    # The offset of the file's edit was taken where the photograph's own was missing.
+    edited = offset_of(camera, ExifTags.Base.OffsetTime) and not offset_of(camera, ExifTags.Base.OffsetTimeOriginal)
+    return [*found, TIME] if edited and ExifTags.Base.DateTimeOriginal in camera else found
+
+
+def _of_tiff(file: IO[bytes], head: bytes, cropped: bool) -> list[str]:
+    found = directories(file)
+    page = picture_of(found)
+    if raw_kind(head, found) or page is not found[0]:
+        return [RAW]
+    file.seek(0)
+    said = [NODATA] if page.nodata is not None else []
+    said += [SAMPLES] if is_shown_wrongly(page) else []
+    said += [SIDES] if cropped and page.orientation >= 5 else []
+    exif = tiff_exif(file) if ExifTags.IFD.Exif in page.tags or ExifTags.IFD.GPSInfo in page.tags else Image.Exif()
+    return [*said, *_of_profile(page.tags.get(34675)), *_of_exif(exif, packet_of(page))]
+
+
+def _segments(file: IO[bytes]) -> tuple[bytes, bytes, bytes]:
+    """The colour profile, the EXIF and the XMP packet of a JPEG, from the segments before its pixels."""
+    parts: dict[int, bytes] = {}
+    exif = xmp = b""
+    file.seek(2)
+    while len(marker := file.read(4)) == 4 and marker[0] == 0xFF and marker[1] not in (0xDA, 0xD9):
+        length = int.from_bytes(marker[2:], "big") - 2
+        if marker[1] not in (0xE1, 0xE2) or length < 0:
+            file.seek(max(length, 0), io.SEEK_CUR)
+            continue
+        body = file.read(length)
+        if body.startswith(b"Exif\0\0"):
+            exif = exif or body
+        elif body.startswith(b"http://ns.adobe.com/xap/1.0/\0"):
+            xmp = xmp or body.partition(b"\0")[2][:XMP_LIMIT]
+        elif body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
+            parts[body[12]] = body[14:]
+    return b"".join(parts[number] for number in sorted(parts)), exif, xmp
