@@ -1,9 +1,9 @@
 # make demo   a first look: sets up, writes a small world, ingests it, asks it, and writes a report
-# make test   all tests (PROCESSES=2: in two processes, each with servers of its own)
+# make test   all tests, in two processes (PROCESSES=1: in one)
 # make check  style, types, rooms, generated documentation
 # make bench  the benchmarks     make docs    writes the generated documentation
 PYTHON ?= python3
-PROCESSES ?= 1
+PROCESSES ?= 2
 BIN := .venv/bin
 # Tests of what must come out the same under every BLAS kernel: they run once more under that of AVX2.
 EXACT := $(addprefix tests/test_,spanning.py geometry.py cluster.py measures.py)
@@ -28,7 +28,7 @@ demo: .venv/.runtime
 	@sample/demo.sh
 
 test: .venv/.dev
-	$(BIN)/python -m pytest $(if $(filter-out 1,$(PROCESSES)),--numprocesses $(PROCESSES) --dist loadfile)
+	$(BIN)/python -m pytest --durations 20 $(if $(filter-out 1,$(PROCESSES)),--numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder)
 	OPENBLAS_CORETYPE=Haswell $(BIN)/python -m pytest $(EXACT)
 
 check: .venv/.dev

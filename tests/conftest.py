@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
-from milvus_server import MilvusServer, why_not
+from milvus_server import GUARDED_TOKEN, ROOT_TOKEN, MilvusServer, why_not
 from operations import ROWS, make_indexed
 
 from outcrop.store.connection import Store
@@ -23,6 +24,37 @@ def pytest_configure(config: pytest.Config) -> None:
     """Skipped tests are named with their reasons, even where nobody asked with ``-rs``."""
     if "s" not in config.option.reportchars:
         config.option.reportchars += "s"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Says which tests one process of several runs (``--dist loadgroup``), and has the longest of these groups begun first."""
+    groups = [_group(item) for item in items]
+    for item, group in zip(items, groups, strict=True):
+        item.add_marker(pytest.mark.xdist_group(group))
+    if hasattr(config, "workerinput"):
+        weights = Counter[str]()
+        for item, group in zip(items, groups, strict=True):
+            weights[group] += 30 if item.get_closest_marker("slow") else 1
+        order = {group: number for number, (group, _) in enumerate(weights.most_common())}
+        items.sort(key=lambda item: order[_group(item)])
+
+
+def _group(item: pytest.Item) -> str:
+    """The tests of a file run in one process, and so do all that share what is costly: servers, the collections of pictures.
+
+    A test's own mark ``xdist_group`` goes before.
+    """
+    if own := item.get_closest_marker("xdist_group"):
+        return str(own.args[0])
+    fixtures = set(getattr(item, "fixturenames", ()))
+    parameters = getattr(item, "callspec", None)
+    on_server = parameters is not None and "server" in [p for p in parameters.params.values() if isinstance(p, str)]
+    if on_server or fixtures & {"server_uri", "guarded"}:
+        return "server"
+    if fixtures & {"real", "sample_world"}:
+        return "pictures"
+    return item.path.name
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +118,21 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusSe
 def server_uri(milvus_server: MilvusServer) -> str:
     """The address of the running server."""
     return milvus_server.uri
+
+
+@pytest.fixture(scope="session")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that takes only known users, one for the whole run; `GUARDED_TOKEN` opens it."""
+    if reason := why_not():
+        pytest.skip(f"no Milvus server: {reason}")
+    server = MilvusServer(tmp_path_factory.mktemp("guarded"), authorization=True)
+    server.start()
+    try:
+        with Store.connect(server.uri, ROOT_TOKEN) as store:
+            store.client.update_password("root", ROOT_TOKEN.partition(":")[2], GUARDED_TOKEN.partition(":")[2])
+        yield server.uri
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="session")

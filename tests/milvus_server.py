@@ -24,6 +24,8 @@ from pathlib import Path
 
 ROOT_TOKEN = "root:Milvus"
 """User and password of a new server with authorization."""
+GUARDED_TOKEN = "root:Geheim-4711xyz"
+"""User and password of the server with authorization that tests share."""
 DEADLINE = 120.0
 """Seconds within which a server must answer."""
 PARTS = ("PROXY", "ROOTCOORD", "QUERYCOORD", "QUERYNODE", "INDEXCOORD", "INDEXNODE", "DATACOORD", "DATANODE")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commands import Outcome, run, start
-from milvus_server import ROOT_TOKEN, MilvusServer, why_not
+from milvus_server import GUARDED_TOKEN, MilvusServer, why_not
 from pictures import write_dataset
 
 from outcrop.schema.errors import Refused, StoreUnreachable
@@ -22,23 +22,8 @@ from outcrop.store.tls import Tls
 
 MODEL = ("--model", "efficientnet_lite0")
 ROOT = str(Path(__file__).parents[1])
-PASSWORD = "Geheim-4711xyz"
-TOKEN = f"root:{PASSWORD}"
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with authorization, whose root has the password `PASSWORD`."""
-    if reason := why_not():
-        pytest.skip(f"no Milvus server: {reason}")
-    server = MilvusServer(tmp_path_factory.mktemp("guarded"), authorization=True)
-    server.start()
-    try:
-        with Store.connect(server.uri, ROOT_TOKEN) as store:
-            store.client.update_password("root", ROOT_TOKEN.partition(":")[2], PASSWORD)
-        yield server.uri
-    finally:
-        server.kill()
+TOKEN = GUARDED_TOKEN
+PASSWORD = TOKEN.partition(":")[2]
 
 
 def written(folder: Path) -> str:

@@ -234,3 +234,17 @@ def test_a_fresh_index_is_waited_for_until_it_answers(server_uri: str, name: str
         assert verify(made, samples=30, shares=()).recall >= 0.99
         store.client.drop_alias(name)
         store.client.drop_collection(made.physical)
+
+
+def test_nothing_is_waited_for_where_no_segment_gets_an_index(server_uri: str, name: str) -> None:
+    """A few rows are compared one by one, before and after the server hands their segment on."""
+    with Store.connect(server_uri) as store:
+        made = Collection.create(store, name, SPACE, index="HNSW")
+        made.load()
+        made.upsert(items(200), unit(200))
+        made.flush()
+        made.wait_for_index(60)
+        assert made.wait_until_served(0.0)
+        assert verify(made, samples=30, shares=()).recall == 1.0
+        store.client.drop_alias(name)
+        store.client.drop_collection(made.physical)
