@@ -31,6 +31,7 @@ from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter, equals
 from outcrop.schema.item import Item, Kind, part, specimen_key, view_key
 from outcrop.store.collection import Collection
+from outcrop.store.topk import TopK
 from outcrop.store.transfer import require_complete
 
 NEIGHBOURS = 10
@@ -204,18 +205,19 @@ def _write_neighbours(folder: Path, names: list[str], gallery: Vectors) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     most = min(NEIGHBOURS, len(names) - 1)
     plain = Counter(name.replace("/", "__") for name in names)
+    numbers = np.array([f"{n:08d}" for n in range(len(names))])
     for start in range(0, len(names), _BLOCK):
-        scores = gallery[start : start + _BLOCK] @ gallery.T
+        best = TopK(gallery[start : start + _BLOCK], most + 1)
+        best.add(numbers, gallery)
         for row, query in enumerate(names[start : start + _BLOCK]):
-            scores[row, start + row] = -np.inf
-            order = np.argsort(-scores[row], kind="stable")[:most]
+            others = [(score, int(n)) for score, n in best.best(row) if int(n) != start + row][:most]
             shown = query.replace("/", "__")
             shown = shown if plain[shown] == 1 else query.replace("/", "%2F")
             path = require_below(folder, folder / f"knn_{shown}.csv")
             with whole_file(path) as file, file.open("w", newline="", encoding="utf-8") as opened:
                 lines = csv.writer(opened)
                 lines.writerow(("query_id", "neighbor_id", "distance"))
-                lines.writerows((query, names[n], f"{1 - float(scores[row, n]):.6f}") for n in order)
+                lines.writerows((query, names[n], f"{1 - score:.6f}") for score, n in others)
 
 
 def _name(item: Item) -> str:

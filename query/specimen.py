@@ -245,7 +245,7 @@ def _by_views(
     for hit in (hit for hits in answer.hits for hit in hits):
         key = parent_of(hit.item.key)
         best[key] = max(best.get(key, -1.0), hit.score)
-    chosen = sorted(best, key=lambda key: -best[key])[: max(DEPTH * k, 32)]
+    chosen = sorted(best, key=lambda key: (-best[key], key))[: max(DEPTH * k, 32)]
     found = collection.items([item_id(key) for key in chosen])
     # Views without their specimen are those of an ingest that was interrupted.
     specimens = [found[item_id(key)][0] for key in chosen if item_id(key) in found]
@@ -256,8 +256,17 @@ def _by_views(
     for item, (views, vectors) in zip(specimens, specimen_views(collection, specimens), strict=True):
         kept = [number for number, view in enumerate(views) if typed.matches(view.row())]
         if kept:
-            scored.append((float((asked.views @ vectors[kept].T).max(axis=1).mean()), item))
+            scored.append((_best_pairs(asked.views, vectors[kept]), item))
     return _ranked(scored, k), answer.plan
+
+
+def _best_pairs(views: Vectors, others: Vectors) -> float:
+    """For each of the views [V, D] the similarity of the most similar of the others [N, D]; the mean of these.
+
+    Each pair by itself in float64: a product of matrices rounds equal pairs differently, and would order equal specimens by it.
+    """
+    pairs = views[:, None].astype(np.float64) * others[None]
+    return float(pairs.sum(axis=2).max(axis=1).mean())
 
 
 def _is_itself(item: Item, asked: _Asked) -> bool:

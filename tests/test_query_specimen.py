@@ -17,7 +17,7 @@ from PIL import Image
 from toy_specimens import LOOK, SPACE, Ingest, ToyEncoder
 
 from outcrop.query.answers import Results
-from outcrop.query.specimen import query_specimens, specimen_views, stored_look
+from outcrop.query.specimen import _best_pairs, query_specimens, specimen_views, stored_look
 from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError, MeshError, PictureError
 from outcrop.schema.filters import Filter, where
@@ -199,3 +199,14 @@ def test_a_sheet_of_a_mesh_needs_no_collection() -> None:
     assert command("sheet", "a.stl").code == 0
     assert Path("sheet.png").is_file()
     assert command("sheet", "specimen/a/b").code in (3, 5)
+
+
+def test_specimens_with_equal_views_are_equally_similar() -> None:
+    """Whatever the order of their views, and however many others stand beside them: a tie is left to the key."""
+    rng = np.random.default_rng(0)
+    views, others = (rng.normal(size=(count, 384)).astype(np.float32) for count in (7, 26))
+    scores = {
+        _best_pairs(views, np.concatenate([others, others[:extra]])[rng.permutation(26 + extra)]) for extra in range(9)
+    }
+    exact = (views.astype(np.float64) @ others.astype(np.float64).T).max(axis=1).mean()
+    assert len(scores) == 1 and scores.pop() == pytest.approx(exact, rel=1e-12)
