@@ -27,6 +27,7 @@ from outcrop.ingest.requests import AnyRequest
 from outcrop.schema.errors import InputError
 from outcrop.schema.files import whole_file
 from outcrop.schema.settings import Settings
+from outcrop.screen.notebook import html_table
 
 State = Literal["running", "done", "failed", "interrupted", "died", "damaged"]
 SAVE_EVERY = 0.5
@@ -91,6 +92,11 @@ class Record(BaseModel):
     stages: dict[str, float] = {}
     process: int = 0
     host: str = ""
+
+    def _repr_html_(self) -> str:
+        """The counts as a table, in a notebook."""
+        columns = ("expected", "embedded", "unchanged", "failed", "removed", "seconds")
+        return html_table([{name: getattr(self, name) for name in columns}], columns, f"run {self.run}", self.error)
 
     @property
     def images_per_second(self) -> float:

@@ -10,6 +10,7 @@ from outcrop.embed.photo import PhotoMetadata
 from outcrop.query.verification.confidence import Verdict
 from outcrop.query.verification.location import Location
 from outcrop.schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, parent_of
+from outcrop.screen.notebook import html_table
 from outcrop.store.search import Hit as StoredHit
 from outcrop.store.search import Plan
 
@@ -98,6 +99,15 @@ class Results:
     plan: Plan | None
     results: tuple[Result, ...] = field(default=())
     timings: Mapping[str, float] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """The hits as a table, in a notebook."""
+        rows = [
+            {"query": result.query.name, "rank": hit.rank, "score": hit.score, "key": hit.item.key}
+            for result in self.results
+            for hit in result.hits
+        ] + [{"query": result.query.name, "key": result.error} for result in self.results if result.error]
+        return html_table(rows, ("query", "rank", "score", "key"), f"{len(self.results)} queries of {self.collection}")
 
     def as_json(self) -> dict[str, Any]:
         """``{"collection", "plan", "timings", "queries": [{"query", "hits": [{"rank", "key", "score", …}]}]}``."""

@@ -15,6 +15,7 @@ from outcrop.query.clusters.quality import Quality, quality
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter, equals
 from outcrop.schema.item import Kind
+from outcrop.screen.notebook import html_table
 from outcrop.store.collection import Collection
 from outcrop.store.transfer import require_complete
 
@@ -67,6 +68,21 @@ class Found:
     identity: Identity
     quality: Quality
     map: Map
+
+    def _repr_html_(self) -> str:
+        """The clusters as a table, in a notebook."""
+        rows = [
+            {
+                "cluster": one.id,
+                "items": one.size,
+                "probability": one.probability,
+                "mostly": f"{one.share:.0%} {one.category}" if one.category else "",
+                "typical": ", ".join(self.rows.facts["capture_id"][row] for row in one.exemplars[:3]),
+            }
+            for one in self.clusters
+        ]
+        columns = ("cluster", "items", "probability", "mostly", "typical")
+        return html_table(rows, columns, f"{len(self.rows)} items", f"{len(self.unassigned)} items in no cluster")
 
 
 def cluster_collection(

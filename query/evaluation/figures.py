@@ -14,6 +14,7 @@ from outcrop.query.evaluation.measures import Estimate, average_precision, mean_
 from outcrop.query.evaluation.splits import AXES, split
 from outcrop.query.evaluation.truth import Facts
 from outcrop.schema.item import Item
+from outcrop.screen.notebook import html_table
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,19 @@ class Evaluation:
     def short(self) -> int:
         """Queries whose ranking had fewer judged places than the largest cutoff, because ignored answers took them."""
         return sum(outcome.short for outcome in self.strategies[0].outcomes)
+
+    def _repr_html_(self) -> str:
+        """Recall and mAP of each strategy as a table, in a notebook."""
+        rows = [
+            {
+                "strategy": strategy.name,
+                "queries": strategy.overall.queries,
+                **{f"recall@{k}": strategy.overall.recall(k).value for k in self.cutoffs},
+                "mAP": strategy.overall.mean_average_precision.value,
+            }
+            for strategy in self.strategies
+        ]
+        return html_table(rows, tuple(rows[0]), str(self.truth.get("text", "")), f"{len(self.left_out)} left out")
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; a rank that is not known (none found within the depth) is None."""

@@ -1,0 +1,366 @@
+"""The functions of the front door (`import outcrop`): open a collection, fill it, ask it.
+
+Each is one call that settles what a command settles from its settings (model, registry, folders) and hands it to the room that
+does the work. Answers show themselves as tables in a notebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from outcrop.schema.errors import InputError, OutcropError
+from outcrop.schema.filters import Filter
+from outcrop.schema.filters import where as conditions
+from outcrop.schema.settings import Settings, read_settings
+from outcrop.store.connection import shown_uri
+
+if TYPE_CHECKING:
+    from outcrop.embed.encoder import Encoder
+    from outcrop.ingest.requests import AnyRequest
+    from outcrop.ingest.runs import Record
+    from outcrop.query.answers import Results
+    from outcrop.query.clusters.run import Found
+    from outcrop.query.evaluation.figures import Evaluation
+    from outcrop.query.search import Grouping
+    from outcrop.query.verification.match import PairMatch
+    from outcrop.store.collection import Collection
+
+Where = str | Sequence[str] | Filter
+"""Conditions as in `--where` ("altitude=200..400", or several), or a filter made of values."""
+Paths = str | Path | Sequence[str | Path]
+
+
+class OpenCollection:
+    """A collection by its name, with the settings that commands would use; the store and the model are opened when needed.
+
+    The collection itself is made by the first ingest. Use it as a context manager, or `close` it: that releases the model, and
+    the lock on a Milvus Lite directory.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stored: Collection | None = None
+        self._encoder: Encoder | None = None
+
+    @property
+    def stored(self) -> Collection:
+        """The collection as it is in Milvus; its connection stays open until `close`.
+
+        Raises:
+            InputError: there is none yet; ingest something first. StoreUnreachable: nothing answers at the address.
+        """
+        if self._stored is None:
+            from outcrop.store.collection import Collection
+            from outcrop.store.connection import Store
+
+            store = Store.of(self.settings)
+            try:
+                self._stored = Collection.open(store, self.settings.collection)
+            except OutcropError:
+                store.close()
+                raise
+        return self._stored
+
+    @property
+    def encoder(self) -> Encoder:
+        """The model that made the collection's vectors; opened once.
+
+        Raises:
+            SpaceMismatch: the settings name another model. WeightsError: its weights are not found.
+        """
+        if self._encoder is None:
+            from outcrop.embed.models import resolve
+            from outcrop.embed.opening import open_for_query
+
+            stored = self.stored
+            self._encoder = open_for_query(resolve(self.settings, stored.space, stored.weights_hint), self.settings)
+        return self._encoder
+
+    def close(self) -> None:
+        """Closes the connection, and the model if one was opened; both open again when they are needed."""
+        if self._encoder is not None:
+            self._encoder.close()
+            self._encoder = None
+        if self._stored is not None:
+            self._stored.store.close()
+            self._stored = None
+
+    def ingest(self, request: AnyRequest) -> Record:
+        """Runs an ingest request into this collection, and returns the run's record."""
+        from outcrop.ingest.perform import ingest
+
+        self.close()  # the run opens the store itself, and what it writes is to be seen afterwards
+        return ingest(request, self.settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<collection {self.settings.collection!r} in {shown_uri(self.settings.uri)}>"
+
+
+def open_collection(uri: str | Path | None = None, collection: str | None = None, **settings: Any) -> OpenCollection:
+    """Opens a collection in a Milvus Lite directory (a path ending in ``.db``) or on a server (``http://host:19530``).
+
+    What is not given comes from ``outcrop.yaml`` and ``OUTCROP_*``, as for the commands; `settings` are those of
+    `outcrop.Settings`, such as ``model="efficientnet_lite0"`` or ``registry="data_key.json"``.
+
+        collection = outcrop.open_collection("outcrop.db", model="efficientnet_lite0")
+
+    Raises:
+        InputError: a setting is unknown or does not fit.
+    """
+    named = {"uri": str(uri) if uri is not None else None, "collection": collection}
+    return OpenCollection(read_settings(**named, **settings))
+
+
+def ingest_dataset(
+    collection: OpenCollection, name: str, *, limit: int | None = None, force: bool = False, features: str | None = None
+) -> Record:
+    """Embeds the photographs of a dataset of the registry, new and changed ones only; returns the run's record.
+
+        outcrop.ingest_dataset(collection, "jamshill_image").embedded
+
+    `limit` takes the first photographs only, `force` embeds unchanged ones too, and `features` ("patch", "grid:side=4") are
+    kept beside the vectors. What failed is in the ledger that the record names.
+
+    Raises:
+        RegistryError: the registry or the dataset is not as it must be. SpaceMismatch: the collection has another model.
+    """
+    from outcrop.ingest.requests import DatasetRequest
+
+    return collection.ingest(DatasetRequest.of(collection.settings, name, limit=limit, force=force, features=features))
+
+
+def ingest_references(
+    collection: OpenCollection, name: str, *, angles: str = "0:360:30", crops: str = "0.6", force: bool = False
+) -> Record:
+    """Embeds rotated crops of a dataset's photographs, so that a query at any heading finds them; writes no pictures.
+
+        outcrop.ingest_references(collection, "jamshill_image", angles="0:360:45")
+
+    `angles` are degrees counter-clockwise (START:STOP:STEP, or a list), `crops` fractions of the picture's sides.
+
+    Raises:
+        RegistryError: as `ingest_dataset`. InputError: an angle or a crop is not valid.
+    """
+    from outcrop.ingest.requests import ReferencesRequest
+
+    return collection.ingest(ReferencesRequest.of(collection.settings, name, angles=angles, crops=crops, force=force))
+
+
+def ingest_specimens(
+    collection: OpenCollection, folder: str | Path, name: str | None = None, *, views: int = 12, force: bool = False
+) -> Record:
+    """Draws and embeds the meshes and point clouds below a folder: `views` of each, and one pooled vector a specimen.
+
+        outcrop.ingest_specimens(collection, "meshes", "fossils")
+
+    `name` is the dataset (by default the folder's name); sub-folders are categories.
+
+    Raises:
+        InputError: there is no such folder, or no mesh in it.
+    """
+    from outcrop.ingest.requests import SpecimensRequest
+
+    folder = Path(folder)
+    request = SpecimensRequest(name=name or folder.absolute().name, folder=folder, views=views, force=force)
+    return collection.ingest(request)
+
+
+def query_images(
+    collection: OpenCollection,
+    pictures: Paths,
+    k: int = 10,
+    where: Where = (),
+    *,
+    exclude_self: bool = False,
+    group: Grouping = "auto",
+    rotations: int = 0,
+    rerank: bool = False,
+) -> Results:
+    """The best `k` items for each picture; folders stand for the pictures in them.
+
+        outcrop.query_images(collection, "query.jpg", k=5, where="altitude=200..400")
+
+    `exclude_self` leaves out items made of the very same file, `group` puts hits together by photograph ("parent", "none",
+    "auto"), `rotations` asks with each picture turned to that many angles, and `rerank` puts the hits first that geometry
+    verifies (the registry says where their photographs are). A picture that cannot be read has an `error`.
+
+    Raises:
+        InputError: no such file, or a condition is wrong. PictureError: the only picture cannot be read.
+    """
+    from outcrop.query.reranking import RerankPlan, hits_to_search, reranker
+    from outcrop.query.search import query_images as ask
+
+    plan = RerankPlan.of(None, None) if rerank else None
+    found = ask(
+        _paths(pictures),
+        collection.encoder,
+        collection.stored,
+        hits_to_search(plan, k),
+        _filter(where),
+        exclude_self=exclude_self,
+        group=group,
+        turns=rotations,
+    )
+    with reranker(plan, k, collection.stored, collection.settings, collection.encoder) as step:
+        return step(found)
+
+
+def query_items(
+    collection: OpenCollection, keys: str | Sequence[str], k: int = 10, where: Where = (), *, exclude_self: bool = True
+) -> Results:
+    """The best `k` items for each stored item, named by its key; opens no model.
+
+        outcrop.query_items(collection, "image/jamshill_image/250918092555_300/0012")
+
+    `exclude_self` leaves out whatever was made of the same photograph or specimen.
+
+    Raises:
+        InputError: a key is not in the collection.
+    """
+    from outcrop.query.search import query_items as ask
+
+    names = [keys] if isinstance(keys, str) else list(keys)
+    return ask(names, collection.stored, k, _filter(where), exclude_self=exclude_self)
+
+
+def query_dataset(
+    collection: OpenCollection,
+    name: str,
+    k: int = 10,
+    where: Where = (),
+    *,
+    kind: str = "image",
+    exclude_self: bool = True,
+) -> Iterable[Results]:
+    """The best `k` items for every stored item of a dataset, in batches, so that memory does not grow with it.
+
+        for batch in outcrop.query_dataset(collection, "jamshill_image", k=3):
+            print(batch.results[0].hits[0].item.key)
+
+    Raises:
+        InputError: the collection holds nothing of this dataset and kind.
+    """
+    from outcrop.query.search import query_dataset as ask
+    from outcrop.schema.item import Kind
+
+    return ask(name, collection.stored, k, _filter(where), kind=Kind(kind), exclude_self=exclude_self)
+
+
+def query_specimens(
+    collection: OpenCollection,
+    names: Paths,
+    k: int = 10,
+    where: Where = (),
+    *,
+    by: str = "pooled",
+    exclude_self: bool = False,
+) -> Results:
+    """The best `k` specimens for each mesh file, folder of meshes, key of a stored specimen, or photograph of one.
+
+        outcrop.query_specimens(collection, "new.ply", k=3)
+
+    `by` compares "pooled" vectors, or the best pairs of "views".
+
+    Raises:
+        InputError: a name is neither a file nor a key, or there are no specimens. MeshError: the only mesh cannot be read.
+    """
+    from outcrop.query.specimen import query_specimens as ask
+
+    return ask(
+        [str(path) for path in _paths(names)],
+        collection.stored,
+        lambda: collection.encoder,
+        k,
+        _filter(where),
+        by=by,
+        exclude_self=exclude_self,
+    )
+
+
+def match(query: str | Path, candidate: str | Path, *, min_inliers: int | None = None) -> PairMatch:
+    """Whether two pictures show the same ground: matching SIFT features, and the homography between them.
+
+        outcrop.match("a.jpg", "b.jpg").match
+
+    Raises:
+        PictureError: one of them cannot be read.
+    """
+    from outcrop.query.verification.confidence import MIN_INLIERS
+    from outcrop.query.verification.match import match_pair
+    from outcrop.query.verification.verifier import Verifier
+
+    with Verifier() as verifier:
+        return match_pair(Path(query), Path(candidate), verifier, min_inliers=min_inliers or MIN_INLIERS)
+
+
+def cluster(collection: OpenCollection, where: Where = "kind=specimen", **recipe: Any) -> Found:
+    """Groups of items that are alike, with exemplars, outliers and figures; `recipe` as in `query cluster`.
+
+        outcrop.cluster(collection, method="hdbscan", min_cluster_size=5)
+
+    Raises:
+        InputError: too few items, or a part of the recipe is not valid.
+    """
+    from outcrop.query.clusters.cluster import Recipe
+    from outcrop.query.clusters.run import cluster_collection
+
+    return cluster_collection(collection.stored, _filter(where), Recipe(**recipe))
+
+
+def evaluate(
+    collection: OpenCollection,
+    truth: str | Path = "own",
+    *,
+    dataset: str | None = None,
+    pictures: Paths | None = None,
+    where: Where = (),
+    kind: str = "image",
+    rerank: bool = False,
+) -> Evaluation:
+    """How often answers are right: recall@k, mAP and median rank with confidence intervals.
+
+        outcrop.evaluate(collection, "category", dataset="fossils", kind="specimen")
+
+    The queries are the stored items of `dataset` (of a `kind`) or `pictures`; `truth` is "own", "gps", "category", or a file of
+    pairs (CSV) or footprints (JSON). `where` chooses what is searched; `rerank` measures re-ranking by geometry beside it.
+
+    Raises:
+        InputError: not one of the two kinds of queries is given, or no query can be judged by this truth.
+    """
+    from outcrop.query.evaluating import Queries, evaluate_queries
+    from outcrop.query.evaluation.truth_files import truth_named
+    from outcrop.query.reranking import RerankPlan
+    from outcrop.schema.item import Kind
+
+    if (dataset is None) == (pictures is None):
+        raise InputError("give either dataset or pictures: one of them holds the queries")
+    queries = Queries(dataset, _paths(pictures or ()), Kind(kind), filter=_filter(where))
+    return evaluate_queries(
+        queries,
+        truth_named(str(truth)),
+        collection.stored,
+        collection.settings,
+        RerankPlan.of(None, None) if rerank else None,
+        encoder=collection.encoder if pictures is not None else None,
+    )
+
+
+def _paths(paths: Paths) -> list[Path]:
+    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+
+
+def _filter(where: Where) -> Filter:
+    if isinstance(where, Filter):
+        return where
+    return conditions(where) if isinstance(where, str) else conditions(*where)
