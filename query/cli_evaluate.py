@@ -92,20 +92,15 @@ class Judging:
         Raises:
             InputError: an unknown truth, or a value that does not fit.
         """
-        from outcrop.query.evaluation.truth import CategoryTruth, GpsTruth, OwnTruth, Ranges
-        from outcrop.query.evaluation.truth_files import read_truth
+        from outcrop.query.evaluation.truth import CategoryTruth, GpsTruth, Ranges
+        from outcrop.query.evaluation.truth_files import truth_named
 
-        known: dict[str, Truth] = {
-            "own": OwnTruth(),
-            "gps": GpsTruth(self.within, settings.evaluate_ignore_within),
-            "category": CategoryTruth(self.levels),
-        }
-        ranges = Ranges(self.relevant, settings.evaluate_ignore)
-        if self.truth in known:
-            return known[self.truth]
-        if not Path(self.truth).is_file():
-            raise InputError(f"--truth must be {', '.join(known)}, a .csv or a .json file, got {self.truth!r}")
-        return read_truth(Path(self.truth), ranges)
+        return truth_named(
+            self.truth,
+            GpsTruth(self.within, settings.evaluate_ignore_within),
+            CategoryTruth(self.levels),
+            Ranges(self.relevant, settings.evaluate_ignore),
+        )
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,32 @@ from numpy.typing import NDArray
 
 from outcrop.query.answers import Query
 from outcrop.query.evaluation.gallery import Gallery, parent_named
-from outcrop.query.evaluation.truth import Facts, Judgement, Ranges, Truth, facts_of
+from outcrop.query.evaluation.truth import CategoryTruth, Facts, GpsTruth, Judgement, OwnTruth, Ranges, Truth, facts_of
 from outcrop.query.ground import is_convex, shares
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.item import parent_of
 
 MAX_BYTES = 2**28
 """Of a truth file."""
+
+
+def truth_named(
+    name: str,
+    gps: GpsTruth = GpsTruth(),
+    category: CategoryTruth = CategoryTruth(),
+    ranges: Ranges = Ranges(),
+) -> Truth:
+    """The truth of a name, "own", "gps" or "category", or of a file of pairs (.csv) or footprints (.json).
+
+    Raises:
+        InputError: it is neither a name nor a file, or the file is not as it must be.
+    """
+    known: dict[str, Truth] = {"own": OwnTruth(), "gps": gps, "category": category}
+    if name in known:
+        return known[name]
+    if not Path(name).is_file():
+        raise InputError(f"--truth must be {', '.join(known)}, a .csv or a .json file, got {name!r}")
+    return read_truth(Path(name), ranges)
 
 
 def read_truth(path: Path, ranges: Ranges = Ranges()) -> Truth:
