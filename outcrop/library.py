@@ -118,8 +118,8 @@ def open_collection(uri: str | Path | None = None, collection: str | None = None
     Raises:
         InputError: a setting is unknown or does not fit.
     """
-    named = {"uri": str(uri) if uri is not None else None, "collection": collection}
-    return OpenCollection(read_settings(**named, **settings))
+    address = str(uri) if uri is not None else None
+    return OpenCollection(read_settings(uri=address, collection=collection, **settings))
 
 
 def ingest_dataset(
