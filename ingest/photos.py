@@ -12,6 +12,7 @@ from outcrop.embed.images import Decoded, decode, thumbnail
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.placement import Placement
 from outcrop.embed.protocol import PictureEncoder
+from outcrop.embed.reader_versions import reader_version
 from outcrop.ingest.sources import Contents, Outcome, Prepared, Todo, Wanted
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item
 
@@ -34,7 +35,8 @@ class PhotoSource:
     @property
     def wanted(self) -> Sequence[Wanted]:
         """The one item."""
-        return (Wanted(self.item, self.path, altitude_stated=self.altitude_stated),)
+        reader = reader_version(self.path)
+        return (Wanted(self.item, self.path, reader=reader, altitude_stated=self.altitude_stated),)
 
     def read(self, path: Path) -> Contents:
         """See `outcrop.ingest.sources.Source.read`."""

@@ -20,6 +20,7 @@ from PIL import Image
 from outcrop.embed.crops import crop_sampler, require_pixels
 from outcrop.embed.images import Decoded, decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
+from outcrop.embed.reader_versions import reader_version
 from outcrop.ingest.dataset import frame_item, listing_of, missing_frames
 from outcrop.ingest.photos import complete
 from outcrop.ingest.runs import Failure
@@ -70,8 +71,9 @@ class ReferenceSource:
         """A reference for each turn, in their order."""
         photo, stated = frame_item(self.frame), self.frame.altitude is not None
         items = [reference_item(photo, turn.rotation, turn.crop.number) for turn in self.turns]
+        reader = reader_version(self.path, cropped=True)
         return [
-            Wanted(item, self.path, turn.digest, outputs=self._outputs(item), altitude_stated=stated)
+            Wanted(item, self.path, turn.digest, reader, outputs=self._outputs(item), altitude_stated=stated)
             for item, turn in zip(items, self.turns, strict=True)
         ]
 

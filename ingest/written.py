@@ -15,6 +15,7 @@ from typing import ClassVar
 from outcrop.embed.crops import prepare
 from outcrop.embed.images import decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
+from outcrop.embed.reader_versions import reader_version
 from outcrop.ingest.dataset import frame_item
 from outcrop.ingest.photos import complete, with_metadata
 from outcrop.ingest.references import box_of, reference_item
@@ -56,6 +57,7 @@ class WrittenSource:
             Wanted(
                 replace(reference_item(self.photo, file.rotation, file.crop), source=file.source),
                 file.path,
+                reader=reader_version(file.path),
                 altitude_stated=self.altitude_stated,
             )
             for file in self.files

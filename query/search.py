@@ -239,7 +239,8 @@ def _ask_items(
     begun = time.perf_counter()
     same = [_same_parent(item) if exclude_self else None for item in items]
     found, plan = ask(collection, vectors[:, None], k, filter, same, exact=exact, group=group)
-    results = [Result(Query(i.key, i.source_digest, item=i), hits) for i, hits in zip(items, found, strict=True)]
+    files = [SourceDigest.parse(item.source_digest).file for item in items]
+    results = [Result(Query(i.key, file, item=i), hits) for i, file, hits in zip(items, files, found, strict=True)]
     return Results(collection.name, plan, tuple(results), {"search": time.perf_counter() - begun})
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import AERIAL, Item, Kind, image_key, item_of_key, parent_of, specimen_key
@@ -89,7 +90,11 @@ def read_gallery(collection: Collection, filter: Filter | None = None) -> Galler
         tuple(count[key] for key in parents),
         frozenset(ids),
         {key: i for i, key in enumerate(parents)},
-        {item.source_digest: i for i, item in enumerate(shown) if item.kind == Kind.IMAGE and item.source_digest},
+        {
+            SourceDigest.parse(item.source_digest).file: i
+            for i, item in enumerate(shown)
+            if item.kind == Kind.IMAGE and item.source_digest
+        },
     )
 
 

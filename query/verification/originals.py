@@ -14,6 +14,7 @@ from outcrop.schema.errors import InputError, RegistryError
 from outcrop.schema.frames import dataset_root, on_disk
 from outcrop.schema.item import AERIAL, Item, Kind
 from outcrop.schema.registry import Registry, read_registry
+from outcrop.schema.written import written_folder
 
 
 @dataclass(frozen=True)
@@ -81,4 +82,8 @@ class Originals:
 
 def is_written(item: Item) -> bool:
     """Whether an item is a reference that was ingested as a file of its own: its digest says nothing of the photograph."""
-    return item.kind is Kind.REFERENCE and not SourceDigest.parse(item.source_digest).transform
+    if item.kind is not Kind.REFERENCE:
+        return False
+    # A transform of a written file can only be the version of its reader.
+    below = item.source.startswith(f"{written_folder(item.dataset)}/")
+    return below or not SourceDigest.parse(item.source_digest).transform

@@ -86,17 +86,20 @@ class StoredTokens:
             return None
         id = item_id(parent_of(item.key))
         record = self.folder.record(id)
-        if (
-            record is None
-            or record.placement is None
-            or record.source_digest != SourceDigest.parse(item.source_digest).file
-        ):
+        if record is None or record.placement is None or not _same_picture(record.source_digest, item):
             return None
         try:
             tokens = self.folder.read(id, METHOD)
         except InputError:
             return None
         return local_features(tokens, record.placement, record.input) if tokens.ndim == 3 else None
+
+
+def _same_picture(kept: str, item: Item) -> bool:
+    """Whether features were kept of the picture that an item shows: made of the same bytes, and of a photograph, read alike."""
+    if item.kind is Kind.IMAGE:
+        return kept == item.source_digest
+    return SourceDigest.parse(kept).file == SourceDigest.parse(item.source_digest).file
 
 
 def local_features(tokens: NDArray[Any], placement: Placement, size: tuple[int, int]) -> LocalFeatures:
