@@ -28,6 +28,13 @@ from outcrop.schema.registry import Registry
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
 
+
+class Encoder(ToyEncoder):
+    """One that crops are cut out for, on the CPU."""
+
+    device = "cpu"
+
+
 DJI = b'<a drone-dji:GpsLatitude="37.5" drone-dji:GpsLongtitude="127.0"/>'
 
 
@@ -67,7 +74,7 @@ def photographs(paths: list[Path]) -> list[Source]:
 
 
 def ingest(collection: Collection, sources: list[Source]) -> Record:
-    return ingest_listing(Listing("d", sources), ToyEncoder(), collection, Run.begin(Path("state"), "dataset"))
+    return ingest_listing(Listing("d", sources), Encoder(), collection, Run.begin(Path("state"), "dataset"))
 
 
 def stored(collection: Collection) -> dict[str, Item]:
