@@ -110,7 +110,8 @@ class SpecimenSource:
     ) -> Iterator[Outcome]:
         """See `outcrop.ingest.sources.Source.make`; `todo` is everything."""
         views = [each.wanted for each in todo if each.item.kind is Kind.VIEW]
-        for wanted, pixels in zip(views, self.workers.views(self.path, self.look), strict=True):
+        remarks: list[str] = []
+        for wanted, pixels in zip(views, self.workers.views(self.path, self.look, remarks.append), strict=True):
             picture = Image.fromarray(pixels)
             for path in wanted.outputs:
                 _write(path, picture)
@@ -118,7 +119,8 @@ class SpecimenSource:
             if wanted.item.view == 0:
                 self._small[0] = small
             decoded = Decoded(picture, picture.width, picture.height, PhotoMetadata())
-            yield Prepared(_complete(wanted, contents), prepare(decoded, encoder.space), small)
+            yield Prepared(_complete(wanted, contents), prepare(decoded, encoder.space), small, remarks=tuple(remarks))
+            remarks.clear()
 
     def pool(self, items: Sequence[Item], vectors: NDArray[np.float32]) -> Pooled:
         """The specimen of its views.

@@ -111,7 +111,7 @@ def _concave(vertices: Doubles, lengths: Integers, corners: Integers) -> tuple[I
 def _ears(points: Doubles, normal: Doubles) -> Integers:
     """The triangles of one concave polygon: places among its corners, [T, 3], in the order in which it runs around."""
     axis = int(np.abs(normal).argmax())
-    flat = np.ascontiguousarray((points - points[0])[:, [n for n in range(3) if n != axis]])
+    flat = np.ascontiguousarray((points - points[0])[:, [n for n in (2, 1, 0) if n != axis]])
     extent = float(np.abs(flat).max())
     found = mapbox_earcut.triangulate_float64(flat / extent, np.array([len(flat)], np.uint32))
     cut = found.astype(np.int64).reshape(-1, 3)

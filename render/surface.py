@@ -2,7 +2,7 @@
 
 The normals are angle-weighted means over the faces around a point (G. Thürmer and C. Wüthrich, Computing vertex normals from
 polygonal facets, 1998), kept apart at sharp creases. They never rely on how a file orders the corners of its faces: where
-neighbours face opposite ways, the mean is taken over their planes, not their directions.
+neighbours face opposite ways, faces are turned to the side of their neighbours first.
 """
 
 from __future__ import annotations
@@ -68,14 +68,7 @@ def corner_normals(vertices: Floats, faces: Integers) -> Floats:
     cosine = -np.einsum("fij,fij->fi", directions, np.roll(directions, 1, axis=1))
     angle = np.nan_to_num(np.arccos(np.clip(np.nan_to_num(cosine, nan=1.0), -1, 1)))
     angle[area == 0] = 0.0
-    count = int(points.max()) + 1
-    mean = _gathered(points, flat, angle, count)
-    doubtful = _turned_against_each_other(points, count)
-    if len(doubtful):
-        # Turn the faces around a doubtful point to the side of its largest face before adding them up.
-        main = _largest(points, area, count)
-        side = np.sign(np.einsum("fj,fij->fi", flat, flat[main[points]]))
-        mean[doubtful] = _gathered(points, flat, angle * np.where(side == 0, 1, side), count)[doubtful]
+    mean = _means(points, flat, angle, area)
     mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-30)
     normals = mean[points]
     agreement = np.einsum("fij,fj->fi", normals, flat)
@@ -83,6 +76,60 @@ def corner_normals(vertices: Floats, faces: Integers) -> Floats:
     own = (np.abs(agreement) < np.cos(np.radians(CREASE))) & (area > 0)[:, None]
     normals[own] = np.broadcast_to(flat[:, None], normals.shape)[own]
     return np.ascontiguousarray(normals, np.float32)
+
+
+def _means(
+    points: NDArray[np.int64], flat: NDArray[np.float64], angle: NDArray[np.float64], area: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The angle-weighted sum of face normals around each point, [P, 3], as if all faces had been turned to one side before."""
+    count = int(points.max()) + 1
+    mean = _gathered(points, flat, angle, count)
+    doubtful = _turned_against_each_other(points, count)
+    if not len(doubtful):
+        return mean
+    turned = _sides(points, count) < 0
+    points = np.where(turned[:, None], points[:, ::-1], points)
+    angle = np.where(turned[:, None], angle[:, ::-1], angle)
+    flat = np.where(turned[:, None], -flat, flat)
+    mean = _gathered(points, flat, angle, count)
+    doubtful = _turned_against_each_other(points, count)
+    if len(doubtful):
+        # Some have no common side (a Möbius strip, edges of three faces): then that of the largest face around the point.
+        main = _largest(points, area, count)
+        side = np.sign(np.einsum("fj,fij->fi", flat, flat[main[points]]))
+        mean[doubtful] = _gathered(points, flat, angle * np.where(side == 0, 1, side), count)[doubtful]
+    return mean
+
+
+def _sides(points: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """For each face 1, or -1 where it is to be turned round to face the side of its neighbours, [F].
+
+    Neighbours share an edge that no third face has. Every face is two nodes of a graph, as it is and turned round, joined with
+    the node of each neighbour that then faces the same side; faces that are connected keep the side that most of them have.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    faces, after = len(points), np.roll(points, -1, axis=1)
+    low, high = np.minimum(points, after).ravel(), np.maximum(points, after).ravel()
+    edge, forwards = low * count + high, (points < after).ravel()
+    order = np.argsort(edge, kind="stable")
+    order = order[low[order] != high[order]]
+    sorted_edge = edge[order]
+    first = np.flatnonzero(np.diff(sorted_edge, prepend=-1))
+    pairs = first[np.diff(first, append=len(sorted_edge)) == 2]
+    one, other = order[pairs], order[pairs + 1]
+    crossed = forwards[one] == forwards[other]  # both run along the edge the same way: one of them is turned round
+    one, other = one // 3, other // 3
+    begin = np.concatenate([one, one + faces])
+    end = np.concatenate([np.where(crossed, other + faces, other), np.where(crossed, other, other + faces)])
+    graph = coo_array((np.ones(len(begin), np.int8), (begin, end)), shape=(2 * faces, 2 * faces))
+    _, label = connected_components(graph, directed=False)
+    as_is, turned = label[:faces], label[faces:]
+    side = np.where(as_is <= turned, 1, -1)
+    whole = np.minimum(as_is, turned)
+    votes = np.bincount(whole, weights=side, minlength=2 * faces)
+    return np.where(votes[whole] < 0, -side, side)
 
 
 def same_places(vertices: Floats) -> NDArray[np.int64]:

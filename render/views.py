@@ -23,7 +23,7 @@ RECIPE = 1
 MIN_SIZE, MAX_SIZE = 32, 4096
 MIN_PIXELS = 4
 """A view that shows fewer pixels of its specimen is blank."""
-FLAT = 1e-3
+FLAT = 0.02
 """What is thinner than this part of its length is flat."""
 
 
@@ -134,5 +134,5 @@ def _blank(surface: Surface, spec: ViewSpec) -> tuple[str, str]:
         return "all its vertices lie on one line", "it has no surface to draw; export it again"
     if spread[2] > FLAT * spread[0]:
         return "its faces have hardly any area", "repair it, or export it again"
-    others = "--cameras sphere, or another --seed or --up" if spec.layout == "ring" else "another --seed"
-    return "it is flat and seen edge-on", f"give {others}"
+    others = "layout (--cameras sphere), --seed or --up" if spec.layout == "ring" else "--seed"
+    return "it is flat and seen edge-on", f"give another {others}"

@@ -1,8 +1,8 @@
 """Draws in processes of their own: Open3D holds Python's lock while it casts rays, and a crash of native code on some odd file
 must cost that one specimen, not the run.
 
-A worker is asked by a line of JSON on its stdin (a path and a `ViewSpec`), and answers with a line of JSON and the bytes of each
-view, so that nothing is drawn faster than it is taken.
+A worker is asked by a line of JSON on its stdin (a path and a `ViewSpec`). It answers with a line of JSON, the remarks on the
+file, then a line of JSON and the bytes of each view, so that nothing is drawn faster than it is taken.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.render.views import RENDERERS, RendererName, ViewSpec
+from outcrop.render.geometry import load
+from outcrop.render.views import RENDERERS, RendererName, ViewSpec, iterate_views
 from outcrop.schema.errors import InputError, MeshError, OutcropError, nearest
 
 PATIENCE = 600.0
@@ -49,8 +50,13 @@ class Workers:
         self._lock = threading.Lock()
         self._finish = weakref.finalize(self, _end_all, self._all)
 
-    def views(self, path: Path, spec: ViewSpec) -> Iterator[NDArray[np.uint8]]:
+    def views(
+        self, path: Path, spec: ViewSpec, remarked: Callable[[str], object] | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
         """The views of a mesh file, uint8 [S, S, 3], one after the other (see `outcrop.render.views.draw_views`).
+
+        `remarked` is called with each remark on the file (`outcrop.render.geometry.Shape.remarks`) before the first view comes;
+        without it they are logged as warnings.
 
         Raises:
             MeshError: the file cannot be drawn, or drawing it broke the process. InputError: drawing is impossible here.
@@ -62,7 +68,7 @@ class Workers:
                 self._all.append(worker)
         finished = False
         try:
-            yield from worker.views(path, spec)
+            yield from worker.views(path, spec, remarked or (lambda remark: log.warning("%s: %s", path, remark)))
             finished = True
         except MeshError:
             finished = worker.alive
@@ -107,7 +113,7 @@ class _Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def views(self, path: Path, spec: ViewSpec) -> Iterator[NDArray[np.uint8]]:
+    def views(self, path: Path, spec: ViewSpec, remarked: Callable[[str], object]) -> Iterator[NDArray[np.uint8]]:
         request = json.dumps({"path": os.fspath(path), "spec": asdict(spec)}, ensure_ascii=True)
         assert self._process.stdin is not None
         try:
@@ -118,8 +124,10 @@ class _Worker:
                     shape = tuple(answer["pixels"])
                     yield np.frombuffer(self._read(int(np.prod(shape))), np.uint8).reshape(shape)
                     continue
-                for note in answer.get("notes", ()):
-                    log.warning("%s", note)
+                if "remarks" in answer:
+                    for remark in answer["remarks"]:
+                        remarked(remark)
+                    continue
                 if "error" in answer:
                     raise (MeshError if answer["kind"] == "mesh" else InputError)(answer["error"])
                 return
@@ -181,16 +189,13 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends its workers
     answers = os.fdopen(os.dup(1), "wb", buffering=1 << 20)
     os.dup2(2, 1)  # what libraries print must not come between the answers
-    notes: list[str] = []
-    collector = logging.Handler()
-    collector.emit = lambda record: notes.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("outcrop.render").addHandler(collector)
     for line in sys.stdin.buffer:
-        notes.clear()
         answer: dict[str, Any] = {}
         try:
             request = json.loads(line)
-            for picture in _pictures(Path(request["path"]), ViewSpec(**request["spec"])):
+            shape = load(Path(request["path"]))
+            answers.write(json.dumps({"remarks": shape.remarks}).encode() + b"\n")
+            for picture in iterate_views(shape, ViewSpec(**request["spec"])):
                 answers.write(json.dumps({"pixels": picture.shape}).encode() + b"\n" + picture.tobytes())
                 answers.flush()
         except MeshError as error:
@@ -205,15 +210,8 @@ def serve() -> None:
         except Exception as error:  # noqa: BLE001  the process must live on for the next specimen
             cause = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             answer = {"error": f"{request['path']}: cannot be drawn ({cause}); please report this", "kind": "mesh"}
-        answers.write(json.dumps({**answer, "notes": notes}).encode() + b"\n")
+        answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
-
-
-def _pictures(path: Path, spec: ViewSpec) -> Iterator[NDArray[np.uint8]]:
-    from outcrop.render.geometry import load
-    from outcrop.render.views import iterate_views
-
-    return iterate_views(load(path), spec)
 
 
 def choose_renderer(name: str) -> RendererName:

@@ -245,6 +245,21 @@ def test_normals_do_not_depend_on_how_faces_are_turned() -> None:
         assert np.allclose(np.linalg.norm(normals, axis=2), 1, atol=1e-5)
 
 
+def test_a_prism_is_shaded_alike_whichever_way_its_faces_are_turned() -> None:
+    """At right angles, where the side of a neighbour cannot be told from the normals; and parts keep their own side."""
+    vertices, faces = meshes.box()
+    vertices = np.concatenate([vertices, vertices * [1, 0.5, 1] + 3]).astype(np.float32)
+    faces = np.concatenate([faces, faces + 8]).astype(np.int32)
+    expected = corner_normals(vertices, faces)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        reversed_ = rng.random(len(faces)) < 0.4
+        turned = np.where(reversed_[:, None], faces[:, ::-1], faces)
+        found = corner_normals(vertices, turned)
+        found[reversed_] = -found[reversed_][:, ::-1]
+        assert np.allclose(found, expected, atol=1e-6)
+
+
 def test_edges_of_a_cube_stay_sharp_and_triangle_soup_is_smooth() -> None:
     vertices, faces = meshes.box()
     flat = corner_normals(vertices.astype(np.float32), faces.astype(np.int32))

@@ -173,7 +173,10 @@ def test_an_open_shell_is_lit_from_both_sides() -> None:
 
 def test_a_flat_specimen_seen_edge_on_is_refused_loudly() -> None:
     plate = np.array([[0, -1, -1], [0, -1, 1], [0, 1, 1], [0, 1, -1]], float), np.array([[0, 1, 2], [0, 2, 3]])
-    with pytest.raises(MeshError, match=r"view 0 of 4 is blank \(it is flat and seen edge-on\); give --cameras sphere"):
+    with pytest.raises(
+        MeshError,
+        match=r"view 0 of 4 is blank \(it is flat and seen edge-on\); give another layout \(--cameras sphere\)",
+    ):
         draw_views(shape_of(plate), ViewSpec(views=4, size=64))
     assert len(draw_views(shape_of(plate), ViewSpec(views=4, size=64, layout="sphere"))) == 4
 

@@ -318,3 +318,31 @@ def test_pooling() -> None:
         assert np.array_equal(pooled(vectors, how), pooled(vectors[rng.permutation(7)], how))
     with pytest.raises(PictureError, match="cancel each other out"):
         pooled(np.stack([vectors[0], -vectors[0]]), "mean")
+
+
+def test_remarks_on_a_mesh_are_said_once_and_kept(tmp_path: Path, lite_uri: str) -> None:
+    """What a reader left out reaches the person and the run's folder, not the log."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    points = meshes.ball(3)[0] + [0, 0, 5]
+    for name, count in (("a", 7), ("b", 9)):
+        (folder / f"{name}.ply").write_bytes(meshes.cloud_ply(np.concatenate([np.zeros((count, 3)), points])))
+    common = ("--views", 2, "--model", "efficientnet_lite0", "--uri", lite_uri)
+    answer = run("ingest", "specimens", folder, *common)
+    assert answer.code == 0
+    said = [line for line in answer.err.splitlines() if "(0, 0, 0)" in line]
+    assert len(said) == 1 and "and 1 more" in said[0] and "points at (0, 0, 0), taken for missing returns" in said[0]
+    kept = "".join(path.read_text() for path in Path(".outcrop/runs").glob("*/remarks.jsonl"))
+    assert "7 points at (0, 0, 0)" in kept and "9 points at (0, 0, 0)" in kept
+    assert "(0, 0, 0)" not in run("ingest", "specimens", folder, *common, "--force", "--quiet").err
+
+
+def test_views_of_an_older_reader_are_drawn_again(ingest: Ingest) -> None:
+    """A collection that was made before a format was read rightly is healed by the next ingest."""
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr("outcrop.render.preflight.READER", 1)
+        ingest()
+        assert ingest()[0].unchanged == 16
+    outlook = look_ahead(ingest.listing(), ingest.collection)
+    assert (outlook.unchanged, outlook.to_embed) == (0, 16)
+    assert ingest()[0].embedded == 16 and ingest()[0].unchanged == 16
