@@ -37,6 +37,8 @@ ChangeKind = Literal["new", "changed", "lacking", "unchanged", "no file", "gone"
 Row = Mapping[str, Any]
 STORED = ("source", "source_size", "source_mtime_ns", "source_digest", "altitude")
 """The fields of a stored row by which it is judged."""
+STALE = "its file no longer makes it"
+"""Why a row is gone whose file is there."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,7 @@ class Present:
                     if bytes.fromhex(row["id"]) in self._ids:
                         continue
                     if parent_of(row["key"]) in self._covered:
-                        yield Change("gone", row["key"], row["source"], "its file no longer makes it")
+                        yield Change("gone", row["key"], row["source"], STALE)
                     elif outside is not None:
                         yield from _outside(row, outside, digests)
 

@@ -24,6 +24,7 @@ from outcrop.ingest.layouts import space_of_tree
 from outcrop.ingest.listing import Outlook, ingest_listing, look_ahead
 from outcrop.ingest.manifest import Part, expected_rate, plan
 from outcrop.ingest.pipeline import Options
+from outcrop.ingest.remembered import remember
 from outcrop.ingest.requests import AnyRequest, FeaturesRequest, ManifestRequest, Request
 from outcrop.ingest.runs import Record, Run, RunSettings
 from outcrop.ingest.sources import Listing
@@ -78,7 +79,7 @@ def ingest(
     with _opened(request, settings, watcher, only) as target:
         if only is not None and not target.listing.expected:
             raise InputError("none of the failed items is declared any more; nothing to retry")
-        record = _ingest(target, settings, watcher, retry_of)
+        record = _ingest(target, settings, watcher, retry_of, whole=only is None)
         if record.state == "done":
             target.request.finish(Collection.open(target.store, settings.collection), settings, watcher.say)
     return record
@@ -130,7 +131,7 @@ def _opened(request: AnyRequest, settings: Settings, watcher: Watcher, only: Ite
         yield _Target(request, listing, store, found, model)
 
 
-def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str) -> Record:
+def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str, *, whole: bool) -> Record:
     request, model = target.request, target.model
 
     def open_now() -> PictureEncoder:
@@ -150,6 +151,8 @@ def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str
         run.record.device = encoder.device
         watcher.say(encoder.describe())
 
+    if whole:
+        remember(collection, request)
     watcher.begins(run, target.listing.dataset, target.listing.expected)
     with closing(LazyEncoder(model.space, lambda: first or open_now(), opened)) as encoder:
         record = ingest_listing(

@@ -1,38 +1,59 @@
-"""Registry against disk against collection: what is missing, changed, orphaned, or of another space; and the repair."""
+"""What a collection should hold against what it holds: missing, changed and orphaned items of every kind; and the repair.
+
+What is desired is in `outcrop.operate.desired`, what differs is judged by `outcrop.ingest.changes`, as in an ingest; here it is
+counted, named, and carried out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from outcrop.ingest.dataset import list_dataset
-from outcrop.schema.digests import SourceDigest, digest_of_file
-from outcrop.schema.errors import InputError, OutcropError
+from outcrop.embed.models import resolve_space
+from outcrop.embed.opening import LazyEncoder, open_encoder
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.changes import STALE, STORED, Change, changes
+from outcrop.ingest.listing import ingest_listing
+from outcrop.ingest.pipeline import Options
+from outcrop.ingest.requests import AuditRequest
+from outcrop.ingest.runs import Run
+from outcrop.ingest.sources import Listing
+from outcrop.operate.desired import Desired
+from outcrop.operate.photographs import desired_photographs
+from outcrop.operate.specimens import datasets_of, desired_specimens
+from outcrop.schema.errors import OutcropError, SpaceMismatch
 from outcrop.schema.filters import equals
-from outcrop.schema.frames import dataset_root
-from outcrop.schema.item import Kind, item_id
-from outcrop.schema.registry import Registry, read_registry
-from outcrop.schema.written import written_folder
+from outcrop.schema.item import FOSSIL, item_id, item_of_key, parent_of
+from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
 
 Trouble = Literal["missing", "changed", "orphan", "no file"]
-FROM_FILES = (Kind.IMAGE, Kind.REFERENCE)
-"""Kinds whose `source` is a file below the dataset's root."""
+TROUBLES: tuple[Trouble, ...] = ("missing", "changed", "orphan", "no file")
+"""In this order they are listed: what can be mended first."""
+_TROUBLE: dict[str, Trouble] = {
+    "new": "missing",
+    "lacking": "missing",
+    "changed": "changed",
+    "gone": "orphan",
+    "no file": "no file",
+}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One item in trouble.
+    """One item in trouble, and why. A specimen that must be drawn again is one finding, with its views.
 
-    "missing": on disk, not in the collection. "changed": the file is not the one that was embedded. "orphan": in the
-    collection, its source is gone or no longer declared. "no file": declared in the registry, not on disk.
+    "missing": it should be in the collection, and is not. "changed": it is not what would be made now. "orphan": in the
+    collection, but its file is gone, or nothing wants it any more. "no file": declared in the registry, not on disk.
     """
 
     trouble: Trouble
     key: str
     source: str
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +65,8 @@ class Audit:
     good: int
     findings: tuple[Finding, ...]
     stale: str = ""
-    repairs: tuple[str, ...] = field(default=())
+    repairs: tuple[str, ...] = ()
+    desired: Desired | None = field(default=None, repr=False, compare=False)
 
     def count(self, trouble: Trouble) -> int:
         """How many items are in this trouble."""
@@ -56,112 +78,77 @@ class Audit:
         return not self.findings and not self.stale
 
 
-def audit_dataset(
+def audit(
     collection: Collection,
-    registry: Path,
-    datasets: Path,
-    name: str,
+    settings: Settings,
+    names: Sequence[str] | None = None,
     *,
+    root: Path | None = None,
     digests: bool = False,
-    stale: str = "",
-    progress: Callable[[int], None] | None = None,
-) -> Audit:
-    """Holds a dataset's images against disk and collection, by size and time of the files (`digests` reads every file).
+) -> list[Audit]:
+    """Audits datasets of the registry and specimens: those named, or all that there are.
+
+    Size and time of the files decide; `digests` reads every file. `root` is where the meshes lie now.
 
     Raises:
-        RegistryError: unknown dataset, or a root that is not there.
+        RegistryError: unknown dataset, or a root that is not there. InputError: a folder is not there, or empty.
     """
-    listing = list_dataset(registry, name, datasets)
-    declared = {each.item.id: (each.item, each.path) for source in listing.sources for each in source.wanted}
-    findings = [Finding("no file", failure.key, "") for failure in listing.missing]
-    good, found = 0, set()
-    fields = ["id", "key", "source", "source_size", "source_mtime_ns", "source_digest"]
-    filter = equals("kind", str(Kind.IMAGE)) & equals("dataset", name)
-    for rows in collection.scan_rows(filter, fields):
-        for row in rows:
-            found.add(row["id"])
-            if _from_array(str(row["source"])):
-                continue  # its picture is nowhere here
-            if row["id"] not in declared:
-                findings.append(Finding("orphan", row["key"], row["source"]))
-            elif changed(declared[row["id"]][1], row, digests):
-                findings.append(Finding("changed", row["key"], row["source"]))
-            else:
-                good += 1
-        if progress is not None:
-            progress(len(found))
-    findings += [Finding("missing", item.key, item.source) for id, (item, _) in declared.items() if id not in found]
-    return Audit(
-        name,
-        collection.name,
-        good,
-        sorted_findings(findings),
-        stale,
-        tuple(_repairs(collection.name, name, findings, stale)),
-    )
+    stale = stale_space(collection, settings)
+    return [_audit(collection, desired, digests, stale) for desired in _desired(collection, settings, names, root)]
 
 
-def sorted_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Findings by trouble, what can be mended first, and by key."""
-    order = {"missing": 0, "changed": 1, "orphan": 2, "no file": 3}
-    return tuple(sorted(findings, key=lambda finding: (order[finding.trouble], finding.key)))
+def repair(
+    collection: Collection,
+    found: Audit,
+    settings: Settings,
+    *,
+    digests: bool = False,
+    say: Callable[[str], None],
+) -> None:
+    """Embeds missing and changed items and removes orphans. What needs a person (missing files, another space) stays.
+
+    Raises:
+        OutcropError: the encoder or the collection cannot be opened or written.
+    """
+    assert found.desired is not None, "an audit made by `audit` knows what is desired"
+    stale = [finding for finding in found.findings if finding.reason == STALE]
+    orphans = [finding for finding in found.findings if finding.trouble == "orphan" and finding.reason != STALE]
+    wanted = [finding.key for finding in found.findings if finding.trouble in ("missing", "changed")]
+    if (wanted or stale) and not found.stale:
+        parents = {parent_of(key) for key in (*wanted, *(finding.key for finding in stale))}
+        listing = _narrowed(found.desired, parents, wanted)
+        model = resolve_space(collection.space, settings, collection.weights_hint)
+        encoder = LazyEncoder(collection.space, lambda: open_encoder(model, settings))
+        run = Run.begin(settings.state, "audit", AuditRequest(name=found.dataset, collection=collection.name))
+        thumbnails = ThumbnailStore.below(settings.state)
+        options = Options(digests=digests)
+        record = ingest_listing(listing, encoder, collection, run, options, thumbnails=thumbnails)
+        say(f"{found.dataset}: {record.upserted} items embedded, {record.failed} failed (run {record.run})")
+    if orphans:
+        say(f"{found.dataset}: {prune(collection, orphans)} orphans removed")
 
 
 def orphans(
-    collection: Collection,
-    registry: Path,
-    datasets: Path,
-    names: Iterable[str] | None = None,
-    *,
-    references: Path | None = None,
+    collection: Collection, settings: Settings, names: Sequence[str] | None = None, *, root: Path | None = None
 ) -> list[Finding]:
-    """Items of kinds made from files whose source file is gone, for the datasets named (all of the registry otherwise).
+    """Items whose source file is gone, of the datasets named, or of all of the registry and all specimens.
 
-    Unlike `audit_dataset` this asks the disk alone, not what the registry declares: an item whose file is there stays. So do
-    vectors that were read from arrays, and written references whose folder lies neither in `references` nor in `datasets`.
-
-    Raises:
-        InputError: a dataset's root is not there, or empty.
-    """
-    known = read_registry(registry)
-    gone = []
-    for name in names if names is not None else sorted(known.datasets):
-        root = mounted_root(known, name, datasets)
-        filter = equals("kind", *map(str, FROM_FILES)) & equals("dataset", name)
-        places = [folder for folder in (references, datasets) if folder is not None]
-        written = [folder for folder in places if _holds_something(folder / written_folder(name))]
-        for rows in collection.scan_rows(filter, ["id", "key", "source"]):
-            for row in rows:
-                source = str(row["source"])
-                if _from_array(source):
-                    continue
-                of_files = source.startswith(f"{written_folder(name)}/")
-                if not any((folder / source).is_file() for folder in ([*written, root] if of_files else [root])) and (
-                    written or not of_files
-                ):
-                    gone.append(Finding("orphan", row["key"], source))
-    return sorted(gone, key=lambda finding: finding.key)
-
-
-def _from_array(source: str) -> bool:
-    """Whether an item was read as a vector (`ingest features`): no file of ours made it."""
-    return source.endswith(".npy")
-
-
-def _holds_something(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
-
-
-def mounted_root(registry: Registry, name: str, datasets: Path) -> Path:
-    """The folder of a dataset; to be asked before anything is removed because its file is gone.
+    Unlike `audit` this asks the disk alone, not what is declared or wanted: an item whose file is there stays.
 
     Raises:
-        InputError: the folder is not there, or empty: a disk that is not mounted must not empty a collection.
+        RegistryError, InputError: as `audit`.
     """
-    root = dataset_root(registry, name, datasets)
-    if not any(root.iterdir()):
-        raise InputError(f"the root {root} of dataset {name!r} is empty: is its disk mounted? Nothing is removed")
-    return root
+    found = []
+    for desired in _desired(collection, settings, names, root):
+        for kind, dataset in desired.files.scopes:
+            filter = equals("kind", str(kind)) & equals("dataset", dataset)
+            for rows in collection.scan_rows(filter, ["id", "key", *STORED, *desired.files.fields]):
+                found += [
+                    Finding("orphan", row["key"], row["source"], reason)
+                    for row in rows
+                    if (reason := desired.files.gone(row))
+                ]
+    return sorted(found, key=lambda finding: finding.key)
 
 
 def prune(collection: Collection, findings: Iterable[Finding]) -> int:
@@ -178,30 +165,91 @@ def prune(collection: Collection, findings: Iterable[Finding]) -> int:
     return before - after
 
 
-def changed(path: Path, row: Mapping[str, Any], digests: bool) -> bool:
-    """Whether a file is another than a row was made of: by its size and time, and by its digest where these do not tell."""
+def stale_space(collection: Collection, settings: Settings) -> str:
+    """How the weights found now differ from those that made the collection ('' = they do not, or none are found here)."""
     try:
-        stat = path.stat()
-    except OSError:
-        return True
-    if stat.st_size != row["source_size"]:
-        return True
-    if stat.st_mtime_ns == row["source_mtime_ns"] and not digests:
-        return False
-    return digest_of_file(path) != SourceDigest.parse(row["source_digest"]).file
+        resolve_space(collection.space, settings, collection.weights_hint)
+    except SpaceMismatch as error:
+        return str(error)
+    except OutcropError:
+        return ""  # no weights on this machine: nothing to compare with
+    return ""
 
 
-def _repairs(collection: str, name: str, findings: list[Finding], stale: str) -> list[str]:
-    kinds = {finding.trouble for finding in findings}
-    repairs = []
+def _desired(
+    collection: Collection, settings: Settings, names: Sequence[str] | None, root: Path | None
+) -> Iterator[Desired]:
+    photographs, specimens = datasets_of(collection, settings, names)
+    for name in photographs:
+        yield desired_photographs(collection, settings, name)
+    for name in specimens:
+        yield desired_specimens(collection, name, root)
+
+
+def _audit(collection: Collection, desired: Desired, digests: bool, stale: str) -> Audit:
+    good, findings = 0, []
+    found = changes(desired.listing, collection, digests=digests, outside=desired.files)
+    for parent, some in groupby(found, key=_unit):
+        together = list(some)
+        wrong = [change for change in together if change.kind != "unchanged"]
+        good += len(together) - len(wrong)
+        findings += _of_specimen(parent, wrong) if _is_specimen(parent) else list(map(_finding, wrong))
+    order = {trouble: place for place, trouble in enumerate(TROUBLES)}
+    findings.sort(key=lambda finding: (order[finding.trouble], finding.key))
+    return Audit(
+        desired.dataset,
+        collection.name,
+        good,
+        tuple(findings),
+        stale,
+        tuple(_repairs(collection.name, desired, findings, stale)),
+        desired,
+    )
+
+
+def _unit(change: Change) -> str:
+    """What is judged together: a specimen with its views; every other item by itself."""
+    return change.key if change.kind in ("gone", "no file") else parent_of(change.key)
+
+
+def _is_specimen(key: str) -> bool:
+    return key.partition("/")[0] in tuple(map(str, FOSSIL))
+
+
+def _finding(change: Change) -> Finding:
+    return Finding(_TROUBLE[change.kind], change.key, change.source, change.reason)
+
+
+def _of_specimen(key: str, wrong: Sequence[Change]) -> list[Finding]:
+    """The finding of a specimen with its views: changed where one of them is, else missing; what is gone, one by one."""
+    gone = [_finding(change) for change in wrong if change.kind == "gone"]
+    made = [change for change in wrong if change.kind != "gone"]
+    if not made:
+        return gone
+    worst = next((change for change in made if change.kind == "changed"), made[0])
+    return [*gone, Finding(_TROUBLE[worst.kind], key, worst.source, worst.reason)]
+
+
+def _narrowed(desired: Desired, parents: set[str], keys: Sequence[str]) -> Listing:
+    """The sources of parents in trouble, and those of items that the listing does not want but whose files are there."""
+    sources = [source for source in desired.listing.sources if parent_of(source.wanted[0].item.key) in parents]
+    listed = {each.item.key for source in sources for each in source.wanted}
+    rest = [key for key in keys if key not in listed]
+    return Listing(desired.dataset, [*sources, *(desired.files.sources(rest) if rest else ())])
+
+
+def _repairs(collection: str, desired: Desired, findings: Sequence[Finding], stale: str) -> Iterator[str]:
+    """What to do, one line each."""
     if stale:
-        repairs.append(
-            f"embed again with the new weights beside the old: collection create, ingest, verify, collection switch ({stale})"
-        )
-    if kinds & {"missing", "changed"}:
-        repairs.append(f"ingest dataset {name} --collection {collection}")
-    if "orphan" in kinds:
-        repairs.append(f"collection audit {collection} --dataset {name} --fix (removes the orphans)")
-    if "no file" in kinds:
-        repairs.append("bring the declared files back, or correct the counts in the registry")
-    return repairs
+        steps = "collection create, ingest, verify, collection switch"
+        yield f"embed again with the new weights beside the old: {steps} ({stale})"
+    troubles = {finding.trouble for finding in findings}
+    if troubles & {"missing", "changed"}:
+        kinds = {item_of_key(f.key).kind for f in findings if f.trouble in ("missing", "changed")}
+        fixes = f"collection audit {collection} --dataset {desired.dataset} --fix"
+        yield desired.again if kinds <= {"image", *FOSSIL} else f"{fixes} (embeds what is missing or changed)"
+    if "orphan" in troubles:
+        yield f"collection audit {collection} --dataset {desired.dataset} --fix (removes the orphans)"
+    if "no file" in troubles:
+        yield "bring the declared files back, or correct the counts in the registry"
+    yield from desired.remarks

@@ -218,16 +218,12 @@ def prune(
     from outcrop.operate.audit import orphans
     from outcrop.operate.audit import prune as remove
     from outcrop.operate.features import remove_features, stranded
-    from outcrop.operate.specimens import datasets_of, specimen_orphans
 
     settings = session.settings
     if features_folder is not None and not features_folder.is_dir():
         raise InputError(f"--features-folder {features_folder} is no folder; give the one that ingest wrote")
     with opened(session, name) as collection:
-        photographs, specimens = datasets_of(collection, settings, dataset)
-        place = (settings.registry, settings.datasets_folder, photographs)
-        gone = orphans(collection, *place, references=settings.references) if photographs else []
-        gone += [finding for each in specimens for finding in specimen_orphans(collection, each, root)]
+        gone = orphans(collection, settings, dataset, root=root)
         kept: dict[str, int] = {}
         features: list[str] = []
         if features_folder is not None:

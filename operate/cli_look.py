@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
@@ -26,9 +26,6 @@ from outcrop.screen.metrics import write_metrics
 from outcrop.screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
 from outcrop.screen.progress import Meter
 from outcrop.screen.tables import print_json, print_table
-
-if TYPE_CHECKING:
-    from outcrop.operate.audit import Audit, Trouble
 
 
 @command(app, STORE, name="list")
@@ -198,33 +195,21 @@ def audit(
     metrics_file: Metrics = None,
 ) -> None:
     """Hold the registry against the disk and the collection: missing, changed and orphaned items, another space."""
-    from outcrop.operate.audit import audit_dataset
-    from outcrop.operate.repair import repair, stale_space
-    from outcrop.operate.specimens import audit_specimens, datasets_of, repair_specimens
+    from outcrop.operate.audit import TROUBLES as troubles
+    from outcrop.operate.audit import audit as look
+    from outcrop.operate.audit import repair
 
     settings = session.settings
     with opened(session, name) as collection:
-        photographs, specimens = datasets_of(collection, settings, dataset)
-        stale = stale_space(collection, settings)
-
-        def look() -> list[Audit]:
-            place = (collection, settings.registry, settings.datasets_folder)
-            return [audit_dataset(*place, each, digests=digests, stale=stale) for each in photographs] + [
-                audit_specimens(collection, each, root=root, digests=digests, stale=stale) for each in specimens
-            ]
-
-        audits = look()
+        audits = look(collection, settings, dataset, root=root, digests=digests)
         fixed = fix and not dry_run and not all(a.in_order for a in audits)
         if fixed:
             lost = sum(a.count("orphan") for a in audits)
             if lost:
                 agreed(f"Remove {lost} orphaned items from {collection.name!r}?", yes)
-            for each in audits[: len(photographs)]:
-                repair(collection, each, settings, say=session.say)
-            for each in audits[len(photographs) :]:
-                repair_specimens(collection, each, settings, root=root, say=session.say)
-            audits = look()
-    troubles: tuple[Trouble, ...] = ("missing", "changed", "orphan", "no file")
+            for each in audits:
+                repair(collection, each, settings, digests=digests, say=session.say)
+            audits = look(collection, settings, dataset, root=root, digests=digests)
     rows: list[dict[str, Any]] = [
         {"dataset": a.dataset, "good": a.good, **{t: a.count(t) for t in troubles}, "stale": a.stale} for a in audits
     ]
@@ -249,7 +234,7 @@ def audit(
             if a.findings:
                 print_table(
                     [asdict(f) for f in a.findings[:20]],
-                    ("trouble", "key", "source"),
+                    ("trouble", "key", "source", "reason"),
                     f"{a.dataset}: {len(a.findings)} findings",
                 )
             for line in a.repairs:
@@ -266,7 +251,7 @@ def audit(
         raise PartialFailure(
             "the audit found "
             + ", ".join(f"{int(v)} {t}" for t, v in total.items())
-            + ("" if not stale else ", and another space")
+            + (", and another space" if any(a.stale for a in audits) else "")
         )
 
 

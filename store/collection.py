@@ -321,6 +321,11 @@ class Collection(Table):
             facts = self.store.client.describe_collection(self.physical, timeout=self.store.timeout)
         return dict(facts.get("properties") or {})
 
+    def set_property(self, name: str, value: str) -> None:
+        """Keeps a text with the collection; other properties stay."""
+        with self.store.calling(f"change the properties of {self.name!r}"):
+            self.store.client.alter_collection_properties(self.physical, {name: value}, timeout=self.store.timeout)
+
 
 def index_params(store: Store, profile: IndexProfile, build: dict[str, Any]) -> IndexParams:
     """The index of the vectors, as pymilvus wants it for this store."""

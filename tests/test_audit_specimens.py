@@ -29,8 +29,8 @@ def workers() -> Iterator[Workers]:
 @pytest.fixture(autouse=True)
 def toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """The collection's own model is the toy: what opens it in a repair is the toy too."""
-    monkeypatch.setattr("outcrop.operate.specimens.resolve_space", lambda *_, **__: None)
-    monkeypatch.setattr("outcrop.operate.specimens.open_encoder", lambda *_, **__: ToyEncoder())
+    monkeypatch.setattr("outcrop.operate.audit.resolve_space", lambda *_, **__: None)
+    monkeypatch.setattr("outcrop.operate.audit.open_encoder", lambda *_, **__: ToyEncoder())
 
 
 @pytest.fixture

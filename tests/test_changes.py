@@ -80,7 +80,6 @@ def state_altitude(capture: str, frames: int, altitude: float) -> None:
     Path("data_key.json").write_text(json.dumps(registry))
 
 
-@pytest.mark.xfail(strict=True, reason="the audit judges images by their files alone")
 def test_an_altitude_changed_in_the_registry_is_seen_by_the_dry_run_and_by_the_audit(here: Path) -> None:
     assert audit()["rows"][0]["good"] >= 3
     state_altitude("250918092555_300", 2, 310)
@@ -92,7 +91,6 @@ def test_an_altitude_changed_in_the_registry_is_seen_by_the_dry_run_and_by_the_a
     assert dry_run("dataset", "town")["to_embed"] == 0 == dry_run("references", "town", *FEW)["to_embed"]
 
 
-@pytest.mark.xfail(strict=True, reason="the audit looks at images only")
 def test_deleted_references_are_seen_by_the_dry_run_and_by_the_audit_and_brought_back(here: Path) -> None:
     gone = remove(5)
     assert dry_run("references", "town", *FEW)["to_embed"] == 5
@@ -101,7 +99,6 @@ def test_deleted_references_are_seen_by_the_dry_run_and_by_the_audit_and_brought
     assert len(keys("reference")) == 9 and dry_run("references", "town", *FEW)["to_embed"] == 0
 
 
-@pytest.mark.xfail(strict=True, reason="the audit looks at images only")
 def test_references_that_were_pruned_come_back_with_their_photographs(here: Path) -> None:
     """Removed from the disk, pruned, restored: the audit misses photographs and references, and `--fix` brings both back."""
     folder = here / "town/250918092555_300"

@@ -1,0 +1,132 @@
+"""A dataset of the registry as it should be: its photographs, and the references that the collection remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from outcrop.ingest.changes import Row
+from outcrop.ingest.dataset import frame_item, list_dataset
+from outcrop.ingest.references import list_references, reference_item
+from outcrop.ingest.remembered import wanted_references
+from outcrop.ingest.sources import Listing, Source, Wanted
+from outcrop.ingest.written import list_written_references
+from outcrop.operate.desired import GONE, UNDECLARED, Desired
+from outcrop.schema.crops import CropSpec, crop_numbered
+from outcrop.schema.digests import SourceDigest
+from outcrop.schema.errors import InputError
+from outcrop.schema.frames import Frame, dataset_root, list_captures, on_disk
+from outcrop.schema.item import Item, Kind, item_of_key, parent_of
+from outcrop.schema.origin import Origin, origin_of
+from outcrop.schema.registry import read_registry
+from outcrop.schema.settings import Settings
+from outcrop.schema.written import written_folder
+from outcrop.store.collection import Collection
+
+
+def desired_photographs(collection: Collection, settings: Settings, name: str) -> Desired:
+    """What the registry declares of a dataset, and the references that the collection remembers.
+
+    Raises:
+        RegistryError: unknown dataset, or its root is not there.
+    """
+    images = list_dataset(settings.registry, name, settings.datasets_folder)
+    references = wanted_references(collection, name, settings)
+    listing = Listing(images.dataset, [*images.sources, *references.sources], images.missing)
+    again = f"ingest dataset {name} --collection {collection.name}"
+    return Desired(name, listing, DatasetFiles(settings, name), again, tuple(references.remarks))
+
+
+class DatasetFiles:
+    """The files behind the images and references of a dataset of the registry."""
+
+    fields: Sequence[str] = ("kind",)
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self._settings, self._name = settings, name
+        self._registry = read_registry(settings.registry)
+        self._root = dataset_root(self._registry, name, settings.datasets_folder)
+        self.scopes: Sequence[tuple[Kind, str]] = ((Kind.IMAGE, name), (Kind.REFERENCE, name))
+
+    def gone(self, row: Row) -> str:
+        """See `outcrop.operate.desired.Files.gone`."""
+        origin = self._origin(row)
+        if origin is Origin.VECTOR:
+            return ""
+        if origin is Origin.WRITTEN:
+            return GONE if self._written_folders and self._file(row) is None else ""
+        if self._file(row) is not None:
+            return ""
+        self._require_mounted()
+        return GONE
+
+    def judge(self, row: Row) -> Wanted | str | None:
+        """See `outcrop.ingest.changes.Outside.judge`."""
+        item, origin = item_of_key(row["key"]), self._origin(row)
+        if origin is Origin.VECTOR:
+            return None
+        frame = self._frames.get(parent_of(row["key"])) if origin in (Origin.PHOTOGRAPH, Origin.CROP) else None
+        crop = crop_numbered(item.crop)
+        if frame is not None and item.kind is Kind.REFERENCE and crop is not None:
+            reference = reference_item(frame_item(frame), item.rotation, item.crop)
+            process = CropSpec(item.rotation, crop).digest
+            return Wanted(reference, frame.path, process, altitude_stated=frame.altitude is not None)
+        if reason := self.gone(row):
+            return reason
+        if origin in (Origin.PHOTOGRAPH, Origin.CROP):
+            return UNDECLARED
+        path = self._file(row)
+        return self._written(row, item, path) if path is not None else None
+
+    def sources(self, keys: Iterable[str]) -> list[Source]:
+        """See `outcrop.operate.desired.Files.sources`: references, turned from the photographs or written."""
+        keys, settings = list(keys), self._settings
+        place = (settings.registry, self._name, settings.datasets_folder)
+        written = [
+            source
+            for folder in self._written_folders
+            for source in list_written_references(*place, folder, only=keys).sources
+        ]
+        return [*list_references(*place, only=keys).sources, *written]
+
+    def _origin(self, row: Row) -> Origin:
+        return origin_of(Kind(row["kind"]), self._name, row["source"])
+
+    def _file(self, row: Row) -> Path | None:
+        """Where the row's file lies now; None where it does not."""
+        parts = PurePosixPath(row["source"]).parts
+        folders = self._written_folders if self._origin(row) is Origin.WRITTEN else [self._root]
+        found = (on_disk(folder, parts) for folder in folders)
+        return next((path for path in found if path is not None and path.is_file()), None)
+
+    @cached_property
+    def _written_folders(self) -> list[Path]:
+        """The folders that hold written references of the dataset on this machine."""
+        places = [self._settings.references, self._settings.datasets_folder]
+        return [
+            folder
+            for folder in places
+            if folder is not None and (inner := folder / written_folder(self._name)).is_dir() and any(inner.iterdir())
+        ]
+
+    @cached_property
+    def _frames(self) -> dict[str, Frame]:
+        captures = list_captures(self._registry, self._name, self._settings.datasets_folder)
+        return {str(frame.key): frame for capture in captures for frame in capture.frames}
+
+    def _written(self, row: Row, item: Item, path: Path) -> Wanted:
+        """A written reference as it is, with the altitude that the registry states."""
+        dataset = self._registry.dataset(self._name)
+        altitude = dataset.altitude(item.capture_id) if item.capture_id in dataset.images else None
+        stated = replace(item, source=row["source"], altitude=altitude or 0.0)
+        process = SourceDigest.parse(row["source_digest"]).transform
+        return Wanted(stated, path, process, altitude_stated=altitude is not None)
+
+    def _require_mounted(self) -> None:
+        """Raises `InputError` where the dataset's root is empty."""
+        if not any(self._root.iterdir()):
+            raise InputError(
+                f"the root {self._root} of dataset {self._name!r} is empty: is its disk mounted? Nothing is removed"
+            )
