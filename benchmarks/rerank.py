@@ -44,8 +44,8 @@ def main() -> None:
 def measure(folder: Path, candidates: int, width: int, rounds: int) -> dict[str, object]:
     """Medians in seconds, their ratios, and milliseconds per candidate."""
     from outcrop.query.answers import Hit, Query, Result, Results
+    from outcrop.query.rerank import Reranking, rerank
     from outcrop.query.verification.originals import Originals
-    from outcrop.query.verification.rerank import Reranking, rerank
     from outcrop.query.verification.verifier import Verifier
     from outcrop.schema.item import Item, Kind, image_key
     from outcrop.schema.machine import cores
@@ -75,7 +75,7 @@ def measure(folder: Path, candidates: int, width: int, rounds: int) -> dict[str,
             if name == "warm":
                 times["warm: features"].append(answered.timings["features"])
                 times["warm: verify"].append(answered.timings["verify"])
-                verified = sum(answered.results[0].verdict(hit).verified for hit in answered.results[0].hits)
+                verified = sum(answered.results[0].verification(hit).verified for hit in answered.results[0].hits)
         times["plain"].append(plain(folder, candidates, turn))
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {

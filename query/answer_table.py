@@ -77,11 +77,11 @@ def _item_columns(result: Result) -> list[str]:
 
 
 def _row(result: Result, hit: Hit) -> dict[str, Any]:
-    verdict = result.verdict(hit)
+    verification = result.verification(hit)
     row = hit_json(hit)
-    if verdict is None:
+    if verification is None:
         return row
-    found = verdict.as_json(hit.score)
+    found = verification.as_json(hit.score)
     turned = found["geometry"].get("rotation")
     return {
         **row,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from outcrop.embed.photo import PhotoMetadata
-from outcrop.query.verification.confidence import Verdict
+from outcrop.query.verification.confidence import Verification
 from outcrop.query.verification.location import Location
 from outcrop.schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, parent_of
 from outcrop.screen.notebook import html_table
@@ -69,23 +69,23 @@ class Hit(StoredHit):
 class Result:
     """The hits of one query, best first; or why it could not be asked.
 
-    Re-ranked (`query.verification.rerank`), `verdicts` has one for each parent among the hits, `match` says whether any was
-    verified, and `no_match` why none was. Located (`query.verification.locate`), there is a `location`, or `no_location` says
+    Re-ranked (`outcrop.query.rerank`), `verifications` has one for each parent among the hits, `match` says whether any was
+    verified, and `no_match` why none was. Located (`outcrop.query.locating`), there is a `location`, or `no_location` says
     what is missing.
     """
 
     query: Query
     hits: tuple[Hit, ...] = ()
     error: str = ""
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    verifications: Mapping[str, Verification] = field(default_factory=dict)
     match: bool | None = None
     no_match: str = ""
     location: Location | None = None
     no_location: str = ""
 
-    def verdict(self, hit: StoredHit) -> Verdict | None:
+    def verification(self, hit: StoredHit) -> Verification | None:
         """What geometry says of a hit; None where it was not asked."""
-        return self.verdicts.get(parent_of(hit.item.key))
+        return self.verifications.get(parent_of(hit.item.key))
 
 
 @dataclass(frozen=True)
@@ -131,18 +131,20 @@ def joined(batches: Iterable[Results]) -> Results:
 
 
 def first_hits(results: Results, k: int) -> Results:
-    """The same answers with the first `k` hits of each, and the verdicts on these."""
+    """The same answers with the first `k` hits of each, and the verifications on these."""
 
     def cut(result: Result) -> Result:
         hits = result.hits[:k]
         kept = {parent_of(hit.item.key) for hit in hits}
-        verdicts = {parent: verdict for parent, verdict in result.verdicts.items() if parent in kept}
-        return replace(result, hits=hits, verdicts=verdicts)
+        verifications = {
+            parent: verification for parent, verification in result.verifications.items() if parent in kept
+        }
+        return replace(result, hits=hits, verifications=verifications)
 
     return replace(results, results=tuple(cut(result) for result in results.results))
 
 
-def hit_json(hit: StoredHit, verdict: Verdict | None = None) -> dict[str, Any]:
+def hit_json(hit: StoredHit, verification: Verification | None = None) -> dict[str, Any]:
     """A hit as the answers' plain values; that of a group has `parent`, `votes`, `rotations`, `estimated_rotation`, `margin`;
     with what geometry says of it, where that was asked."""
     row: dict[str, Any] = {"rank": hit.rank, "key": hit.item.key, "score": round(hit.score, 6)}
@@ -150,7 +152,7 @@ def hit_json(hit: StoredHit, verdict: Verdict | None = None) -> dict[str, Any]:
     row["kind"] = str(hit.item.kind)
     if isinstance(hit, Hit) and hit.group is not None:
         row |= group_json(hit.group)
-    return row if verdict is None else {**row, **verdict.as_json(hit.score)}
+    return row if verification is None else {**row, **verification.as_json(hit.score)}
 
 
 def group_json(group: Group) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def result_json(result: Result) -> dict[str, Any]:
         row["location"] = result.location.as_json() if result.location is not None else None
         if result.no_location:
             row["location_missing"] = result.no_location
-    row["hits"] = [hit_json(hit, result.verdict(hit)) for hit in result.hits]
+    row["hits"] = [hit_json(hit, result.verification(hit)) for hit in result.hits]
     return {**row, "error": result.error} if result.error else row
 
 

@@ -96,14 +96,14 @@ def _pair(session: Session, query: Path, candidate: Path, verifier: Verifier, le
     if png is not None:
         session.say(f"picture: {write_drawing(found, png).absolute()}")
     if not found.verified:
-        session.say("no match: " + (found.proof.reason or f"{found.proof.inliers} inliers, {least} are needed"))
+        session.say("no match: " + (found.match.reason or f"{found.match.inliers} inliers, {least} are needed"))
     if session.format == "json":
         print_json(found.as_json())
         return
     print_table([_row(found)], COLUMNS)
-    if found.proof.homography is not None:
+    if found.match.homography is not None:
         print("homography (query to candidate, pixels):")
-        for line in found.proof.homography:
+        for line in found.match.homography:
             print("  " + "  ".join(f"{value: .8g}" for value in line))
 
 
@@ -129,7 +129,7 @@ def _all(session: Session, folder: Path, verifier: Verifier, least: int, png: Pa
 
 
 def _row(found: PairMatch) -> dict[str, Any]:
-    turned = found.proof.rotation
+    turned = found.match.rotation
     return {**found.as_json(), "score": f"{found.score:.4f}", "rotation": "" if turned is None else f"{turned:.1f}"}
 
 

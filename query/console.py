@@ -96,7 +96,12 @@ def _say_no_match(session: Session, results: Sequence[Result]) -> None:
     for each in results:
         if each.match is False:
             session.say(f"no match: {each.query.name}: {each.no_match}")
-    gone = {parent: verdict.reason for each in results for parent, verdict in each.verdicts.items() if verdict.unseen}
+    gone = {
+        parent: verification.reason
+        for each in results
+        for parent, verification in each.verifications.items()
+        if verification.unseen
+    }
     for reason in list(dict.fromkeys(gone.values()))[:MAX_REASONS]:
         session.warn(f"not verified: {reason}")
     if len(gone) > MAX_REASONS:
@@ -109,8 +114,8 @@ def _say_locations(session: Session, results: Sequence[Result]) -> None:
         if each.location is not None and session.format == "table":
             place = each.location
             print(
-                f"{each.query.name}: {place.latitude:.6f}, {place.longitude:.6f} ± {place.spread:.1f} m; "
-                f"heading {place.heading:.0f}°; from {len(place.witnesses)} hits ({place.method})"
+                f"{each.query.name}: {place.latitude:.6f}, {place.longitude:.6f} ± {place.sigma_m:.1f} m; "
+                f"heading {place.heading:.0f}°; from {len(place.matches)} hits ({place.method})"
             )
             for remark in place.remarks:
                 session.say(f"note: {remark}")

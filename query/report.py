@@ -15,7 +15,7 @@ from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.query.answers import Hit, Result, Results
 from outcrop.query.ground import EARTH_RADIUS, distances
 from outcrop.query.pages import inline, render, write_whole
-from outcrop.query.verification.confidence import Verdict
+from outcrop.query.verification.confidence import Verification
 from outcrop.schema.item import UNKNOWN_COORDINATE, item_id, parent_of
 
 MAP_SIDE = 190
@@ -93,8 +93,8 @@ def _query(result: Result, thumbnails: ThumbnailStore) -> dict[str, Any]:
     located = result.location
     if located is not None:
         facts.append(
-            f"by {len(located.witnesses)} hits at {located.latitude:.6f}°, {located.longitude:.6f}°, give or take "
-            f"{located.spread:.1f} m; heading {located.heading:.0f}°"
+            f"by {len(located.matches)} hits at {located.latitude:.6f}°, {located.longitude:.6f}°, give or take "
+            f"{located.sigma_m:.1f} m; heading {located.heading:.0f}°"
         )
         if place is not None:
             off = float(distances(*place, located.latitude, located.longitude))
@@ -109,35 +109,37 @@ def _query(result: Result, thumbnails: ThumbnailStore) -> dict[str, Any]:
         "error": result.error,
         "map": little_map(place, result.hits, (located.latitude, located.longitude) if located is not None else None),
         "no_match": result.no_match,
-        "hits": [_hit(hit, result.verdict(hit), place, thumbnails) for hit in result.hits],
+        "hits": [_hit(hit, result.verification(hit), place, thumbnails) for hit in result.hits],
     }
 
 
-def _outline(verdict: Verdict | None) -> dict[str, Any] | None:
+def _outline(verification: Verification | None) -> dict[str, Any] | None:
     """The query's outline on a verified hit: the size of its picture, and the corners, in the picture's pixels."""
-    proof = verdict.proof if verdict is not None and verdict.verified else None
-    if proof is None or proof.footprint is None:
+    match = verification.match if verification is not None and verification.verified else None
+    if match is None or match.footprint is None:
         return None
-    width, height = proof.candidate_size
-    points = " ".join(f"{x + 0.5:.1f},{y + 0.5:.1f}" for x, y in proof.footprint)
+    width, height = match.candidate_size
+    points = " ".join(f"{x + 0.5:.1f},{y + 0.5:.1f}" for x, y in match.footprint)
     return {"width": width, "height": height, "points": points, "line": round(max(width, height) / 60, 2)}
 
 
 def _hit(
-    hit: Hit, verdict: Verdict | None, place: tuple[float, float] | None, thumbnails: ThumbnailStore
+    hit: Hit, verification: Verification | None, place: tuple[float, float] | None, thumbnails: ThumbnailStore
 ) -> dict[str, Any]:
     item, group = hit.item, hit.group
     facts = [item.category] if item.category else []
     # An outline is in pixels of the whole photograph: a reference's own thumbnail would show a turned part of it.
     whole = thumbnails.read(item_id(parent_of(item.key)))
-    outline = _outline(verdict) if whole is not None else None
-    shown = hit.score if verdict is None else verdict.combined(hit.score)
-    if verdict is not None:
+    outline = _outline(verification) if whole is not None else None
+    shown = hit.score if verification is None else verification.combined(hit.score)
+    if verification is not None:
         facts.append(f"embedding {hit.score:.4f}")
-    if verdict is not None and verdict.verified and verdict.proof is not None:
-        facts.append(f"{verdict.proof.inliers} inliers, turned {verdict.proof.rotation or 0.0:.1f}°, verified")
-    elif verdict is not None:
-        facts.append(f"not verified: {verdict.reason}")
+    if verification is not None and verification.verified and verification.match is not None:
+        facts.append(
+            f"{verification.match.inliers} inliers, turned {verification.match.rotation or 0.0:.1f}°, verified"
+        )
+    elif verification is not None:
+        facts.append(f"not verified: {verification.reason}")
     if group is not None:
         if group.rotation is not None:
             facts.append(f"query turned {group.rotation:.0f}° counter-clockwise")

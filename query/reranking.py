@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from outcrop.query.answers import Results, first_hits
+from outcrop.query.rerank import Reranking, rerank
 from outcrop.query.verification.confidence import least_inliers
-from outcrop.query.verification.rerank import Reranking, rerank
 from outcrop.schema.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def reranker(
     if plan is None:
         yield lambda results: results
         return
-    from outcrop.query.verification.locate import locate_all
+    from outcrop.query.locating import locate_all
     from outcrop.query.verification.originals import Originals
 
     originals = Originals.of(settings.registry, settings.datasets_folder)

@@ -24,7 +24,7 @@ from outcrop.query.evaluation.strategies import in_steps
 from outcrop.query.evaluation.truth import Facts, GpsTruth, OwnTruth, Truth
 from outcrop.query.evaluation.truth_files import PairsTruth
 from outcrop.query.search import query_dataset, query_items
-from outcrop.query.verification.confidence import Verdict
+from outcrop.query.verification.confidence import Verification
 from outcrop.query.verification.geometry import GeometricMatch
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import Item, Kind, image_key, reference_key
@@ -199,8 +199,10 @@ def test_what_one_strategy_could_not_ask_counts_for_none(photos: Collection) -> 
     assert found.left_out == {image_key("d", "c", 1): "c_0001.jpg is damaged"} and len(found.unreadable) == 1
 
 
-def proved(inliers: int) -> Verdict:
-    return Verdict.of(GeometricMatch(50, inliers, "sift", homography=((1, 0, 0), (0, 1, 0), (0, 0, 1))), Path("p.jpg"))
+def proved(inliers: int) -> Verification:
+    return Verification.of(
+        GeometricMatch(50, inliers, "sift", homography=((1, 0, 0), (0, 1, 0), (0, 0, 1))), Path("p.jpg")
+    )
 
 
 def test_re_ranked_answers_stand_by_their_inliers(photos: Collection) -> None:
@@ -211,8 +213,8 @@ def test_re_ranked_answers_stand_by_their_inliers(photos: Collection) -> None:
 
     def first(inliers: dict[int, int], scores: dict[int, float] = {}) -> float:  # noqa: B006
         ranked = tuple(replace(hits[n], score=scores.get(n, hits[n].score)) for n in inliers)
-        verdicts = {image_key("d", "c", n): proved(count) for n, count in inliers.items()}
-        result = Result(asked.results[0].query, ranked, verdicts=verdicts, match=True)
+        verifications = {image_key("d", "c", n): proved(count) for n, count in inliers.items()}
+        result = Result(asked.results[0].query, ranked, verifications=verifications, match=True)
         found = evaluate([{"a": Results("outcrop", None, (result,))}], GpsTruth(15), gallery)  # right is only 2
         right = found.strategies[0].outcomes[0].right
         assert right is not None and right.inliers == inliers[2]

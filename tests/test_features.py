@@ -62,7 +62,7 @@ def test_featureless_pictures_have_none(colour: str) -> None:
     found = features_of(image)
     assert len(found) <= 4 and found.points.shape == (len(found), 2) and found.descriptors.shape == (len(found), 128)
     match = verify(found, features_of(rough(1, 300, 200)))
-    assert match.proof.inliers == 0 and match.proof.reason and len(match.pairs) == 0
+    assert match.inliers == 0 and match.reason and len(match.pairs) == 0
 
 
 def test_keypoints_are_spread_over_the_picture() -> None:
@@ -95,10 +95,10 @@ def test_points_are_of_the_full_size_whatever_the_working_size(tmp_path: Path) -
     image.save(tmp_path / "small.jpg", quality=95)
     large, small = (read_features(tmp_path / name, Sift()) for name in ("large.jpg", "small.jpg"))
     assert (large.width, large.height, large.unit) == (3200, 2400, 4.0)
-    proof = verify(small, large).proof
-    assert proof.homography is not None and proof.scale == pytest.approx(4, rel=1e-3)
+    match = verify(small, large)
+    assert match.homography is not None and match.scale == pytest.approx(4, rel=1e-3)
     # The upper left corner lies on the upper left corner: no half pixel is lost between the sizes.
-    assert np.allclose(proof.footprint, [(-0.5, -0.5), (3199.5, -0.5), (3199.5, 2399.5), (-0.5, 2399.5)], atol=1.0)
+    assert np.allclose(match.footprint, [(-0.5, -0.5), (3199.5, -0.5), (3199.5, 2399.5), (-0.5, 2399.5)], atol=1.0)
 
 
 def test_upright_whatever_the_orientation_tag(tmp_path: Path) -> None:
@@ -109,8 +109,8 @@ def test_upright_whatever_the_orientation_tag(tmp_path: Path) -> None:
     image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "tagged.jpg", quality=95, exif=exif)
     plain, tagged = (read_features(tmp_path / name, Sift()) for name in ("plain.jpg", "tagged.jpg"))
     assert (tagged.width, tagged.height) == (640, 480)
-    proof = verify(tagged, plain).proof
-    assert proof.rotation is not None and abs((proof.rotation + 180) % 360 - 180) < 0.1
+    match = verify(tagged, plain)
+    assert match.rotation is not None and abs((match.rotation + 180) % 360 - 180) < 0.1
 
 
 def test_a_file_that_is_no_picture(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kernels import kernels, run_under
 
-from outcrop.query.verification.confidence import MIN_INLIERS, UNVERIFIED, Verdict, confidence
+from outcrop.query.verification.confidence import MIN_INLIERS, UNVERIFIED, Verification, confidence
 from outcrop.query.verification.features import LocalFeatures
 from outcrop.query.verification.geometry import GeometricMatch, corners, implausible, project, tentative_matches, verify
 from outcrop.schema.errors import InputError
@@ -60,27 +60,26 @@ def test_a_known_homography_is_found(
     points = candidate.points.copy()
     points[moved] = np.random.default_rng(seed + 1).uniform(0, 600, (len(moved), 2))
     match = verify(query, replace(candidate, points=points))
-    proof = match.proof
     if implausible(truth, query, candidate):
         return
-    assert proof.homography is not None and proof.inliers >= 0.9 * (len(query) - len(moved)), proof
-    assert len(match.pairs) == proof.inliers <= proof.tentative
+    assert match.homography is not None and match.inliers >= 0.9 * (len(query) - len(moved)), match
+    assert len(match.pairs) == match.inliers <= match.tentative
     here = np.array(corners(WIDTH, HEIGHT))
-    assert np.allclose(project(proof.homography, here), project(truth, here), atol=max(4.0, 6 * scale))
-    assert proof.footprint == pytest.approx(np.array(project(proof.homography, here)))
+    assert np.allclose(project(match.homography, here), project(truth, here), atol=max(4.0, 6 * scale))
+    assert match.footprint == pytest.approx(np.array(project(match.homography, here)))
     local = np.array(project(truth, [((WIDTH - 1) / 2 + dx, (HEIGHT - 1) / 2 + dy) for dx, dy in ((-1, 0), (1, 0))]))
     across = local[1] - local[0]
     if abs(tilt) < 1e-5:  # the query is the candidate turned back
         turned = math.degrees(math.atan2(across[1], across[0])) % 360
-        assert proof.rotation is not None and abs((proof.rotation - turned + 180) % 360 - 180) < 1
-        assert proof.scale == pytest.approx(scale, rel=0.02)
+        assert match.rotation is not None and abs((match.rotation - turned + 180) % 360 - 180) < 1
+        assert match.scale == pytest.approx(scale, rel=0.02)
 
 
 def test_rotation_is_that_of_the_query_counter_clockwise_against_the_candidate() -> None:
     candidate = scene()
     query = seen(candidate, similarity(-77, 1.0))  # what the candidate shows, turned counter-clockwise
-    assert verify(query, candidate).proof.rotation == pytest.approx(77, abs=0.5)
-    assert verify(candidate, query).proof.rotation == pytest.approx(283, abs=0.5)
+    assert verify(query, candidate).rotation == pytest.approx(77, abs=0.5)
+    assert verify(candidate, query).rotation == pytest.approx(283, abs=0.5)
 
 
 def test_scale_is_candidate_pixels_in_a_query_pixel_of_the_full_sizes() -> None:
@@ -88,17 +87,17 @@ def test_scale_is_candidate_pixels_in_a_query_pixel_of_the_full_sizes() -> None:
     enlarged = LocalFeatures(
         candidate.points * 5, candidate.descriptors, WIDTH * 5, HEIGHT * 5, 5.0, "sift"
     )  # looked at in the same working size
-    assert verify(enlarged, candidate).proof.scale == pytest.approx(0.2, rel=1e-3)
-    assert verify(candidate, enlarged).proof.scale == pytest.approx(5, rel=1e-3)
+    assert verify(enlarged, candidate).scale == pytest.approx(0.2, rel=1e-3)
+    assert verify(candidate, enlarged).scale == pytest.approx(5, rel=1e-3)
 
 
-def test_the_same_proof_every_time_and_in_threads() -> None:
+def test_the_same_match_every_time_and_in_threads() -> None:
     query = scene(400)
     candidate = seen(query, similarity(33, 0.8, 50, -20), noise=1.5)
     first = verify(query, candidate)
     with ThreadPoolExecutor(4) as pool:
         for again in pool.map(lambda _: verify(query, candidate), range(12)):
-            assert again.proof == first.proof and np.array_equal(again.pairs, first.pairs)
+            assert again == first and np.array_equal(again.pairs, first.pairs)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +119,8 @@ def test_homographies_that_no_camera_makes(matrix: np.ndarray, reason: str) -> N
 
 def test_a_mirrored_picture_is_no_match() -> None:
     query = scene()
-    proof = verify(query, seen(query, np.array([[-1, 0, WIDTH], [0, 1, 0], [0, 0, 1.0]]))).proof
-    assert proof.inliers == 0 and proof.homography is None and proof.footprint is None and proof.reason
+    match = verify(query, seen(query, np.array([[-1, 0, WIDTH], [0, 1, 0], [0, 0, 1.0]])))
+    assert match.inliers == 0 and match.homography is None and match.footprint is None and match.reason
 
 
 @pytest.mark.parametrize("shape", ["line", "spot"])
@@ -141,8 +140,8 @@ def test_matches_on_a_line_or_in_a_caption_prove_nothing(shape: str) -> None:
         )
         for own in (first, second)
     ]
-    proof = verify(*pictures).proof
-    assert proof.tentative >= 40 and proof.inliers == 0 and proof.reason
+    match = verify(*pictures)
+    assert match.tentative >= 40 and match.inliers == 0 and match.reason
 
 
 def test_one_point_with_several_orientations_is_one_inlier() -> None:
@@ -152,22 +151,22 @@ def test_one_point_with_several_orientations_is_one_inlier() -> None:
         points=np.vstack([query.points, query.points]),
         descriptors=np.vstack([query.descriptors, scene(60, seed=9).descriptors]),
     )
-    proof = verify(twice, seen(twice, similarity(0, 1, 10, 0), noise=0.1)).proof
-    assert proof.tentative == 120 and proof.inliers <= 60
+    match = verify(twice, seen(twice, similarity(0, 1, 10, 0), noise=0.1))
+    assert match.tentative == 120 and match.inliers <= 60
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 7])
 def test_hardly_any_features_is_no_match(count: int) -> None:
     few, many = scene(count), scene(200)
     for query, candidate in ((few, many), (many, few), (few, few)):
-        proof = verify(query, candidate).proof
-        assert proof.inliers == 0 and proof.reason and proof.homography is None
+        match = verify(query, candidate)
+        assert match.inliers == 0 and match.reason and match.homography is None
 
 
 def test_all_points_in_one_place() -> None:
     query = replace(scene(50), points=np.full((50, 2), 17.0, np.float32))
-    proof = verify(query, query).proof
-    assert proof.tentative == 50 and proof.inliers == 0 and proof.reason
+    match = verify(query, query)
+    assert match.tentative == 50 and match.inliers == 0 and match.reason
 
 
 def test_matches_are_mutual_and_clear() -> None:
@@ -229,33 +228,35 @@ def test_features_of_two_kinds_are_not_compared() -> None:
         verify(scene(), replace(scene(), method="patch"))
 
 
-def verdict_of(inliers: int, least: int = MIN_INLIERS) -> Verdict:
-    """The verdict on a proof with so many inliers."""
+def verification_of(inliers: int, least: int = MIN_INLIERS) -> Verification:
+    """What becomes of a match with this many inliers."""
     identity = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
-    return Verdict.of(GeometricMatch(inliers, inliers, "sift", identity if inliers else None), Path("x.jpg"), least)
+    return Verification.of(
+        GeometricMatch(inliers, inliers, "sift", identity if inliers else None), Path("x.jpg"), least
+    )
 
 
 @example([(0, 0.0), (0, 0.9999999999999999), (0, 1.0)], 4)  # 1 + score rounds to 2
 @given(st.lists(st.tuples(st.integers(0, 2000), st.floats(-1, 1)), min_size=2, max_size=30), st.integers(4, 40))
 def test_the_combined_score_keeps_the_order(candidates: list[tuple[int, float]], least: int) -> None:
-    ranked = sorted(candidates, key=lambda c: verdict_of(c[0], least).order(c[1]), reverse=True)
-    scores = [verdict_of(n, least).combined(s) for n, s in ranked]
+    ranked = sorted(candidates, key=lambda c: verification_of(c[0], least).order(c[1]), reverse=True)
+    scores = [verification_of(n, least).combined(s) for n, s in ranked]
     assert scores == sorted(scores, reverse=True) and all(0 <= value <= 1 for value in scores)
     for (inliers, score), value in zip(ranked, scores, strict=True):
-        assert verdict_of(inliers, least).verified == (inliers >= least)
+        assert verification_of(inliers, least).verified == (inliers >= least)
         assert (value >= UNVERIFIED) == (inliers >= least)
-        assert value <= verdict_of(inliers + 1, least).combined(score)  # more inliers never cost
+        assert value <= verification_of(inliers + 1, least).combined(score)  # more inliers never cost
 
 
 def test_the_embedding_breaks_ties_and_ranks_what_is_not_verified() -> None:
     def order(inliers: int, score: float) -> tuple[int, float]:
-        return verdict_of(inliers).order(score)
+        return verification_of(inliers).order(score)
 
     assert order(50, 0.9) > order(50, 0.8) > order(49, 0.99)
     assert order(MIN_INLIERS, 0.1) > order(MIN_INLIERS - 1, 0.99)
     assert order(3, 0.9) > order(9, 0.8)  # both are noise
-    assert Verdict(reason="gone").order(0.7) == order(0, 0.7)
-    assert Verdict(reason="gone").combined(0.8) == pytest.approx(0.045)
+    assert Verification(reason="gone").order(0.7) == order(0, 0.7)
+    assert Verification(reason="gone").combined(0.8) == pytest.approx(0.045)
 
 
 def test_confidence() -> None:

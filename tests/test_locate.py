@@ -16,9 +16,10 @@ from PIL import Image
 
 from outcrop.query.answers import Query, Result, Results
 from outcrop.query.ground import distances
-from outcrop.query.verification.confidence import Verdict
+from outcrop.query.locating import locate, verified_hits
+from outcrop.query.verification.confidence import Verification
 from outcrop.query.verification.geometry import GeometricMatch
-from outcrop.query.verification.locate import Plane, locate
+from outcrop.query.verification.locate import Plane
 from outcrop.query.verification.location import Location, features, write_geojson
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import Item, Kind, image_key
@@ -46,7 +47,7 @@ class Shot:
         return np.vstack([np.column_stack([columns, (self.east, self.north) - columns @ (x, y)]), [0, 0, 1]])
 
 
-def proof_between(query: Shot, photo: Shot) -> GeometricMatch:
+def match_between(query: Shot, photo: Shot) -> GeometricMatch:
     """What geometry would find of the two."""
     matrix = np.linalg.inv(photo.to_ground(PHOTO)) @ query.to_ground(QUERY)
     lines = tuple(tuple(map(float, line)) for line in matrix)
@@ -67,7 +68,7 @@ def photo_file(folder: Path, number: int, *, focal: int | None = 24, pitch: floa
 
 def answer(folder: Path, query: Shot, photos: Sequence[Shot], **file: float | int | None) -> Result:
     """A re-ranked answer whose hits are all verified, with place, heading, height and focal length."""
-    plane, hits, verdicts = Plane(ORIGIN), [], {}
+    plane, hits, verifications = Plane(ORIGIN), [], {}
     for number, photo in enumerate(photos, 1):
         latitude, longitude = plane.place(complex(photo.east, photo.north))
         item = Item(
@@ -75,13 +76,13 @@ def answer(folder: Path, query: Shot, photos: Sequence[Shot], **file: float | in
             altitude=photo.pixel * PHOTO[0] * 24 / 36, extra={"yaw": photo.heading},
         )  # fmt: skip
         hits.append(Hit(number, 0.9, item))
-        verdicts[item.key] = Verdict(
-            proof_between(query, photo),
+        verifications[item.key] = Verification(
+            match_between(query, photo),
             True,
             "",
             photo_file(folder, number, **file),  # type: ignore[arg-type]
         )
-    return Result(Query("q.jpg"), tuple(hits), verdicts=verdicts, match=True)
+    return Result(Query("q.jpg"), tuple(hits), verifications=verifications, match=True)
 
 
 def changed(result: Result, **values: object) -> Result:
@@ -111,9 +112,9 @@ PHOTOS = [
 def test_the_places_of_hits_give_position_heading_and_scale(tmp_path: Path) -> None:
     found = locate(answer(tmp_path, TRUTH, PHOTOS))
     assert off(found, TRUTH) < 0.01 and isinstance(found, Location)
-    assert found.method == "positions" and found.spread < 0.01 and found.remarks == ()
+    assert found.method == "positions" and found.sigma_m < 0.01 and found.remarks == ()
     assert found.heading == pytest.approx(137, abs=0.01) and found.metres_per_pixel == pytest.approx(0.11, rel=1e-4)
-    assert len(found.witnesses) == 6 and max(w.off for w in found.witnesses) < 0.01
+    assert len(found.matches) == 6 and max(w.off for w in found.matches) < 0.01
     plane, ground = Plane(ORIGIN), TRUTH.to_ground(QUERY)
     for corner, (u, v) in zip(
         found.footprint, ((-0.5, -0.5), (899.5, -0.5), (899.5, 599.5), (-0.5, 599.5)), strict=True
@@ -136,7 +137,7 @@ def test_one_hit_is_enough_where_it_states_heading_height_and_focal_length(tmp_p
     assert found.method == "headings" and found.heading == pytest.approx(137, abs=0.01)
     assert found.metres_per_pixel == pytest.approx(0.11, rel=1e-4)
     away = abs(complex(TRUTH.east - photo.east, TRUTH.north - photo.north))
-    assert found.spread == pytest.approx(math.hypot(2.0, 0.05 * away), rel=1e-3)
+    assert found.sigma_m == pytest.approx(math.hypot(2.0, 0.05 * away), rel=1e-3)
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
@@ -151,7 +152,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         assert isinstance(told, str) and lacking in told and "three hits" in told, told
     nowhere = locate(changed(whole, latitude=999.0, longitude=999.0))
     assert isinstance(nowhere, str) and "GPS" in nowhere
-    unverified = replace(whole, verdicts={}, match=False, no_match="none of 2 candidates is verified")
+    unverified = replace(whole, verifications={}, match=False, no_match="none of 2 candidates is verified")
     assert "none of 2 candidates" in str(locate(unverified))
     # Hits that hover over one place give no heading; one that states everything still does.
     hovering = [replace(PHOTOS[0], east=PHOTOS[0].east + step) for step in (0.0, 0.5, 1.0)]
@@ -163,7 +164,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 def test_noise_shows_in_the_spread_and_outliers_are_left_out(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     errors: dict[str, list[float]] = {"positions": [], "headings": []}
-    spreads: dict[str, list[float]] = {"positions": [], "headings": []}
+    sigmas: dict[str, list[float]] = {"positions": [], "headings": []}
     for _ in range(15):
         photos = [
             Shot(float(e), float(n), float(h), 0.1)
@@ -186,16 +187,16 @@ def test_noise_shows_in_the_spread_and_outliers_are_left_out(tmp_path: Path) -> 
 
             found = locate(result)
             if method == "headings":
-                evidence, plane = module._evidence(result)  # type: ignore[misc]  # not a text
+                evidence, plane = module._evidence(verified_hits(result))  # type: ignore[misc]  # not a text
                 found = module._by_headings(evidence, plane)
             assert isinstance(found, Location) and found.method == method
-            assert image_key("d", "c", 1) not in {w.key for w in found.witnesses}
+            assert image_key("d", "c", 1) not in {w.key for w in found.matches}
             errors[method].append(off(found, TRUTH))
-            spreads[method].append(found.spread)
+            sigmas[method].append(found.sigma_m)
     assert np.median(errors["positions"]) < 1.5 and max(errors["positions"]) < 5
     assert np.median(errors["headings"]) < 4 and max(errors["headings"]) < 12
     for method in errors:  # the spread says what to expect
-        assert 0.2 < np.median(errors[method]) / np.median(spreads[method]) < 1.5, method
+        assert 0.2 < np.median(errors[method]) / np.median(sigmas[method]) < 1.5, method
 
 
 def test_a_tilted_camera_is_remarked_on(tmp_path: Path) -> None:
@@ -233,7 +234,7 @@ def test_geojson(tmp_path: Path) -> None:
 
 
 def test_results_are_located_one_by_one(tmp_path: Path) -> None:
-    from outcrop.query.verification.locate import locate_all
+    from outcrop.query.locating import locate_all
 
     broken = Result(Query("x.jpg"), error="x.jpg is broken")
     found = locate_all(Results("c", None, (answer(tmp_path, TRUTH, PHOTOS), broken), {"search": 1.0}))
@@ -285,10 +286,10 @@ def test_real_photographs_are_located_by_their_neighbours(
     shared_sample: Path, real: tuple[Path, ...], tmp_path: Path
 ) -> None:
     """Each photograph of a real flight, left out, against its own GPS; six of them state a heading that is 180 degrees off."""
+    from outcrop.query.locating import locate_all
+    from outcrop.query.rerank import rerank
     from outcrop.query.search import query_items
-    from outcrop.query.verification.locate import locate_all
     from outcrop.query.verification.originals import Originals
-    from outcrop.query.verification.rerank import rerank
     from outcrop.query.verification.verifier import Verifier
     from outcrop.store.collection import Collection
     from outcrop.store.connection import Store
@@ -309,7 +310,7 @@ def test_real_photographs_are_located_by_their_neighbours(
         remarks |= {remark.split("/")[3][:4] for remark in result.location.remarks}
     assert np.median(errors) < 3 and max(errors) < 10, errors
     assert remarks == {"0024", "0025", "0026", "0027", "0028", "0029"}
-    assert np.median([r.location.spread for r in found.results if r.location is not None]) < 4
+    assert np.median([r.location.sigma_m for r in found.results if r.location is not None]) < 4
 
 
 def test_wrong_use(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from PIL import Image
 from test_features import rough
 
 from outcrop.query.answers import Hit, Query, Result, Results, first_hits
+from outcrop.query.rerank import Reranking, rerank
 from outcrop.query.verification.confidence import MIN_INLIERS
 from outcrop.query.verification.originals import Originals
-from outcrop.query.verification.rerank import Reranking, rerank
 from outcrop.query.verification.verifier import Verifier
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import Item, Kind, image_key
@@ -85,12 +85,12 @@ def test_the_verified_candidate_comes_first_and_the_rest_keep_their_order(photo:
         (4, 4, 0.6),
     ]
     assert result.match is True and result.no_match == ""
-    best = result.verdict(result.hits[0])
-    assert best is not None and best.verified and best.proof is not None and best.proof.inliers >= 50
+    best = result.verification(result.hits[0])
+    assert best is not None and best.verified and best.match is not None and best.match.inliers >= 50
     assert best.original == tmp_path / "photos/a_100/a_100_0003.jpg"
-    assert best.proof.rotation == pytest.approx(180, abs=0.5)
-    assert np.allclose(best.proof.footprint, [(379.5, 289.5), (99.5, 289.5), (99.5, 79.5), (379.5, 79.5)], atol=2)
-    combined = [result.verdict(hit).combined(hit.score) for hit in result.hits]  # type: ignore[union-attr]
+    assert best.match.rotation == pytest.approx(180, abs=0.5)
+    assert np.allclose(best.match.footprint, [(379.5, 289.5), (99.5, 289.5), (99.5, 79.5), (379.5, 79.5)], atol=2)
+    combined = [result.verification(hit).combined(hit.score) for hit in result.hits]  # type: ignore[union-attr]
     assert combined == sorted(combined, reverse=True) and combined[0] > 0.9 > 0.05 >= combined[1]
     assert found.timings["search"] == 0.25 and min(found.timings["features"], found.timings["verify"]) > 0
     assert reranked(tmp_path, answer(photo, items_of(tmp_path), SCORES)).results == found.results
@@ -99,13 +99,13 @@ def test_the_verified_candidate_comes_first_and_the_rest_keep_their_order(photo:
 def test_depth_bounds_the_work(photo: Query, tmp_path: Path) -> None:
     (result,) = reranked(tmp_path, answer(photo, items_of(tmp_path), SCORES), Reranking(depth=2)).results
     assert [hit.item.frame for hit in result.hits] == [1, 2, 3, 4] and result.match is False
-    reasons = [result.verdict(hit).reason for hit in result.hits]  # type: ignore[union-attr]
+    reasons = [result.verification(hit).reason for hit in result.hits]  # type: ignore[union-attr]
     assert "--rerank-depth" in reasons[2] and "--rerank-depth" not in reasons[1]
     (kept,) = first_hits(reranked(tmp_path, answer(photo, items_of(tmp_path), SCORES), Reranking(depth=3)), 2).results
-    assert [hit.item.frame for hit in kept.hits] == [3, 1] and len(kept.verdicts) == 2
+    assert [hit.item.frame for hit in kept.hits] == [3, 1] and len(kept.verifications) == 2
 
 
-def test_references_share_the_proof_of_their_photograph(photo: Query, tmp_path: Path) -> None:
+def test_references_share_the_match_of_their_photograph(photo: Query, tmp_path: Path) -> None:
     """References of turned crops are verified by the whole photograph; depth counts photographs."""
     photos = items_of(tmp_path)
     references = [
@@ -126,10 +126,10 @@ def test_references_share_the_proof_of_their_photograph(photo: Query, tmp_path: 
         (1, 60),
         (4, 0),
     ]
-    first, second = (result.verdict(hit) for hit in result.hits[:2])
-    assert first is second and first is not None and first.proof is not None
-    assert first.proof.rotation == pytest.approx(180, abs=0.5)  # against the photograph, not the reference
-    assert len(result.verdicts) == 4
+    first, second = (result.verification(hit) for hit in result.hits[:2])
+    assert first is second and first is not None and first.match is not None
+    assert first.match.rotation == pytest.approx(180, abs=0.5)  # against the photograph, not the reference
+    assert len(result.verifications) == 4
 
 
 def test_abstaining_leaves_out_what_is_not_verified(photo: Query, tmp_path: Path) -> None:
@@ -150,14 +150,14 @@ def test_featureless_queries_match_nothing(photo: Query, tmp_path: Path) -> None
         (result,) = reranked(tmp_path, answer(Query(str(tmp_path / f"{name}.png")), items_of(tmp_path), SCORES)).results
         assert result.match is False and result.no_match, name
         assert [hit.item.frame for hit in result.hits] == [1, 2, 3, 4]  # as the embedding had them
-        assert all(not result.verdict(hit).verified for hit in result.hits)  # type: ignore[union-attr]
+        assert all(not result.verification(hit).verified for hit in result.hits)  # type: ignore[union-attr]
 
 
 def test_a_featureless_candidate(photo: Query, tmp_path: Path) -> None:
     Image.new("RGB", (480, 360), (60, 90, 120)).save(tmp_path / "photos/a_100/a_100_0001.jpg")
     (result,) = reranked(tmp_path, answer(photo, items_of(tmp_path), SCORES)).results
     assert [hit.item.frame for hit in result.hits] == [3, 1, 2, 4]
-    assert "nothing distinctive" in result.verdict(result.hits[1]).reason  # type: ignore[union-attr]
+    assert "nothing distinctive" in result.verification(result.hits[1]).reason  # type: ignore[union-attr]
 
 
 def test_originals_that_are_gone_or_broken_are_named(photo: Query, tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_originals_that_are_gone_or_broken_are_named(photo: Query, tmp_path: Pat
     (tmp_path / "photos/a_100/a_100_0002.jpg").write_bytes(b"no picture")
     (result,) = reranked(tmp_path, answer(photo, items, SCORES)).results
     assert [hit.item.frame for hit in result.hits] == [3, 1, 2, 4] and result.match is True
-    gone, broken = (result.verdict(hit) for hit in result.hits[1:3])
+    gone, broken = (result.verification(hit) for hit in result.hits[1:3])
     assert gone is not None and gone.unseen and items[0].key in gone.reason and "a_100_0001.jpg" in gone.reason
     assert broken is not None and broken.unseen and "a_100_0002.jpg" in broken.reason
     assert gone.as_json(0.9)["inliers"] is None and gone.as_json(0.9)["geometry"] == {"reason": gone.reason}
@@ -195,7 +195,7 @@ def test_an_item_as_query_uses_its_own_picture(tmp_path: Path) -> None:
     query = Query(items[1].key, items[1].source_digest, item=items[1])
     (result,) = reranked(tmp_path, answer(query, [items[0], items[2], items[3]], [0.9, 0.8, 0.7])).results
     assert result.hits[0].item.frame == 4
-    assert result.verdict(result.hits[0]).proof.rotation == pytest.approx(270, abs=0.5)  # type: ignore[union-attr]
+    assert result.verification(result.hits[0]).match.rotation == pytest.approx(270, abs=0.5)  # type: ignore[union-attr]
     (tmp_path / "photos/a_100/a_100_0002.jpg").unlink()
     (lost,) = reranked(tmp_path, answer(query, [items[0], items[2]], [0.9, 0.8])).results
     assert lost.match is False and "a_100_0002.jpg" in lost.no_match and len(lost.hits) == 2

@@ -66,7 +66,7 @@ def test_confidence_is_never_above_the_share_that_is_right(shared_sample: Path) 
                 features = read_features(query, Sift(), part.getvalue())
                 for source in sources:
                     if source == query or source.parent != query.parent:
-                        pairs.append((verify(features, photos[source]).proof.inliers, source == query))
+                        pairs.append((verify(features, photos[source]).inliers, source == query))
     assert len(pairs) > 150
     for low, high in ((1, 8), (8, 12), (12, 20), (20, 10_000)):
         band = [(confidence(inliers), right) for inliers, right in pairs if low <= inliers < high]

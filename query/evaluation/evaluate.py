@@ -197,14 +197,14 @@ def judged(result: Result, truth: Truth, gallery: Gallery, depth: int, most: int
 
 def _standing(result: Result, hit: Hit) -> float:
     """What a hit is ranked by, as one number: its score, or first its inliers where it was re-ranked."""
-    verdict = result.verdict(hit)
-    if verdict is None:
+    verification = result.verification(hit)
+    if verification is None:
         return hit.score
-    inliers, score = verdict.order(hit.score)
+    inliers, score = verification.order(hit.score)
     return 4.0 * inliers + score  # scores lie between -1 and 1: they never make up for an inlier
 
 
 def _answer(result: Result, hit: Hit, rank: int) -> Answer:
-    verdict = result.verdict(hit)
-    inliers = verdict.proof.inliers if verdict is not None and verdict.proof is not None else None
+    verification = result.verification(hit)
+    inliers = verification.match.inliers if verification is not None and verification.match is not None else None
     return Answer(hit.item, rank, hit.score, inliers)

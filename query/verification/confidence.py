@@ -1,7 +1,7 @@
 """From inliers to a score: how sure a verified match is, and one number for geometry and embedding together.
 
 The number of inliers alone cannot be compared with a cosine, and means something else for other features. So it goes through a
-calibration curve, the share of right matches among those with so many inliers (the idea of WildFusion: Cermak et al., 2024).
+calibration curve, the share of right matches at that number of inliers (the idea of WildFusion: Cermak et al., 2024).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def least_inliers(method: str) -> int:
 
 
 def confidence(inliers: int, method: str = "sift") -> float:
-    """How likely a match with so many inliers is right, 0 to 1: ``1 / (1 + (8 / inliers)^6)``; 0 for none.
+    """How likely a match with this number of inliers is right, 0 to 1: ``1 / (1 + (8 / inliers)^6)``; 0 for none.
 
     The curve is measured for SIFT; for patch tokens it is stretched by the ratio of the inliers that count, no more.
     """
@@ -39,41 +39,41 @@ def confidence(inliers: int, method: str = "sift") -> float:
     return 0.0 if inliers <= 0 else 1 / (1 + (half / inliers) ** STEEPNESS)
 
 
-def is_verified(proof: GeometricMatch | None, min_inliers: int = MIN_INLIERS) -> bool:
-    """Whether a proof has enough inliers to count."""
-    return proof is not None and proof.homography is not None and proof.inliers >= min_inliers
+def is_verified(match: GeometricMatch | None, min_inliers: int = MIN_INLIERS) -> bool:
+    """Whether a match has enough inliers to count."""
+    return match is not None and match.homography is not None and match.inliers >= min_inliers
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What became of one candidate of a query.
 
-    `proof` is None where it could not be held against the query at all; `reason` says why it is not verified ('' where it is);
-    `original` is the picture whose pixels the proof speaks of, where it is still there; `unseen` tells that the candidate's
-    picture is gone or cannot be read, and that no features were kept of it.
+    `match` is None where the candidate could not be matched with the query at all; `reason` says why it is not verified ('' if
+    it is); `original` is the picture whose pixels the match refers to, if it still exists; `unseen` marks candidates whose
+    picture is missing or unreadable and of which no features were kept.
     """
 
-    proof: GeometricMatch | None = None
+    match: GeometricMatch | None = None
     verified: bool = False
     reason: str = ""
     original: Path | None = None
     unseen: bool = False
 
     @classmethod
-    def of(cls, proof: GeometricMatch, original: Path | None, min_inliers: int = MIN_INLIERS) -> Verdict:
-        """The verdict on a proof."""
-        if is_verified(proof, min_inliers):
-            return cls(proof, True, "", original)
-        return cls(proof, False, proof.reason or f"{proof.inliers} inliers, {min_inliers} are needed", original)
+    def of(cls, match: GeometricMatch, original: Path | None, min_inliers: int = MIN_INLIERS) -> Verification:
+        """The verification of a candidate that was matched with the query."""
+        if is_verified(match, min_inliers):
+            return cls(match, True, "", original)
+        return cls(match, False, match.reason or f"{match.inliers} inliers, {min_inliers} are needed", original)
 
     def combined(self, score: float) -> float:
         """One number, 0 to 1, for geometry and an embedding score (cosine) together.
 
-        Verified: the confidence of its inliers. Otherwise ``0.05 · (1 + score) / 2``, so that what is not verified stands below
-        all that is, and among itself as the embedding had it. It never falls when inliers are added.
+        Verified: the confidence of its inliers. Otherwise ``0.05 · (1 + score) / 2``, so that unverified hits rank below all
+        verified ones, and among themselves as the embedding ranked them. It never falls when inliers are added.
         """
-        if self.verified and self.proof is not None:
-            return max(UNVERIFIED, confidence(self.proof.inliers, self.proof.method))
+        if self.verified and self.match is not None:
+            return max(UNVERIFIED, confidence(self.match.inliers, self.match.method))
         # 1 + score rounds to 2 just below a score of 1.
         return min(UNVERIFIED * (1 + min(1.0, max(-1.0, score))) / 2, math.nextafter(UNVERIFIED, 0.0))
 
@@ -82,16 +82,16 @@ class Verdict:
 
         The order of `combined`, which cannot tell apart very many inliers from a few more.
         """
-        return (self.proof.inliers if self.verified and self.proof is not None else 0), score
+        return (self.match.inliers if self.verified and self.match is not None else 0), score
 
     def as_json(self, score: float) -> dict[str, Any]:
         """``{"combined", "verified", "inliers", "geometry"}``: what a hit's answer has beside the embedding's score."""
         return {
             "combined": round(self.combined(score), 6),
             "verified": self.verified,
-            "inliers": self.proof.inliers if self.proof is not None else None,
+            "inliers": self.match.inliers if self.match is not None else None,
             "geometry": {
-                **(self.proof.as_json() if self.proof is not None else {}),
+                **(self.match.as_json() if self.match is not None else {}),
                 **({"reason": self.reason} if self.reason else {}),
             },
         }

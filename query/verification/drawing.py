@@ -49,9 +49,9 @@ def draw_match(found: PairMatch) -> Image.Image:
         draw.line((*here, *there), fill=colour, width=1)
         for x, y in (here, there):
             draw.ellipse((x - 2, y - 2, x + 2, y + 2), outline=colour)
-    if found.proof.footprint is not None:
+    if found.match.footprint is not None:
         outline = [
-            ((x + 0.5) * right_scale + offset, (y + 0.5) * right_scale + CAPTION) for x, y in found.proof.footprint
+            ((x + 0.5) * right_scale + offset, (y + 0.5) * right_scale + CAPTION) for x, y in found.match.footprint
         ]
         # An outline that leaves the candidate must not run over the query.
         layer = canvas.crop((offset, CAPTION, offset + right.width, CAPTION + right.height))
@@ -83,12 +83,12 @@ def _loaded(path: Path) -> tuple[Image.Image, float]:
 
 
 def _caption(found: PairMatch) -> str:
-    proof = found.proof
+    match = found.match
     text = f"{found.query.name}  -  {found.candidate.name}:  "
-    if proof.homography is None:
-        return text + f"no match ({proof.reason})"
-    verdict = "match" if found.verified else "no match"
+    if match.homography is None:
+        return text + f"no match ({match.reason})"
+    answer = "match" if found.verified else "no match"
     return (
         text
-        + f"{verdict}, {proof.inliers} inliers of {proof.tentative}, turned {proof.rotation:.1f}, scale {proof.scale:.3f}"
+        + f"{answer}, {match.inliers} inliers of {match.tentative}, turned {match.rotation:.1f}, scale {match.scale:.3f}"
     )

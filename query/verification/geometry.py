@@ -2,7 +2,7 @@
 
 Mutual nearest neighbours that pass Lowe's ratio test, then a homography by MAGSAC++ (Barath et al., CVPR 2020; OpenCV's
 ``USAC_MAGSAC``), which is refused where no camera above flat ground could have made it. The same pictures always give the same
-proof: the estimator's random state is fixed.
+match: the estimator's random state is fixed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ Point = tuple[float, float]
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 
 RATIO = {"sift": 0.85}
-"""Lowe's ratio by method: the nearest neighbour must be so much nearer than the second. A method without one has none."""
+"""Lowe's ratio by method: of the distances to the nearest and to the second neighbour, at most. Other methods have no test."""
 TOLERANCE = 4.0
 """Pixels of the working size by which an inlier may lie off: relief and lens distortion make real ground unlike a plane."""
 ITERATIONS, CONFIDENCE = 2000, 0.999
@@ -38,6 +38,7 @@ MAX_CONVERGENCE = 6.0
 MIN_EXTENT = 0.012
 """Least standard deviation of the inliers along their shorter axis, as a share of the picture's longest side: less is a line,
 or a caption burnt into every picture."""
+NO_PAIRS: NDArray[np.float32] = np.zeros((0, 4), np.float32)
 _BLOCK = 256
 """Rows of the similarity matrix made at once: they stay in the processor's cache."""
 
@@ -46,7 +47,8 @@ _BLOCK = 256
 class GeometricMatch:
     """What geometry says of a query picture and a candidate.
 
-    `tentative` counts the matches that were tried; `inliers` the distinct ones that the homography explains; `homography` maps
+    `tentative` counts the pairs of points that were tried; `inliers` the distinct ones that the homography explains, which are
+    the `pairs` [inliers, 4] float32: x and y in the query, x and y in the candidate (full-size pixels). `homography` maps
     query pixels to candidate pixels (full size, upright; x right, y down); `rotation` is by how many degrees counter-clockwise
     the candidate must be turned to stand as the query does, in [0, 360), the sense of `Item.rotation`; `scale` is how many
     candidate pixels one query pixel spans; `footprint` are the corners of the query (upper left, upper right, lower right,
@@ -64,6 +66,7 @@ class GeometricMatch:
     query_size: tuple[int, int] = (0, 0)
     candidate_size: tuple[int, int] = (0, 0)
     reason: str = ""
+    pairs: NDArray[np.float32] = field(default_factory=lambda: NO_PAIRS, repr=False, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; the homography keeps its digits, angles and pixels are rounded."""
@@ -81,50 +84,43 @@ class GeometricMatch:
         }
 
 
-@dataclass(frozen=True)
-class Match:
-    """A proof with the inlying matches it rests on: `pairs` [inliers, 4] float32, x and y in the query, x and y in the
-    candidate (full-size pixels)."""
+def verify(query: LocalFeatures, candidate: LocalFeatures) -> GeometricMatch:
+    """Matches a query with one candidate. Pictures without features (water, snow) give a match without inliers, not an error.
 
-    proof: GeometricMatch
-    pairs: NDArray[np.float32]
-
-
-def verify(query: LocalFeatures, candidate: LocalFeatures) -> Match:
-    """Holds a query against one candidate. Featureless pictures (water, snow) give a proof of nothing, not an error."""
+    Raises:
+        InputError: the features are not of one method.
+    """
     require_same_method(query, candidate)
-    nothing = np.zeros((0, 4), np.float32)
     rows, columns = tentative_matches(query, candidate)
     sizes = (query.width, query.height), (candidate.width, candidate.height)
-    proof = GeometricMatch(len(rows), 0, query.method, query_size=sizes[0], candidate_size=sizes[1])
+    found = GeometricMatch(len(rows), 0, query.method, query_size=sizes[0], candidate_size=sizes[1])
     if not len(query) or not len(candidate):
         side = "query" if not len(query) else "candidate"
-        return Match(replace(proof, reason=f"the {side} shows nothing distinctive"), nothing)
+        return replace(found, reason=f"the {side} shows nothing distinctive")
     if len(rows) < MIN_MATCHES:
-        return Match(replace(proof, reason=f"only {len(rows)} points are alike"), nothing)
+        return replace(found, reason=f"only {len(rows)} points are alike")
     here, there = query.points[rows], candidate.points[columns]
     matrix, mask = _estimate(here / query.unit, there / candidate.unit)
     if matrix is None:
-        return Match(replace(proof, reason="no homography explains the matches"), nothing)
+        return replace(found, reason="no homography explains the matches")
     full = np.diag([candidate.unit, candidate.unit, 1.0]) @ matrix @ np.diag([1 / query.unit, 1 / query.unit, 1.0])
     inlying = np.flatnonzero(mask)
     inlying = inlying[_distinct(here[inlying] / query.unit, there[inlying] / candidate.unit)]
-    reason = (
-        implausible(full, query, candidate) or _cramped(here[inlying], query) or _cramped(there[inlying], candidate)
-    )
+    here, there = here[inlying], there[inlying]
+    reason = implausible(full, query, candidate) or _cramped(here, query) or _cramped(there, candidate)
     if reason:
-        return Match(replace(proof, reason=reason), nothing)
+        return replace(found, reason=reason)
     full = full / full[2, 2]
     middle = _jacobian(full, (query.width - 1) / 2, (query.height - 1) / 2)
-    proved = replace(
-        proof,
+    return replace(
+        found,
         inliers=len(inlying),
         homography=_matrix(full),
         rotation=_rotation(middle),
         scale=math.sqrt(np.linalg.det(middle)),
         footprint=project(full, corners(query.width, query.height)),
+        pairs=np.hstack([here, there]),
     )
-    return Match(proved, np.hstack([here[inlying], there[inlying]]))
 
 
 def tentative_matches(query: LocalFeatures, candidate: LocalFeatures) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -212,9 +208,9 @@ def project(matrix: Any, points: Any) -> tuple[Point, ...]:
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """For the length of a `with`, OpenCV and BLAS use one thread per call: the calls themselves run in threads.
+    """Within a `with`, OpenCV and BLAS use one thread per call: the calls themselves run in threads.
 
-    Left alone, each of two verifications starts threads for every core, and they wait for each other.
+    Otherwise each of two verifications starts threads for every core, and they wait for each other.
     """
     import cv2
     from threadpoolctl import threadpool_limits
@@ -245,7 +241,7 @@ def _estimate(
 
 
 def _distinct(here: NDArray[np.float32], there: NDArray[np.float32]) -> NDArray[np.intp]:
-    """The first of each set of matches that lie on one pixel: a point with several orientations is one witness, not three."""
+    """The first of each set of matches that lie on one pixel: a point with several orientations is one observation, not three."""
     kept = np.arange(len(here))
     for points in (here, there):
         _, first = np.unique(np.round(points[kept]), axis=0, return_index=True)

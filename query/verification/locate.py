@@ -1,4 +1,4 @@
-"""Where was a query taken? From its verified hits, whose places are known: the camera looked straight down on flat ground.
+"""Where was a query taken? Estimated from verified hits whose places are known: the camera looked straight down on flat ground.
 
 Two ways, the better one that the metadata allows:
 
@@ -15,26 +15,26 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.embed.images import inspect
 from outcrop.embed.photo import PhotoMetadata
-from outcrop.query.answers import Result, Results
+from outcrop.query.verification.confidence import Verification
 from outcrop.query.verification.features import read_picture
 from outcrop.query.verification.geometry import GeometricMatch, corners, project
 from outcrop.query.verification.location import LocatedMatch, Location, Place
 from outcrop.schema.errors import PictureError
-from outcrop.schema.item import UNKNOWN_COORDINATE, Item, parent_of
+from outcrop.schema.item import UNKNOWN_COORDINATE, Item
 
 GPS_ERROR = 2.0
-"""Metres by which a drone's GPS is taken to be off, where nothing better can be told from the data."""
+"""Metres by which a drone's GPS is assumed to be off, where the data say nothing better."""
 OFFSET_ERROR = 0.05
-"""Share of the distance between hit and query by which heading, height and focal length are taken to put it off."""
+"""Assumed error of heading, height and focal length together, as a share of the distance between hit and query."""
 MIN_BASELINE = 8.0
 """Metres (root mean square) over which the hits must lie for their places to give a heading and a scale."""
 TILT = 10.0
@@ -49,7 +49,7 @@ class _Evidence:
     """A verified hit with what is known of it. `ground` is metres east and north of the first hit, as east + north·j."""
 
     item: Item
-    proof: GeometricMatch
+    match: GeometricMatch
     place: Place
     ground: complex
     heading: float | None
@@ -58,9 +58,9 @@ class _Evidence:
     tilt: float
 
 
-def locate(result: Result) -> Location | str:
-    """The place of a re-ranked query, or what is missing to tell it."""
-    found = _evidence(result)
+def locate(verified: Sequence[tuple[Item, Verification]]) -> Location | str:
+    """The place of a query by its verified hits, one of each parent, most inliers first; or what is missing to estimate it."""
+    found = _evidence(verified)
     if isinstance(found, str):
         return found
     evidence, plane = found
@@ -75,20 +75,6 @@ def locate(result: Result) -> Location | str:
         f"{len(evidence)} verified hits have a place, but no {' and no '.join(lacking)}; "
         "either these, or three hits some metres apart, are needed"
     )
-
-
-def locate_all(results: Results) -> Results:
-    """The same re-ranked answers, each with its location, or with what is missing to tell it. Adds the seconds of "locate"."""
-    begun = time.perf_counter()
-    located = []
-    for result in results.results:
-        found = "" if result.error else locate(result)
-        if isinstance(found, str):
-            located.append(replace(result, no_location=found))
-        else:
-            located.append(replace(result, location=found))
-    timings = {**results.timings, "locate": time.perf_counter() - begun}
-    return replace(results, results=tuple(located), timings=timings)
 
 
 class Plane:
@@ -112,34 +98,29 @@ class Plane:
         return self._origin[0] + metres.imag / self._north, (longitude + 180) % 360 - 180
 
 
-def _evidence(result: Result) -> tuple[list[_Evidence], Plane] | str:
-    """The verified hits with a place, one for each parent, most inliers first; or why there are none."""
-    verified: dict[str, Item] = {}
-    for hit in result.hits:
-        verdict = result.verdict(hit)
-        if verdict is not None and verdict.verified:
-            verified.setdefault(parent_of(hit.item.key), hit.item)
-    if not verified:
-        return f"no hit is verified: {result.no_match or 'the answer was not re-ranked'}"
-    placed = {parent: item for parent, item in verified.items() if item.latitude != UNKNOWN_COORDINATE}
+def _evidence(verified: Sequence[tuple[Item, Verification]]) -> tuple[list[_Evidence], Plane] | str:
+    """The verified hits that have a place, around the first; or why there are none."""
+    placed = [(item, verification) for item, verification in verified if item.latitude != UNKNOWN_COORDINATE]
     if not placed:
         return f"none of {len(verified)} verified hits has a GPS position"
-    first = next(iter(placed.values()))
-    plane = Plane((first.latitude, first.longitude))
-    evidence = []
-    for parent, item in placed.items():
-        verdict = result.verdicts[parent]
-        if verdict.proof is None or verdict.proof.homography is None:
-            continue
-        facts = PhotoMetadata()
-        if verdict.original is not None:
-            with contextlib.suppress(PictureError):  # it was there a moment ago; its metadata count as missing
-                facts = inspect(read_picture(verdict.original), name=str(verdict.original))[2]
-        evidence.append(_judged(item, verdict.proof, facts, plane))
+    plane = Plane((placed[0][0].latitude, placed[0][0].longitude))
+    evidence = [
+        _judged(item, verification.match, _metadata(verification.original), plane)
+        for item, verification in placed
+        if verification.match is not None and verification.match.homography is not None
+    ]
     return evidence, plane
 
 
-def _judged(item: Item, proof: GeometricMatch, facts: PhotoMetadata, plane: Plane) -> _Evidence:
+def _metadata(original: Path | None) -> PhotoMetadata:
+    """What a photograph states; nothing where it is gone since it was verified."""
+    if original is not None:
+        with contextlib.suppress(PictureError):
+            return inspect(read_picture(original), name=str(original))[2]
+    return PhotoMetadata()
+
+
+def _judged(item: Item, match: GeometricMatch, facts: PhotoMetadata, plane: Plane) -> _Evidence:
     place = (item.latitude, item.longitude)
     heading = item.extra.get("yaw", facts.yaw)
     height = item.altitude if item.altitude > 0 else None
@@ -149,18 +130,18 @@ def _judged(item: Item, proof: GeometricMatch, facts: PhotoMetadata, plane: Plan
         for name, value in (("heading", heading), ("height above ground", height), ("focal length", focal))
         if value is None
     )
-    scale = None if height is None or focal is None else height * 36.0 / focal / max(proof.candidate_size)
+    scale = None if height is None or focal is None else height * 36.0 / focal / max(match.candidate_size)
     tilt = abs(facts.pitch + 90.0) if facts.pitch is not None else 0.0
     heading = None if heading is None else float(heading)
-    return _Evidence(item, proof, place, plane.metres(place), heading, scale, missing, tilt)
+    return _Evidence(item, match, place, plane.metres(place), heading, scale, missing, tilt)
 
 
 def _by_positions(evidence: Sequence[_Evidence], plane: Plane) -> Location | None:
     """The similarity that sends the hits' middles, as the query sees them, to their places; None where they do not say enough."""
     if len(evidence) < 3:
         return None
-    width, height = evidence[0].proof.query_size
-    seen = np.array([_middle_in_query(e.proof) for e in evidence])
+    width, height = evidence[0].match.query_size
+    seen = np.array([_middle_in_query(e.match) for e in evidence])
     ground = np.array([e.ground for e in evidence])
     # A middle far outside the query is extrapolated, and says the less.
     weights = 1 / (1 + (np.abs(seen) / max(width, height)) ** 2) ** 2
@@ -171,7 +152,7 @@ def _by_positions(evidence: Sequence[_Evidence], plane: Plane) -> Location | Non
     off = np.abs(ground - slope * seen - middle)
     count = int(used.sum())
     share = weights[used] / weights[used].sum()
-    spread = math.sqrt(float(share @ off[used] ** 2) * count / (count - 2))
+    sigma_m = math.sqrt(float(share @ off[used] ** 2) * count / (count - 2))
     heading = -math.degrees(np.angle(slope)) % 360
     remarks = [
         f"{e.item.key} says it headed {e.heading:.0f} degrees, the places of the hits say {_degrees(heading - _rotation(e)):.0f}"
@@ -182,7 +163,7 @@ def _by_positions(evidence: Sequence[_Evidence], plane: Plane) -> Location | Non
         "positions",
         middle,
         slope,
-        spread,
+        sigma_m,
         [(e, o) for e, o, u in zip(evidence, off, used, strict=True) if u],
         plane,
         remarks,
@@ -237,14 +218,14 @@ def _by_headings(evidence: Sequence[_Evidence], plane: Plane) -> Location:
     off = np.abs(places - middle)
     assumed = float(np.sqrt(1 / trusted[used]).min())
     count = int(used.sum())
-    spread = assumed if count == 1 else max(assumed, math.sqrt(float(share @ off[used] ** 2) * count / (count - 1)))
+    sigma_m = assumed if count == 1 else max(assumed, math.sqrt(float(share @ off[used] ** 2) * count / (count - 1)))
     # The hit that saw the query's middle nearest to its own gives heading and scale.
     nearest = int(np.where(used, np.abs(offsets), np.inf).argmin())
     return _location(
         "headings",
         middle,
         complex(slopes[nearest]),
-        spread,
+        sigma_m,
         [(e, o) for e, o, u in zip(evidence, off, used, strict=True) if u],
         plane,
         [],
@@ -255,42 +236,42 @@ def _location(
     method: str,
     middle: complex,
     slope: complex,
-    spread: float,
-    witnesses: Sequence[tuple[_Evidence, float]],
+    sigma_m: float,
+    matches: Sequence[tuple[_Evidence, float]],
     plane: Plane,
     remarks: Sequence[str],
 ) -> Location:
     """`slope` sends the query's pixels (x right, y up, from its middle) to metres: east + north·j."""
-    width, height = witnesses[0][0].proof.query_size
+    width, height = matches[0][0].match.query_size
     x, y = (width - 1) / 2, (height - 1) / 2
-    tilted = [f"{e.item.key} was taken {e.tilt:.0f} degrees off straight down" for e, _ in witnesses if e.tilt > TILT]
+    tilted = [f"{e.item.key} was taken {e.tilt:.0f} degrees off straight down" for e, _ in matches if e.tilt > TILT]
     latitude, longitude = plane.place(middle)
     return Location(
         latitude,
         longitude,
-        spread,
+        sigma_m,
         method,
         -math.degrees(np.angle(slope)) % 360,
         abs(slope),
         tuple(plane.place(middle + slope * complex(u - x, y - v)) for u, v in corners(width, height)),
-        tuple(LocatedMatch(e.item.key, e.place, e.proof.inliers, float(off)) for e, off in witnesses),
+        tuple(LocatedMatch(e.item.key, e.place, e.match.inliers, float(off)) for e, off in matches),
         (*remarks, *tilted),
     )
 
 
-def _middle_in_query(proof: GeometricMatch) -> complex:
+def _middle_in_query(match: GeometricMatch) -> complex:
     """The middle of the candidate as the query sees it: pixels right and up of the query's middle."""
-    width, height = proof.candidate_size
-    inverse = np.linalg.inv(np.array(proof.homography))
+    width, height = match.candidate_size
+    inverse = np.linalg.inv(np.array(match.homography))
     ((u, v),) = project(inverse, [((width - 1) / 2, (height - 1) / 2)])
-    return complex(u - (proof.query_size[0] - 1) / 2, (proof.query_size[1] - 1) / 2 - v)
+    return complex(u - (match.query_size[0] - 1) / 2, (match.query_size[1] - 1) / 2 - v)
 
 
 def _query_middle(evidence: _Evidence) -> complex:
     """Metres east and north from the hit's place to the middle of the query."""
-    proof = evidence.proof
-    ((u, v),) = project(proof.homography, [((proof.query_size[0] - 1) / 2, (proof.query_size[1] - 1) / 2)])
-    width, height = proof.candidate_size
+    match = evidence.match
+    ((u, v),) = project(match.homography, [((match.query_size[0] - 1) / 2, (match.query_size[1] - 1) / 2)])
+    width, height = match.candidate_size
     return _candidate_slope(evidence) * complex(u - (width - 1) / 2, (height - 1) / 2 - v)
 
 
@@ -303,11 +284,11 @@ def _candidate_slope(evidence: _Evidence) -> complex:
 def _slope(evidence: _Evidence) -> complex:
     """The same of the query's pixels, by the proof's rotation and scale."""
     turn = math.radians(_rotation(evidence))
-    return _candidate_slope(evidence) * (evidence.proof.scale or 0.0) * complex(math.cos(turn), -math.sin(turn))
+    return _candidate_slope(evidence) * (evidence.match.scale or 0.0) * complex(math.cos(turn), -math.sin(turn))
 
 
 def _rotation(evidence: _Evidence) -> float:
-    return evidence.proof.rotation or 0.0
+    return evidence.match.rotation or 0.0
 
 
 def _degrees(angle: float) -> float:

@@ -29,21 +29,21 @@ class LocatedMatch:
 class Location:
     """The place on the ground at the middle of a query.
 
-    `spread` is in metres: how far the evidence of one hit scatters about the estimate (root mean square); with a single hit it
-    is what its GPS and metadata are taken to be good for. `heading` is the direction in which the top of the query points, in
-    degrees clockwise from north; `metres_per_pixel` of the query, full size; `footprint` the places of its corners (upper left,
-    upper right, lower right, lower left). `method` is "positions" (the places of three hits or more give position, heading and
-    scale) or "headings" (place, heading and height of each hit give the position). `remarks` name doubts.
+    `sigma_m` is the standard deviation in metres: how far the positions by single hits scatter about the estimate (root mean
+    square); with a single hit it is the assumed error of its GPS and metadata. `heading` is the direction in which the top of
+    the query points, in degrees clockwise from north; `metres_per_pixel` of the query, full size; `footprint` the places of its
+    corners (upper left, upper right, lower right, lower left). `method` is "positions" (the places of three hits or more give
+    position, heading and scale) or "headings" (place, heading and height of each hit give the position). `remarks` name doubts.
     """
 
     latitude: float
     longitude: float
-    spread: float
+    sigma_m: float
     method: str
     heading: float
     metres_per_pixel: float
     footprint: tuple[Place, ...]
-    witnesses: tuple[LocatedMatch, ...]
+    matches: tuple[LocatedMatch, ...]
     remarks: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -51,14 +51,14 @@ class Location:
         return {
             "latitude": round(self.latitude, 7),
             "longitude": round(self.longitude, 7),
-            "spread_m": round(self.spread, 2),
+            "spread_m": round(self.sigma_m, 2),
             "heading": round(self.heading, 1) % 360,
             "metres_per_pixel": round(self.metres_per_pixel, 5),
             "method": self.method,
             "assumptions": ASSUMPTIONS,
             "hits": [
-                {"key": w.key, "inliers": w.inliers, "off_m": round(w.off, 2), "coordinates": _coordinates(w.place)}
-                for w in self.witnesses
+                {"key": m.key, "inliers": m.inliers, "off_m": round(m.off, 2), "coordinates": _coordinates(m.place)}
+                for m in self.matches
             ],
             "footprint": [_coordinates(place) for place in self.footprint],
             **({"remarks": list(self.remarks)} if self.remarks else {}),
@@ -67,8 +67,8 @@ class Location:
 
 def features(query: str, location: Location) -> list[dict[str, Any]]:
     """A location as GeoJSON features: the point, the footprint, and the hits it rests on (longitude first)."""
-    told = location.as_json()
-    known = {name: told[name] for name in ("spread_m", "heading", "metres_per_pixel", "method", "assumptions")}
+    values = location.as_json()
+    known = {name: values[name] for name in ("spread_m", "heading", "metres_per_pixel", "method", "assumptions")}
     ring = [_coordinates(place) for place in location.footprint]
     return [
         _feature(
@@ -79,10 +79,10 @@ def features(query: str, location: Location) -> list[dict[str, Any]]:
         *(
             _feature(
                 "Point",
-                _coordinates(w.place),
-                {"role": "hit", "query": query, "key": w.key, "inliers": w.inliers, "off_m": round(w.off, 2)},
+                _coordinates(m.place),
+                {"role": "hit", "query": query, "key": m.key, "inliers": m.inliers, "off_m": round(m.off, 2)},
             )
-            for w in location.witnesses
+            for m in location.matches
         ),
     ]
 

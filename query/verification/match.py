@@ -1,4 +1,4 @@
-"""`query match`: two pictures held against each other, or every picture of a folder against every other, without a collection."""
+"""`query match`: two pictures matched with each other, or every picture of a folder with every other, without a collection."""
 
 from __future__ import annotations
 
@@ -10,29 +10,24 @@ from typing import Any
 
 from outcrop.query.verification.confidence import MIN_INLIERS, confidence, is_verified
 from outcrop.query.verification.features import LocalFeatures
-from outcrop.query.verification.geometry import GeometricMatch, Match, verify
+from outcrop.query.verification.geometry import GeometricMatch, verify
 from outcrop.query.verification.verifier import Verifier
 from outcrop.schema.errors import InputError
 
 
 @dataclass(frozen=True)
 class PairMatch:
-    """Two pictures and what geometry says of them; `verified` tells whether there are inliers enough."""
+    """Two pictures and what geometry says of them; `verified` says whether there are enough inliers."""
 
     query: Path
     candidate: Path
-    match: Match
+    match: GeometricMatch
     verified: bool
-
-    @property
-    def proof(self) -> GeometricMatch:
-        """The proof of the match."""
-        return self.match.proof
 
     @property
     def score(self) -> float:
         """How likely the match is right, 0 to 1 (`outcrop.query.verification.confidence`)."""
-        return confidence(self.proof.inliers, self.proof.method)
+        return confidence(self.match.inliers, self.match.method)
 
     def as_json(self) -> dict[str, Any]:
         """``{"query", "candidate", "match", "score", "inliers", "rotation", "scale", "homography", "footprint", …}``."""
@@ -41,7 +36,7 @@ class PairMatch:
             "candidate": str(self.candidate),
             "match": self.verified,
             "score": round(self.score, 6),
-            **self.proof.as_json(),
+            **self.match.as_json(),
         }
 
 
@@ -65,13 +60,13 @@ class AllMatches:
 
 
 def match_pair(query: Path, candidate: Path, verifier: Verifier, *, min_inliers: int = MIN_INLIERS) -> PairMatch:
-    """Holds one picture file against another; works without the verifier's threads.
+    """Matches one picture file with another; works without the verifier's threads.
 
     Raises:
         PictureError: one of them cannot be read.
     """
     match = verify(verifier.features(query), verifier.features(candidate))
-    return PairMatch(query, candidate, match, is_verified(match.proof, min_inliers))
+    return PairMatch(query, candidate, match, is_verified(match, min_inliers))
 
 
 def match_all(
@@ -81,7 +76,7 @@ def match_all(
     min_inliers: int = MIN_INLIERS,
     progress: Callable[[int, int], None] | None = None,
 ) -> AllMatches:
-    """Holds every picture against every other; the one that comes first by name is the query.
+    """Matches every picture with every other; the one that comes first by name is the query.
 
     The features of all pictures are held in memory (about 0.2 MB each); the work grows with the square of their number.
     `progress` is told how many pairs are done, and of how many. Pictures that cannot be read are named and left out.
@@ -102,9 +97,9 @@ def match_all(
     matches = []
     held = verifier.map(lambda pair: (*pair, verify(features[pair[0]], features[pair[1]])), combinations(features, 2))
     for done, (query, candidate, match) in enumerate(held, 1):
-        if is_verified(match.proof, min_inliers):
+        if is_verified(match, min_inliers):
             matches.append(PairMatch(query, candidate, match, True))
         if progress is not None:
             progress(done, total)
-    matches.sort(key=lambda found: -found.proof.inliers)
+    matches.sort(key=lambda found: -found.match.inliers)
     return AllMatches(len(features), total, tuple(matches), tuple(failed))
