@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from outcrop.render import workers
 from outcrop.render.cameras import DISTANCE, FIELD_OF_VIEW, cameras, focal_length
 from outcrop.render.filament import Filament, gpu_devices
 from outcrop.render.geometry import Shape, load, normalised
@@ -289,28 +288,27 @@ def test_workers_answer_many_threads_and_survive_bad_files(tmp_path: Path) -> No
     assert wrong == []
 
 
-def test_a_worker_that_dies_or_hangs_costs_one_specimen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_or_hangs_costs_one_specimen(tmp_path: Path) -> None:
     path = meshes.write(tmp_path / "a.stl", *meshes.ball(2))
     spec = ViewSpec(views=8, size=512)
     with Workers(1) as pool:
         views = pool.views(path, spec)
         next(views)
-        os.kill(pool._all[0]._process.pid, signal.SIGKILL)
+        os.kill(pool.pool.workers[0].pid, signal.SIGKILL)
         with pytest.raises(MeshError, match=r"broke the renderer .*SIGKILL"):
             list(views)
         assert len(list(pool.views(path, spec))) == 8
         views = pool.views(path, spec)
         next(views)
-        os.kill(pool._all[-1]._process.pid, signal.SIGSTOP)
-        monkeypatch.setattr(workers, "PATIENCE", 0.5)
+        os.kill(pool.pool.workers[-1].pid, signal.SIGSTOP)
+        pool.pool.workers[-1].patience = 0.5
         with pytest.raises(MeshError, match="took longer than"):
             list(views)
-        monkeypatch.setattr(workers, "PATIENCE", 600)
         views = pool.views(path, spec)
         next(views)
         views.close()  # nobody wants the rest
         assert len(list(pool.views(path, spec))) == 8
-    assert all(not worker.alive for worker in pool._all)
+    assert all(not worker.alive for worker in pool.pool.workers)
 
 
 def test_drawing_is_not_imported_before_it_is_needed() -> None:

@@ -1,0 +1,297 @@
+"""Python processes of our own that answer requests, and a pool of them.
+
+Work goes to a process of its own where native code may crash on an odd file, or holds Python's lock. `Worker` is such a process
+seen from outside: it is sent a request and answers with any number of parts, one after the other, so that nothing is made faster
+than it is taken. Requests and parts are pickled, their length first; large inputs go through memory that both share.
+
+A process is started with ``python -c``: a script that uses one needs no ``if __name__ == "__main__":``. It ends with the process
+that started it, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import mmap
+import os
+import pickle
+import pkgutil
+import queue
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import IO, Any, NamedTuple
+
+from outcrop.schema.errors import OutcropError
+
+_LENGTH = struct.Struct("!Q")
+_BLOCK = 1 << 20
+
+Handler = Callable[[Any, memoryview], Iterable[Any]]
+"""What a process runs: the parts of the answer to a request and the bytes that came with it."""
+
+
+class Ended(Exception):
+    """A process ended in the middle of an answer. The text says how: ``SIGKILL, possibly out of memory``, ``exit code 1``."""
+
+
+class _Message(NamedTuple):
+    """What a process says: a part of its answer, or (`last`) its end, with the error and the log records that came up."""
+
+    part: Any = None
+    last: bool = False
+    error: OutcropError | None = None
+    notes: tuple[tuple[str, int, str], ...] = ()
+
+
+def python_command(statement: str, *arguments: str) -> list[str]:
+    """The command that runs a statement in another Python which finds the same modules; `arguments` are ``sys.argv[2:]``."""
+    code = f"import json, sys; sys.path[:] = json.loads(sys.argv[1]); {statement}"
+    return [sys.executable, "-c", code, json.dumps(sys.path), *arguments]
+
+
+class Worker:
+    """One process, for one thread at a time.
+
+    `target` (``package.module:name``) is called once in the process and gives its `Handler`. `environment` is added to ours.
+    After `patience` seconds of silence it is given up; None waits for ever. What the process prints goes to stderr, or nowhere
+    if it is `quiet`; warnings that it logs are logged here too. `busy` says whether an answer is still to come.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        patience: float | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.busy, self.patience = False, patience
+        shared = _open_memory()
+        self._memory = _Memory(shared)
+        self._process = subprocess.Popen(
+            python_command(f"from {__name__} import serve; serve(*sys.argv[2:])", target, str(shared)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
+            env={**os.environ, **(environment or {})},
+            pass_fds=(shared,),
+            bufsize=0,
+        )
+        self._received = bytearray()  # our own: what a buffered pipe has taken in already, `select` does not see
+        self._finish = weakref.finalize(self, _end, self._process, shared)
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
+    def send(self, request: object, data: memoryview | None = None) -> None:
+        """Sends a request, with bytes that are shared, not sent. `answer` says what became of it."""
+        self.busy = True
+        size = self._memory.put(data) if data is not None else 0
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # `answer` says why
+            _write(self._process.stdin, (request, size))
+
+    def answer(self) -> Iterator[Any]:
+        """The parts of the answer, as they come.
+
+        Raises:
+            OutcropError: what was raised in the process; others than ours come as their traceback's text.
+            Ended: the process is no more. TimeoutError: it was silent for `patience` seconds, and was ended.
+        """
+        while True:
+            (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
+            message: _Message = pickle.loads(self._read(length))
+            if not message.last:
+                yield message.part
+                continue
+            self.busy = False
+            for name, level, text in message.notes:
+                logging.getLogger(name).log(level, "%s", text)
+            if message.error is not None:
+                raise message.error
+            return
+
+    def end(self) -> None:
+        """Ends the process at once."""
+        self._finish()
+
+    def _read(self, count: int) -> bytes:
+        assert self._process.stdout is not None
+        while len(self._received) < count:
+            if not select.select([self._process.stdout], [], [], self.patience)[0]:
+                self.end()
+                raise TimeoutError
+            more = os.read(self._process.stdout.fileno(), _BLOCK)
+            if not more:
+                raise Ended(self._fate())
+            self._received += more
+        taken = bytes(self._received[:count])
+        del self._received[:count]
+        return taken
+
+    def _fate(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        code = self._process.poll()
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                name = signal.Signals(-code).name
+                return f"{name}, possibly out of memory" if name == "SIGKILL" else name
+        return f"exit code {code}"
+
+
+def _end(process: subprocess.Popen[bytes], shared: int) -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    os.close(shared)
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+
+
+class Pool:
+    """Up to `count` workers, each made by `start` when it is needed. Threads may share it; close it, or use `with`."""
+
+    def __init__(self, start: Callable[[], Worker], count: int) -> None:
+        self.workers: list[Worker] = []
+        self._start, self._lock = start, threading.Lock()
+        self._idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        for _ in range(max(1, count)):
+            self._idle.put(None)
+        self._finish = weakref.finalize(self, _end_all, self.workers)
+
+    @contextlib.contextmanager
+    def worker(self) -> Iterator[Worker]:
+        """A worker for one request, as soon as one is idle. One whose answer is not taken to its end is ended."""
+        worker = self._idle.get()
+        try:
+            if worker is None or not worker.alive:
+                worker = self._start()
+                with self._lock:
+                    self.workers[:] = [*(one for one in self.workers if one.alive), worker]
+            yield worker
+        finally:
+            if worker is not None and worker.busy:
+                worker.end()
+            self._idle.put(worker)
+
+    def close(self) -> None:
+        """Ends all processes."""
+        self._finish()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+
+def _end_all(workers: list[Worker]) -> None:
+    for worker in workers:
+        worker.end()
+
+
+def _open_memory() -> int:
+    """A file without a name, in memory where the system has such."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("outcrop")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+class _Memory:
+    """Bytes of a file that two processes have open, as many as are needed."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._map: mmap.mmap | None = None
+
+    def put(self, data: memoryview) -> int:
+        """Lays bytes down, and says how many."""
+        if data.nbytes > (len(self._map) if self._map is not None else 0):
+            os.ftruncate(self._file, data.nbytes)
+        if data.nbytes:
+            self._mapped(data.nbytes)[: data.nbytes] = data.cast("B")
+        return data.nbytes
+
+    def get(self, size: int) -> memoryview:
+        """The first bytes."""
+        return memoryview(self._mapped(size))[:size] if size else memoryview(b"")
+
+    def _mapped(self, size: int) -> mmap.mmap:
+        if self._map is None or len(self._map) < size:
+            self._map = mmap.mmap(self._file, os.fstat(self._file).st_size)
+        return self._map
+
+
+def _write(file: IO[bytes], message: object) -> None:
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    rest = memoryview(_LENGTH.pack(len(data)) + data)
+    while rest:  # an unbuffered pipe may take less when a signal comes
+        rest = rest[file.write(rest) :]
+
+
+def serve(target: str, shared: str) -> None:
+    """The life of a process: answers requests until its stdin ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends its workers
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=_BLOCK)
+    os.dup2(2, 1)  # what libraries print must not come between the answers
+    memory, notes, handler = _Memory(int(shared)), _Notes(), None
+    logging.getLogger("outcrop").addHandler(notes)
+    with contextlib.suppress(BrokenPipeError, EOFError):  # whoever asked is gone
+        while head := requests.read(_LENGTH.size):
+            request, size = pickle.loads(requests.read(*_LENGTH.unpack(head)))
+            error = None
+            try:
+                handler = handler or pkgutil.resolve_name(target)()
+                for part in handler(request, memory.get(size)):
+                    _write(answers, _Message(part))
+                    answers.flush()
+            except Exception as caught:  # noqa: BLE001  raised again by the other side
+                error = _portable(caught)
+            _write(answers, _Message(last=True, error=error, notes=notes.taken()))
+            answers.flush()
+    os._exit(0)  # tearing large libraries down politely would take seconds
+
+
+class _Notes(logging.Handler):
+    """Keeps what is logged, warnings and worse."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._notes: list[tuple[str, int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps a record."""
+        self._notes.append((record.name, record.levelno, record.getMessage()))
+
+    def taken(self) -> tuple[tuple[str, int, str], ...]:
+        """What was kept since it was last taken."""
+        notes = tuple(self._notes)
+        self._notes.clear()
+        return notes
+
+
+def _portable(error: Exception) -> OutcropError:
+    """An error that can be pickled: ours with their message alone, others as their traceback's text."""
+    if isinstance(error, OutcropError):
+        return type(error)(str(error))
+    return OutcropError("".join(traceback.format_exception(error)))
