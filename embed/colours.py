@@ -24,19 +24,20 @@ _SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Of ICC's colour spaces, those of pictures, and the mode that Pillow gives to them."""
 
 
-def to_rgb(image: Image.Image, name: str, nodata: float | None = None) -> Image.Image:
+def to_rgb(image: Image.Image, name: str, nodata: float | None = None, bits: int = 16) -> Image.Image:
     """A loaded picture as 8-bit sRGB, always as a new image.
 
-    16-bit grey is scaled by the range of its type (65535 becomes 255); 32-bit integers and floats have no such range and are
-    scaled by the picture's own minimum and maximum. Values equal to `nodata`, and those that are not finite, become black and
-    take no part in the range. Transparency is laid on white. Raises `PictureError` for LAB, which nothing converts.
+    16-bit grey is scaled by the range of its type (65535 becomes 255; 4095 where it has 12 `bits`); 32-bit integers and floats
+    have no such range and are scaled by the picture's own minimum and maximum. Values equal to `nodata`, and those that are not
+    finite, become black and take no part in the range. Transparency is laid on white. Raises `PictureError` for LAB, which
+    nothing converts.
     """
     if image.mode == "LAB":
         raise PictureError(f"{name}: is in the LAB colour space; export it as sRGB")
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I;16"):
         values = np.asarray(image)
-        return _profiled(Image.fromarray(eight_bits(values, holes(values, nodata))), profile)
+        return _profiled(Image.fromarray(eight_bits(values, holes(values, nodata), (1 << bits) - 1)), profile)
     if image.mode in ("I", "F"):
         wide = np.asarray(image)
         return Image.fromarray(stretched(wide.astype(np.float64), holes(wide, nodata))).convert("RGB")
@@ -60,9 +61,9 @@ def holes(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
     return empty if empty.ndim == 2 else np.asarray(empty.all(-1))
 
 
-def eight_bits(values: NDArray[Any], empty: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Unsigned integers [H, W] or [H, W, 3] scaled by the range of their type to uint8; `empty` [H, W] becomes black."""
-    span = float(np.iinfo(values.dtype).max)
+def eight_bits(values: NDArray[Any], empty: NDArray[np.bool_], top: int = 0) -> NDArray[np.uint8]:
+    """Unsigned integers [H, W] or [H, W, 3] scaled to uint8, `top` (else the largest of their type) to 255; `empty` is black."""
+    span = float(top or np.iinfo(values.dtype).max)
     scaled = np.rint(values.astype(np.float32) / np.float32(span) * np.float32(255)) if span != 255 else values
     made = np.ascontiguousarray(scaled, np.uint8)
     if empty.any():
@@ -124,7 +125,7 @@ def _profiled(image: Image.Image, profile: Any) -> Image.Image:
 
 @functools.lru_cache(maxsize=16)
 def transform_of(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform] | str | None:
-    """The mode that an ICC profile is for and the transform from it to sRGB; None where it is sRGB, a remark where it is no use.
+    """The mode that an ICC profile is for and the transform from it to sRGB; None where it is sRGB, a remark if unusable.
 
     Whether a profile is sRGB is judged by what it does to colours, since its name says little. Little CMS transforms may be
     used by several threads at once.

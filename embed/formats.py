@@ -5,6 +5,7 @@ Formats that run other programs (EPS starts Ghostscript) or that are not photogr
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 
@@ -37,10 +38,12 @@ _STARTS = {
     b"MM\0+": "TIFF",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
-    b"BM": "BMP",
     b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG2000",
     b"\xff\x4f\xff\x51": "JPEG2000",
 }
+_ANYMAP = re.compile(rb"P(?:[1-6f]|yP|yRGBA|yCMYK)\s+[#\d]")
+_BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+"""Bytes of the second header of a BMP, which tell its versions apart; the two letters before it can begin any text."""
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _RAW = {
     b"IIRO": "Olympus ORF",
@@ -73,8 +76,10 @@ def format_of(data: bytes) -> str:
             return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    if data[:1] == b"P" and data[1:2] in b"123456fy" and data[1:2]:
+    if _ANYMAP.match(data):
         return "PPM"
+    if data[:2] == b"BM" and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
     if data[4:8] == b"ftyp":
         brand = data[8:12]
         compatible = data[16 : min(int.from_bytes(data[:4], "big"), 128)]
@@ -93,7 +98,7 @@ def raw_name(data: bytes) -> str:
 
 
 def what_it_is(data: bytes) -> str:
-    """A guess at what a file holds that is no picture, and what to do about it."""
+    """A guess at what a file holds that is not a picture, and what to do about it."""
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith((b"<!doctype html", b"<html", b"<head")):
         return "an HTML page, not a picture (a failed download?); download it again"

@@ -99,8 +99,6 @@ def _pillow(data: bytes, name: str, kind: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=(kind,))
     except UnidentifiedImageError:
-        if kind in ("BMP", "PPM"):  # two letters that a text can begin with
-            raise PictureError(f"{name}: {what_it_is(data)}") from None
         raise damaged(name, kind, "its header is wrong or cut off") from None
 
 
@@ -147,7 +145,7 @@ class PillowPicture:
 
     def rgb(self) -> Image.Image:
         """See `Opened`."""
-        flat = to_rgb(self._image, self._name, self._nodata)
+        flat = to_rgb(self._image, self._name, self._nodata, 12 if self._tag(258) == 12 else 16)
         return flat.transpose(UPRIGHT[self._loaded]) if self._loaded in UPRIGHT else flat
 
     def metadata(self) -> PhotoMetadata:
@@ -166,9 +164,15 @@ class PillowPicture:
 
     def _compression(self) -> str:
         """The name of a TIFF's compression where it is one that libtiff may have been built without."""
-        tags: Any = getattr(self._image, "tag_v2", {})
-        number = tags.get(259, 1)
+        number = self._tag(259)
         return OTHER_COMPRESSIONS.get(number, "") if number >= 32809 else ""
+
+    def _tag(self, number: int) -> int:
+        """A TIFF's tag that is one whole number, or the first of several; 1 where there is none."""
+        tags: Any = getattr(self._image, "tag_v2", {})
+        found = tags.get(number, 1)
+        found = found[0] if isinstance(found, tuple) and found else found
+        return found if isinstance(found, int) else 1
 
 
 class _Tiff:

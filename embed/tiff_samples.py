@@ -184,7 +184,7 @@ def _uncompressed(
 
 
 def _grey_tiff(pieces: Sequence[bytes], width: int, height: int, layout: Samples, tile_bytes: int) -> bytes:
-    """A TIFF of the given strips or tiles as they are, told to be 8-bit grey and `width` bytes wide."""
+    """A TIFF of the given strips or tiles as they are, declared as 8-bit grey and `width` bytes wide."""
     entries: dict[int, Sequence[int]] = {
         256: [width], 257: [height], 258: [8], 259: [layout.compression], 262: [1], 277: [1],
     }  # fmt: skip

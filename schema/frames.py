@@ -1,7 +1,7 @@
 """Finds the files of a dataset: what is declared and there, declared but missing, there but undeclared.
 
-A registry tells how many frames a capture has, not how they are numbered: cameras begin at 0, at 1, or anywhere, and leave
-gaps. So the files that fit the template are listed, and the count is held against them.
+A registry says how many frames a capture has, not how they are numbered: cameras begin at 0, at 1, or anywhere, and leave
+gaps. So the files that fit the template are listed, and the count is compared with them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def dataset_root(registry: Registry, name: str, datasets: Path) -> Path:
     root = on_disk(datasets, PurePosixPath(dataset.root).parts) if datasets.is_dir() else None
     if root is None or not root.is_dir():
         raise RegistryError(
-            f"dataset {name!r}: its root {datasets / dataset.root} is no folder; "
+            f"dataset {name!r}: its root {datasets / dataset.root} is not a folder; "
             f"set --datasets to the folder that holds {dataset.root!r}"
         )
     return root

@@ -1,4 +1,4 @@
-"""Files held against the registry: what is declared and there, declared but missing, there but undeclared."""
+"""Files compared with the registry: declared and there, declared but missing, there but undeclared."""
 
 from __future__ import annotations
 
@@ -218,10 +218,10 @@ def test_a_linked_folder_inside_a_capture_is_not_followed() -> None:
 
 
 def test_a_root_that_is_no_folder_is_named() -> None:
-    with pytest.raises(RegistryError, match=r"'d': its root root is no folder; set --datasets"):
+    with pytest.raises(RegistryError, match=r"'d': its root root is not a folder; set --datasets"):
         only({"a": 1})
     touch("root")
-    with pytest.raises(RegistryError, match="is no folder"):
+    with pytest.raises(RegistryError, match="is not a folder"):
         only({"a": 1})
 
 

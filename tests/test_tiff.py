@@ -184,6 +184,14 @@ def test_wavelengths_without_red_do_not_choose() -> None:
     assert np.abs(pixels(data) - expected(values[..., :3])).max() <= 1
 
 
+def test_12_bits_have_the_brightness_of_8() -> None:
+    grey = np.asarray(scene(64, 48).convert("L"))
+    deep = np.rint(grey / 255 * 4095).astype(np.uint16)
+    data = written(deep, photometric="minisblack", bitspersample=12)
+    assert np.array_equal(tifffile.imread(io.BytesIO(data)), deep)
+    assert np.abs(pixels(data) - grey[..., None]).max() <= 1
+
+
 # Refused by name
 
 
