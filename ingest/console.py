@@ -98,7 +98,7 @@ def report(session: Session, record: Record) -> None:
     if record.state == "interrupted":
         done = record.upserted + record.unchanged
         leave(
-            f"interrupted after {done} of {record.expected} items; the same command goes on from here",
+            f"interrupted after {done} of {record.expected} items; run the same command again to continue",
             INTERRUPTED,
         )
     if record.failed:

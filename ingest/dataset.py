@@ -59,7 +59,7 @@ def listing_of(
 
 
 def frame_item(frame: Frame) -> Item:
-    """The item of a photograph, as far as the registry tells it."""
+    """The item of a photograph, as far as the registry says."""
     key = frame.key
     return Item(
         key=str(key),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ ROWS = 512
 
 @dataclass(frozen=True)
 class Tree:
-    """A listed tree of files: what it makes, and how wide its vectors are."""
+    """A listed tree of files: the items that it makes, and the length of their vectors."""
 
     layout: Layout
     dataset: str
@@ -35,8 +35,14 @@ class Tree:
         """Items that the files make."""
         return sum(len(bundle.items) for bundle in self.bundles)
 
+    def of(self, keys: Iterable[str]) -> Tree:
+        """The files that make items of these keys."""
+        known = frozenset(keys)
+        kept = tuple(bundle for bundle in self.bundles if any(item.key in known for item in bundle.items))
+        return replace(self, bundles=kept)
+
     def dim(self) -> int | None:
-        """Numbers of a vector, from the first file that can be read; None where none can."""
+        """The length of a vector, from the first readable file; None where there is none."""
         for bundle in self.bundles:
             try:
                 return int(bundle.load().shape[-1])
@@ -49,10 +55,10 @@ def list_tree(layout: Layout, folder: Path, dataset: str) -> Tree:
     """Lists a folder.
 
     Raises:
-        InputError: there is no such folder, it is not laid out so, or two files make one item.
+        InputError: the folder does not exist or has another layout, or two files make the same item.
     """
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}")
+        raise InputError(f"no folder at {folder}; give the folder of the tree")
     bundles = tuple(layout.bundles(folder, dataset))
     owners: dict[str, Path] = {}
     for bundle in bundles:

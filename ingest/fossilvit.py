@@ -51,7 +51,7 @@ class FossilVit:
         """Writes the specimens and views that a filter keeps; returns how many vectors.
 
         Raises:
-            InputError: there are none, or they are of several datasets: names of specimens are only one's own in a dataset.
+            InputError: there are none, or they are of several datasets: names of specimens are unique only within a dataset.
         """
         with tempfile.TemporaryDirectory(prefix=".vectors-", dir=folder) as scratch:
             pooled = _Gathered.of(collection, filter, Kind.SPECIMEN, Path(scratch))
@@ -221,7 +221,7 @@ def _write_neighbours(folder: Path, names: list[str], gallery: Vectors) -> None:
 
 
 def _name(item: Item) -> str:
-    """``<category…>/<specimen>``, with what no file's name may hold percent-encoded."""
+    """``<category…>/<specimen>``, with characters that file names must not hold percent-encoded."""
     levels = [part(level) for level in item.category.split("/")] if item.category else []
     return "/".join([*levels, part(item.capture_id)])
 

@@ -1,4 +1,4 @@
-"""`ingest FOLDER`: what to type instead, where a path stands in place of a command."""
+"""`ingest FOLDER`: what to type instead, where a path was given in place of a command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DOCUMENTS = frozenset((".json", ".yaml", ".yml"))
 
 
 class Commands(typer.core.TyperGroup):
-    """The subcommands of `ingest`; an error says what to type where a path stands for one."""
+    """The subcommands of `ingest`; an error says what to type where a path was given instead."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The subcommand that the first word names."""

@@ -53,7 +53,7 @@ class ImgMatching:
     def write(
         self, collection: Collection, folder: Path, filter: Filter, progress: Callable[[int], None] | None = None
     ) -> int:
-        """Writes the images and references that a filter keeps; returns how many. What lies there up to date is left alone.
+        """Writes the images and references that a filter keeps; returns how many. Files that are up to date are left alone.
 
         Raises:
             InputError: there are none, or a file cannot be written.
@@ -103,7 +103,7 @@ class ImgMatching:
         """Lists the global features of a dataset below a folder, which holds ``<dataset>/Global``, or ``Global`` itself.
 
         Raises:
-            InputError: neither is there, or a file's name tells no capture and frame and no JSON does.
+            InputError: neither exists, or neither a file's name nor a JSON says its capture and frame.
         """
         base = folder if (folder / "Global").is_dir() else folder / part(dataset)
         if not (base / "Global").is_dir():
@@ -132,9 +132,7 @@ def _described(meta: Path, path: Path, folder: Path, dataset: str) -> tuple[Item
         ) from None
     match = _NAME.match(path.stem)
     if match is None:
-        raise InputError(
-            f"{path}: the name tells no capture and frame; it is <capture>_<frame>.npy, or has a JSON in meta"
-        )
+        raise InputError(f"{path}: its name must be <capture>_<frame>.npy, or a JSON in meta must describe it")
     capture, frame = match["capture"], int(match["frame"])
     altitude = split_capture(capture)[1]
     rotation, crop = float(match["rotation"] or 0), int(match["crop"] or 0)

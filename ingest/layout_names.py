@@ -1,4 +1,4 @@
-"""The layouts there are, by name."""
+"""The layouts by name."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def layout_named(name: str, features: Path | None = None) -> Layout:
     """The layout of a name; `features` is the folder in which features beside the vectors are kept.
 
     Raises:
-        InputError: there is none.
+        InputError: the name is not that of a layout.
     """
     if name == "fossilvit":
         return FossilVit()
     if name == "imgmatching":
         return ImgMatching(features)
-    raise InputError(f"--layout is {' or '.join(NAMES)}, not {name!r}{nearest(name, NAMES)}")
+    raise InputError(f"--layout must be {' or '.join(NAMES)}, got {name!r}{nearest(name, NAMES)}")

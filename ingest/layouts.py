@@ -1,6 +1,6 @@
 """Vectors as trees of files, the way other programs keep them: what a layout is, and what all of them share.
 
-A layout both writes a collection's vectors below a folder and reads such a folder back. `space.json` in the folder tells which
+A layout both writes a collection's vectors below a folder and reads such a folder back. `space.json` in the folder says which
 embedding space the vectors are of; trees made elsewhere have none, and the model must be named.
 """
 
@@ -32,7 +32,7 @@ from outcrop.store.collection import Collection
 Vectors = NDArray[np.float32]
 SPACE_FILE = "space.json"
 ELSEWHERE = "made elsewhere"
-"""`weights_digest` of a space whose weights are not at hand: no picture can be embedded into it here."""
+"""`weights_digest` of a space whose weights are not on this machine: no picture can be embedded into it here."""
 MAX_NUMBERS = 2**28
 """Numbers in one file of vectors; more is refused before memory is spent."""
 
@@ -41,7 +41,7 @@ MAX_NUMBERS = 2**28
 class Bundle:
     """The files that make some items together: a specimen's views and pooled vector, an image.
 
-    `items` know everything but the file's size, time and digest; `load` gives their vectors [N, D] as they stand in the files;
+    `items` know everything but the file's size, time and digest; `load` gives their vectors [N, D] as the files hold them;
     `keep` puts other features of an item that lie beside them into a folder of features, where there are any.
     """
 
@@ -53,7 +53,7 @@ class Bundle:
 
 
 class Layout(Protocol):
-    """One way to lay out files. `additive` tells that writing adds to a tree, leaving alone what is up to date."""
+    """One way to lay out files. `additive`: writing adds to a tree and leaves alone what is up to date."""
 
     name: str
     additive: bool
@@ -91,18 +91,20 @@ def read_space(folder: Path) -> Space | None:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise InputError(f"{path} is no description of a space ({str(error).splitlines()[0]}); remove it") from None
+        raise InputError(
+            f"{path} does not describe an embedding space ({str(error).splitlines()[0]}); remove it"
+        ) from None
 
 
 def space_of_tree(folder: Path, settings: Settings, found: Collection | None, dim: int | None) -> tuple[Space, bool]:
-    """The space of vectors that lie in files, and whether its weights are at hand.
+    """The space of vectors that lie in files, and whether its weights are on this machine.
 
     What ``space.json`` beside them says; else the model asked for, with the weights that are found, or none; else the
     collection's own. `dim` is the length of the vectors, None where no file says.
 
     Raises:
-        InputError: nothing names the model, or its vectors are of another length.
-        SpaceMismatch: the collection is of another space.
+        InputError: nothing names the model, or its vectors have another length.
+        SpaceMismatch: the collection has another space.
     """
     space = read_space(folder)
     if space is None and settings.model is None and found is not None:
@@ -134,7 +136,7 @@ def load_array(path: Path, dims: tuple[int, ...]) -> NDArray[Any]:
     """A ``.npy`` file mapped into memory; floats of as many dimensions as one of `dims` says.
 
     Raises:
-        InputError: it is no such array, or too large.
+        InputError: it does not hold such an array, or too large a one.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -145,7 +147,7 @@ def load_array(path: Path, dims: tuple[int, ...]) -> NDArray[Any]:
         shape = list(array.shape) if isinstance(array, np.ndarray) else "?"
         wanted = " or ".join(f"{n}-dimensional" for n in dims)
         raise InputError(
-            f"{path} holds {getattr(array, 'dtype', 'no array')} {shape}; a {wanted} array of floats is wanted"
+            f"{path} holds {getattr(array, 'dtype', 'no array')} {shape}; it must hold a {wanted} array of floats"
         )
     if array.size > MAX_NUMBERS:
         raise InputError(f"{path} holds {array.size:,} numbers, more than vectors do")
@@ -191,7 +193,7 @@ def stamped(bundle: Bundle) -> Sequence[Item]:
 
 
 def open_folder(folder: Path, layout: Layout) -> Path:
-    """A folder to write into: made where it is missing.
+    """A folder to write into, created if missing.
 
     Raises:
         InputError: it is a file, cannot be made, or holds something already that the layout does not add to.
@@ -199,7 +201,7 @@ def open_folder(folder: Path, layout: Layout) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()) and not layout.additive:
-            raise InputError(f"{folder} is not empty; give a new folder")
+            raise InputError(f"{folder} is not empty; choose an empty folder")
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}); give another folder") from None
     return folder
@@ -209,21 +211,21 @@ def check_tree(folder: Path) -> None:
     """Before any work: whether `export_tree` may write there.
 
     Raises:
-        InputError: it is a file, its parent is missing, or it holds what is no tree of ours.
+        InputError: it is a file, its parent is missing, or it holds files that Outcrop did not write.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give the name of a folder")
     if not folder.absolute().parent.is_dir():
         raise InputError(f"the folder {folder.absolute().parent} does not exist; create it")
     if folder.is_dir() and not (folder / SPACE_FILE).exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} holds something else than vectors in a known layout; give a new or an empty folder")
+        raise InputError(f"{folder} holds files that are not vectors in a known layout; choose an empty folder")
 
 
 def export_tree(layout: Layout, collection: Collection, folder: Path, filter: Filter) -> int:
-    """Writes the items that a filter keeps, replacing an earlier tree of ours whole; returns how many vectors.
+    """Writes the items that a filter keeps, replacing an earlier tree as a whole; returns how many vectors.
 
     Raises:
-        InputError: see `check_tree`; or it cannot be written, and the earlier tree is still there.
+        InputError: see `check_tree`; or it cannot be written, and the earlier tree stays.
     """
     check_tree(folder)
     try:

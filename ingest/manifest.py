@@ -25,9 +25,9 @@ from outcrop.store.collection import Collection
 
 _UNNUMBERED = re.compile(r"\?\d+\Z")
 RATE_RUNS = 10
-"""So many earlier runs of a model tell how fast the next one will be."""
+"""The number of earlier runs of a model from which the speed of the next one is estimated."""
 RATE_ITEMS = 20
-"""Runs that embedded fewer items tell more of starting than of embedding."""
+"""Runs that embedded fewer items are left out: most of their time was starting up."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def plan(
 
 
 def expected_rate(state: Path, model: str) -> float | None:
-    """Items per second of the latest runs of a model in a state folder (their median); None where none is telling."""
+    """Items per second of the latest runs of a model in a state folder (their median); None where there are none."""
     runs = [
         run for run in list_runs(state) if run.model == model and run.state == "done" and run.embedded >= RATE_ITEMS
     ]
@@ -114,7 +114,7 @@ def _images(listing: Listing, chosen: DatasetPart, registry: Registry, name: str
         unknown = sorted(frame for frame in frames or () if (capture, frame) not in there)
         if unknown:
             remarks.append(
-                f"{capture}: the registry declares {len(unknown)} frames of the manifest not at all (first: {unknown[0]})"
+                f"{capture}: frames of the manifest that the registry does not declare: {len(unknown)} (first: {unknown[0]})"
             )
     return Listing(listing.dataset, sources, missing, (), remarks)
 
@@ -140,14 +140,14 @@ def _references(
     for group, count in zip(groups, seen, strict=True):
         if strict and not count:
             raise ManifestError(
-                f"the image group of capture {group.capture_id!r} in {name!r} names no written reference that is there; "
+                f"the image group of capture {group.capture_id!r} in {name!r} matches no written reference on disk; "
                 "check its folder, label_token, indices and rotations"
             )
     return Listing(listing.dataset, found, listing.missing, (), listing.remarks)
 
 
 def _meant(group: ImageGroup, file: WrittenReference) -> bool:
-    """Whether a group means a file."""
+    """Whether a group includes a file."""
     folder = PurePosixPath(file.source).parent.name
     return (
         (group.folder is None or folder in (f"R{group.folder}", f"R{part(group.folder)}", group.folder))
@@ -157,7 +157,7 @@ def _meant(group: ImageGroup, file: WrittenReference) -> bool:
 
 
 def _capture_of(group: ImageGroup, registry: Registry, name: str) -> str:
-    """The registry's name of a group's capture: as it stands, or with its label behind."""
+    """The registry's name of a group's capture: as written, or followed by its label."""
     known = registry.dataset(name).images
     for candidate in (f"{group.capture_id}_{group.label_token}", group.capture_id):
         if candidate in known:

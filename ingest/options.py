@@ -60,7 +60,7 @@ def dataset_name(folder: Path, name: str | None) -> str:
     """The name of a dataset that a folder holds: the one given, else the folder's own.
 
     Raises:
-        InputError: there is none.
+        InputError: the folder has no name.
     """
     name = name if name is not None else folder.absolute().name
     if not name:

@@ -19,7 +19,7 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.sharded import device_names
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.features import FeatureKeeper
-from outcrop.ingest.features_elsewhere import ingest_tree, look_ahead_tree
+from outcrop.ingest.features_elsewhere import Tree, ingest_tree, look_ahead_tree
 from outcrop.ingest.layouts import space_of_tree
 from outcrop.ingest.listing import Outlook, ingest_listing, look_ahead
 from outcrop.ingest.manifest import Part, expected_rate, plan
@@ -75,10 +75,9 @@ def ingest(
     """
     request.check()
     if isinstance(request, FeaturesRequest):
-        return _ingest_tree(request, settings, watcher)
+        return _ingest_tree(request, settings, watcher, only, retry_of)
     with _opened(request, settings, watcher, only) as target:
-        if only is not None and not target.listing.expected:
-            raise InputError("none of the failed items is declared any more; nothing to retry")
+        _require_some(target.listing, only)
         record = _ingest(target, settings, watcher, retry_of, whole=only is None)
         if record.state == "done":
             target.request.finish(Collection.open(target.store, settings.collection), settings, watcher.say)
@@ -190,14 +189,22 @@ def _options(settings: Settings, request: Request) -> Options:
     return Options(settings.batch * len(device_names(settings.device)), workers, request.force, settings.patience)
 
 
-def _ingest_tree(request: FeaturesRequest, settings: Settings, watcher: Watcher) -> Record:
-    tree = request.tree()
+def _require_some(listed: Listing | Tree, only: Iterable[str] | None) -> None:
+    if only is not None and not listed.expected:
+        raise InputError("none of the failed items is declared or on disk any more; nothing to retry")
+
+
+def _ingest_tree(
+    request: FeaturesRequest, settings: Settings, watcher: Watcher, only: Iterable[str] | None, retry_of: str
+) -> Record:
+    tree = request.tree(only)
+    _require_some(tree, only)
     with Store.of(settings) as store:
         found = Collection.find(store, settings.collection)
         space = _space_of_tree(request, settings, found, tree.dim(), watcher)
         collection = found or _created(store, settings, space, watcher)
         watcher.say(f"{store.describe()}, collection {collection.name!r} ({collection.physical})")
-        run = Run.begin(settings.state, request.command, request, RunSettings.of(settings))
+        run = Run.begin(settings.state, request.command, request, RunSettings.of(settings), retry_of=retry_of)
         run.record.model = space.model
         watcher.begins(run, request.name, tree.expected)
         return ingest_tree(

@@ -71,7 +71,7 @@ class Request(BaseModel):
         """
 
     def finish(self, collection: Collection, settings: Settings, say: Say) -> None:
-        """What is done once the items are stored, those that failed left aside."""
+        """What is done once the items are stored, whether or not some failed."""
 
 
 class _OfRegistry(Request):
@@ -299,8 +299,8 @@ class FeaturesRequest(Request):
     folder: AbsolutePath
     layout: str
 
-    def tree(self) -> Tree:
-        """The files, listed.
+    def tree(self, only: Iterable[str] | None = None) -> Tree:
+        """The files, listed; `only` keeps those that make items of these keys.
 
         Raises:
             InputError: no such folder or layout.
@@ -308,15 +308,16 @@ class FeaturesRequest(Request):
         from outcrop.ingest.features_elsewhere import list_tree
         from outcrop.ingest.layout_names import layout_named
 
-        return list_tree(layout_named(self.layout), self.folder, self.name)
+        tree = list_tree(layout_named(self.layout), self.folder, self.name)
+        return tree if only is None else tree.of(only)
 
     def list(self, space: Space | None, *, only: Iterable[str] | None = None, workers: int = 0) -> Listing:
-        """Nothing to list yet: the files are vectors, not pictures.
+        """Not possible: these files are vectors, not pictures; see `tree`.
 
         Raises:
             InputError: always.
         """
-        raise InputError("a run of `ingest features` cannot be retried; run it again")
+        raise InputError(f"{self.folder} holds vectors, not pictures; see FeaturesRequest.tree")
 
 
 class AuditRequest(Request):

@@ -24,7 +24,7 @@ def retry(settings: Settings, run: str, watcher: Watcher = Watcher(), *, given: 
     keys = failed_keys(record, failures)
     if record.request is None:
         raise InputError(f"run {record.run} was `ingest {record.command}`, which cannot be retried; run it again")
-    kept = record.settings.model_dump()
+    kept = record.settings.model_dump(exclude_unset=True)
     if record.collection:
         kept["collection"] = record.collection
     own = {name: value for name, value in kept.items() if name not in given}

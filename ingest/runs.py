@@ -135,7 +135,7 @@ class Record(BaseModel):
 class Failure:
     """One item that failed: at which stage (list, read, decode, render, embed, store) and why.
 
-    A file that fails as a whole stands for all `items` that would have been made of it, under the key of their parent.
+    A file that fails as a whole is one failure of all `items` that it would have made, under the key of their parent.
     """
 
     key: str
@@ -146,7 +146,7 @@ class Failure:
 
 
 class Run:
-    """One run while it goes on; threads may share it."""
+    """A run in progress; threads may share it."""
 
     def __init__(self, folder: Path, record: Record) -> None:
         self.folder = folder

@@ -252,7 +252,7 @@ def _usable_key(source: SpecimenSource) -> str:
 
 
 def check_renders(folder: Path) -> None:
-    """Refuses a place for `--save-renders` that is no folder.
+    """Refuses a place for `--save-renders` that is not a folder.
 
     Raises:
         InputError: it is a file.

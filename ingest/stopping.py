@@ -21,7 +21,7 @@ class Stopping:
     """A context in which the first signal stops the `pipeline` after the pictures in flight; without one, it ends the command.
 
     The second ends the process, whatever it waits for: threads, a server that does not answer, native code that never returns to
-    Python's own way out. What was written by then stays, as after a kill, and the next run goes on from there.
+    Python's own way out. What was written by then stays, as after a kill, and the next run continues from there.
     """
 
     def __init__(self, warn: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Watcher:
-    """Follows an ingest while it goes on. Each method may be overridden; as they are, nothing is shown."""
+    """Follows an ingest in progress. Each method may be overridden; as they are, nothing is shown."""
 
     def say(self, text: str) -> None:
         """A remark: what was opened, and how."""

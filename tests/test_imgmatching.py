@@ -132,5 +132,5 @@ def test_names_tell_where_no_json_does(tmp_path: Path) -> None:
     assert rows[image_key("town", "c", 1)][1] == vectors[2].tobytes()
     assert features("seed/town").json["unchanged"] == 3  # the same tree, seen from the folder of the dataset
     np.save(base / "c/odd.npy", vectors[0])
-    assert "the name tells no capture and frame" in features("seed").error(3)
+    assert "its name must be <capture>_<frame>.npy" in features("seed").error(3)
     assert "neither Global nor" in features(base).error(3)

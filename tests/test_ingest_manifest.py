@@ -90,7 +90,10 @@ def test_frames_indices_and_rotations_are_chosen(here: Path) -> None:
     part = {"datasets": {"town": {"captures": {"250918092555_300": "2..3", "250918101210_150": [1, 9]}}}}
     outcome = manifest(here, **part, image_groups=[{**GROUP, "indices": [1, 2], "rotations": [90, 180]}])
     assert outcome.code == 0, outcome.err
-    assert outcome.json["embedded"] == 7 and "declares 1 frames of the manifest not at all (first: 9)" in outcome.err
+    assert (
+        outcome.json["embedded"] == 7
+        and "frames of the manifest that the registry does not declare: 1 (first: 9)" in outcome.err
+    )
     with Store.connect("outcrop.db") as store:
         opened = Collection.open(store, "outcrop")
         rows = [row for page in opened.scan_rows(where(), ["kind", "capture_id", "frame", "rotation"]) for row in page]
@@ -167,8 +170,8 @@ def test_what_failed_is_tried_again(here: Path) -> None:
         ({"datasets": ["twon"]}, "unknown dataset 'twon'; did you mean 'town'?"),
         ({"datasets": {"town": {"captures": ["250918092555_30"]}}}, "did you mean '250918092555_300'?"),
         ({"image_groups": [{**GROUP, "label_token": "30"}]}, "capture '250918092555_30' is not in dataset 'town'"),
-        ({"image_groups": [{**GROUP, "rotations": [45]}]}, "names no written reference that is there"),
-        ({"image_groups": [{**GROUP, "folder": "elsewhere"}]}, "names no written reference that is there"),
+        ({"image_groups": [{**GROUP, "rotations": [45]}]}, "matches no written reference on disk"),
+        ({"image_groups": [{**GROUP, "folder": "elsewhere"}]}, "matches no written reference on disk"),
         ({"image_groups": [{**GROUP, "dataset": "field"}]}, "references_field"),
         ({"datasets": ["town"], "weights": "dinov3_weights.vitl"}, "weights 'dinov3_weights.vitl' is neither a file"),
         ({"datasets": ["town"], "registry": "nowhere.json"}, "no registry at"),

@@ -175,16 +175,19 @@ def test_broken_files_are_named_and_the_others_written(tree: Path) -> None:
         assert said in reasons
     assert outcome.json["upserted"] == 0
     np.save(tree / "embeddings/종/속/d.npy", unit_vectors(1, DIM)[0])
-    assert features(tree).json["upserted"] == 4
+    retried = run("ingest", "retry", "last", "--json")
+    assert (retried.code, retried.json["upserted"], retried.json["expected"]) == (4, 4, outcome.json["failed"])
+    again = features(tree).json
+    assert (again["upserted"], again["unchanged"]) == (0, 4)
 
 
 def test_what_makes_no_sense(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "neither features" in features(tmp_path / "empty").error(3)
-    assert "there is no folder" in features(tmp_path / "nowhere").error(3)
+    assert "no folder at" in features(tmp_path / "nowhere").error(3)
     assert "did you mean 'fossilvit'" in run("ingest", "features", tree, "--layout", "fosilvit").error(3)
     (tree / SPACE_FILE).write_text("{}")
-    assert f"{SPACE_FILE} is no description of a space" in features(tree).error(3)
+    assert f"{SPACE_FILE} does not describe an embedding space" in features(tree).error(3)
     (tree / SPACE_FILE).write_text(SPACE.model_copy(update={"weights_digest": "other"}).model_dump_json())
     fill("outcrop.db")
     assert "weights_digest" in features(tree).error(6)

@@ -22,7 +22,7 @@ from outcrop.screen.options import STORE, Formerly, Session, application, comman
 
 PAGE = Path(__file__).parents[1] / "docs/cli.md"
 MAX_ROWS, MAX_AVERAGE = 24, 12.0
-MANY = {"ingest references", "ingest specimens", "query dataset", "query evaluate", "query image", "query item"}
+MANY = {"query dataset", "query evaluate", "query image", "query item"}
 """Commands with more options than anybody reads; to be emptied."""
 
 

@@ -20,7 +20,6 @@ TO_BE_REWRITTEN = {
     "schema": 29,
     "embed": 11,
     "render": 12,
-    "ingest": 17,
     "query": 11,
     "query/clusters": 5,
     "query/evaluation": 9,
