@@ -5,10 +5,12 @@ print them, `audit --fix` and `ingest retry` apply some of them. One rule holds 
 is the reason:
 
 1. no row: *new*;
-2. another transform (rotation, crop, cameras, reader), another file name, or another altitude in the registry: *changed*;
-3. the file's size is another: *changed*; its time is another: its bytes decide, so a touched file is *unchanged*;
-4. features or output files that are wanted are not there: *lacking*;
-5. otherwise *unchanged*.
+2. another file name, another altitude in the registry, another size of the file, or another transform (crop, cameras, reader):
+   *changed*;
+3. features that are wanted are not kept: *lacking*;
+4. the file's time is another: its bytes decide, so a touched file is *unchanged*;
+5. output files that are wanted are not there: *lacking*, without being embedded again;
+6. otherwise *unchanged*.
 
 What is declared but not on disk has *no file*. Rows that no source wants are *gone*, where the source of the same parent is whole
 (it makes fewer now: they are stale), or where `Outside` says so. Nothing is read but files whose time is another (all of them
@@ -187,9 +189,6 @@ def _judged(
 
     if row is None:
         return change("new", "it is not in the collection")
-    digest = SourceDigest.parse(row["source_digest"])
-    if digest.transform != wanted.transform:
-        return change("changed", "it was made in another way")
     if row["source"] != item.source:
         return change("changed", f"its file was {row['source']}")
     if wanted.altitude_stated and row["altitude"] != item.altitude:
@@ -199,6 +198,9 @@ def _judged(
         return change("changed", "its file cannot be looked at")
     if stat.st_size != row["source_size"]:
         return change("changed", f"its file had {row['source_size']} bytes, now {stat.st_size}")
+    digest = SourceDigest.parse(row["source_digest"])
+    if digest.transform != wanted.transform:
+        return change("changed", "it was made in another way (crop, cameras, or reader)")
     if features is not None and features.lacks(item, row):
         return change("lacking", "its features are not kept")
     touched = digests or stat.st_mtime_ns != row["source_mtime_ns"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from outcrop.ingest.runs import Record, Run
 
 COUNTS = ("expected", "embedded", "upserted", "unchanged", "failed", "missing", "undeclared", "removed")
-OUTLOOK = ("expected", "missing", "undeclared", "unchanged", "to_embed")
+OUTLOOK = ("expected", "missing", "undeclared", "unchanged", "to_embed", "to_remove")
 
 
 class OnScreen(Watcher):

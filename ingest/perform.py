@@ -240,6 +240,6 @@ def _space_of_tree(
 
 
 def _sum(name: str, outlooks: Iterable[Outlook]) -> Outlook:
-    counts = ("expected", "missing", "undeclared", "unchanged", "to_embed")
+    counts = ("expected", "missing", "undeclared", "unchanged", "to_embed", "to_remove")
     each = list(outlooks)
     return Outlook(name, **{count: sum(getattr(outlook, count) for outlook in each) for count in counts})

@@ -35,8 +35,11 @@ class PhotoSource:
     @property
     def wanted(self) -> Sequence[Wanted]:
         """The one item."""
-        reader = reader_version(self.path)
-        return (Wanted(self.item, self.path, reader=reader, altitude_stated=self.altitude_stated),)
+        return (
+            Wanted(
+                self.item, self.path, reader=lambda: reader_version(self.path), altitude_stated=self.altitude_stated
+            ),
+        )
 
     def read(self, path: Path) -> Contents:
         """See `outcrop.ingest.sources.Source.read`."""

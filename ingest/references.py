@@ -71,7 +71,7 @@ class ReferenceSource:
         """A reference for each turn, in their order."""
         photo, stated = frame_item(self.frame), self.frame.altitude is not None
         items = [reference_item(photo, turn.rotation, turn.crop.number) for turn in self.turns]
-        reader = reader_version(self.path, cropped=True)
+        reader = functools.cache(lambda: reader_version(self.path, cropped=True))
         return [
             Wanted(item, self.path, turn.digest, reader, outputs=self._outputs(item), altitude_stated=stated)
             for item, turn in zip(items, self.turns, strict=True)

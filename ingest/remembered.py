@@ -84,7 +84,9 @@ def wanted_references(collection: Collection, dataset: str, settings: Settings) 
         except RegistryError:
             raise
         except InputError as error:
+            # Which references it took over from older requests is not known, so these say nothing either.
             remarks.append(f"a request for references of {dataset} cannot be listed again: {error}")
+            break
     return WantedReferences(sources, remarks)
 
 

@@ -13,8 +13,9 @@ this pass, and returns the items made of these vectors, such as the specimen of 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -37,23 +38,24 @@ class Wanted:
     """One item that should be stored, with what is known of it without reading its file.
 
     `process` is the digest of what is done to the picture (rotation and crop, cameras), '' where it is embedded as it is.
-    `reader` names the way in which the file is read, where that is not the first one: a source states it for the files that are
-    now read in another way than when rows were first made of them (it may look at the file's head for it), so that these are
-    embedded again and no others. `outputs` are files that the source also writes. `altitude_stated` says that the item's altitude
-    comes from the registry or the capture's name: it then wins over what the file says.
+    `reader` names the way in which the file is read, '' for the first one: a source states it for the files that are now read in
+    another way than when rows were first made of them, so that these are embedded again and no others. It may look at the file's
+    head, so it is asked only for items that have a row, and when one is made. `outputs` are files that the source also writes.
+    `altitude_stated` says that the item's altitude comes from the registry or the capture's name: it then wins over the file's.
     """
 
     item: Item
     path: Path
     process: str = ""
-    reader: str = ""
+    reader: Callable[[], str] = field(default=str, compare=False, repr=False)
     outputs: tuple[Path, ...] = ()
     altitude_stated: bool = False
 
-    @property
+    @cached_property
     def transform(self) -> str:
         """The digest of all that is done to the file's bytes, as `SourceDigest.transform` keeps it; '' where nothing is."""
-        return digest_of(f"{self.process} read={self.reader}") if self.reader else self.process
+        reader = self.reader()
+        return digest_of(f"{self.process} read={reader}") if reader else self.process
 
     def digest(self, contents: Contents) -> str:
         """The `source_digest` of the item made of a file's contents."""

@@ -10,6 +10,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -91,7 +92,7 @@ class SpecimenSource:
             replace(specimen, key=view_key(*names, n), kind=Kind.VIEW, view=n, extra=self.look.as_extra())
             for n in range(self.look.views)
         ]
-        pooled_how, reader = digest_of(f"{self.look.digest} {self.how}"), reader_version(self.path)
+        pooled_how, reader = digest_of(f"{self.look.digest} {self.how}"), partial(reader_version, self.path)
         pictures = [self._picture(n) for n in range(self.look.views)]
         return [
             *(

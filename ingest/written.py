@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
@@ -57,7 +57,7 @@ class WrittenSource:
             Wanted(
                 replace(reference_item(self.photo, file.rotation, file.crop), source=file.source),
                 file.path,
-                reader=reader_version(file.path),
+                reader=partial(reader_version, file.path),
                 altitude_stated=self.altitude_stated,
             )
             for file in self.files

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 
+from outcrop.embed.reader_versions import reader_version
 from outcrop.ingest.changes import Row
-from outcrop.ingest.dataset import frame_item, list_dataset
-from outcrop.ingest.references import list_references, reference_item
+from outcrop.ingest.dataset import list_dataset
+from outcrop.ingest.references import ReferenceSource, list_references
 from outcrop.ingest.remembered import wanted_references
 from outcrop.ingest.sources import Listing, Source, Wanted
 from outcrop.ingest.written import list_written_references
 from outcrop.operate.desired import GONE, UNDECLARED, Desired
 from outcrop.schema.crops import CropSpec, crop_numbered
-from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError
 from outcrop.schema.frames import Frame, dataset_root, list_captures, on_disk
 from outcrop.schema.item import Item, Kind, item_of_key, parent_of
@@ -47,6 +47,7 @@ class DatasetFiles:
     def __init__(self, settings: Settings, name: str) -> None:
         self._settings, self._name = settings, name
         self._registry = read_registry(settings.registry)
+        self._dataset = self._registry.dataset(name)
         self._root = dataset_root(self._registry, name, settings.datasets_folder)
         self.scopes: Sequence[tuple[Kind, str]] = ((Kind.IMAGE, name), (Kind.REFERENCE, name))
 
@@ -70,9 +71,7 @@ class DatasetFiles:
         frame = self._frames.get(parent_of(row["key"])) if origin in (Origin.PHOTOGRAPH, Origin.CROP) else None
         crop = crop_numbered(item.crop)
         if frame is not None and item.kind is Kind.REFERENCE and crop is not None:
-            reference = reference_item(frame_item(frame), item.rotation, item.crop)
-            process = CropSpec(item.rotation, crop).digest
-            return Wanted(reference, frame.path, process, altitude_stated=frame.altitude is not None)
+            return ReferenceSource(frame, (CropSpec(item.rotation, crop),), self._dataset).wanted[0]
         if reason := self.gone(row):
             return reason
         if origin in (Origin.PHOTOGRAPH, Origin.CROP):
@@ -118,11 +117,10 @@ class DatasetFiles:
 
     def _written(self, row: Row, item: Item, path: Path) -> Wanted:
         """A written reference as it is, with the altitude that the registry states."""
-        dataset = self._registry.dataset(self._name)
-        altitude = dataset.altitude(item.capture_id) if item.capture_id in dataset.images else None
+        declared = item.capture_id in self._dataset.images
+        altitude = self._dataset.altitude(item.capture_id) if declared else None
         stated = replace(item, source=row["source"], altitude=altitude or 0.0)
-        process = SourceDigest.parse(row["source_digest"]).transform
-        return Wanted(stated, path, process, altitude_stated=altitude is not None)
+        return Wanted(stated, path, reader=partial(reader_version, path), altitude_stated=altitude is not None)
 
     def _require_mounted(self) -> None:
         """Raises `InputError` where the dataset's root is empty."""

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError, RegistryError
 from outcrop.schema.frames import dataset_root, on_disk
-from outcrop.schema.item import AERIAL, Item, Kind
+from outcrop.schema.item import AERIAL, Item
+from outcrop.schema.origin import Origin, origin_of
 from outcrop.schema.registry import Registry, read_registry
-from outcrop.schema.written import written_folder
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,4 @@ class Originals:
 
 def is_written(item: Item) -> bool:
     """Whether an item is a reference that was ingested as a file of its own: its digest says nothing of the photograph."""
-    if item.kind is not Kind.REFERENCE:
-        return False
-    # A transform of a written file can only be the version of its reader.
-    below = item.source.startswith(f"{written_folder(item.dataset)}/")
-    return below or not SourceDigest.parse(item.source_digest).transform
+    return origin_of(item.kind, item.dataset, item.source) is Origin.WRITTEN
