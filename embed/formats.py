@@ -141,6 +141,11 @@ def jpeg_trouble(data: bytes) -> str:
     return ""
 
 
+def png_says_something(data: bytes) -> bool:
+    """Whether a PNG may have EXIF or XMP, be it behind its pixels."""
+    return any(mark in data for mark in (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type"))
+
+
 def png_damage(data: bytes) -> str:
     """Which part of a PNG is damaged, by its checksums ('' where all are right); Pillow itself skips those of the pixels."""
     place = 8

@@ -93,13 +93,13 @@ def decode(data: bytes, *, name: str, at_least: tuple[int, int] | None = None) -
 
 
 def inspect(data: bytes, *, name: str) -> tuple[int, int, PhotoMetadata]:
-    """Width and height (pixels, upright) and metadata of a picture file, from its header alone (a PNG is decoded: its EXIF may
-    stand behind its pixels).
+    """Width and height (pixels, upright) and metadata of a picture file, from its header alone (a PNG with
+    metadata is decoded: they may stand behind its pixels).
 
     Raises `PictureError` for what is not a picture; whether it is whole only `decode` finds out.
     """
     with collected(), _opened(data, name) as picture:
-        if picture.kind == "PNG":
+        if not picture.complete:
             _require_decodable(picture.size, picture.size, name)
             picture.load()
         width, height = picture.size

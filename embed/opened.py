@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import COMPRESSION_INFO
 
 from outcrop.embed.colours import eight_bits, holes, stretched, to_rgb
-from outcrop.embed.formats import format_of, jpeg_trouble, png_damage, raw_name, what_it_is
+from outcrop.embed.formats import format_of, jpeg_trouble, png_damage, png_says_something, raw_name, what_it_is
 from outcrop.embed.photo import PhotoMetadata, metadata_of, read_metadata, read_orientation, tiff_exif
 from outcrop.embed.raws import RawPhotograph, register_heif
 from outcrop.embed.remarks import note
@@ -39,10 +39,12 @@ UPRIGHT = {
 
 
 class Opened(Protocol):
-    """A picture file whose header has been read: its format and its upright size in pixels (width, height)."""
+    """A picture file whose header has been read: its format, its upright size in pixels (width, height), and whether the header
+    says all that `metadata` does (of a PNG, some may stand behind the pixels, and the size may be the other way round)."""
 
     kind: str
     size: tuple[int, int]
+    complete: bool
 
     def draft(self, smallest: tuple[int, int]) -> tuple[int, int]:
         """Prepares a scaled decode that keeps at least `smallest` (width, height, upright); the size that will be decoded."""
@@ -57,7 +59,7 @@ class Opened(Protocol):
         ...
 
     def metadata(self) -> PhotoMetadata:
-        """What the photograph says of itself; of a PNG only once it is loaded. Never raises."""
+        """What the photograph says of itself; where the header is not `complete`, only once it is loaded. Never raises."""
         ...
 
     def close(self) -> None:
@@ -87,7 +89,10 @@ def open_picture(data: bytes, name: str) -> Opened:
         raise PictureError(f"{name}: is {trouble}")
     if kind == "PNG" and (damage := png_damage(data)):
         raise damaged(name, kind, damage)
-    return PillowPicture(_pillow(data, name, kind), name)
+    image = _pillow(data, name, kind)
+    if kind == "PNG" and not png_says_something(data):
+        return PillowPicture(image, name, facts=PhotoMetadata())
+    return PillowPicture(image, name)
 
 
 def damaged(name: str, kind: str, cause: str) -> PictureError:
@@ -119,6 +124,7 @@ class PillowPicture:
         self._stored = image.size
         # Pillow's TIFF plugin gives the upright size and turns the pixels itself when it loads them.
         self._turns_itself = self.kind in ("TIFF", "HEIF")
+        self.complete = self.kind != "PNG" or facts is not None
         # The EXIF of a PNG may stand behind its pixels: it is asked for once they are loaded.
         self.size = self._upright(1 if self.kind == "PNG" else self._orientation())
 
@@ -179,6 +185,7 @@ class _Tiff:
     """A TIFF whose samples are read here."""
 
     kind = "TIFF"
+    complete = True
 
     def __init__(self, data: bytes, name: str, page: Directory, facts: PhotoMetadata, turn: int) -> None:
         self._data, self._page, self._facts, self._turn = data, page, facts, turn
@@ -222,6 +229,7 @@ class _Raw:
     """A raw photograph."""
 
     kind = "raw"
+    complete = True
 
     def __init__(self, raw: RawPhotograph, facts: PhotoMetadata) -> None:
         self._raw, self._facts = raw, facts
@@ -254,6 +262,8 @@ def _open_tiff(data: bytes, name: str) -> Opened:
         raise damaged(name, "TIFF", "its directory lies behind the end of the file")
     page, first = picture_of(found), found[0]
     if kind := raw_kind(data, found):
+        if any(one.end > len(data) for one in found if not one.reduced):
+            raise damaged(name, kind, "it is cut off")
         return _Raw(RawPhotograph(data, name, kind), _facts(data, first, first))
     turn = page.orientation or first.orientation or 1
     if is_shown_wrongly(page):
@@ -279,4 +289,4 @@ def _open_tiff(data: bytes, name: str) -> Opened:
 
 
 def _facts(data: bytes, page: Directory, first: Directory) -> PhotoMetadata:
-    return metadata_of(tiff_exif(io.BytesIO(data)), packet_of(page) or packet_of(first))
+    return metadata_of(tiff_exif(io.BytesIO(data), first.offset), packet_of(page) or packet_of(first))

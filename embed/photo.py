@@ -80,11 +80,14 @@ def read_orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def tiff_exif(file: IO[bytes]) -> Image.Exif:
-    """The EXIF of a TIFF's first directory, whatever its pixels are; empty where it is damaged."""
+def tiff_exif(file: IO[bytes], offset: int) -> Image.Exif:
+    """The EXIF of a TIFF's directory at an offset, whatever its pixels are; empty where it is damaged."""
     exif = Image.Exif()
     try:
-        exif.load_from_fp(file)
+        file.seek(0)
+        head = file.read(4)
+        exif.endian, exif.bigtiff = "<" if head[:2] == b"II" else ">", b"+" in head[2:]
+        exif.load_from_fp(file, offset)
     except Exception as error:  # noqa: BLE001  see read_orientation
         _damaged(error)
         return Image.Exif()

@@ -102,7 +102,11 @@ def _of_tiff(file: IO[bytes], head: bytes, cropped: bool) -> list[str]:
     said = [NODATA] if page.nodata is not None else []
     said += [SAMPLES] if is_shown_wrongly(page) or page.numbers(258) == (12,) else []
     said += [SIDES] if cropped and page.orientation >= 5 else []
-    exif = tiff_exif(file) if ExifTags.IFD.Exif in page.tags or ExifTags.IFD.GPSInfo in page.tags else Image.Exif()
+    exif = (
+        tiff_exif(file, page.offset)
+        if ExifTags.IFD.Exif in page.tags or ExifTags.IFD.GPSInfo in page.tags
+        else Image.Exif()
+    )
     return [*said, *_of_profile(page.tags.get(34675)), *_of_exif(exif, packet_of(page))]
 
 

@@ -76,6 +76,13 @@ class Directory:
         return bool(self.number(254) & 0b101)
 
     @property
+    def end(self) -> int:
+        """Where the last of its strips or tiles ends in the file; 0 where it has none."""
+        offsets = self.numbers(TiffImagePlugin.STRIPOFFSETS) or self.numbers(TiffImagePlugin.TILEOFFSETS)
+        lengths = self.numbers(TiffImagePlugin.STRIPBYTECOUNTS) or self.numbers(TiffImagePlugin.TILEBYTECOUNTS)
+        return max((offset + length for offset, length in zip(offsets, lengths, strict=False)), default=0)
+
+    @property
     def nodata(self) -> float | None:
         """The value that stands for "nothing was measured" (GDAL_NODATA); None where none is given, or it is NaN."""
         value = self.tags.get(GDAL_NODATA)
@@ -126,7 +133,8 @@ def raw_kind(head: bytes, found: Sequence[Directory]) -> str:
     sensor = any(one.photometric in (CFA, LINEAR_RAW) and not one.reduced for one in found)
     if head[8:10] == b"CR":
         return "CR2"
-    if not sensor:
+    previews_alone = DNG_VERSION in first.tags and all(one.reduced for one in found)
+    if not sensor and not previews_alone:
         return ""
     if DNG_VERSION in first.tags:
         return "DNG"

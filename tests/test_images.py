@@ -348,7 +348,9 @@ def chunks(png: bytes) -> list[tuple[int, bytes, int]]:
 def test_a_png_with_damaged_pixels_is_refused(part: float, mend: bool, reader: Callable[..., object]) -> None:
     """Asking for EXIF loads the pixels, and must not swallow what is wrong with them; `mend` rights the chunk's checksum."""
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    png = bytearray(saved(Image.fromarray(noise), "PNG"))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 1
+    png = bytearray(saved(Image.fromarray(noise), "PNG", exif=exif))
     place, _, length = next(one for one in chunks(bytes(png)) if one[1] == b"IDAT")
     png[place + 8 + int(part * length)] ^= 0xFF
     if mend:

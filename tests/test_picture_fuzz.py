@@ -1,6 +1,6 @@
 """Damaged bytes, EXIF and XMP at random: nothing but a `PictureError` comes out, and nothing reaches the screen.
 
-A few hundred examples each; `OUTCROP_FUZZ=20000` (as at night) asks for more.
+A few hundred examples each; `OUTCROP_EXAMPLES=20000` (as at night) asks for more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from outcrop.embed.reader_versions import version_of
 from outcrop.embed.tiff import directories
 from outcrop.schema.errors import PictureError
 
-EXAMPLES = int(os.environ.get("OUTCROP_FUZZ", "0"))
+EXAMPLES = int(os.environ.get("OUTCROP_EXAMPLES", "0"))
 many = settings(
     max_examples=EXAMPLES or 300,
     deadline=None,

@@ -125,6 +125,7 @@ def test_a_big_tiff_of_five_bands() -> None:
         file, values, bigtiff=True, planarconfig="contig", photometric="minisblack", metadata=None, compression="lzw"
     )
     assert np.abs(pixels(file.getvalue()) - expected(values[..., :3])).max() <= 1
+    assert len(decode(file.getvalue(), name="x").remarks) == 1  # of the bands
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -403,6 +404,23 @@ def test_what_libraw_cannot_read_is_refused_as_raw() -> None:
         assert "raw photograph (ARW) that LibRaw cannot read" in str(error)
     else:
         assert (found.width, found.height) == (320, 240)
+
+
+def test_a_dng_of_previews_alone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    file = io.BytesIO()
+    tags = [(50706, "B", 4, bytes((1, 4, 0, 0)), True)]
+    tifffile.imwrite(file, np.asarray(scene(64, 48)), photometric="rgb", metadata=None, subfiletype=1, extratags=tags)
+    with pytest.raises(PictureError, match=r"x: is a raw photograph \(DNG\)"):
+        decode(file.getvalue(), name="x")
+
+
+def test_a_raw_that_is_cut_off_is_damaged_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    data = raw(mosaic((40000, 20000, 5000)))
+    for cut in (0.5, 0.9, 0.99):
+        with pytest.raises(PictureError, match=r"x: damaged DNG \(it is cut off\)"):
+            decode(data[: int(cut * len(data))], name="x")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
