@@ -158,8 +158,10 @@ def _stated(words: list[str], name: str) -> Doubles:
     if slashes == {0}:
         vertices = numbers(text, name)
         return np.stack([vertices, np.zeros(len(vertices))], axis=1)
-    if len(slashes) == 1 and "//" not in text and "/ " not in f"{text} " and " /" not in f" {text}":
-        return numbers(text.replace("/", " "), name).reshape(-1, 1 + slashes.pop())[:, :2]
+    twice = text.count("//")
+    if len(slashes) == 1 and twice in (0, len(words)) and "/ " not in f"{text} " and " /" not in f" {text}":
+        width = 1 + slashes.pop()
+        return numbers(text.replace("//", " 0 ").replace("/", " "), name).reshape(-1, width)[:, :2]
     split = [f"{word}//".replace("//", "/0/", 1).split("/", 2)[:2] for word in words]
     wrong = next((word for word, (vertex, _) in zip(words, split, strict=True) if not vertex), "")
     if wrong:

@@ -1,4 +1,4 @@
-"""Reads STL files (3D Systems, 1989), text and binary: `read_stl`. trimesh reads the triangles; the colours are read here.
+"""Reads STL files (3D Systems, 1989), text and binary: `read_stl`. trimesh reads the binary ones.
 
 Two programs keep colours in the 16 bits that the format leaves unused behind each triangle: VisCAM (bit 15 set: blue, green, red
 from bit 0 on) and Materialise Magics (``COLOR=`` and four bytes in the header; bit 15 clear: red, green, blue).
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.render.colours import UNKNOWN
-from outcrop.render.polygons import Bytes, Polygons
-from outcrop.render.preflight import check_claims, check_size, check_text
-from outcrop.render.text import text_of
+from outcrop.render.polygons import Bytes, Doubles, Polygons
+from outcrop.render.preflight import check_size, check_text
+from outcrop.render.text import numbers, text_of
 from outcrop.schema.errors import MeshError
 
 HEADER = 84
@@ -49,47 +49,38 @@ def _binary(data: bytes, count: int, name: str) -> Polygons:
     check_size(3 * count, count, name)
     if not count:
         raise MeshError(f"{name}: holds no triangles; export it again")
-    import trimesh
+    from trimesh.exchange.stl import load_stl_binary
 
-    read = trimesh.load_mesh(io.BytesIO(data), file_type="stl", process=False)
-    colours, remarks = _colours(data[:80], np.asarray(read.face_attributes["stl"], np.uint16))
-    return _soup(np.asarray(read.vertices, np.float64), np.asarray(read.faces), count, name, colours, remarks)
+    read = load_stl_binary(io.BytesIO(data))
+    colours, remarks = _colours(data[:80], read["face_attributes"]["stl"])
+    return _soup(read["vertices"].astype(np.float64), colours, remarks)
 
 
 def _text(data: bytes, name: str) -> Polygons:
     """``solid`` … ``facet`` … ``vertex X Y Z`` … ``endsolid``; names are left out, which may hold any of these words."""
     check_text(data, name)
     text = re.sub(
-        r"(?im)^([ \t]*(?:end)?solid)\b[^\n]*?(?=\s+facet\s+normal\s+(?:[-+.\d]|nan|inf)|$)", r"\1", text_of(data)
+        r"(?m)^([ \t]*(?:end)?solid)\b[^\n]*?(?=\s+facet\s+normal\s+(?:[-+.\d]|nan|inf)|$)",
+        r"\1",
+        text_of(data).lower(),
     )
-    corners, facets = len(re.findall(r"(?i)\bvertex\b", text)), len(re.findall(r"(?i)\bendfacet\b", text))
-    if corners != 3 * facets or not re.search(r"(?i)\bendsolid\b", text):
+    facets = text.count("endfacet")
+    corners = [" ".join(part.split(None, 3)[:3]) for part in text.split("vertex")[1:]]
+    if len(corners) != 3 * facets or "endsolid" not in text:
         raise MeshError(f"{name}: its last facet or its `endsolid` is missing; it is cut short or damaged")
-    check_claims({"facet": facets}, 0, len(text), name)
-    check_size(corners, facets, name)
+    check_size(len(corners), facets, name)
     if not facets:
         raise MeshError(f"{name}: holds no triangles; export it again")
-    import trimesh
-
-    lined = re.sub(r"(?i)\b(facet|outer|vertex|endloop|endfacet|endsolid)\b", r"\n\1", text)
-    scene = trimesh.load_scene(io.BytesIO(lined.encode("latin-1")), file_type="stl", process=False)
-    parts = [np.asarray(part.vertices, np.float64)[np.asarray(part.faces)] for part in scene.geometry.values()]
-    soup = np.concatenate([np.empty((0, 3, 3)), *parts]).reshape(-1, 3)
-    return _soup(soup, np.arange(len(soup)).reshape(-1, 3), facets, name, None, ())
+    places = numbers(corners, name)
+    if places.size != 9 * facets:
+        raise MeshError(f"{name}: not all of its vertices have three coordinates; it is damaged")
+    return _soup(places.reshape(-1, 3), None, ())
 
 
-def _soup(
-    vertices: NDArray[np.float64],
-    faces: NDArray[np.integer],
-    count: int,
-    name: str,
-    colours: Bytes | None,
-    remarks: tuple[str, ...],
-) -> Polygons:
-    if len(faces) != count:
-        raise MeshError(f"{name}: declares {count:,} triangles, but {len(faces):,} can be read; it is damaged")
-    corners = faces.astype(np.int64).ravel()
-    return Polygons(vertices, np.full(count, 3, np.int64), corners, face_colours=colours, remarks=remarks)
+def _soup(corners: Doubles, colours: Bytes | None, remarks: tuple[str, ...]) -> Polygons:
+    """Triangles each of three vertices of its own, [3 T, 3]."""
+    lengths = np.full(len(corners) // 3, 3, np.int64)
+    return Polygons(corners, lengths, np.arange(len(corners)), face_colours=colours, remarks=remarks)
 
 
 def _colours(header: bytes, bits: NDArray[np.uint16]) -> tuple[Bytes | None, tuple[str, ...]]:

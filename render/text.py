@@ -74,7 +74,7 @@ def numbers(words: str | Iterable[str], name: str) -> NDArray[np.float64]:
 
 def not_finite(text: str) -> str:
     """A text with ``nan`` and ``inf`` for what the C libraries of Windows print, such as ``-nan(ind)`` and ``1.#QNAN``."""
-    if "#" not in text and "(" not in text:
+    if "1.#" not in text and "nan(" not in text and "NAN(" not in text:
         return text
     return _NOT_FINITE.sub(lambda found: "nan" if found[2] is None else f"{found[2]}inf", text)
 
