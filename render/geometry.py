@@ -19,6 +19,7 @@ from outcrop.render.ply import read_ply
 from outcrop.render.polygons import Polygons, runs, starts_of, triangles
 from outcrop.render.preflight import check_file, check_size, read_file
 from outcrop.render.stl import read_stl
+from outcrop.render.text import is_marked_text, text_of
 from outcrop.schema.errors import MeshError
 
 Floats = NDArray[np.float32]
@@ -78,6 +79,8 @@ def load(path: Path, data: bytes | None = None) -> Shape:
     if data is None:
         data = read_file(path)
     check_file(data, suffix, name)
+    if is_marked_text(data):
+        data = text_of(data).encode("latin-1")
     try:
         shape = _shape(name, READERS[suffix](path, data))
     except MeshError:

@@ -34,11 +34,11 @@ def read_materials(libraries: list[str], folder: Folder) -> dict[str, Material]:
         for name in names:
             data = folder.read(name)
             if data is not None:
-                materials |= dict(_materials(text_of(data), folder))
+                materials |= dict(_materials(text_of(data), name, folder))
     return materials
 
 
-def _materials(text: str, folder: Folder) -> Iterator[tuple[str, Material]]:
+def _materials(text: str, library: str, folder: Folder) -> Iterator[tuple[str, Material]]:
     name, material = "", Material()
     for line in text.split("\n"):
         keyword, _, rest = line.strip().replace("\t", " ").partition(" ")
@@ -52,8 +52,16 @@ def _materials(text: str, folder: Folder) -> Iterator[tuple[str, Material]]:
                 material = replace(material, colour=(colour[0], colour[1], colour[2]))
             case "map_kd" if rest:
                 material = _mapped(material, rest, folder)
+                if folder.find(material.texture) is None and folder.find(beside := _beside(library, material.texture)):
+                    material = replace(material, texture=beside)
     if name:
         yield name, material
+
+
+def _beside(library: str, name: str) -> str:
+    """The name of a file beside a library that lies in a folder below the mesh's."""
+    folder, slash, _ = library.replace("\\", "/").rpartition("/")
+    return f"{folder}{slash}{name}"
 
 
 def _mapped(material: Material, rest: str, folder: Folder) -> Material:

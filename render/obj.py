@@ -22,6 +22,7 @@ from outcrop.render.textures import Folder
 from outcrop.schema.errors import MeshError
 
 _CONTINUED = re.compile(r"\\[ \t]*\n")
+_COMMENT = re.compile(r"(?m)(?:^|(?<=\s))#[^\n]*")
 
 
 @dataclass
@@ -50,7 +51,7 @@ def read_obj(path: Path, data: bytes) -> Polygons:
     text = text_of(data)
     if "\0" in text[:4096]:
         raise MeshError(f"{name}: holds binary data, not OBJ text; export it again")
-    lines = _sorted(not_finite(_CONTINUED.sub(" ", text)), name)
+    lines = _sorted(_unfolded(not_finite(text)), name)
     if not lines.v:
         raise MeshError(f"{name}: holds no line of an OBJ file with a vertex; is it one?")
     check_size(len(lines.v), len(lines.f), name)
@@ -60,6 +61,11 @@ def read_obj(path: Path, data: bytes) -> Polygons:
     indices, lengths = _corners(lines.f, lines.before, name)
     polygons = Polygons(places, lengths, indices[:, 0], colours, remarks=remarks)
     return _with_materials(polygons, lines, indices[:, 1], path) if lines.materials else polygons
+
+
+def _unfolded(text: str) -> str:
+    """The text without continued lines. A backslash at the end of a comment (``# C:\\scans\\``) continues nothing."""
+    return _CONTINUED.sub(" ", _COMMENT.sub("", text)) if _CONTINUED.search(text) else text
 
 
 def _sorted(text: str, name: str) -> _Lines:

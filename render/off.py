@@ -43,7 +43,7 @@ def read_off(path: Path, data: bytes) -> Polygons:
             f"{name}: claims {vertices:,} vertices and {faces:,} faces, but holds {len(lines):,} lines; "
             "it is cut short, or its counts are false"
         )
-    places, colours, remarks = _vertices(lines[:vertices], bool(head.group(3)), name)
+    places, colours, remarks = _vertices(lines[:vertices], bool(head.group(2)), bool(head.group(3)), name)
     more = len(lines) - vertices - faces
     remarks += (f"{more:,} lines follow after what its header declares: left out",) if more else ()
     lengths, corners, face_colours, further = _faces(lines[vertices : vertices + faces], name)
@@ -63,8 +63,13 @@ def _counts(line: str, following: int, name: str) -> tuple[int, int]:
     return vertices, faces
 
 
-def _vertices(lines: Sequence[str], normals: bool, name: str) -> tuple[Doubles, Bytes | None, tuple[str, ...]]:
-    """Places, and colours where every vertex has one: the values after the place (and the normal)."""
+def _vertices(
+    lines: Sequence[str], coloured: bool, normals: bool, name: str
+) -> tuple[Doubles, Bytes | None, tuple[str, ...]]:
+    """Places, and colours where every vertex has one: the values after the place (and the normal).
+
+    Some programs write colours without saying so in the header: values of which none is negative are taken for such.
+    """
     widths = np.array([len(line.split()) for line in lines])
     if widths.min() < 3:
         shown = lines[int(widths.argmin())].strip()[:60]
@@ -74,7 +79,15 @@ def _vertices(lines: Sequence[str], normals: bool, name: str) -> tuple[Doubles, 
     before = 6 if normals else 3
     if widths.min() < before + 3:
         return places, None, ()
-    return places, *colour_bytes(values[starts[:, None] + before + np.arange(3)])
+    written = values[starts[:, None] + before + np.arange(3)]
+    if not coloured and not (written >= 0).all():
+        return places, None, ()
+    colours, remarks = colour_bytes(written)
+    return (
+        places,
+        colours,
+        remarks if coloured else (*remarks, "its header does not say so, but its vertices have colours"),
+    )
 
 
 def _faces(lines: Sequence[str], name: str) -> tuple[Integers, Integers, Bytes | None, tuple[str, ...]]:

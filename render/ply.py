@@ -21,6 +21,7 @@ from outcrop.render.textures import Folder
 from outcrop.schema.errors import MeshError
 
 CORNERS = ("vertex_indices", "vertex_index", "vertex_indexes")
+COLOURS = (("red", "green", "blue"), ("diffuse_red", "diffuse_green", "diffuse_blue"), ("r", "g", "b"))
 UV = (("texture_u", "texture_v"), ("u", "v"), ("s", "t"))
 FIRST_HARMONIC = 0.28209479177387814
 """The constant spherical harmonic, 1 / (2 √π): Gaussian splats keep their base colour as a multiple of it around 0.5."""
@@ -84,8 +85,7 @@ def _columns(table: Table, *names: str) -> Doubles | None:
 
 def _colours(table: Table) -> tuple[Bytes | None, tuple[str, ...]]:
     """Colours of vertices or faces, and remarks on them."""
-    for prefix in ("", "diffuse_"):
-        names = [prefix + channel for channel in ("red", "green", "blue")]
+    for names in COLOURS:
         if _columns(table, *names) is not None:
             return colour_bytes(np.stack([np.asarray(table[name]) for name in names], axis=1))
     splats = _columns(table, "f_dc_0", "f_dc_1", "f_dc_2")

@@ -6,7 +6,6 @@ their first row are read at once, others row by row.
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -99,14 +98,13 @@ def read_header(data: bytes, name: str) -> Header:
     Raises:
         MeshError: it is not a PLY file, its header is damaged, or it claims more than the file can hold.
     """
-    start = len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0
-    if not data.startswith(b"ply", start):
+    if not data.startswith(b"ply"):
         raise MeshError(f"{name}: does not begin as a PLY file does; export it again")
     line_end = rb"\n" if b"\n" in data[:LONGEST_HEADER].split(b"end_header")[0] else rb"\r"
     end = re.search(line_end + rb"end_header[ \t]*\r?" + line_end, data[:LONGEST_HEADER])
     if end is None:
         raise MeshError(f"{name}: its PLY header has no end; the file is cut short or damaged")
-    encoding, textures, elements = _statements(text_of(data[start : end.start()]), name)
+    encoding, textures, elements = _statements(text_of(data[: end.start()]), name)
     if encoding not in ENCODINGS:
         raise MeshError(f"{name}: its PLY header names no known encoding ({encoding[:40]!r}); export it again")
     header = Header(ENCODINGS[encoding], elements, textures, end.end())

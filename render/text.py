@@ -27,6 +27,12 @@ def text_of(data: bytes) -> str:
     return data.decode("latin-1").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def is_marked_text(data: bytes) -> bool:
+    """Whether a file begins with a byte order mark, as text does."""
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return utf16 or (data.startswith(codecs.BOM_UTF8) and b"\0" not in data[:512])
+
+
 def _without_utf16(data: bytes) -> bytes:
     encoding = ""
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

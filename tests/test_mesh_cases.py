@@ -104,6 +104,12 @@ def unread(lines: list[str]) -> str:
     return "\n".join(line.replace(" ", " \\\n", 2) for line in lines)
 
 
+def with_paths(lines: list[str]) -> str:
+    """Comments that end in a backslash, beside a line that is continued."""
+    last = lines[-1].replace(" ", " \\\n", 1)
+    return "\n".join(["# C:\\scans\\", *(f"{line} # D:\\" for line in lines[:-1]), last])
+
+
 OBJ_TEXTS: dict[str, Callable[[list[str]], bytes]] = {
     "tabs": lambda lines: "\n".join(line.replace(" ", "\t") for line in lines).encode(),
     "mark": lambda lines: b"\xef\xbb\xbf" + "\n".join(lines).encode(),
@@ -113,6 +119,7 @@ OBJ_TEXTS: dict[str, Callable[[list[str]], bytes]] = {
     "old mac": lambda lines: "\r".join(lines).encode(),
     "continued": lambda lines: unread(lines).encode(),
     "continued windows": lambda lines: unread(lines).replace("\n", "\r\n").encode(),
+    "paths in comments": lambda lines: with_paths(lines).encode(),
     "utf-16": lambda lines: "\n".join(lines).encode("utf-16"),
     "utf-16 without a mark": lambda lines: "\r\n".join(lines).encode("utf-16-le"),
     "utf-16 big": lambda lines: b"\xfe\xff" + "\n".join(lines).encode("utf-16-be"),
@@ -432,6 +439,18 @@ def test_names_in_other_encodings_and_forms(tmp_path: Path, name: str, encoding:
     assert len(shape.textures) == 1 and shape.remarks == ()
 
 
+def test_a_texture_lies_beside_its_library_or_the_mesh(tmp_path: Path) -> None:
+    (tmp_path / "skins").mkdir()
+    red(tmp_path / "skins/red.png")
+    textured_box(tmp_path, b"")
+    (tmp_path / "skins/a.mtl").write_bytes(b"newmtl m\nmap_Kd -s 1 1 1 red.png\n")
+    data = (tmp_path / "a.obj").read_bytes().replace(b"a.mtl", b"skins\\a.mtl")
+    (tmp_path / "a.obj").write_bytes(data)
+    assert len(load(tmp_path / "a.obj").textures) == 1
+    red(tmp_path / "two words.png")
+    assert len(textured_box(tmp_path, b"newmtl m\nmap_Kd -clamp on two words.png\n").textures) == 1
+
+
 def test_scale_and_offset_of_a_texture(tmp_path: Path) -> None:
     red(tmp_path / "red.png")
     plain = textured_box(tmp_path, b"newmtl m\nmap_Kd red.png\n")
@@ -507,6 +526,15 @@ def several_textures(
     return ("\n".join(lines) + "\n").encode()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "cp949"])
+def test_textures_of_a_ply_with_korean_names(tmp_path: Path, encoding: str) -> None:
+    red(tmp_path / "빨강 1.png")
+    data = several_textures([0] * 12, ("NAME",)).replace(b"NAME", "빨강 1.png".encode(encoding))
+    (tmp_path / "a.ply").write_bytes(data)
+    shape = load(tmp_path / "a.ply")
+    assert len(shape.textures) == 1 and shape.remarks == ()
+
+
 def test_several_textures_of_a_ply(tmp_path: Path) -> None:
     red(tmp_path / "red.png")
     Image.new("RGB", (2, 2), (0, 0, 255)).save(tmp_path / "blue.png")
@@ -554,6 +582,26 @@ def test_an_stl_may_have_any_name(tmp_path: Path) -> None:
     assert len(load(tmp_path / "a.stl").faces) == 12
     (tmp_path / "a.stl").write_bytes(data + data.replace(b"test", b"second"))
     assert len(load(tmp_path / "a.stl").faces) == 24
+
+
+def test_text_files_in_utf_16_and_odd_heads_of_off_files(tmp_path: Path) -> None:
+    vertices, faces = meshes.box()
+    for name, data in {
+        "a.ply": meshes.ply(vertices, faces, "ascii"),
+        "a.stl": meshes.stl_text(vertices, faces),
+        "a.off": meshes.off(vertices, faces),
+    }.items():
+        (tmp_path / name).write_bytes(data.decode().encode("utf-16"))
+        assert len(load(tmp_path / name).faces) == 12, name
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + data)
+        assert len(load(tmp_path / name).faces) == 12, name
+    (tmp_path / "a.off").write_bytes(meshes.off(vertices, faces).replace(b"OFF\n", b"OFF"))
+    assert len(load(tmp_path / "a.off").faces) == 12  # as in the files of ModelNet
+    rows = meshes.off(vertices, faces).decode().splitlines()
+    for values, coloured in ((" 10 20 30", True), (" 0 0 -1", False)):
+        (tmp_path / "a.off").write_text("\n".join([*rows[:2], *(row + values for row in rows[2:10]), *rows[10:]]))
+        shape = load(tmp_path / "a.off")
+        assert (shape.colours is not None) == coloured and len(shape.remarks) == 2 * coloured
 
 
 @pytest.mark.parametrize("name", ["a.ply", "text.ply", "a.stl", "a.off"])
