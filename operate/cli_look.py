@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any, Optional
-
-import typer
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from outcrop.operate.console import (
+    STORE,
+    Datasets,
     DryRun,
-    Metrics,
     Name,
     Root,
     Yes,
@@ -20,12 +18,27 @@ from outcrop.operate.console import (
     app,
     opened,
     opened_store,
+    parameters,
+    print_facts,
 )
-from outcrop.schema.errors import Damaged, PartialFailure, Refused
+from outcrop.schema.errors import Damaged, PartialFailure, Refused, StoreUnreachable
 from outcrop.screen.metrics import write_metrics
-from outcrop.screen.options import MODEL, REGISTRY, STATE, STORE, Session, command
+from outcrop.screen.options import METRICS, MODEL, REGISTRY, SEED, STATE, Group, Session, command, hidden, option
 from outcrop.screen.progress import Meter
 from outcrop.screen.tables import print_json, print_table
+
+if TYPE_CHECKING:
+    from outcrop.operate.doctor import Finding
+    from outcrop.operate.survey import Survey
+    from outcrop.store.inventory import Description
+    from outcrop.store.plan import Plan
+    from outcrop.store.verify import Verification
+
+MANY_ALTITUDES = 20
+"""Beyond so many altitudes a range is shown instead of a table."""
+SHOWN_FINDINGS = 20
+SIZES = ("raw", "host_memory", "gpu_memory", "build_peak", "disk", "thumbnails")
+TIMES = ("embed_hours", "build_hours")
 
 
 @command(app, STORE, name="list")
@@ -35,7 +48,7 @@ def list_all(session: Session) -> None:
 
     with opened_store(session) as store:
         entries = list_collections(store)
-        described = store.describe()
+        described, lite = store.describe(), store.lite
     rows = [
         {
             "name": ", ".join(e.aliases),
@@ -45,289 +58,252 @@ def list_all(session: Session) -> None:
             "dim": e.space.dim if e.space else None,
             "index": e.index,
             "loaded": e.loaded,
+            "state": _state(lite or e.loaded),
         }
         for e in entries
     ]
-    answer_rows(
-        session, rows, ("name", "physical", "rows", "model", "dim", "index", "loaded"), described, store=described
-    )
+    columns = ("name", "physical", "rows", "model", "dim", "index", "state")
+    answer_rows(session, rows, columns, described, store=described)
+
+
+def _state(ready: bool) -> str:
+    """Whether a collection answers at once. A Milvus Lite directory always does: whoever opens it loads it."""
+    return "ready" if ready else "not loaded (the next query loads it)"
 
 
 @command(app, STORE)
 def describe(session: Session, name: Name = None) -> None:
     """Show a collection's space, fields, index, aliases, and true counts by kind, dataset and altitude."""
     from outcrop.store.inventory import describe as describe_collection
-    from outcrop.store.inventory import field_rows
 
     with opened(session, name) as collection:
-        d = describe_collection(collection)
-    counts = [{"kind": kind, "dataset": dataset, "rows": rows} for (kind, dataset), rows in d.counts.items()]
-    altitudes = [{"altitude": altitude, "rows": rows} for altitude, rows in d.altitudes.items()]
-    index = asdict(d.index) | {"build": d.build}
-    facts = {
-        "name": d.name, "physical": d.physical, "aliases": list(d.aliases), "rows": d.rows, "loaded": d.loaded, "previous": d.previous,
-        "weights": d.weights, "space": d.space.model_dump(mode="json") | {"fingerprint": d.space.fingerprint}, "index": index,
-    }  # fmt: skip
+        found, lite = describe_collection(collection), collection.store.lite
     if session.format == "json":
-        print_json(
-            {
-                **facts,
-                "partitions": list(d.partitions),
-                "counts": counts,
-                "altitudes": altitudes,
-                "fields": field_rows(),
-            }
-        )
-        return
-    shown = {**facts, "aliases": ", ".join(d.aliases), "space": str(d.space)}
+        print_json(found.as_json())
+    else:
+        _print_description(found, lite)
+
+
+def _print_description(found: Description, lite: bool) -> None:
+    facts = found.as_json()
+    index = found.index
+    shown: dict[str, Any] = {name: facts[name] for name in ("name", "physical")}
+    shown["aliases"] = ", ".join(found.aliases)
+    shown["rows"] = found.rows
+    shown["state"] = _state(lite or found.loaded)
+    shown |= {name: facts[name] for name in ("previous", "weights") if facts[name]}
+    shown["space"] = str(found.space)
     shown["index"] = (
-        f"{d.index.profile} {d.build or ''}: {d.index.state}, {d.index.indexed} indexed, {d.index.pending} pending"
+        f"{index.profile} {found.build or ''}: {index.state}, {index.indexed} indexed, {index.pending} pending"
     )
-    print_table([{"": key, "value": str(value)} for key, value in shown.items()], ("", "value"), d.name)
-    print_table(counts, ("kind", "dataset", "rows"), "items")
-    if len(altitudes) > 20:
-        low, high = min(d.altitudes), max(d.altitudes)
-        print(f"altitudes: {len(altitudes)} different, {low:g} to {high:g} m, {sum(d.altitudes.values())} items")
-    elif altitudes:
-        print_table(altitudes, ("altitude", "rows"), "altitudes (m)")
-    print_table(field_rows(), ("field", "type", "meaning"), "fields")
+    print_facts(shown, found.name)
+    print_table(facts["counts"], ("kind", "dataset", "rows"), "items")
+    if len(found.altitudes) > MANY_ALTITUDES:
+        low, high, items = min(found.altitudes), max(found.altitudes), sum(found.altitudes.values())
+        print(f"altitudes: {len(found.altitudes)} different, {low:g} to {high:g} m, {items} items")
+    elif found.altitudes:
+        print_table(facts["altitudes"], ("altitude", "rows"), "altitudes (m)")
+    print_table(facts["fields"], ("field", "type", "meaning"), "fields")
 
 
 @command(app, STORE)
 def stats(session: Session, name: Name = None) -> None:
-    """Count the rows: truly, and as the server's statistics have them (superseded rows count there until compaction)."""
+    """Count the rows: true counts, and the server's statistics (superseded rows count there until compaction)."""
+    from outcrop.store.inventory import statistics
+
     with opened(session, name) as collection:
-        store = collection.store
-        true = collection.count()
-        with store.calling("read statistics"):
-            estimate = int(
-                store.client.get_collection_stats(collection.physical, timeout=store.timeout).get("row_count", 0)
-            )
-        state = collection.index_state()
-        values = {
-            "name": collection.name, "rows": true, "server_rows": estimate, "superseded": max(0, estimate - true), "indexed": state.indexed,
-            "pending": state.pending, "partitions": len(collection.partitions()), "raw_mib": round(true * collection.space.dim * 4 / 2**20, 1),
-        }  # fmt: skip
+        values = asdict(statistics(collection))
     answer_rows(session, [values], tuple(values))
 
 
-@command(app, STORE)
-def verify(
-    session: Session,
-    name: Name = None,
-    min_recall: Annotated[float, typer.Option("--min-recall", min=0, max=1, help="Exit 6 below this recall@k.")] = 0.9,
-    k: Annotated[int, typer.Option("-k", "--top-k", min=1, max=1000, help="Hits per sample.")] = 10,
+@dataclass(frozen=True)
+class Sampling:
+    """How recall is measured."""
+
+    min_recall: Annotated[float, option("--min-recall", min=0, max=1, help="Exit 6 below this recall@k. [0.9]")] = 0.9
+    k: Annotated[int, option("-k", "--top-k", min=1, max=1000, help="Hits per sample. [10]")] = 10
     samples: Annotated[
-        int, typer.Option("--samples", min=1, max=10_000, help="Stored vectors that are asked again.")
-    ] = 100,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sample.")] = 0,
+        int, option("--samples", min=1, max=10_000, help="Number of stored vectors to search with. [100]")
+    ] = 100
     param: Annotated[
-        Optional[list[str]],
-        typer.Option("--param", help="Search parameter NAME=VALUE instead of the profile's.", show_default=False),
-    ] = None,
-    metrics_file: Metrics = None,
-) -> None:
+        list[str] | None, option("--param", help="Search parameter NAME=VALUE instead of the profile's; repeatable.")
+    ] = None
+
+
+@command(app, STORE, METRICS, SEED)
+def verify(session: Session, sampling: Sampling, name: Name = None) -> None:
     """Compare the index's hits with exact hits at several filter selectivities: recall@k of the live collection."""
-    from outcrop.operate.console import build_parameters
     from outcrop.store.verify import verify as verify_collection
 
+    metrics, given = session.settings.metrics, parameters(sampling.param, "--param")
     with opened(session, name) as collection, Meter("verify", None, "rows", session.quiet) as meter:
         result = verify_collection(
             collection,
-            k=k,
-            samples=samples,
-            seed=seed,
-            search_params=build_parameters(param, "--param"),
+            k=sampling.k,
+            samples=sampling.samples,
+            seed=session.settings.seed,
+            search_params=given,
             progress=meter.update,
         )
+    if metrics is not None:
+        passed = float(result.recall >= sampling.min_recall)
+        figures = {"recall": result.recall, "rows": result.rows, "passed": passed}
+        write_metrics(metrics, "verify", figures, {"collection": result.collection, "index": result.index})
+    _print_verification(session, result)
+    _require_recall(result, sampling.min_recall)
+
+
+def _print_verification(session: Session, result: Verification) -> None:
     rows = [asdict(check) for check in result.checks]
-    values = {
-        "collection": result.collection, "index": result.index, "k": k, "samples": result.samples, "rows": result.rows, "recall": result.recall,
-        "near_random": result.near_random, "checks": rows, "damaged": dict(result.damaged),
-    }  # fmt: skip
     if session.format == "json":
-        print_json(values)
+        names = ("collection", "index", "k", "samples", "rows", "recall", "near_random")
+        values = {name: getattr(result, name) for name in names}
+        print_json({**values, "checks": rows, "damaged": dict(result.damaged)})
     else:
-        title = f"recall@{k} of {result.collection} ({result.index}, {result.rows} rows, {result.samples} samples)"
+        facts = f"{result.index}, {result.rows} rows, {result.samples} samples"
+        title = f"recall@{result.k} of {result.collection} ({facts})"
         print_table(rows, ("share", "kept", "recall", "worst", "short", "milliseconds"), title)
-    if metrics_file is not None:
-        figures = {"recall": result.recall, "rows": result.rows, "passed": float(result.recall >= min_recall)}
-        write_metrics(Path(metrics_file), "verify", figures, {"collection": result.collection, "index": result.index})
+
+
+def _require_recall(result: Verification, min_recall: float) -> None:
+    """Raises `Damaged` for rows that are not what was written, `Refused` for an index that misses too much."""
     if result.damaged:
         key, fault = next(iter(result.damaged.items()))
         raise Damaged(
-            f"{len(result.damaged)} of {result.rows} rows of {result.collection!r} are not what was written ({key}: {fault}); "
-            "ingest them again with --force, or import an export"
+            f"{len(result.damaged)} of {result.rows} rows of {result.collection!r} are not what was written "
+            f"({key}: {fault}); ingest them again with --force, or import an export"
         )
     if result.near_random:
         raise Refused(
-            f"the index {result.index} of {result.collection!r} is near random (recall@{k} {result.recall:.3f} without any filter): "
+            f"the index {result.index} of {result.collection!r} is near random "
+            f"(recall@{result.k} {result.recall:.3f} without any filter): "
             f"build it again (collection index {result.collection} {result.index}) or use another"
         )
     if result.recall < min_recall:
         raise Refused(
-            f"recall@{k} of {result.collection!r} is {result.recall:.3f}, below {min_recall}: "
+            f"recall@{result.k} of {result.collection!r} is {result.recall:.3f}, below {min_recall}: "
             f"build {result.index} with larger parameters, or use another index"
         )
 
 
-@command(app, STORE, REGISTRY, MODEL, STATE)
+@command(app, STORE, REGISTRY, hidden(MODEL), STATE, METRICS)
 def audit(
     session: Session,
     name: Name = None,
-    dataset: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            "--dataset",
-            help="Only this dataset; repeatable. [all of the registry, and all specimens of the collection]",
-            show_default=False,
-        ),
-    ] = None,
+    dataset: Datasets = None,
     root: Root = None,
-    digests: Annotated[
-        bool, typer.Option("--digests", help="Read every file instead of trusting size and time.")
-    ] = False,
+    digests: Annotated[bool, option("--digests", help="Read every file instead of trusting size and time.")] = False,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Run the repairs: ingest what is missing or changed, remove orphans.")
+        bool, option("--fix", help="Run the repairs: ingest what is missing or changed, remove orphans.")
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
-    metrics_file: Metrics = None,
 ) -> None:
-    """Hold the registry against the disk and the collection: missing, changed and orphaned items, another space."""
-    from outcrop.operate.audit import TROUBLES as troubles
-    from outcrop.operate.audit import audit as look
-    from outcrop.operate.audit import repair
+    """Compare the registry with the disk and the collection: missing, changed and orphaned items, another space."""
+    from outcrop.operate.survey import Survey
 
-    settings = session.settings
+    metrics = session.settings.metrics
     with opened(session, name) as collection:
-        audits = look(collection, settings, dataset, root=root, digests=digests)
-        fixed = fix and not dry_run and not all(a.in_order for a in audits)
-        if fixed:
-            lost = sum(a.count("orphan") for a in audits)
-            if lost:
+        survey = Survey.of(collection, session.settings, dataset, root=root, digests=digests)
+        if fix and not dry_run and not survey.in_order:
+            if lost := survey.total("orphan"):
                 agreed(f"Remove {lost} orphaned items from {collection.name!r}?", yes)
-            for each in audits:
-                repair(collection, each, settings, digests=digests, say=session.say)
-            audits = look(collection, settings, dataset, root=root, digests=digests)
-    rows: list[dict[str, Any]] = [
-        {"dataset": a.dataset, "good": a.good, **{t: a.count(t) for t in troubles}, "stale": a.stale} for a in audits
-    ]
+            survey = survey.repaired(session.say)
+    if metrics is not None:
+        write_metrics(metrics, "audit", survey.figures(), {"collection": collection.name})
+    _print_survey(session, survey)
+    if not survey.in_order:
+        raise PartialFailure(survey.complaint())
+
+
+def _print_survey(session: Session, survey: Survey) -> None:
+    from outcrop.operate.audit import TROUBLES
+
     if session.format == "json":
-        findings = [{"dataset": a.dataset, **asdict(f)} for a in audits for f in a.findings]
-        print_json(
-            {
-                "collection": audits[0].collection,
-                "fixed": fixed,
-                "rows": rows,
-                "findings": findings,
-                "repairs": [r for a in audits for r in a.repairs],
-            }
-        )
-    else:
-        print_table(
-            rows,
-            ("dataset", "good", *troubles, "stale"),
-            f"audit of {audits[0].collection}{' (after the repairs)' if fixed else ''}",
-        )
-        for a in audits:
-            if a.findings:
-                print_table(
-                    [asdict(f) for f in a.findings[:20]],
-                    ("trouble", "key", "source", "reason"),
-                    f"{a.dataset}: {len(a.findings)} findings",
-                )
-            for line in a.repairs:
-                print(f"repair: {line}")
-    total: dict[str, float] = {t: float(sum(row[t] for row in rows)) for t in troubles}
-    if metrics_file is not None:
-        write_metrics(
-            Path(metrics_file),
-            "audit",
-            {**total, "good": float(sum(a.good for a in audits))},
-            {"collection": audits[0].collection},
-        )
-    if not all(a.in_order for a in audits):
-        raise PartialFailure(
-            "the audit found "
-            + ", ".join(f"{int(v)} {t}" for t, v in total.items())
-            + (", and another space" if any(a.stale for a in audits) else "")
-        )
+        print_json(survey.as_json())
+        return
+    title = f"audit of {survey.collection.name}{' (after the repairs)' if survey.fixed else ''}"
+    print_table(survey.rows(), ("dataset", "good", *TROUBLES, "stale"), title)
+    for each in survey.audits:
+        if each.findings:
+            rows = [asdict(finding) for finding in each.findings[:SHOWN_FINDINGS]]
+            print_table(rows, ("trouble", "key", "source", "reason"), f"{each.dataset}: {len(each.findings)} findings")
+        for line in each.repairs:
+            print(f"repair: {line}")
 
 
 @command(app, STORE, STATE)
 def doctor(
     session: Session,
     probe_index: Annotated[
-        Optional[str],
-        typer.Option(
-            "--probe-index", help="Build such an index on a small collection and remove it again.", show_default=False
-        ),
+        str | None,
+        option("--probe-index", help="Also build this index on a small collection, and remove it again."),
     ] = None,
-    deadline: Annotated[float, typer.Option("--deadline", min=1, help="Seconds for the probe.")] = 60.0,
+    deadline: Annotated[
+        float, option("--deadline", min=1, help="Seconds after which to give up the probe. [60]")
+    ] = 60.0,
 ) -> None:
     """Check reach, version, index support, health, disk, clock and GPU: what is wrong, and what to do."""
     from outcrop.operate.doctor import examine
 
     findings = list(examine(session.settings, probe_index=probe_index, deadline=deadline))
+    wrong = [each for each in findings if each.verdict == "wrong"]
     if session.format == "json":
-        print_json({"findings": [asdict(f) for f in findings], "ok": all(f.verdict != "wrong" for f in findings)})
+        print_json({"findings": [asdict(each) for each in findings], "ok": not wrong})
     elif not session.quiet:
-        print_table([asdict(f) for f in findings], ("check", "verdict", "seen", "advice"))
-    wrong = [f for f in findings if f.verdict == "wrong"]
+        print_table([asdict(each) for each in findings], ("check", "verdict", "seen", "advice"))
     if wrong:
-        from outcrop.schema.errors import StoreUnreachable
-
-        family = StoreUnreachable if any(f.check == "store" for f in wrong) else PartialFailure
-        raise family("; ".join(f"{f.check}: {f.seen}" + (f" ({f.advice})" if f.advice else "") for f in wrong))
+        family = StoreUnreachable if any(each.check == "store" for each in wrong) else PartialFailure
+        raise family("; ".join(map(_in_a_line, wrong)))
 
 
-@command(app, STATE, MODEL)
+def _in_a_line(finding: Finding) -> str:
+    return f"{finding.check}: {finding.seen}" + (f" ({finding.advice})" if finding.advice else "")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the collection is to run on, and how fast."""
+
+    gpu_memory: Annotated[float | None, option("--gpu-memory", help="GiB of the GPU.")] = None
+    memory: Annotated[float | None, option("--memory", help="GiB of the machine.")] = None
+    rate: Annotated[float | None, option("--rate", help="Items embedded per second. [of the last run]")] = None
+    build_rate: Annotated[float | None, option("--build-rate", help="Rows indexed per second, if measured.")] = None
+
+
+INDEX: Group = {
+    "index": Annotated[str | None, option("--index", help="Index profile. [OUTCROP_INDEX, the one that fits best]")],
+}
+
+
+@command(app, STATE, {"model": MODEL["model"]}, hidden({"weights": MODEL["weights"]}), INDEX)
 def plan(
     session: Session,
-    rows: Annotated[
-        int, typer.Option("--rows", min=1, help="Vectors: images, references (images x angles x crops), views.")
-    ],
-    dim: Annotated[
-        Optional[int], typer.Option("--dim", min=1, help="Numbers in a vector. [the model's]", show_default=False)
-    ] = None,
-    index: Annotated[
-        Optional[str], typer.Option("--index", help="Index profile. [the one that fits best]", show_default=False)
-    ] = None,
-    gpu_memory: Annotated[
-        Optional[float], typer.Option("--gpu-memory", help="GiB of the GPU.", show_default=False)
-    ] = None,
-    memory: Annotated[Optional[float], typer.Option("--memory", help="GiB of the machine.", show_default=False)] = None,
-    rate: Annotated[
-        Optional[float], typer.Option("--rate", help="Items embedded per second. [of the last run]", show_default=False)
-    ] = None,
-    build_rate: Annotated[
-        Optional[float],
-        typer.Option("--build-rate", help="Rows indexed per second, where measured.", show_default=False),
-    ] = None,
+    rows: Annotated[int, option("--rows", min=1, help="Vectors: images, references (images x angles x crops), views.")],
+    machine: Machine,
+    dim: Annotated[int | None, option("--dim", min=1, help="Numbers in a vector. [the model's]")] = None,
 ) -> None:
     """Size a collection before anything runs: memory, disk, time, and which backend and index to take."""
     from outcrop.embed.models import find_preset
+    from outcrop.embed.presets import NEW_MODEL
     from outcrop.ingest.records import list_runs
     from outcrop.store.plan import plan as size
 
+    settings, rate = session.settings, machine.rate
     if dim is None:
-        dim = find_preset(session.settings.model or "dinov3_vits16").dim
+        dim = find_preset(settings.model or NEW_MODEL).dim
     if rate is None:
-        rate = next((r.images_per_second for r in list_runs(session.settings.state) if r.embedded >= 50), None)
-    result = size(rows, dim, index, gpu_gib=gpu_memory, host_gib=memory, rate=rate, build_rate=build_rate)
-    values = asdict(result)
-    if session.format == "json":
-        print_json(values)
-        return
-    gib = {
-        name: f"{values[name] / 2**30:.2f} GiB"
-        for name in ("raw", "host_memory", "gpu_memory", "build_peak", "disk", "thumbnails")
-    }
-    hours = {
-        name: "unknown: give a rate" if values[name] is None else f"{values[name]:.2f} h"
-        for name in ("embed_hours", "build_hours")
-    }
-    shown = {"rows": f"{rows:,}", "dim": dim, "index": result.index, "backend": result.backend, **gib, **hours}
-    print_table([{"": key, "value": str(value)} for key, value in shown.items()], ("", "value"))
-    answer(session, values, result.advice)
+        rate = next((r.images_per_second for r in list_runs(settings.state) if r.embedded >= 50), None)
+    place = {"gpu_gib": machine.gpu_memory, "host_gib": machine.memory, "build_rate": machine.build_rate}
+    found = size(rows, dim, settings.index, rate=rate, **place)
+    if session.format != "json":
+        print_facts(_plan_facts(found))
+    answer(session, asdict(found), found.advice)
+
+
+def _plan_facts(found: Plan) -> dict[str, Any]:
+    values = asdict(found)
+    times = {name: "unknown: give a rate" if values[name] is None else f"{values[name]:.2f} h" for name in TIMES}
+    sizes = {name: f"{values[name] / 2**30:.2f} GiB" for name in SIZES}
+    named = {"rows": f"{found.rows:,}", "dim": found.dim, "index": found.index, "backend": found.backend}
+    return {**named, **sizes, **times}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outcrop.schema.errors import Refused
-from outcrop.screen.options import Session, application
+from outcrop.schema.errors import Refused, UsageError
+from outcrop.screen import options
+from outcrop.screen.options import Group, Session, application, hidden, option
 from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
@@ -20,30 +21,33 @@ if TYPE_CHECKING:
 
 app = application("Run the collection: create, check, repair, move and remove it.")
 
+STORE: Group = hidden(options.STORE, "collection")
+"""Commands take the collection's name as an argument; `--collection` still says the same."""
+INDEX: Group = {
+    "index": Annotated[
+        str | None,
+        option(
+            "--index", help="Index profile of a new collection. [OUTCROP_INDEX, FLAT on Milvus Lite, HNSW on a server]"
+        ),
+    ],
+}
+Given = Annotated[str, typer.Argument(help="Name of the collection, or its physical name.")]
 Name = Annotated[
-    Optional[str],
+    str | None,
     typer.Argument(
         help="Name of the collection, or its physical name. [OUTCROP_COLLECTION, outcrop]", show_default=False
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
-Root = Annotated[
-    Optional[Path],
-    typer.Option("--root", help="Where specimens' meshes lie now. [where they were ingested from]", show_default=False),
+DryRun = Annotated[bool, option("--dry-run", help="Only say what would be done.")]
+Datasets = Annotated[
+    list[str] | None,
+    option(
+        "--dataset", help="Only this dataset; repeatable. [all of the registry, and all specimens of the collection]"
+    ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-Index = Annotated[
-    Optional[str],
-    typer.Option("--index", help="Index profile. [FLAT on Milvus Lite, HNSW on a server]", show_default=False),
-]
-Metrics = Annotated[
-    Optional[str],
-    typer.Option("--metrics-file", help="Also write the figures for Prometheus (text format).", show_default=False),
-]
-Build = Annotated[
-    Optional[list[str]],
-    typer.Option("--build", help="Build parameter NAME=VALUE, such as M=48; repeatable.", show_default=False),
-]
+Root = Annotated[Path | None, option("--root", help="Where specimens' meshes lie now. [where they were ingested from]")]
+Yes = Annotated[bool, option("--yes", help="Do not ask.")]
+Build = Annotated[list[str] | None, option("--build", help="Build parameter NAME=VALUE, such as M=48; repeatable.")]
 
 
 @contextmanager
@@ -64,22 +68,27 @@ def opened(session: Session, name: str | None) -> Iterator[Collection]:
         yield Collection.open(store, name or session.settings.collection)
 
 
-def answer(session: Session, values: dict[str, Any], text: str) -> None:
+def answer(session: Session, values: Mapping[str, Any], text: str) -> None:
     """Prints JSON, or the text for people."""
     if session.format == "json":
-        print_json(values)
+        print_json(dict(values))
     else:
         print(text)
 
 
 def answer_rows(
-    session: Session, rows: list[dict[str, Any]], columns: tuple[str, ...], title: str = "", **more: Any
+    session: Session, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str = "", **more: Any
 ) -> None:
     """Prints rows as JSON (with `more` beside them), or as a table."""
     if session.format == "json":
-        print_json({**more, "rows": rows})
+        print_json({**more, "rows": list(rows)})
     else:
         print_table(rows, columns, title)
+
+
+def print_facts(facts: Mapping[str, Any], title: str = "") -> None:
+    """Prints names and values as a table of two columns."""
+    print_table([{"": key, "value": str(value)} for key, value in facts.items()], ("", "value"), title)
 
 
 def agreed(question: str, yes: bool) -> None:
@@ -91,19 +100,21 @@ def agreed(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Refused(f"{question} Nobody is there to be asked: give --yes")
+        raise Refused(f"{question} Nobody can be asked here: give --yes")
     if not typer.confirm(question, err=True):
         raise Refused("nothing was changed")
 
 
-def build_parameters(texts: list[str] | None, option: str = "--build") -> dict[str, Any] | None:
-    """``["M=48"]`` as ``{"M": 48}``."""
-    from outcrop.schema.errors import UsageError
+def parameters(texts: Sequence[str] | None, option: str = "--build") -> dict[str, Any] | None:
+    """``["M=48"]`` as ``{"M": 48}``; None for nothing.
 
+    Raises:
+        UsageError: a text without a name or an equals sign.
+    """
     values: dict[str, Any] = {}
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UsageError(f"{option} {text!r} is no NAME=VALUE")
+            raise UsageError(f"{option} must be NAME=VALUE, got {text!r}")
         values[name] = int(value) if value.lstrip("-").isdigit() else value
     return values or None

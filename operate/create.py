@@ -16,13 +16,35 @@ from outcrop.store.connection import Store
 
 @dataclass(frozen=True)
 class Created:
-    """What was made; `beside` is the physical collection that the name still leads to ('' = the name leads to the new one)."""
+    """What was made; `beside` is the physical collection that the name still points at ('' = the name points at the new one)."""
 
     physical: str
     space: Space
     index: str
     beside: str = ""
     notes: list[str] = field(default_factory=list)
+
+    def as_json(self, name: str, dry_run: bool) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": name,
+            "physical": self.physical,
+            "index": self.index,
+            "space": self.space.fingerprint,
+            "beside": self.beside,
+            "dry_run": dry_run,
+        }
+
+    def text(self, name: str, dry_run: bool) -> str:
+        """What was made, for people; with the way on where it lies beside another collection."""
+        made = f"{'would create' if dry_run else 'created'} {self.physical} for {self.space}, index {self.index}"
+        if not self.beside:
+            return made
+        return (
+            f"{made}\n{name!r} still points at {self.beside}. Fill the new one, then switch:"
+            f"\n  ingest dataset NAME --collection {self.physical}\n  collection verify {self.physical}"
+            f"\n  collection switch {name} {self.physical}"
+        )
 
 
 def create_for_model(
@@ -45,12 +67,12 @@ def create_for_model(
     """
     check_name(name)
     if fit is not None and fit not in ("squash", "crop", "pad"):
-        raise InputError(f"--fit is squash, crop or pad, not {fit!r}")
+        raise InputError(f"--fit must be squash, crop or pad, got {fit!r}")
     model = resolve(settings, size=size, fit=fit)  # type: ignore[arg-type]  # just checked
     space = model.space
     present = Collection.find(store, name)
     if present is not None and present.space.fingerprint == space.fingerprint:
-        raise Refused(f"{name!r} leads to {present.physical}, of this very space, already; ingest into it")
+        raise Refused(f"{name!r} points at {present.physical} of the same space already; ingest into it")
     beside = present.physical if present is not None else ""
     if dry_run:
         profile, note = profile_for(index or ("FLAT" if store.lite else "HNSW"), store.version)

@@ -18,7 +18,7 @@ from outcrop.schema.item import Item, Kind
 from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
-from outcrop.store.connection import Store, is_lite, lock_holder
+from outcrop.store.connection import Store, is_lite, lock_holder, shown_uri
 from outcrop.store.inventory import list_collections
 from outcrop.store.maintenance import drop
 
@@ -48,11 +48,15 @@ def examine(settings: Settings, *, probe_index: str | None = None, deadline: flo
     if is_lite(settings.uri) and (holder := lock_holder(Path(settings.uri))) is not None:
         # Whoever holds the directory is at work; asking more would need its lock.
         yield Finding(
-            "store", "ok", f"{settings.uri} is in use by process {holder}; only one process at a time can open it"
+            "store",
+            "ok",
+            f"{shown_uri(settings.uri)} is in use by process {holder}; only one process at a time can open it",
         )
         return
-    if is_lite(settings.uri) and not Path(settings.uri).exists():
-        yield Finding("store", "warning", f"there is no {settings.uri} yet", "ingest something, or set OUTCROP_URI")
+    if settings.uri.endswith(".db") and is_lite(settings.uri) and not Path(settings.uri).exists():
+        yield Finding(
+            "store", "warning", f"there is no {shown_uri(settings.uri)} yet", "ingest something, or set OUTCROP_URI"
+        )
         return
     begun = time.perf_counter()
     try:
@@ -73,7 +77,7 @@ def examine(settings: Settings, *, probe_index: str | None = None, deadline: flo
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
-    for name, path in (("state", settings.state), ("store", Path(settings.uri))):
+    for name, path in (("state", settings.state), ("store", Path(shown_uri(settings.uri)))):
         if name == "store" and not is_lite(settings.uri):
             continue
         there = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())

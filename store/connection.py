@@ -150,7 +150,7 @@ def is_lite(uri: str) -> bool:
 def shown_uri(uri: str) -> str:
     """The address without user, password or query, fit to be printed."""
     if is_lite(uri):
-        return uri
+        return re.sub(r"^[^/@:]*:[^@]*@", "", uri)  # a server's address without its scheme is taken for a folder
     try:
         parts = urlsplit(uri)
         host, port = parts.hostname or "", parts.port

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from outcrop.schema.errors import Refused
 from outcrop.schema.filters import Filter
@@ -47,6 +48,37 @@ class Description:
     previous: str = ""
     weights: str = ""
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; `counts` and `altitudes` as rows, with the fields of every collection beside them."""
+        names = ("name", "physical", "rows", "loaded", "previous", "weights")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "aliases": list(self.aliases),
+            "space": self.space.model_dump(mode="json") | {"fingerprint": self.space.fingerprint},
+            "index": asdict(self.index) | {"build": self.build},
+            "partitions": list(self.partitions),
+            "counts": [{"kind": kind, "dataset": name, "rows": rows} for (kind, name), rows in self.counts.items()],
+            "altitudes": [{"altitude": altitude, "rows": rows} for altitude, rows in self.altitudes.items()],
+            "fields": field_rows(),
+        }
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Row counts: `rows` is true, `server_rows` the server's estimate, which still holds `superseded` rows until compaction.
+
+    `raw_mib` are the MiB of the vectors alone.
+    """
+
+    name: str
+    rows: int
+    server_rows: int
+    superseded: int
+    indexed: int
+    pending: int
+    partitions: int
+    raw_mib: float
+
 
 def list_collections(store: Store) -> list[Entry]:
     """Every collection of the store, by physical name; costs a few requests per collection and counts nothing."""
@@ -54,9 +86,7 @@ def list_collections(store: Store) -> list[Entry]:
     with store.calling("list collections"):
         names = sorted(store.client.list_collections(timeout=store.timeout))
     for physical in names:
-        with store.calling(f"describe collection {physical!r}"):
-            aliases = store.client.list_aliases(physical, timeout=store.timeout).get("aliases", [])
-            rows = int(store.client.get_collection_stats(physical, timeout=store.timeout).get("row_count", 0))
+        aliases, rows = aliases_of(store, physical), estimated_rows(store, physical)
         try:
             found = Collection.find(store, physical)
         except Refused:
@@ -64,7 +94,7 @@ def list_collections(store: Store) -> list[Entry]:
         entries.append(
             Entry(
                 physical,
-                tuple(sorted(aliases)),
+                aliases,
                 rows,
                 found.space if found else None,
                 found.profile.name if found else "",
@@ -102,6 +132,28 @@ def describe(collection: Collection, *, counts: bool = True) -> Description:
         previous=collection.properties().get("outcrop.previous", ""),
         weights=collection.weights_hint,
     )
+
+
+def statistics(collection: Collection) -> Statistics:
+    """The row counts of a collection. Costs a count and three requests."""
+    rows, state = collection.count(), collection.index_state()
+    estimate = estimated_rows(collection.store, collection.physical)
+    return Statistics(
+        name=collection.name,
+        rows=rows,
+        server_rows=estimate,
+        superseded=max(0, estimate - rows),
+        indexed=state.indexed,
+        pending=state.pending,
+        partitions=len(collection.partitions()),
+        raw_mib=round(rows * collection.space.dim * 4 / 2**20, 1),
+    )
+
+
+def estimated_rows(store: Store, physical: str) -> int:
+    """The server's own count of a physical collection: superseded rows count until compaction."""
+    with store.calling(f"read the statistics of {physical!r}"):
+        return int(store.client.get_collection_stats(physical, timeout=store.timeout).get("row_count", 0))
 
 
 def aliases_of(store: Store, physical: str) -> tuple[str, ...]:

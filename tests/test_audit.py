@@ -140,7 +140,7 @@ def test_prune(uri: str, name: str, dataset: Path) -> None:
     gone = [image_key("town", "250918092555_300", frame) for frame in (1, 4)]
     dry = done("prune", "--dry-run")
     assert ([row["key"] for row in dry["rows"]], dry["removed"]) == (gone, 0)
-    assert "Nobody is there to be asked: give --yes" in collection("prune").error(6)
+    assert "Nobody can be asked here: give --yes" in collection("prune").error(6)
     assert "did you mean 'town'" in collection("prune", "--dataset", "twon", "--yes").error(3)
     assert rows_of(uri, name) == before
     pruned = done("prune", "--dataset", "town", "--yes")

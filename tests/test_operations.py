@@ -67,7 +67,7 @@ REFUSED = (
     (("x", *MODEL, "--index", "HNSW", "--build", "efConstuction=3"), 3, "did you mean 'efConstruction'"),
     (("x", *MODEL, "--index", "HNSW", "--build", "M=1"), 3, "between 2 and 2048"),
     (("x", *MODEL, "--index", "HNSW", "--build", "M"), 2, "NAME=VALUE"),
-    (("x", *MODEL, "--fit", "stretch"), 3, "squash, crop or pad"),
+    (("x", *MODEL, "--fit", "stretch"), 3, "'squash', 'crop' or 'pad'"),
     (("x", "--model", "efficientnet_lite1"), 3, "efficientnet_lite0"),
     (("x", "--model", "dinov3_vits16"), 3, "--weights"),
 )
