@@ -31,6 +31,10 @@ from outcrop.screen.progress import Meter
 
 OneDataset = Annotated[str | None, option("--dataset", help="Only this dataset's partitions (servers only).")]
 Deadline = Annotated[float, option("--deadline", min=1, help="Seconds after which to give up. [600; compact 300]")]
+FeaturesFolder = Annotated[
+    Path | None,
+    option("--features-folder", help="Folder of kept features: also remove those without an item."),
+]
 SPACE: Group = {
     "input_size": Annotated[
         int | None,
@@ -180,10 +184,7 @@ def prune(
     name: Name = None,
     dataset: Datasets = None,
     root: Root = None,
-    features_folder: Annotated[
-        Path | None,
-        option("--features-folder", help="Folder of kept features: also remove those without an item."),
-    ] = None,
+    features_folder: FeaturesFolder = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:

@@ -21,16 +21,20 @@ if TYPE_CHECKING:
 
 Where = Annotated[list[str] | None, option("--where", help="Only items that fit: FIELD=VALUE and so on; repeatable.")]
 To = Annotated[str | None, option("--to", help="Name of the collection to write. [the one it came from]")]
+Target = Annotated[
+    Path,
+    typer.Argument(help="….parquet; ….npy or ….faiss (with ids, items and space beside); a folder with --layout."),
+]
+Source = Annotated[
+    Path, typer.Argument(help="A file that `collection export` wrote, or vectors with ids from elsewhere.")
+]
 
 
 @command(app, STORE, KEPT_FEATURES, name="export")
 def export_collection(
     session: Session,
     name: Given,
-    file: Annotated[
-        Path,
-        typer.Argument(help="….parquet; ….npy or ….faiss (with ids, items and space beside); a folder with --layout."),
-    ],
+    file: Target,
     where: Where = None,
     layout: Annotated[
         str | None,
@@ -84,9 +88,7 @@ def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layo
 @command(app, STORE, INDEX, name="import")
 def import_collection(
     session: Session,
-    file: Annotated[
-        Path, typer.Argument(help="A file that `collection export` wrote, or vectors with ids from elsewhere.")
-    ],
+    file: Source,
     to: To = None,
     space_of: Annotated[
         str | None,

@@ -40,7 +40,7 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"--output {folder}: the folder {folder.absolute().parent} does not exist; create it")
     strange = sorted(p.name for p in folder.iterdir() if p.name not in OURS) if folder.is_dir() else []
     if strange:
-        raise Refused(f"--output {folder} holds {strange[0]!r}, which is no answer's; give a new or an empty folder")
+        raise Refused(f"--output {folder} holds {strange[0]!r}, which Outcrop did not write; choose an empty folder")
 
 
 def write_answer_files(batches: Sequence[Results], folder: Path, thumbnails: ThumbnailStore | None) -> list[Path]:

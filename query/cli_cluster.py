@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from outcrop.query.clusters.run import Found
 
 COLUMNS = ("cluster", "items", "probability", "mostly", "typical")
+Output = Annotated[
+    Path,
+    option(
+        "--output",
+        help="Folder for clusters.csv, .parquet, .json and .html; clusters keep the ids of an earlier result there.",
+    ),
+]
+ClusteredKind = Annotated[
+    str | None,
+    option(
+        "--kind",
+        help="Kind of items to cluster: image, reference, view or specimen. [specimen, or as --where says]",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -58,22 +72,10 @@ class Clustering:
 @command(app, STORE, STATE, SEED)
 def cluster(
     session: Session,
-    output: Annotated[
-        Path,
-        option(
-            "--output",
-            help="Folder for clusters.csv, .parquet, .json and .html; clusters keep the ids of an earlier result there.",
-        ),
-    ],
+    output: Output,
     clustering: Clustering,
     conditions: Conditions,
-    kind: Annotated[
-        str | None,
-        option(
-            "--kind",
-            help="Kind of items to cluster: image, reference, view or specimen. [specimen, or as --where says]",
-        ),
-    ] = None,
+    kind: ClusteredKind = None,
     no_page: Annotated[bool, option("--no-page", panel="Output", help="Write no HTML page.")] = False,
 ) -> None:
     """Find groups of items that are alike, with exemplars and outliers of each, and ids that last from run to run."""

@@ -54,6 +54,10 @@ EVALUATION: Group = {
         int | None, option("--worst", hidden=True, help="Failures on the page. [OUTCROP_EVALUATE_WORST, 12]")
     ],
 }
+Dataset = Annotated[
+    str | None,
+    typer.Argument(help="Name of a dataset: its stored items are the queries.", show_default=False),
+]
 
 
 @dataclass(frozen=True)
@@ -139,10 +143,7 @@ def evaluate(
     asked: Asked,
     conditions: Conditions,
     rerank: Rerank,
-    name: Annotated[
-        str | None,
-        typer.Argument(help="Name of a dataset: its stored items are the queries.", show_default=False),
-    ] = None,
+    name: Dataset = None,
     report: Report = None,
 ) -> None:
     """Measure how often answers are right: recall@k, mAP and median rank against a truth, with confidence intervals."""
@@ -154,11 +155,7 @@ def evaluate(
     with opened(session) as collection, Meter("evaluate", asked.limit, "queries", session.quiet) as meter:
         encoder = open_encoder(session, collection) if name is None else None
         found = evaluate_queries(
-            queries,
-            truth,
-            collection,
-            settings,
-            plan,
+            *(queries, truth, collection, settings, plan),
             encoder=encoder,
             cutoffs=cutoffs,
             count_own=judging.count_own or None,

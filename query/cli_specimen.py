@@ -26,26 +26,28 @@ from outcrop.screen.options import (
 
 DRAWING_PROCESSES = 2
 """Meshes that are drawn at once for a query."""
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MESH|KEY…",
+        help="Mesh files, folders of them, keys of stored specimens, or photographs.",
+        show_default=False,
+    ),
+]
+By = Annotated[
+    str,
+    option("--by", help="Compare pooled (one vector a specimen) or views (the best pairs of views). [pooled]"),
+]
 
 
 @command(app, STORE, hidden(REGISTRY), ASKED_MODEL, REDIS, STATE, CSV)
 def specimen(
     session: Session,
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MESH|KEY…",
-            help="Mesh files, folders of them, keys of stored specimens, or photographs.",
-            show_default=False,
-        ),
-    ],
+    names: Names,
     search: Search,
     conditions: Conditions,
     places: Places,
-    by: Annotated[
-        str,
-        option("--by", help="Compare pooled (one vector a specimen) or views (the best pairs of views). [pooled]"),
-    ] = "pooled",
+    by: By = "pooled",
 ) -> None:
     """Find the specimens that look like a mesh, a stored specimen or a photograph of one."""
     from outcrop.query.specimen import query_specimens

@@ -37,7 +37,7 @@ def comparisons(hits: Iterable[StoredHit], turn: float = 0.0) -> list[Comparison
 def grouped(made: Iterable[Comparison], k: int, *, turned: bool = False) -> tuple[Hit, ...]:
     """The best `k` parents with their best item, votes, estimated rotation and margin.
 
-    `turned` tells that the query was turned, so that images speak of rotations too; otherwise only references do.
+    `turned` says that the query was rotated, so that images speak of rotations too; otherwise only references do.
     """
     by_parent: dict[str, list[Comparison]] = {}
     for one in made:

@@ -60,7 +60,9 @@ class RedisSink:
                 uri, socket_timeout=timeout, socket_connect_timeout=timeout, decode_responses=True
             )
         except ValueError:
-            raise InputError(f"--redis {self._shown} is no address; write redis://HOST:PORT/DATABASE") from None
+            raise InputError(
+                f"--redis {self._shown} is not a Redis address; write redis://HOST:PORT/DATABASE"
+            ) from None
         with self._calling():
             self._client.ping()
 

@@ -165,7 +165,7 @@ def query_dataset(
 
 
 Unwanted = Callable[[Item], bool]
-"""Tells the items that are not to be answers to a query."""
+"""Whether an item is left out of the answers to a query."""
 
 
 def ask(
@@ -181,7 +181,7 @@ def ask(
 ) -> tuple[list[tuple[Hit, ...]], Plan]:
     """The hits of each query, and the plan that ran. `vectors` [Q, T, D] float32: every query turned by `angles` [T] degrees.
 
-    `unwanted` [Q] tells the items to be left out of each query's answers. Queries of which fewer than `k` answers are left are
+    `unwanted` [Q] says of each query which items are left out of its answers. Queries with fewer than `k` answers left are
     asked again for more hits, up to Milvus's limit.
     """
     queries, turns, _ = vectors.shape

@@ -177,7 +177,7 @@ def _sorted_out(names: Sequence[str]) -> tuple[list[Path], list[str]]:
             keys.append(parent_of(name))
         else:
             raise InputError(
-                f"{name!r} is no mesh ({', '.join(sorted(MESHES))}), no photograph, and no key of a specimen "
+                f"{name!r} must be a mesh ({', '.join(sorted(MESHES))}), a photograph, or the key of a specimen "
                 "(specimen/<dataset>/<category…>/<specimen>)"
             )
     return paths, keys

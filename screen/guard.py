@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from outcrop.schema.errors import OutcropError
+from outcrop.screen.texts import harmless_lines
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -22,13 +23,14 @@ def run_guarded(command: Callable[[], Any]) -> None:
     """
     try:
         command()
+        sys.stdout.flush()  # a reader that went away is found here, not while the interpreter ends
     except OutcropError as error:
         logging.getLogger(__name__).debug("traceback", exc_info=True)
         leave(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
         leave("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing is wrong, and there is nobody to tell.
+        # The reader of our output went away (`| head`): nothing is wrong, and nobody is listening.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     except MemoryError:
@@ -36,8 +38,8 @@ def run_guarded(command: Callable[[], Any]) -> None:
 
 
 def leave(message: str, code: int) -> NoReturn:
-    """Says a last line on stderr and ends the process with `code`."""
-    print(message, file=sys.stderr, flush=True)
+    """Prints a last line on stderr and ends the process with `code`."""
+    print(harmless_lines(message), file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 

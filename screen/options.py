@@ -46,6 +46,7 @@ from outcrop.screen.groups import (
     option,
 )
 from outcrop.screen.guard import run_guarded
+from outcrop.screen.texts import harmless_lines
 
 if TYPE_CHECKING:
     from outcrop.schema.settings import Settings
@@ -93,11 +94,11 @@ class Session:
     def say(self, text: str) -> None:
         """A remark for people, on stderr; `--quiet` keeps it back."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(harmless_lines(text), file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """A warning on stderr; said even with `--quiet`."""
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(f"warning: {harmless_lines(text)}", file=sys.stderr, flush=True)
 
 
 def application(help: str, group: type[typer.core.TyperGroup] | None = None) -> typer.Typer:

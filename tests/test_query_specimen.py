@@ -132,7 +132,7 @@ def test_what_cannot_be_asked_is_said(collection: Collection, world: Path, tmp_p
         ("bad.jpg", PictureError, "not a picture"),
         ("gone.ply", InputError, "no file at gone.ply"),
         ("folder", InputError, "holds no mesh"),
-        ("image/a/b/0001", InputError, "is no mesh"),
+        ("image/a/b/0001", InputError, "must be a mesh"),
         (key("flat", 9), InputError, "no specimen"),
     ):
         with pytest.raises(kind, match=said):
