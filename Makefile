@@ -35,7 +35,7 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	rm -rf build/shipped
 	$(BIN)/python -c 'from setuptools import setup; setup()' --quiet build_py --build-lib build/shipped
-	cd build/shipped && ../../$(BIN)/mypy --config-file ../../pyproject.toml
+	cd build/shipped && ../../$(BIN)/mypy --cache-dir ../../.mypy_cache --config-file ../../pyproject.toml
 	cd build/shipped && ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml
 	$(BIN)/python -m pytest tests/test_deploy.py -rs
 	$(BIN)/python docs/generate.py --check
