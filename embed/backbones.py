@@ -13,7 +13,6 @@ from typing import Any
 
 import timm
 import torch
-from timm.models._manipulate import reinit_non_persistent_buffers
 from torch import Tensor, nn
 
 from outcrop.embed import layouts
@@ -125,13 +124,22 @@ def bare(preset: Preset, size: tuple[int, int]) -> nn.Module:
 
 
 def _materialise(network: nn.Module, preset: Preset, periods: Tensor | None) -> None:
-    """Give computed buffers (which no checkpoint holds) their values; the meta device left them without
-    any."""
+    """Gives computed buffers (which no checkpoint holds) their values; the meta device left them without any.
+
+    timm's modules compute them by `init_non_persistent_buffers`, from timm 1.0.23 on.
+    """
     for module in network.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            if buffer.is_meta:
-                module.register_buffer(name, torch.empty_like(buffer, device="cpu"), persistent=False)
-    reinit_non_persistent_buffers(network)
+        unset = [name for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta]
+        for name in unset:
+            module.register_buffer(name, torch.empty_like(module.get_buffer(name), device="cpu"), persistent=False)
+        compute = getattr(module, "init_non_persistent_buffers", None)
+        if compute is not None:
+            compute()
+        elif unset:
+            raise WeightsError(
+                f"timm {timm.__version__} does not say how to compute {unset[0]!r} of {type(module).__name__}; "
+                "install timm 1.0.23 or newer"
+            )
     if preset.family == "dinov3":
         # Meta's checkpoints hold the rotary periods as they were trained, rounded to bfloat16; timm computes them anew,
         # and leaves them out of its own files.

@@ -27,8 +27,6 @@ from outcrop.schema.files import whole_file
 from outcrop.schema.space import Space
 
 FORMAT = 1
-HEADER = 128
-"""Bytes of a ``.npy`` before its numbers, for every array of up to five axes."""
 
 Array = NDArray[np.float16]
 

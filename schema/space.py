@@ -21,7 +21,8 @@ class Space(BaseModel):
     """A frozen description of one embedding space.
 
     `size` is (height, width) in pixels of the network's input; `mean` and `std` are per RGB channel in [0, 1] units;
-    `dim` is the length of a vector; `weights_digest` is a hex digest of the checkpoint file.
+    `dim` is how many numbers a vector has; `weights_digest` is a hex digest of the checkpoint file. `normalized` says that
+    vectors have length 1; it cannot be otherwise, and stays in the fingerprints and files that hold it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,7 +35,7 @@ class Space(BaseModel):
     std: tuple[float, float, float]
     pooling: Pooling
     dim: int
-    normalized: bool = True
+    normalized: Literal[True] = True
 
     @property
     def fingerprint(self) -> str:

@@ -11,6 +11,7 @@ import timm
 import torch
 from meta_checkpoints import CONVNEXTS, VITS, Shape, convnext, pixels, small, vit
 
+from outcrop.embed import backbones
 from outcrop.embed.backbones import bare, build
 from outcrop.embed.encoder import Encoder
 from outcrop.embed.layouts import Misfit, layouts
@@ -313,3 +314,34 @@ def test_the_largest_models_have_the_tensors_that_meta_lists(model: str, names: 
     else:
         assert shapes["blocks.39.mlp.w1.weight"] == shapes["blocks.39.mlp.w2.weight"] == (8192, 4096)
         assert shapes["rope_embed.periods"] == (32,) and "blocks.0.attn.qkv.bias" not in shapes
+
+
+@pytest.mark.parametrize("model", ["dinov3_vits16", "dinov3_vitsplus16", "dinov2_vits14_reg", "dinov3_convnext_tiny"])
+def test_computed_buffers_are_those_of_a_network_that_timm_built(model: str) -> None:
+    """Holds for the timm that is installed: 1.0.23, the oldest that pyproject.toml admits, to 1.0.31 are known to pass."""
+    preset = find_preset(model)
+    options: dict[str, object] = {"num_classes": 0, "global_pool": preset.pooling}
+    if preset.family == "dinov2":
+        options["img_size"] = preset.size
+    whole = timm.create_model(preset.timm_name, pretrained=False, **options)
+    laid_out = bare(preset, preset.size)
+    laid_out.load_state_dict(whole.state_dict(), assign=True)
+    backbones._materialise(laid_out, preset, None)
+    expected, found = dict(whole.named_buffers()), dict(laid_out.named_buffers())
+    assert found.keys() == expected.keys()
+    for name, buffer in found.items():
+        assert not buffer.is_meta
+        rounded = expected[name].bfloat16().float() if name == "rope.periods" else expected[name]
+        assert torch.equal(buffer.float(), rounded.float()), name
+
+
+def test_a_timm_that_cannot_compute_buffers_is_named() -> None:
+    class Old(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.empty(2, device="meta"), persistent=False)
+
+    with pytest.raises(
+        WeightsError, match=r"timm \d.* does not say how to compute 'table' of Old; install timm 1\.0\.23"
+    ):
+        backbones._materialise(Old(), find_preset("dinov2_vits14"), None)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from outcrop.embed.crops import prepare
 from outcrop.embed.encoder import Encoder
-from outcrop.embed.feature_files import HEADER, FeatureFolder
+from outcrop.embed.feature_files import FeatureFolder
 from outcrop.embed.features import FeatureKind
 from outcrop.embed.images import decode
 from outcrop.embed.models import find_model
@@ -22,6 +22,8 @@ from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
 
 CAPTURE = "250918092555_300"
+HEADER = 128
+"""Bytes of a ``.npy`` before its numbers, for every array of up to five axes."""
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -132,3 +134,63 @@ def test_other_weights_under_the_same_name_are_refused(tmp_path: Path, weights: 
 def test_the_space_of_a_model_is_known_without_its_weights(weights: Path) -> None:
     model = find_model(MODEL, weights, size=(64, 96), pooling="gem")
     assert make_space(model.preset, model.space.weights_digest, (64, 96), pooling="gem") == model.space
+
+
+@pytest.fixture
+def large(tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Weights that are worth remembering, and old enough."""
+    monkeypatch.setattr(checkpoint, "MIN_REMEMBERED", 0)
+    os.utime(weights, (1_700_000_000, 1_700_000_000))
+    return Settings(registry=tmp_path / "absent.json", model=MODEL, weights=weights, state=tmp_path / "state")
+
+
+def test_digests_outlive_the_command(large: Settings, weights: Path, counted: Counter[str]) -> None:
+    first = resolve(large)
+    forget()
+    assert resolve(large) == first and resolve(large) == first
+    assert counted["digested"] == 1
+    assert large.state.is_dir() and str(weights) in (large.state / "weights.json").read_text()
+
+
+def same_size(weights: Path) -> None:
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+
+
+def moved_over(weights: Path) -> None:
+    """Another file with the size and time of the old one."""
+    before, other = weights.stat(), weights.with_name("other")
+    shutil.copy(weights, other)
+    same_size(other)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(weights)
+
+
+@pytest.mark.parametrize("change", [same_size, moved_over])
+def test_changed_weights_are_digested_again(
+    change: Callable[[Path], None], large: Settings, weights: Path, counted: Counter[str]
+) -> None:
+    before = resolve(large)
+    change(weights)
+    forget()
+    assert resolve(large).space.weights_digest == checkpoint.digest_of_file(weights) != before.space.weights_digest
+    assert counted["digested"] == 3
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 1}', '{"a": [1, 2, 3, "x"]}', "null"])
+def test_a_damaged_memory_is_none(text: str, large: Settings, weights: Path) -> None:
+    large.state.mkdir()
+    (large.state / "weights.json").write_text(text)
+    assert resolve(large).space.weights_digest == checkpoint.digest_of_file(weights)
+    kept = json.loads((large.state / "weights.json").read_text())
+    assert list(kept) == [str(weights)]
+
+
+def test_what_is_being_written_is_not_remembered(large: Settings, weights: Path) -> None:
+    weights.touch()
+    resolve(large)
+    assert not (large.state / "weights.json").exists()
+    os.utime(weights, (1_700_000_000, 1_700_000_000))
+    large.state.write_text("a file where the folder would be: nothing can be kept")
+    assert resolve(large).weights == weights

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from outcrop.embed.backbones import gem
 from outcrop.embed.encoder import Encoder
-from outcrop.embed.feature_files import HEADER, FeatureFolder, FeatureRecord, halved
+from outcrop.embed.feature_files import FeatureFolder, FeatureRecord, halved
 from outcrop.embed.features import FeatureKind, Features
 from outcrop.embed.images import Decoded, decode, fit_to
 from outcrop.embed.models import find_model, find_preset
@@ -28,6 +28,9 @@ from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.placement import Placement
 from outcrop.schema.errors import InputError, PictureError, SpaceMismatch
 from outcrop.schema.space import Fit, Space
+
+HEADER = 128
+"""Bytes of a ``.npy`` before its numbers, for every array of up to five axes."""
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -339,7 +339,7 @@ def test_models_are_listed_with_what_is_at_hand(tmp_path: Path) -> None:
     assert missing["files"] == ["dinov3_vitl16_pretrain_lvd1689m*.pth"]
     assert models["efficientnet_lite0"]["weights"]
     table = run("ingest", "models").out
-    assert "dinov3_vitl16_pretrain_lvd1689m*.pth" in table and "6,716.0 M" in table and "hub: fetches them" in table
+    assert "dinov3_vitl16_pretrain_lvd1689m*.pth" in table and "6,716.0 M" in table and "hub: downloads them" in table
     assert len(run("ingest", "models", "--csv").out.splitlines()) == 1 + len(PRESETS)
 
 
