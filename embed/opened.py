@@ -8,9 +8,10 @@ from typing import Any, Protocol
 from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import COMPRESSION_INFO
 
+from outcrop.embed.adobe_rgb import adobe_rgb
 from outcrop.embed.colours import eight_bits, holes, stretched, to_rgb
 from outcrop.embed.formats import format_of, jpeg_trouble, png_damage, png_says_something, raw_name, what_it_is
-from outcrop.embed.photo import PhotoMetadata, metadata_of, read_metadata, read_orientation, tiff_exif
+from outcrop.embed.photo import PhotoMetadata, in_adobe_rgb, metadata_of, read_metadata, read_orientation, tiff_exif
 from outcrop.embed.raws import RawPhotograph, register_heif
 from outcrop.embed.remarks import note
 from outcrop.embed.tiff import (
@@ -151,6 +152,8 @@ class PillowPicture:
 
     def rgb(self) -> Image.Image:
         """See `Opened`."""
+        if not self._image.info.get("icc_profile") and self.kind in ("JPEG", "MPO") and in_adobe_rgb(self._image):
+            self._image.info["icc_profile"] = adobe_rgb()
         flat = to_rgb(self._image, self._name, self._nodata, 12 if self._tag(258) == 12 else 16)
         return flat.transpose(UPRIGHT[self._loaded]) if self._loaded in UPRIGHT else flat
 

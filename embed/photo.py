@@ -16,6 +16,7 @@ from typing import IO, Any, Literal
 
 from PIL import ExifTags, Image
 
+from outcrop.embed.adobe_rgb import names_adobe_rgb
 from outcrop.embed.remarks import note
 from outcrop.embed.xmp import dji_number, dji_position, packet
 
@@ -78,6 +79,15 @@ def read_orientation(image: Image.Image) -> int:
         _damaged(error)
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def in_adobe_rgb(image: Image.Image) -> bool:
+    """Whether an opened picture's EXIF says that it is in Adobe RGB. Never raises."""
+    try:
+        return names_adobe_rgb(_exif(image))
+    except Exception as error:  # noqa: BLE001  see read_orientation
+        _damaged(error)
+        return False
 
 
 def tiff_exif(file: IO[bytes], offset: int) -> Image.Exif:

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from PIL import ExifTags, Image
 
+from outcrop.embed.adobe_rgb import OPTION_FILE, names_adobe_rgb
 from outcrop.embed.colours import transform_of
 from outcrop.embed.formats import format_of
 from outcrop.embed.photo import metadata_of, offset_of, tiff_exif
@@ -69,11 +70,20 @@ def version_of(file: IO[bytes], *, cropped: bool = False) -> str:
             profile, exif, xmp = image.info.get("icc_profile") or b"", image.info.get("exif") or b"", packet(image)
     else:
         return ""
-    return " ".join([*_of_profile(profile), *_of_metadata(exif, xmp)])
+    said = _of_profile(profile) if profile or kind != "JPEG" else _of_option_file(exif)
+    return " ".join([*said, *_of_metadata(exif, xmp)])
 
 
 def _of_profile(profile: Any) -> list[str]:
     return [PROFILE] if isinstance(profile, bytes) and profile and isinstance(transform_of(profile), tuple) else []
+
+
+def _of_option_file(data: bytes) -> list[str]:
+    if OPTION_FILE.encode() not in data:
+        return []
+    exif = Image.Exif()
+    exif.load(data)
+    return [PROFILE] if names_adobe_rgb(exif) else []
 
 
 def _of_metadata(data: bytes, xmp: bytes) -> list[str]:

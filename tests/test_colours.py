@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import ExifTags, Image, ImageCms
 from profiles import ADOBE, INKS, P3, PROPHOTO, SRGB, Space, cmyk_profile, grey_profile, in_srgb, printed, rgb_profile
 from scenes import saved, scene
 
 from outcrop.embed.images import decode
 from outcrop.embed.photo import PhotoMetadata
+from outcrop.embed.reader_versions import version_of
 
 SPACES = {"Adobe RGB": ADOBE, "Display P3": P3, "ProPhoto": PROPHOTO}
 LOSSLESS: dict[str, dict[str, Any]] = {
@@ -61,6 +63,29 @@ def rgb_to_rgb(space: Space) -> np.ndarray:
     from profiles import to_d50
 
     return np.linalg.inv(to_d50(SRGB)) @ to_d50(space)
+
+
+def option_file(index: object) -> Image.Exif:
+    """EXIF as cameras write it that are set to a colour space (DCF 2.0)."""
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {1: index}
+    return exif
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "MPO"])
+def test_adobe_rgb_that_only_exif_names(kind: str) -> None:
+    options: dict[str, Any] = {"quality": 100, "subsampling": 0}
+    plain = decode(saved(Image.fromarray(muted()), kind, **options), name="x")
+    named = saved(Image.fromarray(muted()), kind, exif=option_file("R03"), **options)
+    found = np.asarray(decode(named, name="x").image)
+    assert np.abs(found - in_srgb(np.asarray(plain.image), ADOBE)).max() < 2
+    assert version_of(io.BytesIO(named)) == "profile1"
+    for index in ("R98", "R031", ""):
+        other = saved(Image.fromarray(muted()), kind, exif=option_file(index), **options)
+        assert np.array_equal(np.asarray(decode(other, name="x").image), np.asarray(plain.image))
+        assert version_of(io.BytesIO(other)) == ""
+    embedded = saved(Image.fromarray(muted()), kind, exif=option_file("R03"), icc_profile=rgb_profile(SRGB), **options)
+    assert np.array_equal(np.asarray(decode(embedded, name="x").image), np.asarray(plain.image))
 
 
 def test_a_scaled_decode_follows_the_profile_too() -> None:
