@@ -33,6 +33,7 @@ from outcrop.ingest.sources import Listing, Source, Todo, Wanted, groups
 from outcrop.schema.digests import SourceDigest, digest_of_file
 from outcrop.schema.filters import equals
 from outcrop.schema.item import Item, Kind, parent_of
+from outcrop.schema.origin import Origin, origin_of
 from outcrop.store.table import LOOKUP, Table
 
 ChangeKind = Literal["new", "changed", "lacking", "unchanged", "no file", "gone"]
@@ -97,11 +98,13 @@ def changes(
     force: bool = False,
     features: FeatureKeeper | None = None,
     outside: Outside | None = None,
+    arrays_stay: bool = False,
 ) -> Iterator[Change]:
     """The change of everything that a listing declares, source by source, and then what is gone.
 
     `stored` is the collection (None = there is none yet). `digests` compares the bytes of every file; `force` makes everything
-    again; with `features`, items that lack theirs count as lacking.
+    again; with `features`, items that lack theirs count as lacking. With `arrays_stay` a row that was read from an array is in
+    order as it is, whatever file is wanted; an ingest of that file would replace it.
 
     Raises:
         OutcropError: the collection cannot be read. Whatever `outside` raises.
@@ -116,7 +119,8 @@ def changes(
             for each in some:
                 present.add(each.item, found=each.item.id in rows)
             present.cover(source, some)
-            yield from _closed(source, compare(source, some, rows, digests=digests, features=features))
+            found = compare(source, some, rows, digests=digests, features=features)
+            yield from _closed(source, [_kept(change, rows) for change in found] if arrays_stay else found)
     if stored is not None:
         yield from present.gone(stored, outside, digests=digests)
 
@@ -166,6 +170,16 @@ def _closed(source: Source, found: Sequence[Change]) -> Iterator[Change]:
             change = _settle(change, digests[path])
         closed.append(change)
     yield from _all_or_none(closed) if source.atomic else closed
+
+
+def _kept(change: Change, rows: Mapping[str, Row]) -> Change:
+    """The change, or none where the row was read from an array."""
+    assert change.wanted is not None
+    item = change.wanted.item
+    row = rows.get(item.id)
+    if row is None or origin_of(item.kind, item.dataset, row["source"]) is not Origin.VECTOR:
+        return change
+    return Change("unchanged", item.key, row["source"], wanted=change.wanted)
 
 
 def _digest_or_none(path: Path) -> str:

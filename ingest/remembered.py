@@ -25,9 +25,8 @@ from outcrop.schema.errors import InputError, RegistryError
 from outcrop.schema.item import Kind, parent_of
 from outcrop.schema.settings import Settings
 from outcrop.schema.written import written_folder
-from outcrop.store.collection import Collection
+from outcrop.store.collection import PROPERTY_REFERENCES, Collection
 
-PROPERTY = "outcrop.references"
 MAX_REMEMBERED = 64
 """Requests remembered for each dataset; the oldest are forgotten."""
 
@@ -64,7 +63,7 @@ def remember(collection: Collection, request: Request) -> None:
     for dataset in _datasets(slim):
         known[dataset] = _after(known.get(dataset, []), slim)
     if known != before:
-        collection.set_property(PROPERTY, _REMEMBERED.dump_json(known, by_alias=True).decode())
+        collection.set_property(PROPERTY_REFERENCES, _REMEMBERED.dump_json(known, by_alias=True).decode())
 
 
 def wanted_references(collection: Collection, dataset: str, settings: Settings) -> WantedReferences:
@@ -154,7 +153,7 @@ def _folder(recorded: Path, dataset: str, settings: Settings) -> Path:
 def _known(
     collection: Collection,
 ) -> Remembered:
-    text = collection.properties().get(PROPERTY) or "{}"
+    text = collection.properties().get(PROPERTY_REFERENCES) or "{}"
     try:
         return _REMEMBERED.validate_python(json.loads(text))
     except (ValueError, ValidationError):

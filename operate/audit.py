@@ -188,7 +188,7 @@ def _desired(
 
 def _audit(collection: Collection, desired: Desired, digests: bool, stale: str) -> Audit:
     good, findings = 0, []
-    found = changes(desired.listing, collection, digests=digests, outside=desired.files)
+    found = changes(desired.listing, collection, digests=digests, outside=desired.files, arrays_stay=True)
     for parent, some in groupby(found, key=_unit):
         together = list(some)
         wrong = [change for change in together if change.kind != "unchanged"]

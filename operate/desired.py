@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from outcrop.ingest.changes import Outside, Row
 from outcrop.ingest.sources import Listing, Source
+from outcrop.schema.frames import on_disk
 
 GONE, UNDECLARED = "its file is gone", "the registry no longer declares it"
 
@@ -48,3 +50,12 @@ class Desired:
     files: Files
     again: str
     remarks: tuple[str, ...] = ()
+
+
+def file_below(root: Path, source: str) -> Path | None:
+    """The file that a row's `source` names below a folder, however the disk spells its Unicode name; None where it is gone."""
+    direct = root / source
+    if direct.is_file():
+        return direct
+    path = on_disk(root, PurePosixPath(source).parts)
+    return path if path is not None and path.is_file() else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from outcrop.embed.reader_versions import reader_version
 from outcrop.ingest.changes import Row
@@ -14,10 +14,10 @@ from outcrop.ingest.references import ReferenceSource, list_references
 from outcrop.ingest.remembered import wanted_references
 from outcrop.ingest.sources import Listing, Source, Wanted
 from outcrop.ingest.written import list_written_references
-from outcrop.operate.desired import GONE, UNDECLARED, Desired
+from outcrop.operate.desired import GONE, UNDECLARED, Desired, file_below
 from outcrop.schema.crops import CropSpec, crop_numbered
 from outcrop.schema.errors import InputError
-from outcrop.schema.frames import Frame, dataset_root, list_captures, on_disk
+from outcrop.schema.frames import Frame, dataset_root, list_captures
 from outcrop.schema.item import Item, Kind, item_of_key, parent_of
 from outcrop.schema.origin import Origin, origin_of
 from outcrop.schema.registry import read_registry
@@ -95,10 +95,8 @@ class DatasetFiles:
 
     def _file(self, row: Row) -> Path | None:
         """Where the row's file lies now; None where it does not."""
-        parts = PurePosixPath(row["source"]).parts
         folders = self._written_folders if self._origin(row) is Origin.WRITTEN else [self._root]
-        found = (on_disk(folder, parts) for folder in folders)
-        return next((path for path in found if path is not None and path.is_file()), None)
+        return next((path for folder in folders if (path := file_below(folder, row["source"])) is not None), None)
 
     @cached_property
     def _written_folders(self) -> list[Path]:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from outcrop.embed.pooling import Pool, require_pool
 from outcrop.ingest.changes import Row
 from outcrop.ingest.sources import Listing, Source, Wanted
 from outcrop.ingest.specimens import SpecimenSource, list_specimens
-from outcrop.operate.desired import GONE, Desired
+from outcrop.operate.desired import GONE, Desired, file_below
 from outcrop.query.specimen import stored_look
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import equals
-from outcrop.schema.frames import on_disk
 from outcrop.schema.item import FOSSIL, Kind, item_of_key
+from outcrop.schema.origin import Origin, origin_of
 from outcrop.schema.registry import read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
@@ -78,12 +78,13 @@ class MeshFiles:
     fields: Sequence[str] = ("kind",)
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
+        self._folder, self._name = folder, name
         self.scopes: Sequence[tuple[Kind, str]] = tuple((kind, name) for kind in FOSSIL)
 
     def gone(self, row: Row) -> str:
         """See `outcrop.operate.desired.Files.gone`."""
-        return GONE if self._file(row) is None and not str(row["source"]).endswith(".npy") else ""
+        vector = origin_of(Kind(row["kind"]), self._name, row["source"]) is Origin.VECTOR
+        return GONE if self._file(row) is None and not vector else ""
 
     def judge(self, row: Row) -> Wanted | str | None:
         """See `outcrop.ingest.changes.Outside.judge`: several files that make one specimen are not listed, but are there."""
@@ -100,8 +101,7 @@ class MeshFiles:
         return []
 
     def _file(self, row: Row) -> Path | None:
-        path = on_disk(self._folder, PurePosixPath(row["source"]).parts)
-        return path if path is not None and path.is_file() else None
+        return file_below(self._folder, row["source"])
 
 
 @dataclass(frozen=True)
