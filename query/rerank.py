@@ -67,7 +67,7 @@ def rerank(
 
 @dataclass(frozen=True)
 class _Observation:
-    """What is matched: local features, or why there are none, and the picture they were made of if it still exists."""
+    """What is matched: local features, or why they are missing, and the picture they were made of if it still exists."""
 
     features: LocalFeatures | str
     path: Path | None = None
@@ -83,26 +83,26 @@ class _Observer:
     def observe(self, query: Query, candidates: dict[str, Item]) -> tuple[_Observation, dict[str, _Observation]]:
         """The query's features and those of each candidate, by parent; what must be made is made in threads."""
         items: dict[str, Item] = dict(candidates)
-        asked = "" if query.item is None else parent_of(query.item.key)
+        own = "" if query.item is None else parent_of(query.item.key)
         if query.item is not None:
-            items.setdefault(asked, query.item)
-        there = {parent: self._find(item) for parent, item in items.items()}
+            items.setdefault(own, query.item)
+        originals = {parent: self._find(item) for parent, item in items.items()}
         if query.item is None:
-            there[asked] = Original(Path(query.name), query.digest)
+            originals[own] = Original(Path(query.name), query.digest)
         had = {parent: self._kept(item) if self._kept is not None else None for parent, item in items.items()}
-        wanted = {o.path: o.digest for p, o in there.items() if isinstance(o, Original) and had.get(p) is None}
+        wanted = {o.path: o.digest for p, o in originals.items() if isinstance(o, Original) and had.get(p) is None}
         made = self._verifier.features_of(wanted)
         seen = {}
-        for parent, original in there.items():
+        for parent, original in originals.items():
             features = had.get(parent)
             if isinstance(original, str):
                 seen[parent] = _Observation(original if features is None else features)
             else:
                 seen[parent] = _Observation(made[original.path] if features is None else features, original.path)
-        return seen[asked], {parent: seen[parent] for parent in candidates}
+        return seen[own], {parent: seen[parent] for parent in candidates}
 
     def _find(self, item: Item) -> Original | str:
-        """The original, or why there is none."""
+        """The original, or the reason why it is missing."""
         parent = parent_of(item.key)
         if parent not in self._known:
             try:
@@ -121,9 +121,9 @@ def _reranked(
             break
         parents.setdefault(parent_of(hit.item.key), hit.item)
     begun = time.perf_counter()
-    asked, found = observer.observe(result.query, parents)
+    own, found = observer.observe(result.query, parents)
     looked = time.perf_counter()
-    verifications = _verifications(asked.features, found, verifier, how.min_inliers)
+    verifications = _verifications(own.features, found, verifier, how.min_inliers)
     spent["features"] += looked - begun
     spent["verify"] += time.perf_counter() - looked
     ordered = sorted(
@@ -136,7 +136,7 @@ def _reranked(
         ordered = [hit for hit in ordered if verifications.get(parent_of(hit.item.key), NOT_MATCHED).verified]
     hits = tuple(replace(hit, rank=rank, group=_unmeasured(hit.group)) for rank, hit in enumerate(ordered, 1))
     kept = {parent_of(hit.item.key) for hit in hits}
-    reason = "" if match else _no_match(asked.features, verifications)
+    reason = "" if match else _no_match(own.features, verifications)
     return replace(
         result,
         hits=hits,
@@ -166,7 +166,7 @@ def _verifications(
             pairs.append((parent, seen.path, seen.features))
     if not isinstance(query, str):
         for (parent, path, _), match in zip(pairs, verifier.map(lambda p: verify(query, p[2]), pairs), strict=True):
-            # Answers to many queries are held at once: without the pairs of points, which nobody draws here.
+            # Many answers are in memory at once: the pairs of points, which only drawings need, are left out.
             verifications[parent] = Verification.of(replace(match, pairs=NO_PAIRS), path, min_inliers)
     return {parent: verifications[parent] for parent in found}
 

@@ -150,7 +150,7 @@ def test_few_and_equal_vectors(method: str, count: int) -> None:
     ("values", "message"),
     [
         ({"method": "kmean"}, "kmeans"),
-        ({"clusters": 4}, "finds the number by itself"),
+        ({"clusters": 4}, "finds the number itself"),
         ({"min_cluster_size": 1}, "--min-cluster-size"),
         ({"pca": -1}, "--pca"),
         ({"method": "kmeans", "clusters": 1}, "--clusters"),

@@ -368,7 +368,7 @@ def test_page_is_self_contained_and_shows_the_failures(stored: None) -> None:
         (("d", "--truth", "gps", "--at", "1,200"), "from 1 to --depth"),
         (("d", "--truth", "gps", "--within", "-3"), "metres above 0"),
         (("d", "--truth", "gps", "--relevant", "0.1", "--ignore", "0.2"), "0 < ignore <= relevant"),
-        (("d", "--truth", "category", "--levels", "0"), "give 1 or more"),
+        (("d", "--truth", "category", "--levels", "0"), "--levels must be 1 or more"),
         (("d", "--truth", "category"), "its category is unknown"),
         (("d", "--truth", "gps", "--query-kind", "photo"), "--query-kind must be one of"),
         (("e", "--truth", "gps"), "no image of dataset 'e'"),

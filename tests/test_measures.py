@@ -16,7 +16,6 @@ from outcrop.query.evaluation.measures import (
     NEGATIVE,
     RELEVANT,
     average_precision,
-    first_rank,
     mean_intervals,
     median_interval,
     median_rank,
@@ -66,7 +65,6 @@ def test_ties_are_counted_against_us(grades: list[int], scores: list[float], exp
 def test_recall_is_of_queries() -> None:
     first = np.array([1, 3, 7, math.inf])
     assert recall_at(first, (1, 5, 10)).mean(axis=0).tolist() == [0.25, 0.5, 0.75]
-    assert first_rank(np.array([3, 5])) == 3 and first_rank(np.array([], dtype=np.int64)) == math.inf
 
 
 def test_average_precision_by_hand() -> None:

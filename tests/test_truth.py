@@ -165,15 +165,15 @@ def test_pairs_without_overlap_are_relevant_and_pictures_are_found_by_the_end_of
         ("query,item\n,image/d/c/0001\n", "line 2: no query"),
         ("query,item\na.jpg,somewhere\n", "line 2: 'somewhere' is not a valid key"),
         ("query,item\na.jpg\n", "line 2: '' is not a valid key"),
-        ("query,item,overlap\na.jpg,image/d/c/0001,much\n", "line 2: overlap is 'much', which is no number"),
-        ("query,item,overlap\na.jpg,image/d/c/0001,\n", "line 2: overlap is ''"),
+        ("query,item,overlap\na.jpg,image/d/c/0001,much\n", "line 2: overlap must be a number, got 'much'"),
+        ("query,item,overlap\na.jpg,image/d/c/0001,\n", "line 2: overlap must be a number, got ''"),
         (
             "query,item,overlap\na.jpg,image/d/c/0001,1.5\n",
             "line 2: overlap is 1.5, which does not lie between 0 and 1",
         ),
         ("query,item,overlap\na.jpg,image/d/c/0001,nan\n", "overlap is nan"),
         ("query,item,overlap\na,image/d/c/0001,0.1\na,image/d/c/0001,0.2\n", "line 3: .* two overlaps"),
-        ("query,item,rotation\na.jpg,image/d/c/0001,north\n", "line 2: rotation is 'north'"),
+        ("query,item,rotation\na.jpg,image/d/c/0001,north\n", "line 2: rotation must be a number, got 'north'"),
     ],
 )
 def test_pairs_that_say_it_wrongly(text: str, complaint: str) -> None:
@@ -254,13 +254,13 @@ def test_a_crop_names_its_photograph() -> None:
         ("x", "has no 'key'"),
         ({"footprint": box(0, 0)}, "has no 'key'"),
         ({"key": "nowhere", "footprint": box(0, 0)}, "'nowhere' is not a valid key"),
-        ({"key": "image/d/c/0001"}, "no convex polygon"),
-        ({"key": "image/d/c/0001", "footprint": [[0, 0], [1, 1]]}, "no convex polygon"),
-        ({"key": "image/d/c/0001", "footprint": [[0, 0], [1, 1], [2, 2]]}, "no convex polygon"),
-        ({"key": "image/d/c/0001", "footprint": [[0, 0], [1, 1], [0, 1], [1, 0]]}, "no convex polygon"),  # a bow
-        ({"key": "image/d/c/0001", "footprint": [[0, 0], [4, 0], [1, 1], [0, 4]]}, "no convex polygon"),
-        ({"key": "image/d/c/0001", "footprint": [[0, 0], ["a", 0], [1, 1]]}, "no convex polygon"),
-        ({"key": "image/d/c/0001", "footprint": box(0, 0), "heading": "N"}, "heading is 'N'"),
+        ({"key": "image/d/c/0001"}, "not a convex polygon"),
+        ({"key": "image/d/c/0001", "footprint": [[0, 0], [1, 1]]}, "not a convex polygon"),
+        ({"key": "image/d/c/0001", "footprint": [[0, 0], [1, 1], [2, 2]]}, "not a convex polygon"),
+        ({"key": "image/d/c/0001", "footprint": [[0, 0], [1, 1], [0, 1], [1, 0]]}, "not a convex polygon"),  # a bow
+        ({"key": "image/d/c/0001", "footprint": [[0, 0], [4, 0], [1, 1], [0, 4]]}, "not a convex polygon"),
+        ({"key": "image/d/c/0001", "footprint": [[0, 0], ["a", 0], [1, 1]]}, "not a convex polygon"),
+        ({"key": "image/d/c/0001", "footprint": box(0, 0), "heading": "N"}, "heading must be a number, got 'N'"),
     ],
 )
 def test_footprints_that_say_it_wrongly(entry: object, complaint: str) -> None:

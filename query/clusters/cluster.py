@@ -26,7 +26,7 @@ UNASSIGNED = -1
 MAX_AGGLOMERATED = 20_000
 """Ward's method holds all pairs of distances: 1.6 GB at 20,000."""
 MAX_GUESSED = 30
-"""Where no number of clusters is given, up to so many are tried."""
+"""The largest number of clusters tried where none is given."""
 GUESS_ROWS = 2000
 """Rows on which a number of clusters is chosen."""
 
@@ -42,7 +42,7 @@ class Recipe:
     groups better than five or more in every collection tried, small ones above all (docs/decisions/0009).
 
     Raises:
-        InputError: a value that makes no sense.
+        InputError: a value is out of range.
     """
 
     method: Method = "hdbscan"
@@ -57,7 +57,7 @@ class Recipe:
             raise InputError(f"--method is {', '.join(METHODS)}, not {self.method!r}{nearest(self.method, METHODS)}")
         if self.clusters is not None and self.method == "hdbscan":
             raise InputError(
-                f"--clusters is for kmeans and agglomerative; {self.method} finds the number by itself (see --min-cluster-size)"
+                f"--clusters is for kmeans and agglomerative; {self.method} finds the number itself (see --min-cluster-size)"
             )
         for name, value, least in (
             ("--pca", self.pca, 0),
@@ -97,7 +97,9 @@ def cluster(vectors: Floats, recipe: Recipe) -> Clustering:
     """
     points = reduced(vectors, recipe.pca)
     first, same = distinct_rows(vectors)
-    if len(first) < len(vectors):  # the product that reduces them rounds equal rows differently, by where they stand
+    if len(first) < len(
+        vectors
+    ):  # the product that reduces them rounds equal rows differently, depending on their place
         points = points[first][same]
     if recipe.method == "hdbscan":
         labels, probability, outlier = _density(points, recipe)
@@ -153,7 +155,7 @@ def _partition(points: Floats, recipe: Recipe) -> tuple[Labels, NDArray[np.float
 
 
 def _split(points: Floats, method: str, clusters: int, seed: int) -> Labels:
-    """Labels from 0 without gaps; fewer than `clusters` where there are not so many different points."""
+    """Labels from 0 without gaps; fewer than `clusters` if fewer points are different."""
     from sklearn.cluster import AgglomerativeClustering, KMeans
     from sklearn.exceptions import ConvergenceWarning
 

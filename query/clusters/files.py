@@ -5,7 +5,7 @@
 ``clusters.json``     recipe, figures, and every cluster with its size, exemplars and outliers
 ``clusters.html``     the page
 
-Nothing in them tells the time: the same collection and seed give the same bytes.
+They hold no date: the same collection and seed give the same bytes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def check_output(folder: Path) -> None:
 
 
 def read_known(folder: Path) -> Known | None:
-    """The ids of the last result in a folder, by key; None where there is none.
+    """The ids of the last result in a folder, by key; None without one.
 
     Raises:
         InputError: its files are damaged or of something else.
@@ -101,7 +101,7 @@ def write_files(found: Found, folder: Path, page: str | None = None) -> list[Pat
 
 def specimen_ids(found: Found) -> list[str]:
     """What the CSV calls each row: the specimen's id; with its category before it where two have the same id; the key where
-    that does not tell them apart either, or the row is no specimen."""
+    that is not unique either, or the row is not a specimen."""
     facts = found.rows.facts
     names = list(facts["capture_id"])
     long = [f"{category}/{name}" if category else name for category, name in zip(facts["category"], names, strict=True)]

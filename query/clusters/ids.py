@@ -2,8 +2,8 @@
 
 Clusters of a run and of the last one are paired so that their overlap is largest in all (Hungarian method: Kuhn 1955), among
 the items that both runs have. Overlap is Jaccard's: items in both by items in either. A pair that overlaps by less than
-`LEAST` is no pair: the cluster is new, and takes an id that no cluster ever had. When a cluster splits, its id stays with the
-larger part; when two merge, with the larger one's id.
+`MIN_OVERLAP` is not a pair: the cluster is new, and takes an id that no cluster ever had. When a cluster splits, its id stays
+with the larger part; when two merge, with the larger one's id.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST = 0.25
-"""Of Jaccard's overlap: below it a cluster is another cluster."""
+MIN_OVERLAP = 0.25
+"""Jaccard's overlap below which a cluster counts as another one."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def stable_ids(names: Sequence[str], labels: NDArray[np.int64], known: Known | N
         then = np.bincount(np.searchsorted(older, before[before >= 0]), minlength=len(older))
         union = now[:, None] + then[None] - overlap
         jaccard = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-        jaccard[jaccard < LEAST] = 0
+        jaccard[jaccard < MIN_OVERLAP] = 0
         for label, column in zip(*linear_sum_assignment(-jaccard), strict=True):
             if jaccard[label, column] > 0:
                 found[int(label)] = int(older[column])

@@ -52,10 +52,12 @@ def _tsne(points: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     from threadpoolctl import threadpool_limits
 
     begun = _plane(points)
-    spread = float(begun[:, 0].std())
-    if spread < 1e-9:  # all points are one
+    deviation = float(begun[:, 0].std())
+    if deviation < 1e-9:  # all points are one
         return begun
-    method = TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init=begun / spread * 1e-4, random_state=seed, n_jobs=1)
+    method = TSNE(
+        perplexity=min(30.0, (len(points) - 1) / 3), init=begun / deviation * 1e-4, random_state=seed, n_jobs=1
+    )
     with threadpool_limits(1):  # sums of several threads come in any order, and round differently
         return np.asarray(method.fit_transform(points), dtype=np.float64)
 
@@ -69,5 +71,5 @@ def _plane(points: NDArray[np.float64]) -> NDArray[np.float64]:
     plane = np.zeros((len(points), 2))
     width = min(2, left.shape[1])
     plane[:, :width] = left[:, :width] * size[:width]
-    signs = np.sign(plane[np.abs(plane).argmax(axis=0), range(2)])  # the factors' signs are anybody's
+    signs = np.sign(plane[np.abs(plane).argmax(axis=0), range(2)])  # the signs of the factors are arbitrary
     return plane * np.where(signs == 0, 1, signs)

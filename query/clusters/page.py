@@ -1,6 +1,6 @@
 """A clustering as a self-contained HTML page: the figures, a map with a thumbnail under every mark, exemplars and outliers.
 
-Nothing is fetched when it is opened, and there is no script: what is shown on hover is there all along, hidden by its style.
+Nothing is fetched when it is opened, and there is no script: what is shown on hover is part of the page, hidden by its style.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class _Pictures:
 
 
 def cluster_page(found: Found, thumbnails: ThumbnailStore) -> str:
-    """The page of a result. It tells no time: the same result gives the same page."""
+    """The page of a result. It holds no date: the same result gives the same page."""
     pictures = _Pictures(found, thumbnails)
     sections = [_section(found, number, pictures) for number in range(len(found.clusters))]
     alone = [

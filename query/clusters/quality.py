@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from outcrop.query.clusters.cluster import UNASSIGNED, Floats, Labels
 
 MAX_ROWS = 4000
-"""Figures over pairs are taken on so many rows at most, evenly drawn."""
+"""Rows, evenly drawn, on which figures over pairs are computed at most."""
 
 
 @dataclass(frozen=True)

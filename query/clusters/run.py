@@ -96,7 +96,7 @@ def cluster_collection(
 ) -> Found:
     """Clusters the items that a filter keeps.
 
-    `against` is the field that holds the true categories; `known` the last result, whose ids live on.
+    `against` is the field that holds the true categories; `known` the last result, whose ids are kept.
 
     Raises:
         InputError: nothing to cluster, or a recipe that does not fit.
@@ -131,7 +131,7 @@ def read_rows(
     Keys are read first, so that every vector goes straight to its place: one matrix is all that memory holds.
 
     Raises:
-        InputError: there are none. OutcropError: rows came or went meanwhile.
+        InputError: the filter keeps no rows. OutcropError: rows were added or removed meanwhile.
     """
     names = tuple(dict.fromkeys((*FACTS, against)))
     listed = [
@@ -186,7 +186,8 @@ def _cluster(label: int, id: int, found: Clustering, truth: tuple[str, ...]) -> 
 
 
 def _nearest(found: Clustering, identity: Identity) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Rows in no cluster, the nearest to a cluster's centre first (in spreads of that cluster), and the ids of these."""
+    """Rows in no cluster, the nearest to a cluster's centre first (compared with its members' mean distance), and these
+    clusters' ids."""
     alone = np.flatnonzero(found.labels == UNASSIGNED)
     if not found.count or not len(alone):
         return tuple(int(row) for row in alone), (UNASSIGNED,) * len(alone)
@@ -194,8 +195,8 @@ def _nearest(found: Clustering, identity: Identity) -> tuple[tuple[int, ...], tu
     for label in range(found.count):
         members = found.points[found.labels == label]
         centre = members.mean(axis=0)
-        spread = max(float(np.linalg.norm(members - centre, axis=1).mean()), 1e-9)
-        away = np.linalg.norm(found.points[alone] - centre, axis=1) / spread
+        typical = max(float(np.linalg.norm(members - centre, axis=1).mean()), 1e-9)
+        away = np.linalg.norm(found.points[alone] - centre, axis=1) / typical
         nearer = away < best
         best, which = np.where(nearer, away, best), np.where(nearer, label, which)
     order = np.lexsort((alone, best))

@@ -93,7 +93,7 @@ Parallel = Callable[[Callable[[int], Any]], list[Any]]
 
 
 def _distinct_tree(points: Floats, copies: Indices, k: int, workers: int) -> tuple[Edges, Doubles]:
-    """The tree of points that are all different, each of which stands for so many copies, and their core distances."""
+    """The tree of points that are all different, each with its number of copies, and their core distances."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
@@ -180,7 +180,7 @@ def _sifted(bounds: Bounds, start: int, k: int) -> Pairs:
 
 
 def _complete(row: Indices, column: Indices, start: int, count: int, n: int, k: int) -> tuple[Indices, Indices]:
-    """The pairs, with all others in the place of a row's that are fewer than `k`: then its bound was wrong (no number, say)."""
+    """The pairs, with all others in the place of a row's that are fewer than `k`: then its bound was wrong (NaN, say)."""
     lacking = np.flatnonzero(np.bincount(row, minlength=count) < k)
     if not len(lacking):
         return row, column
@@ -221,7 +221,7 @@ def _thinned(pieces: Sequence[Pairs], limit: Floats, start: int, k: int) -> tupl
 
 
 def _first_of_rows(row: Indices, count: int, k: int) -> Indices:
-    """Where the first `k` pairs of each of `count` rows stand [count, k], the pairs being sorted by row."""
+    """The places of the first `k` pairs of each of `count` rows [count, k]; the pairs are sorted by row."""
     return np.searchsorted(row, np.arange(count))[:, None] + np.arange(k)
 
 

@@ -1,6 +1,6 @@
 """Charts as inline SVG: recall@k of one or several strategies, with the bands of their intervals.
 
-Colours are those of Okabe and Ito, told apart with any colour vision; lines differ in their dashes and marks as well.
+Colours are those of Okabe and Ito, distinguishable with any colour vision; lines differ in their dashes and marks as well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis, in pixels, and what stands there."""
+    """A place on an axis, in pixels, and its label."""
 
     at: float
     text: str
@@ -121,7 +121,7 @@ def floor_of(figures: Sequence[Figures]) -> float:
 
 
 def _beside(ends: Sequence[tuple[float, float]]) -> list[float]:
-    """Where names stand beside the ends of their lines, none on another; lines that end together are told by how they began."""
+    """Heights of names beside the ends of lines, not overlapping; lines that end together are ordered by their beginnings."""
     places = [0.0] * len(ends)
     free = -1e9
     for number in sorted(range(len(ends)), key=lambda n: ends[n]):

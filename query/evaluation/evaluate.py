@@ -1,6 +1,6 @@
-"""How often answers are right: one or several ways to ask, held against a truth.
+"""How often answers are right: one or several ways to search, compared with a truth.
 
-A way to ask (a strategy) is whatever gives `Results`: stored vectors, pictures, re-ranked or turned. Hits are put together by
+A way to search (a strategy) is whatever gives `Results`: stored vectors, pictures, re-ranked or turned. Hits are put together by
 parent (the photograph or specimen), the query's own is left out where another one is wanted, and every query counts the same.
 """
 
@@ -31,7 +31,7 @@ def hits_for(depth: int, gallery: Gallery) -> int:
 
 
 def too_few(depth: int, gallery: Gallery) -> str:
-    """What to say where no search gives so many hits (`hits_for`); '' where one does."""
+    """The remark where `hits_for` exceeds what a search returns; '' where it does not."""
     wanted = (depth + 1) * max(gallery.rows)
     if wanted <= MAX_HITS:
         return ""
@@ -52,11 +52,11 @@ def evaluate(
     bootstrap: Bootstrap = Bootstrap(),
     progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Figures of each strategy over the queries that the truth can judge and every strategy could ask.
+    """Figures of each strategy over the queries that the truth can judge and every strategy could answer.
 
     A batch has each strategy's answers to the same queries, by the strategy's name, with enough hits for `depth` parents beside
     the query's own (`hits_for`). `count_own`: whether the query's own photograph is an answer like any other (`counts_own`).
-    `progress` is told how many queries are done.
+    `progress` gets the number of queries done.
 
     Raises:
         InputError: a cutoff is beyond the depth, or not one query can be counted.
@@ -86,12 +86,12 @@ def evaluate(
         done += max((len(answers.results) for answers in batch.values()), default=0)
         if progress is not None:
             progress(done)
-    # A query that one strategy could not ask is counted for none: otherwise they would be measured on different questions.
+    # A query that one strategy could not run counts for none: otherwise they would be measured on different queries.
     asked = [set(of_strategy) for of_strategy in outcomes.values()]
     common = sorted(set.intersection(*asked) - set(left_out)) if asked else []
     if not common:
         reasons = list(dict.fromkeys(left_out.values()))[:3]
-        raise InputError(f"no query can be counted: {'; '.join(reasons) or 'none was asked'}")
+        raise InputError(f"no query can be counted: {'; '.join(reasons) or 'there were no queries'}")
     baseline: list[Outcome] | None = None
     figures = []
     for name, of_strategy in outcomes.items():
@@ -147,8 +147,8 @@ def without_own(answers: Results, gallery: Gallery, own_counted: bool) -> Result
 def judged(result: Result, truth: Truth, gallery: Gallery, depth: int, most: int, own_counted: bool) -> Outcome | str:
     """What became of one query, or why it cannot be counted.
 
-    The item that the query is itself is no answer; hits of one parent are one answer, the best of them; the query's own parent is
-    taken out unless it counts; the ranking is cut at `depth` parents; then what is ignored is taken out.
+    The item that is the query itself does not count as an answer; hits of one parent are one answer, the best of them; the
+    query's own parent is taken out unless it counts; the ranking is cut at `depth` parents; then what is ignored is taken out.
     """
     if result.error:
         return result.error
@@ -158,7 +158,7 @@ def judged(result: Result, truth: Truth, gallery: Gallery, depth: int, most: int
         return judgement.reason
     grades, own = judgement.grades.copy(), judgement.own
     if own is not None and not (own_counted and gallery.others(own, query.item)):
-        grades[own] = IGNORED  # it is no answer, or could not be one
+        grades[own] = IGNORED  # it does not count, or cannot be found
     relevant = int((grades == RELEVANT).sum())
     if not relevant:
         return NOTHING_RELEVANT

@@ -28,7 +28,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer: `rank` as it is counted, the embedding's score, and the inliers that geometry found (None = not asked)."""
+    """An answer: `rank` as it is counted, the embedding's score, and the inliers that geometry found (None: not re-ranked)."""
 
     item: Item
     rank: int
@@ -58,7 +58,7 @@ class Outcome:
 
     @property
     def first(self) -> float:
-        """The rank of the first right answer, infinite where there is none within the depth."""
+        """The rank of the first right answer, infinite if it is not within the depth."""
         return float(self.ranks[0]) if self.ranks else math.inf
 
     @property
@@ -93,7 +93,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class StrategyFigures:
-    """One way to ask: its figures over all queries and by axis and class, what became of each query, and how long it took.
+    """One way to search: its figures over all queries and by axis and class, what became of each query, and how long it took.
 
     `gain` is what it has over the first strategy, query by query (None for the first one): recall@cutoff and mAP by name.
     """

@@ -1,4 +1,4 @@
-"""What an evaluation's questions are asked of: the parents that a collection holds under a filter.
+"""What an evaluation searches: the parents that a collection holds under a filter.
 
 A parent is what several items are made of: the photograph (dataset, capture, frame) of an image and its references, the specimen
 of its views. Evaluation counts parents: twelve references of one photograph are one answer.
@@ -21,7 +21,7 @@ from outcrop.store.collection import Collection
 
 @dataclass(frozen=True)
 class Gallery:
-    """The parents by key, in order, with one item [N] of each that stands for it (the image or the pooled specimen, if there).
+    """The parents by key, in order, with one item [N] that represents each (the image or the pooled specimen, if stored).
 
     `rows` [N] counts the items of each, `ids` names them all.
     """
@@ -55,7 +55,7 @@ def parent_named(key: str) -> str:
     """The key of the parent that any of its items' keys names, as the store has it (frames with four digits).
 
     Raises:
-        InputError: the text is no key.
+        InputError: the text is not a key.
     """
     item = item_of_key(key)
     if item.kind in AERIAL:

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 RELEVANT, NEGATIVE, IGNORED = 1, 0, -1
 """Grades of an answer."""
 NOT_FOUND = math.inf
-"""The rank of the first relevant answer where there is none."""
+"""The rank of the first relevant answer if no answer is relevant."""
 TIED = 1e-6
 """Scores that differ by less are equal: answers are printed with six decimals."""
 _MAX_CELLS = 5_000_000
-"""Numbers of resampled queries held at a time."""
+"""Numbers of resampled queries in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Estimate:
 
 
 def relevant_ranks(grades: Sequence[int], scores: Sequence[float]) -> NDArray[np.int64]:
-    """The ranks, from 1 and ascending, at which the relevant answers of one ranking stand.
+    """The ranks, from 1 and ascending, of the relevant answers of one ranking.
 
     `grades` and `scores` are those of its answers, best first; scores that do not fall (a re-ranked list may keep scores of
     two sorts) tie only with neighbours.
@@ -59,13 +59,8 @@ def relevant_ranks(grades: Sequence[int], scores: Sequence[float]) -> NDArray[np
     return np.flatnonzero(grade[order] == RELEVANT).astype(np.int64) + 1
 
 
-def first_rank(ranks: NDArray[np.int64]) -> float:
-    """The rank of the first relevant answer; `NOT_FOUND` where there is none."""
-    return float(ranks[0]) if len(ranks) else NOT_FOUND
-
-
 def recall_at(first: NDArray[np.float64], cutoffs: Sequence[int]) -> NDArray[np.float64]:
-    """[Q, C]: 1 where the first relevant answer of a query (ranks [Q]) stands within a cutoff, otherwise 0.
+    """[Q, C]: 1 where the first relevant answer of a query (ranks [Q]) is within a cutoff, otherwise 0.
 
     This is the recall@k of place recognition: the share of queries that were answered rightly within k. The mean over queries
     is the figure; it is not the share of the relevant items that were found.
@@ -74,14 +69,14 @@ def recall_at(first: NDArray[np.float64], cutoffs: Sequence[int]) -> NDArray[np.
 
 
 def average_precision(ranks: NDArray[np.int64], relevant: int, places: int) -> float:
-    """Average precision of one query: the mean, over its relevant items, of the precision at the rank where each stands.
+    """Average precision of one query: the mean, over its relevant items, of the precision at the rank of each.
 
     `relevant` counts the relevant items of the whole gallery, `places` the ranks that there were to fill: items that are not in
     the ranking add nothing, and the sum is divided by the smaller of the two, so that a perfect ranking has 1 however short it
     was cut (with room for all, this is the definition of TREC).
 
     Raises:
-        ValueError: there is no relevant item: then average precision means nothing.
+        ValueError: without a relevant item, average precision means nothing.
     """
     if relevant < 1:
         raise ValueError("average precision of a query without a relevant item")

@@ -1,4 +1,4 @@
-"""The batches that an evaluation goes through: the same queries, asked in one or several ways."""
+"""The batches of an evaluation: the same queries, searched in one or several ways."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from outcrop.schema.filters import Filter
 from outcrop.store.collection import Collection
 
 AT_ONCE = 16
-"""Queries that go through the slower steps together: so often progress is told."""
+"""Queries that go through the slower steps together; progress is reported after each batch."""
 
 Step = Callable[[Results], Results]
 
@@ -33,7 +33,7 @@ def picture_answers(
 ) -> Iterator[Results]:
     """The best `k` items for each picture file, in batches: memory does not grow with their number.
 
-    With `turns`, each picture is turned so many times instead, and the images alone are searched (`query_images`). One that
+    With `turns`, each picture is turned `turns` times instead, and the images alone are searched (`query_images`). One that
     cannot be read gets an `error`, even where it is the only one.
     """
     for start in range(0, len(files), BATCH):
@@ -50,7 +50,7 @@ def in_steps(
 ) -> Iterator[dict[str, Results]]:
     """Batches for `evaluate`: answers to the same queries by strategy, and for each what every step makes of it.
 
-    A step on the first strategy is a strategy of the step's name; on another one, of both names. What is no answer in any case
+    A step on the first strategy is a strategy of the step's name; on another one, of both names. What is never an answer
     is taken out first, so that a re-ranking looks at `depth` candidates that count.
     """
     for batches in zip(*answers.values(), strict=True):

@@ -74,7 +74,7 @@ class OwnTruth:
 
 @dataclass(frozen=True)
 class GpsTruth:
-    """Relevant is what was taken within so many metres of the query; ignored, what lies between that and `ignore_within`.
+    """Relevant is what was taken within `within` metres of the query; ignored, what lies between that and `ignore_within`.
 
     The places are the cameras', as the photographs' GPS has them: not the middle of the ground that they show.
     """
@@ -152,7 +152,7 @@ class CategoryTruth:
 
     def __post_init__(self) -> None:
         if self.levels is not None and self.levels < 1:
-            raise InputError(f"--levels {self.levels} of a category are none; give 1 or more")
+            raise InputError(f"--levels must be 1 or more, got {self.levels}")
 
     def describe(self) -> dict[str, Any]:
         what = "category" if self.levels is None else f"category (its first {self.levels} levels)"

@@ -54,31 +54,31 @@ def read_truth(path: Path, ranges: Ranges = Ranges()) -> Truth:
 
 
 class PairsTruth:
-    """Pairs of a query and a parent with their overlap (0 to 1); a pair that is not there has none.
+    """Pairs of a query and a parent with their overlap (0 to 1); a pair that is not listed has no overlap.
 
-    `pairs` has for each query its parents' overlaps, `told` what the file says of the query.
+    `pairs` has for each query its parents' overlaps, `stated` what the file says about the query.
     """
 
     def __init__(
         self,
         path: Path,
         pairs: Mapping[str, Mapping[str, float]],
-        told: Mapping[str, Facts],
+        stated: Mapping[str, Facts],
         ranges: Ranges = Ranges(),
     ) -> None:
-        self.path, self.pairs, self.told, self.ranges = path, pairs, told, ranges
+        self.path, self.pairs, self.stated, self.ranges = path, pairs, stated, ranges
         self._names = _Names(pairs)
 
     @classmethod
     def read(cls, path: Path, ranges: Ranges = Ranges()) -> PairsTruth:
-        """Reads a CSV with the columns ``query`` and ``item``, and perhaps ``overlap`` (0 to 1; 1 where there is none), and
+        """Reads a CSV with the columns ``query`` and ``item``, and optionally ``overlap`` (0 to 1; 1 if left out), and
         ``altitude``, ``rotation`` and ``dataset`` of the query.
 
         Raises:
             InputError: naming the line and what is wrong with it.
         """
         pairs: dict[str, dict[str, float]] = {}
-        told: dict[str, Facts] = {}
+        stated: dict[str, Facts] = {}
         rows = csv.DictReader(io.StringIO(_text(path), newline=""))
         try:
             columns, lines = list(rows.fieldnames or ()), [(rows.line_num, row) for row in rows]
@@ -109,10 +109,10 @@ class PairsTruth:
             altitude, rotation = (
                 _number(row[name], f"{where}: {name}") if row.get(name) else None for name in ("altitude", "rotation")
             )
-            told.setdefault(query, Facts(altitude, rotation, row.get("dataset") or ""))
+            stated.setdefault(query, Facts(altitude, rotation, row.get("dataset") or ""))
         if not pairs:
             raise InputError(f"{path} holds no pair; write query,item,overlap and a line for each pair")
-        return cls(path, pairs, told, ranges)
+        return cls(path, pairs, stated, ranges)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "pairs", **self.ranges.describe(), "file": str(self.path)}
@@ -126,11 +126,11 @@ class PairsTruth:
         for parent, overlap in self.pairs[name].items():
             if parent in gallery.index:
                 overlaps[gallery.index[parent]] = overlap
-        told, facts = self.told[name], facts_of(query, gallery, overlaps)
+        stated, facts = self.stated[name], facts_of(query, gallery, overlaps)
         facts = Facts(
-            facts.altitude if told.altitude is None else told.altitude,
-            facts.rotation if told.rotation is None else told.rotation % 360,
-            told.dataset or facts.dataset,
+            facts.altitude if stated.altitude is None else stated.altitude,
+            facts.rotation if stated.rotation is None else stated.rotation % 360,
+            stated.dataset or facts.dataset,
         )
         return Judgement(self.ranges.grade(overlaps), overlaps, own, facts)
 
@@ -139,7 +139,7 @@ class PairsTruth:
 class Outline:
     """The ground that a photograph shows: corners [M, 2] in metres, heading in degrees and metres above ground where known.
 
-    `parent` is the photograph's key, '' of a picture that is no item's.
+    `parent` is the photograph's key, '' of a picture that is not an item's.
     """
 
     corners: NDArray[np.float64]
@@ -177,7 +177,9 @@ class FootprintTruth:
             known = json.loads(_text(path))
             sections = {name: list(known.get(name, ())) for name in ("dataset", "queries")}
         except (ValueError, AttributeError, TypeError, RecursionError):
-            raise InputError(f"{path} is no JSON of footprints: an object with the lists dataset and queries") from None
+            raise InputError(
+                f"{path} is not a JSON file of footprints: an object with the lists dataset and queries"
+            ) from None
         items = dict(_entry(entry, f"{path}: dataset[{i}]", "key") for i, entry in enumerate(sections["dataset"]))
         pictures = dict(_entry(entry, f"{path}: queries[{i}]", "path") for i, entry in enumerate(sections["queries"]))
         if not items:
@@ -185,9 +187,9 @@ class FootprintTruth:
         return cls(path, items, pictures, ranges)
 
     def describe(self) -> dict[str, Any]:
-        told = self.ranges.describe()
-        text = told["text"].replace("overlaps the query by at least", "shows, of the query's ground, at least")
-        return {"kind": "footprints", **told, "text": text, "file": str(self.path)}
+        ranges = self.ranges.describe()
+        text = ranges["text"].replace("overlaps the query by at least", "shows, of the query's ground, at least")
+        return {"kind": "footprints", **ranges, "text": text, "file": str(self.path)}
 
     def judge(self, query: Query, gallery: Gallery) -> Judgement:
         own = gallery.own(query.item, query.digest)
@@ -260,7 +262,9 @@ def _entry(entry: Any, where: str, naming: str) -> tuple[str, Outline]:
     except (ValueError, TypeError):
         corners = np.zeros(0)
     if corners.ndim != 2 or corners.shape[1] != 2 or not np.isfinite(corners).all() or not is_convex(corners):
-        raise InputError(f"{where}: footprint is no convex polygon; give its corners [[x, y], …] in metres, in order")
+        raise InputError(
+            f"{where}: footprint is not a convex polygon; give its corners [[x, y], …] in metres, in order"
+        )
     key = entry.get("key", "")
     try:
         parent = parent_named(key) if key else ""
@@ -288,7 +292,7 @@ def _number(value: Any, what: str, low: float = -math.inf, high: float = math.in
     try:
         number = float(value)
     except (ValueError, TypeError):
-        raise InputError(f"{what} is {value!r}, which is no number") from None
+        raise InputError(f"{what} must be a number, got {value!r}") from None
     if not (math.isfinite(number) and low <= number <= high):
         raise InputError(f"{what} is {number:g}, which does not lie between {low:g} and {high:g}")
     return number

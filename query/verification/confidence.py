@@ -80,7 +80,7 @@ class Verification:
     def order(self, score: float) -> tuple[int, float]:
         """What hits are sorted by, greatest first: inliers where verified (else 0), then the embedding score.
 
-        The order of `combined`, which cannot tell apart very many inliers from a few more.
+        The order of `combined`, which reaches its limit where inliers are very many.
         """
         return (self.match.inliers if self.verified and self.match is not None else 0), score
 

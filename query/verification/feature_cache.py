@@ -1,8 +1,8 @@
-"""Local features on disk, in the state folder: a picture is looked at once, however many queries it answers.
+"""Local features on disk, in the state folder: the features of a picture are made once, however many queries it answers.
 
 ``<state>/features/<fingerprint of the method>/<2 characters>/<digest of the file>.npz``, uncompressed and without pickles. The
 zip container checks its own sums: a damaged file is noticed, and its features are made anew. The folder is kept below a limit;
-what was not asked for longest goes first.
+what was unused longest goes first.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IN_MEMORY = 128 * 2**20
 class FeatureCache:
     """Features by digest of the file they come from. Threads may share one; processes may share its folder.
 
-    `limit` is in bytes; 0 keeps nothing on disk. What cannot be written is not kept, and that is no error.
+    `limit` is in bytes; 0 keeps nothing on disk. What cannot be written is not kept, which is not an error.
     """
 
     def __init__(self, folder: Path, fingerprint: str, limit: int = 4 * 2**30) -> None:
@@ -66,12 +66,12 @@ class FeatureCache:
         return features
 
     def path(self, digest: str) -> Path:
-        """Where the features of a file lie, or would."""
+        """The path of the features of a file, whether it exists or not."""
         name = digest if digest.isalnum() and len(digest) <= 64 else digest_of(digest)
         return self.folder / name[:2] / f"{name}.npz"
 
     def prune(self) -> int:
-        """Removes what was not asked for longest until the folder (all methods) is below nine tenths of its limit.
+        """Removes what was unused longest until the folder (all methods) is below nine tenths of its limit.
 
         Returns how many files went.
         """

@@ -1,7 +1,7 @@
 """Local features of a picture: where its distinctive points are, and what they look like.
 
 SIFT (Lowe, IJCV 2004; OpenCV's) on the upright picture at a working size, spread over the picture: without that, a lit roof
-takes every point and the forest beside it none, and two overlapping photographs that share only the forest do not meet.
+takes every point and the forest beside it none, and two photographs that overlap only in the forest do not match.
 Descriptors are compared as RootSIFT (Arandjelović and Zisserman, CVPR 2012), see `outcrop.query.verification.geometry`.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from outcrop.embed.images import Decoded
 
 MAX_BYTES = 2**30
-"""Files larger than this (bytes) are no photographs and are not read."""
+"""Files larger than this (bytes) are not photographs and are not read."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LocalFeatures:
 
     `points` are [N, 2] float32, x to the right and y down in pixels of the upright full-size picture, whose upper left pixel
     has its centre at (0, 0); `descriptors` are [N, D] (uint8 SIFT histograms, or float16 patch tokens of length 1); `unit` is
-    how many full-size pixels one pixel of the working size is; `method` says which features these are: only features of one
+    the number of full-size pixels in one pixel of the working size; `method` says which features these are: only features of one
     method can be compared.
     """
 
@@ -56,7 +56,7 @@ class Extractor(Protocol):
 
     @property
     def wanted(self) -> tuple[int, int]:
-        """(height, width) in pixels that the decoded picture must at least have, where the file has them."""
+        """(height, width) in pixels that the decoded picture needs at least, if the file has them."""
         ...
 
     def extract(self, decoded: Decoded) -> LocalFeatures:
@@ -90,7 +90,7 @@ class Sift:
 
     @property
     def wanted(self) -> tuple[int, int]:
-        """Half the working size: `outcrop.embed.images.decode` keeps twice what it is asked for."""
+        """Half the working size: `outcrop.embed.images.decode` keeps twice the size requested."""
         return self.edge * 3 // 8, self.edge // 2
 
     def extract(self, decoded: Decoded) -> LocalFeatures:
@@ -133,7 +133,7 @@ def spread(keypoints: Sequence[Any], most: int, side: float) -> list[Any]:
     strength = np.fromiter((k.response for k in keypoints), np.float32, len(keypoints))
     by_cell = np.lexsort((-strength, cell))
     first = np.flatnonzero(np.diff(cell[by_cell], prepend=-1))
-    place = np.empty(len(by_cell), np.int64)  # how many of the same cell are stronger
+    place = np.empty(len(by_cell), np.int64)  # the number of stronger ones in the same cell
     place[by_cell] = np.arange(len(by_cell)) - np.repeat(first, np.diff(np.append(first, len(by_cell))))
     return [keypoints[i] for i in np.lexsort((-strength, place))[:most]]
 
@@ -142,7 +142,7 @@ def read_features(path: Path, extractor: Extractor, data: bytes | None = None) -
     """The local features of a picture file (`data` are its bytes, where they have been read already).
 
     Raises:
-        PictureError: the file is no picture, or cannot be read.
+        PictureError: the file is not a picture, or cannot be read.
     """
     from outcrop.embed.images import decode
 

@@ -50,7 +50,7 @@ class GeometricMatch:
     `tentative` counts the pairs of points that were tried; `inliers` the distinct ones that the homography explains, which are
     the `pairs` [inliers, 4] float32: x and y in the query, x and y in the candidate (full-size pixels). `homography` maps
     query pixels to candidate pixels (full size, upright; x right, y down); `rotation` is by how many degrees counter-clockwise
-    the candidate must be turned to stand as the query does, in [0, 360), the sense of `Item.rotation`; `scale` is how many
+    the candidate must be turned to look like the query, in [0, 360), the sense of `Item.rotation`; `scale` is how many
     candidate pixels one query pixel spans; `footprint` are the corners of the query (upper left, upper right, lower right,
     lower left) in candidate pixels; `query_size` and `candidate_size` are (width, height) in pixels; `method` names the
     features. Without a homography, `reason` says why, and `inliers` is 0.
@@ -230,13 +230,13 @@ def _estimate(
     """A homography between points in working pixels, and which of them agree with it."""
     import cv2
 
-    nobody = np.zeros(len(here), bool)
+    nothing = np.zeros(len(here), bool)
     try:
         matrix, mask = cv2.findHomography(here, there, cv2.USAC_MAGSAC, TOLERANCE, None, ITERATIONS, CONFIDENCE)
     except cv2.error:  # some degenerate sets of points (all at one place) fail its assertions
-        return None, nobody
+        return None, nothing
     if matrix is None or mask is None:
-        return None, nobody
+        return None, nothing
     return np.asarray(matrix, np.float64), mask.ravel().astype(bool)
 
 
@@ -264,7 +264,7 @@ def _jacobian(matrix: NDArray[np.float64], x: float, y: float) -> NDArray[np.flo
 
 
 def _rotation(jacobian: NDArray[np.float64]) -> float:
-    """Degrees counter-clockwise by which the candidate is turned to stand as the query: the nearest rotation of the inverse map.
+    """Degrees counter-clockwise by which the candidate must be turned to look like the query: the inverse map's nearest rotation.
 
     y points down, so a positive angle turns clockwise from query to candidate, and counter-clockwise the other way.
     """

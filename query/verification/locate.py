@@ -99,7 +99,7 @@ class Plane:
 
 
 def _evidence(verified: Sequence[tuple[Item, Verification]]) -> tuple[list[_Evidence], Plane] | str:
-    """The verified hits that have a place, around the first; or why there are none."""
+    """The verified hits that have a place, around the first; or the reason why none has."""
     placed = [(item, verification) for item, verification in verified if item.latitude != UNKNOWN_COORDINATE]
     if not placed:
         return f"none of {len(verified)} verified hits has a GPS position"
@@ -143,7 +143,7 @@ def _by_positions(evidence: Sequence[_Evidence], plane: Plane) -> Location | Non
     width, height = evidence[0].match.query_size
     seen = np.array([_middle_in_query(e.match) for e in evidence])
     ground = np.array([e.ground for e in evidence])
-    # A middle far outside the query is extrapolated, and says the less.
+    # A middle far outside the query is extrapolated, and weighs less.
     weights = 1 / (1 + (np.abs(seen) / max(width, height)) ** 2) ** 2
     fitted = _similarity(seen, ground, weights)
     if fitted is None:

@@ -79,7 +79,7 @@ def match_all(
     """Matches every picture with every other; the one that comes first by name is the query.
 
     The features of all pictures are held in memory (about 0.2 MB each); the work grows with the square of their number.
-    `progress` is told how many pairs are done, and of how many. Pictures that cannot be read are named and left out.
+    `progress` gets the number of pairs done and of all pairs. Pictures that cannot be read are named and left out.
 
     Raises:
         InputError: fewer than two pictures can be read.
@@ -92,11 +92,13 @@ def match_all(
         else:
             features[path] = found
     if len(features) < 2:
-        raise InputError("; ".join([*failed, "two pictures at least are needed"]))
+        raise InputError("; ".join([*failed, "at least two pictures are needed"]))
     total = len(features) * (len(features) - 1) // 2
     matches = []
-    held = verifier.map(lambda pair: (*pair, verify(features[pair[0]], features[pair[1]])), combinations(features, 2))
-    for done, (query, candidate, match) in enumerate(held, 1):
+    matched = verifier.map(
+        lambda pair: (*pair, verify(features[pair[0]], features[pair[1]])), combinations(features, 2)
+    )
+    for done, (query, candidate, match) in enumerate(matched, 1):
         if is_verified(match, min_inliers):
             matches.append(PairMatch(query, candidate, match, True))
         if progress is not None:

@@ -1,7 +1,7 @@
-"""From an item to the picture file that it was made of: what verification looks at.
+"""From an item to the picture file that it was made of, which verification reads.
 
 A reference leads to the photograph it was turned and cropped from. The file must lie below its dataset's root: what a collection
-says of its items is not trusted with more.
+says about its items is not trusted beyond that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from outcrop.schema.registry import Registry, read_registry
 
 @dataclass(frozen=True)
 class Original:
-    """A picture file, and the digest of its bytes where it is still the file that was ingested ('' otherwise)."""
+    """A picture file, and the digest of its bytes if it is still the file that was ingested ('' otherwise)."""
 
     path: Path
     digest: str
@@ -45,17 +45,17 @@ class Originals:
         """The picture that an item, or the reference's parent, was made of.
 
         Raises:
-            InputError: there is none (views of specimens), it is gone, or it would lie outside its dataset's root.
+            InputError: the item has no photograph (views of specimens), it is gone, or it would lie outside its dataset's root.
         """
         if item.kind not in AERIAL:
             raise InputError(
-                f"{item.key} is a {item.kind}, rendered and not photographed: there is no picture to verify"
+                f"{item.key} is a {item.kind}, rendered and not photographed; only photographs can be verified"
             )
         root = self._root(item.dataset)
         written = is_written(item)
         relative = self._photograph(item) if written else PurePosixPath(item.source)
         if not relative.parts or relative.is_absolute() or ".." in relative.parts or "\0" in item.source:
-            raise InputError(f"{item.key}: its source {item.source!r} is no path below {root}; ingest it again")
+            raise InputError(f"{item.key}: its source {item.source!r} is not a path below {root}; ingest it again")
         path = on_disk(root, relative.parts) or root / relative
         try:
             inside = path.parent.resolve().is_relative_to(root.resolve())
@@ -63,7 +63,7 @@ class Originals:
         except OSError:
             raise InputError(f"the original of {item.key} is not at {path}; set --datasets, or bring it back") from None
         if stat is None or not path.is_file():
-            raise InputError(f"{item.key}: its source {item.source!r} leads out of {root}, or is no file")
+            raise InputError(f"{item.key}: its source {item.source!r} leads out of {root}, or is not a file")
         same = not written and (stat.st_size, stat.st_mtime_ns) == (item.source_size, item.source_mtime_ns)
         return Original(path, SourceDigest.parse(item.source_digest).file if same else "")
 

@@ -1,8 +1,8 @@
-"""Patch tokens of a vision model as local features: what `--features patch` holds against each other.
+"""Patch tokens of a vision model as local features: what `--features patch` matches.
 
 They are made of a picture, or read where an ingest kept them (`embed.feature_files`). A token says what a patch shows, not where
-its corner is: matches are right to about half a patch. Learned tokens find ground that has changed its look (season, light), and
-are weak against turned pictures, which SIFT is not.
+its corner is: matches are right to about half a patch. Learned tokens find ground that has changed its look (season, light), but
+are weak on rotated pictures, unlike SIFT.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class StoredTokens:
     folder: FeatureFolder
 
     def of(self, item: Item) -> LocalFeatures | None:
-        """The tokens of a photograph, or of the one that a virtual reference was made of; None where they are not kept, not
-        whole, or of another state of the file."""
+        """The tokens of a photograph, or of the one that a virtual reference was made of; None if they were not kept, are
+        incomplete, or belong to another state of the file."""
         if is_written(item) or item.kind not in (Kind.IMAGE, Kind.REFERENCE):
             return None
         id = item_id(parent_of(item.key))
@@ -96,7 +96,7 @@ class StoredTokens:
 
 
 def _same_picture(kept: str, item: Item) -> bool:
-    """Whether features were kept of the picture that an item shows: made of the same bytes, and of a photograph, read alike."""
+    """Whether kept features belong to the picture that an item shows: the same bytes and, of a photograph, the same reader."""
     if item.kind is Kind.IMAGE:
         return kept == item.source_digest
     return SourceDigest.parse(kept).file == SourceDigest.parse(item.source_digest).file
@@ -110,7 +110,7 @@ def local_features(tokens: NDArray[Any], placement: Placement, size: tuple[int, 
     flat = tokens.reshape(-1, tokens.shape[-1])[inside].astype(np.float32)
     unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
     across, down = placement.matrix[0] * size[1] / grid[1], placement.matrix[4] * size[0] / grid[0]
-    # The tolerance of the homography is in working pixels: so large that it is `WITHIN` patches.
+    # The tolerance of the homography is in working pixels: scaled so that it equals `WITHIN` patches.
     working = max(across, down) * WITHIN / TOLERANCE
     return LocalFeatures(
         points[inside].astype(np.float32), unit.astype(np.float16), placement.width, placement.height, working, METHOD

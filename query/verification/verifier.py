@@ -1,4 +1,4 @@
-"""Features of many pictures and many verifications, in threads: OpenCV and BLAS let go of Python while they work."""
+"""Features of many pictures and many verifications, in threads: OpenCV and BLAS release the interpreter lock while they work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from outcrop.schema.machine import cores
 S = TypeVar("S")
 T = TypeVar("T")
 _AHEAD = 64
-"""Pieces of work handed to the threads before the first answer is taken: memory does not grow with what is asked."""
+"""Pieces of work submitted before the first result is taken: memory does not grow with the work."""
 
 
 class Verifier:
@@ -45,7 +45,7 @@ class Verifier:
         """The features of a picture file. `digest` (of its bytes) saves reading it where they are cached.
 
         Raises:
-            PictureError: it cannot be read, or is no picture.
+            PictureError: it cannot be read, or is not a picture.
         """
         data = None
         if not digest:
@@ -56,14 +56,14 @@ class Verifier:
         return self.cache.get(digest, lambda: read_features(path, self.extractor, data))
 
     def features_or_reason(self, path: Path, digest: str = "") -> LocalFeatures | str:
-        """As `features`, but why there are none instead of an error."""
+        """As `features`, but the reason instead of an error."""
         try:
             return self.features(path, digest)
         except PictureError as error:
             return str(error)
 
     def features_of(self, files: Mapping[Path, str]) -> dict[Path, LocalFeatures | str]:
-        """The features of picture files (path to digest), made in threads; why there are none where there are none."""
+        """The features of picture files (path to digest), made in threads, or the reason why one has none."""
         found = self.map(lambda file: self.features_or_reason(*file), files.items())
         return dict(zip(files, found, strict=True))
 
