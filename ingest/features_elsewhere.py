@@ -103,53 +103,77 @@ def ingest_tree(
             collection.space.fingerprint,
         )
         record.expected = tree.expected
-        present = Present()
-        waiting_items: list[Item] = []
-        waiting_vectors: list[Vectors] = []
-
-        def send() -> None:
-            if waiting_items:
-                collection.upsert(
-                    waiting_items, np.concatenate(waiting_vectors), replacing=True, patience=patience, waiting=waiting
-                )
-                run.count(upserted=len(waiting_items))
-                for item in waiting_items:
-                    present.add(item, found=True)
-                waiting_items.clear()
-                waiting_vectors.clear()
-
+        rows = _Rows(collection, run, patience, waiting)
         for bundle in tree.bundles:
-            try:
-                items = stamped(bundle)
-                if not force and _unchanged(collection, items):
-                    run.count(unchanged=len(items))
-                    for item in items:
-                        present.add(item, found=True)
-                    continue
-                vectors = unit_vectors(bundle, collection.dim)
-                if features is not None and bundle.keep is not None:
-                    for item in items:
-                        bundle.keep(features, item)
-            except (InputError, PictureError, OSError) as error:
-                for item in bundle.items:
-                    run.fail(Failure(item.key, str(bundle.path), "read", str(error)))
-                continue
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            waiting_items += [_at(item, now) for item in items]
-            waiting_vectors.append(vectors)
-            if len(waiting_items) >= ROWS:
-                send()
+            _take(bundle, rows, features, force)
             if progress is not None:
                 progress(record.upserted + record.unchanged + record.failed)
             run.save(soon=True)
-        send()
+        rows.send()
         if record.upserted:
             collection.flush()
             collection.wait_for_index()
             collection.wait_until_served()
-            verify_written(collection, present)
+            verify_written(collection, rows.present)
         run.end("done")
         return record
+
+
+class _Rows:
+    """Rows on their way into the collection, `ROWS` at a time; `present` are those that are in it."""
+
+    def __init__(
+        self, collection: Collection, run: Run, patience: float, waiting: Callable[[str], None] | None
+    ) -> None:
+        self.collection, self.run, self.present = collection, run, Present()
+        self._patience, self._waiting = patience, waiting
+        self._items: list[Item] = []
+        self._vectors: list[Vectors] = []
+
+    def unchanged(self, items: Sequence[Item]) -> None:
+        """Counts items whose rows stay as they are."""
+        self.run.count(unchanged=len(items))
+        self._found(items)
+
+    def add(self, items: Sequence[Item], vectors: Vectors) -> None:
+        """Takes items with their vectors [n, D]; sends what has gathered once there is enough."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._items += [_at(item, now) for item in items]
+        self._vectors.append(vectors)
+        if len(self._items) >= ROWS:
+            self.send()
+
+    def send(self) -> None:
+        """Sends what has gathered."""
+        if not self._items:
+            return
+        vectors = np.concatenate(self._vectors)
+        self.collection.upsert(self._items, vectors, replacing=True, patience=self._patience, waiting=self._waiting)
+        self.run.count(upserted=len(self._items))
+        self._found(self._items)
+        self._items, self._vectors = [], []
+
+    def _found(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self.present.add(item, found=True)
+
+
+def _take(bundle: Bundle, rows: _Rows, features: FeatureFolder | None, force: bool) -> None:
+    """Reads a bundle where it is new or changed; a file that cannot be used is noted as failed."""
+    try:
+        items = stamped(bundle)
+        if not force and _unchanged(rows.collection, items):
+            rows.unchanged(items)
+            return
+        vectors = unit_vectors(bundle, rows.collection.dim)
+        if features is not None and bundle.keep is not None:
+            for item in items:
+                bundle.keep(features, item)
+    except (InputError, PictureError, OSError) as error:
+        for item in bundle.items:
+            rows.run.fail(Failure(item.key, str(bundle.path), "read", str(error)))
+        return
+    rows.add(items, vectors)
 
 
 def _stamped(bundle: Bundle) -> Sequence[Item]:

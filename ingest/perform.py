@@ -131,29 +131,16 @@ def _opened(request: AnyRequest, settings: Settings, watcher: Watcher, only: Ite
 
 
 def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str, *, whole: bool) -> Record:
-    request, model = target.request, target.model
-
-    def open_now() -> PictureEncoder:
-        watcher.say(f"opening {model.space.model}")
-        return open_encoder(model, settings, settings.batch)
-
     # A new collection is made only when its encoder could be opened; an existing one may need no encoder at all.
-    first = open_now() if target.found is None else None
-    collection = target.found or _created(target.store, settings, model.space, watcher, weights=model.hint)
-    for note in collection.notes:
-        watcher.warn(note)
-    watcher.say(f"{target.store.describe()}, collection {collection.name!r} ({collection.physical})")
+    opened = _open(target, settings, watcher) if target.found is None else None
+    collection = _collection(target, settings, watcher)
+    request, space = target.request, target.model.space
     run = Run.begin(settings.state, request.command, request, RunSettings.of(settings), retry_of=retry_of)
-    run.record.model = model.space.model
-
-    def opened(encoder: PictureEncoder) -> None:
-        run.record.device = encoder.device
-        watcher.say(encoder.describe())
-
+    run.record.model = space.model
     if whole:
         remember(collection, request)
     watcher.begins(run, target.listing.dataset, target.listing.expected)
-    with closing(LazyEncoder(model.space, lambda: first or open_now(), opened)) as encoder:
+    with closing(_encoder(target, settings, watcher, run, opened)) as encoder:
         record = ingest_listing(
             target.listing,
             encoder,
@@ -161,7 +148,7 @@ def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str
             run,
             _options(settings, request),
             thumbnails=ThumbnailStore.below(settings.state) if settings.thumbnails else None,
-            features=keeper_of(request, model.space),
+            features=keeper_of(request, space),
             on_start=watcher.stoppable,
             waiting=watcher.warn,
             progress=lambda done: watcher.progress(run.record),
@@ -169,6 +156,33 @@ def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str
     for remark in run.remarks:
         watcher.say(remark)
     return record
+
+
+def _open(target: _Target, settings: Settings, watcher: Watcher) -> PictureEncoder:
+    watcher.say(f"opening {target.model.space.model}")
+    return open_encoder(target.model, settings, settings.batch)
+
+
+def _encoder(
+    target: _Target, settings: Settings, watcher: Watcher, run: Run, opened: PictureEncoder | None
+) -> LazyEncoder:
+    """The encoder that is open already, or one that the first picture opens."""
+
+    def note(encoder: PictureEncoder) -> None:
+        run.record.device = encoder.device
+        watcher.say(encoder.describe())
+
+    return LazyEncoder(target.model.space, lambda: opened or _open(target, settings, watcher), note)
+
+
+def _collection(target: _Target, settings: Settings, watcher: Watcher) -> Collection:
+    collection = target.found or _created(
+        target.store, settings, target.model.space, watcher, weights=target.model.hint
+    )
+    for note in collection.notes:
+        watcher.warn(note)
+    watcher.say(f"{target.store.describe()}, collection {collection.name!r} ({collection.physical})")
+    return collection
 
 
 def _created(store: Store, settings: Settings, space: Space, watcher: Watcher, *, weights: str = "") -> Collection:
