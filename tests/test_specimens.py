@@ -268,7 +268,7 @@ def test_features_are_exported_and_replaced(folder: Path, lite_uri: str, tmp_pat
     strange.mkdir()
     (strange / "thesis.txt").touch()
     refused = run("ingest", "specimens", folder, "--export-features", strange, "--model", "efficientnet_lite0")
-    assert "holds something else" in refused.error(3) and (strange / "thesis.txt").exists()
+    assert "holds files that are not vectors" in refused.error(3) and (strange / "thesis.txt").exists()
 
 
 @pytest.fixture(scope="module")
