@@ -20,8 +20,10 @@ OVERSHOOT = 1.5
 
 
 def colour_bytes(values: NDArray[Any]) -> tuple[Bytes, tuple[str, ...]]:
-    """Colours [N, 3] as sRGB bytes, and remarks on what was decided. uint8 and uint16 mean what they hold; what stands in wider
-    types is judged by its largest value."""
+    """Colours [N, 3] as sRGB bytes, and remarks on what was decided.
+
+    uint8 is 0 to 255; the range of every other type is decided from the largest value.
+    """
     kind = values.dtype
     numbers = values.astype(np.float64)
     known: NDArray[np.bool_] = np.all(np.isfinite(numbers), axis=1)

@@ -2,7 +2,7 @@
 
 The normals are angle-weighted means over the faces around a point (G. Thürmer and C. Wüthrich, Computing vertex normals from
 polygonal facets, 1998), kept apart at sharp creases. They never rely on how a file orders the corners of its faces: where
-neighbours face opposite ways, faces are turned to the side of their neighbours first.
+neighbours face opposite ways, faces are flipped to the side of their neighbours first.
 """
 
 from __future__ import annotations
@@ -81,18 +81,18 @@ def corner_normals(vertices: Floats, faces: Integers) -> Floats:
 def _means(
     points: NDArray[np.int64], flat: NDArray[np.float64], angle: NDArray[np.float64], area: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The angle-weighted sum of face normals around each point, [P, 3], as if all faces had been turned to one side before."""
+    """The angle-weighted sum of face normals around each point, [P, 3], as if all faces had been flipped to one side before."""
     count = int(points.max()) + 1
     mean = _gathered(points, flat, angle, count)
-    doubtful = _turned_against_each_other(points, count)
+    doubtful = _facing_opposite_ways(points, count)
     if not len(doubtful):
         return mean
-    turned = _sides(points, count) < 0
-    points = np.where(turned[:, None], points[:, ::-1], points)
-    angle = np.where(turned[:, None], angle[:, ::-1], angle)
-    flat = np.where(turned[:, None], -flat, flat)
+    flipped = _sides(points, count) < 0
+    points = np.where(flipped[:, None], points[:, ::-1], points)
+    angle = np.where(flipped[:, None], angle[:, ::-1], angle)
+    flat = np.where(flipped[:, None], -flat, flat)
     mean = _gathered(points, flat, angle, count)
-    doubtful = _turned_against_each_other(points, count)
+    doubtful = _facing_opposite_ways(points, count)
     if len(doubtful):
         # Some have no common side (a Möbius strip, edges of three faces): then that of the largest face around the point.
         main = _largest(points, area, count)
@@ -102,9 +102,9 @@ def _means(
 
 
 def _sides(points: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """For each face 1, or -1 where it is to be turned round to face the side of its neighbours, [F].
+    """For each face 1, or -1 where it must be flipped to face the side of its neighbours, [F].
 
-    Neighbours share an edge that no third face has. Every face is two nodes of a graph, as it is and turned round, joined with
+    Neighbours share an edge that no third face has. Every face is two nodes of a graph, as it is and flipped, joined with
     the node of each neighbour that then faces the same side; faces that are connected keep the side that most of them have.
     """
     from scipy.sparse import coo_array
@@ -119,15 +119,15 @@ def _sides(points: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     first = np.flatnonzero(np.diff(sorted_edge, prepend=-1))
     pairs = first[np.diff(first, append=len(sorted_edge)) == 2]
     one, other = order[pairs], order[pairs + 1]
-    crossed = forwards[one] == forwards[other]  # both run along the edge the same way: one of them is turned round
+    crossed = forwards[one] == forwards[other]  # both run along the edge the same way: one of them must be flipped
     one, other = one // 3, other // 3
     begin = np.concatenate([one, one + faces])
     end = np.concatenate([np.where(crossed, other + faces, other), np.where(crossed, other, other + faces)])
     graph = coo_array((np.ones(len(begin), np.int8), (begin, end)), shape=(2 * faces, 2 * faces))
     _, label = connected_components(graph, directed=False)
-    as_is, turned = label[:faces], label[faces:]
-    side = np.where(as_is <= turned, 1, -1)
-    whole = np.minimum(as_is, turned)
+    as_is, flipped = label[:faces], label[faces:]
+    side = np.where(as_is <= flipped, 1, -1)
+    whole = np.minimum(as_is, flipped)
     votes = np.bincount(whole, weights=side, minlength=2 * faces)
     return np.where(votes[whole] < 0, -side, side)
 
@@ -150,8 +150,8 @@ def _gathered(
     return np.stack([np.bincount(index, (weights * flat[:, axis, None]).ravel(), count) for axis in range(3)], axis=1)
 
 
-def _turned_against_each_other(points: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The points at edges that two faces run along in the same direction: one of the two is turned round."""
+def _facing_opposite_ways(points: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The points at edges that two faces run along in the same direction: one of the two is flipped."""
     edges = (points * count + np.roll(points, -1, axis=1)).ravel()
     edges.sort()
     twice = np.unique(edges[1:][edges[1:] == edges[:-1]])

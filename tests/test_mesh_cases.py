@@ -9,6 +9,7 @@ from pathlib import Path
 import meshes
 import numpy as np
 import pytest
+import trimesh
 from numpy.typing import NDArray
 from PIL import Image
 from scenes import CASES
@@ -696,6 +697,21 @@ def test_a_flat_mesh_is_told_what_helps() -> None:
         with pytest.raises(MeshError, match=why) as refused:
             draw_views(shape, spec)
         assert fix in str(refused.value) and "--size" not in str(refused.value)
+
+
+def test_real_specimens_are_read_as_trimesh_reads_them(shared_sample: Path) -> None:
+    """Files without any of the above: as many faces, the same surface in the same place."""
+    files = [
+        path for path in sorted((shared_sample / "specimens").rglob("*")) if path.suffix in (".ply", ".obj", ".stl")
+    ]
+    assert len(files) >= 18
+    for path in files:
+        shape, other = load(path), trimesh.load_mesh(path, process=False)
+        corners = shape.vertices[shape.faces].astype(np.float64) + shape.offset
+        crosses = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        assert len(shape.faces) == len(other.faces) and shape.remarks == (), path.name
+        assert np.linalg.norm(crosses, axis=1).sum() / 2 == pytest.approx(other.area, rel=1e-5)
+        assert np.allclose(corners.min(axis=(0, 1)), other.bounds[0], rtol=1e-6, atol=1e-6)
 
 
 # The same kinds in files from elsewhere

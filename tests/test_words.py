@@ -19,7 +19,6 @@ MARKS = re.compile(
 TO_BE_REWRITTEN = {
     "schema": 29,
     "embed": 11,
-    "render": 12,
     "README.md": 1,
     "docs/cli.md": 4,
     "docs/evaluation.md": 1,
