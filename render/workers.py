@@ -77,6 +77,7 @@ def _start() -> Worker:
 
 def drawing() -> Handler:
     """What a drawing process runs: the remarks on a file come first, then its views."""
+    logging.getLogger(load.__module__).setLevel(logging.ERROR)  # the answer holds the remarks; they are not said twice
 
     def draw(request: tuple[str, ViewSpec], data: memoryview) -> Iterator[tuple[str, ...] | NDArray[np.uint8]]:
         path, spec = request
