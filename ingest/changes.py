@@ -209,7 +209,7 @@ def _judged(
         return change("changed", f"its altitude was {row['altitude']:g} m, the registry says {item.altitude:g} m")
     stat = state(wanted.path)
     if stat is None:
-        return change("changed", "its file cannot be looked at")
+        return change("changed", "its file cannot be accessed")
     if stat.st_size != row["source_size"]:
         return change("changed", f"its file had {row['source_size']} bytes, now {stat.st_size}")
     digest = SourceDigest.parse(row["source_digest"])
@@ -222,7 +222,7 @@ def _judged(
         return change("changed", "the time of its file is another")
     against = digest.file if touched else ""
     if (unwritten := next((path for path in wanted.outputs if not path.exists()), None)) is not None:
-        return change("lacking", f"{unwritten} is not there", embed=False, against=against)
+        return change("lacking", f"{unwritten} is missing", embed=False, against=against)
     return change("unchanged", "", embed=False, against=against)
 
 

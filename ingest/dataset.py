@@ -19,7 +19,7 @@ def list_dataset(
 ) -> Listing:
     """Lists a dataset's items.
 
-    `limit` keeps the first so many that are on disk; `only` keeps the items with these keys.
+    `limit` keeps the first N that are on disk; `only` keeps the items with these keys.
 
     Raises:
         RegistryError: the registry, the dataset's name, a template or a folder is wrong.
@@ -45,7 +45,7 @@ def listing_of(
     missing: Sequence[Failure],
     limit: int | None = None,
 ) -> Listing:
-    """The listing of sources made of a dataset's files; `limit` keeps the first so many, and counts nothing as missing.
+    """The listing of sources made of a dataset's files; `limit` keeps the first N, and then nothing counts as missing.
 
     Raises:
         InputError: the limit is below 1.

@@ -19,7 +19,7 @@ from outcrop.schema.item import UNKNOWN_COORDINATE, Item
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """One photograph to be embedded as `item`; what only the file can tell (size, digest, EXIF) is filled in on the way.
+    """One photograph to be embedded as `item`; what only the file says (size, digest, EXIF) is filled in on the way.
 
     `altitude_stated` says that the item's altitude comes from the registry or the capture's name and is to be kept.
     """

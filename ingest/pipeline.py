@@ -148,7 +148,7 @@ class Pipeline:
         return self._stop.is_set()
 
     def run_all(self, sources: Iterable[Source], progress: Callable[[int], None] | None = None) -> None:
-        """Takes all sources through; `progress` is told how many items are finished (written, unchanged or failed).
+        """Takes all sources through; `progress` is called with the number of finished items (written, unchanged or failed).
 
         Raises:
             OutcropError: a stage broke (the store is away, the device is out of memory); what was written stays.

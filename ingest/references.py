@@ -1,4 +1,4 @@
-"""References: turned crops of photographs, made as tensors from the photograph itself; and, on request, written as pictures.
+"""References: rotated crops of photographs, made as tensors from the photograph itself and, on request, written as pictures.
 
 A photograph is decoded once, all its references are cut out of it and embedded; nothing is written unless it is asked for. The
 digest of a reference is that of the file's bytes followed by that of the transform (32 hex digits each), so what changed, be it
@@ -43,7 +43,7 @@ JPEG_QUALITY = 95
 
 @dataclass(frozen=True)
 class ReferenceSource:
-    """One photograph and the references made of it: `turns`, all of them unless `whole` is false.
+    """One photograph and the references made of it: a crop for each of `turns`, and no others if `whole`.
 
     `write_to` is the folder of written references, and `dataset` the registry's entry that names their files.
     """
@@ -68,7 +68,7 @@ class ReferenceSource:
 
     @property
     def wanted(self) -> Sequence[Wanted]:
-        """A reference for each turn, in their order."""
+        """A reference for each crop spec, in their order."""
         photo, stated = frame_item(self.frame), self.frame.altitude is not None
         items = [reference_item(photo, turn.rotation, turn.crop.number) for turn in self.turns]
         reader = functools.cache(lambda: reader_version(self.path, cropped=True))
@@ -154,9 +154,9 @@ def list_references(
     keep_others: bool = False,
     write_to: Path | None = None,
 ) -> Listing:
-    """Lists the references to be made of a dataset's photographs: every one of `turns` of each.
+    """Lists the references to be made of a dataset's photographs: one for each crop spec in `turns`.
 
-    `limit` keeps the first so many photographs; `only` the references with these keys, whatever `turns` says. References that
+    `limit` keeps the first N photographs; `only` the references with these keys, whatever `turns` says. References that
     a photograph has besides are removed by the run, unless `keep_others` (or `only`) is given. `write_to` is the folder below
     which references are also written.
 
@@ -193,7 +193,7 @@ def reference_item(photo: Item, rotation: float, crop: int) -> Item:
 
 
 def turns_of_keys(keys: Iterable[str]) -> dict[str, tuple[CropSpec, ...]]:
-    """The turns that keys of references name, by the key of their photograph; other keys and unknown crops are left out."""
+    """The crop specs that keys of references name, by the key of their photograph; other keys and unknown crops are ignored."""
     found: dict[str, list[CropSpec]] = {}
     for key in keys:
         item = item_of_key(_UNNUMBERED.sub("", key))
@@ -204,7 +204,7 @@ def turns_of_keys(keys: Iterable[str]) -> dict[str, tuple[CropSpec, ...]]:
 
 
 def turned(picture: Decoded, window: Window) -> Image.Image:
-    """A window of a picture, turned, at the picture's own resolution (bicubic)."""
+    """A window of a picture, rotated upright, at the picture's own resolution (bicubic)."""
     width, height = picture.image.size
     across, down = round(window.width * width), round(window.height * height)
     cosine, sine = math.cos(math.radians(window.rotation)), math.sin(math.radians(window.rotation))
@@ -230,7 +230,7 @@ def _needed(encoder: PictureEncoder, windows: Sequence[Window]) -> tuple[int, in
 
 
 def _missing_keys(photo: str, turns: Sequence[CropSpec], wanted: dict[str, tuple[CropSpec, ...]] | None) -> list[str]:
-    """The keys of the references of a photograph that is not there; what follows a ``?`` stays behind them."""
+    """The keys of the references of a missing photograph; a ``?`` and what follows it is kept at their end."""
     number = match[0] if (match := _UNNUMBERED.search(photo)) else ""
     key = photo.removesuffix(number)
     some = turns if wanted is None else wanted.get(key, ())

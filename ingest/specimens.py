@@ -202,7 +202,7 @@ def list_specimens(
     """Lists the specimens below a folder; the folders between are their categories.
 
     `renders` is a folder for the views as PNG files; `only` keeps the specimens with these keys (or with views of these keys),
-    `limit` the first so many; `meshes` are the files where they have been found already (see `find_meshes`). Files that would
+    `limit` the first N; `meshes` are the files where they have been found already (see `find_meshes`). Files that would
     make the same specimen, and names that cannot be keys, are failures of the listing.
 
     Raises:

@@ -153,14 +153,14 @@ def list_written_references(
     remarks = []
     if found.unknown:
         remarks.append(
-            f"{len(found.unknown)} pictures below {folder} are no references of a capture in the registry "
+            f"{len(found.unknown)} pictures below {folder} do not belong to a capture of the registry "
             f"(first: {found.unknown[0].name}); they are left out"
         )
     return Listing(name, sources, (), found.unknown, remarks)
 
 
 def _frames(registry: Registry, name: str, datasets: Path) -> dict[tuple[str, int], Frame]:
-    """The photographs that are on disk, by capture and frame; none where the dataset's root is not there."""
+    """The photographs that are on disk, by capture and frame; empty where the dataset's root is missing."""
     try:
         captures = list_captures(registry, name, datasets)
     except RegistryError:

@@ -1,4 +1,4 @@
-"""What a collection should hold against what it holds: missing, changed and orphaned items of every kind; and the repair.
+"""What a collection should hold compared with what it holds: missing, changed and orphaned items of every kind; and the repair.
 
 What is desired is in `outcrop.operate.desired`, what differs is judged by `outcrop.ingest.changes`, as in an ingest; here it is
 counted, named, and carried out.

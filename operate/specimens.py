@@ -137,6 +137,6 @@ def _folder(roots: frozenset[str], name: str, root: Path | None) -> Path:
     folder = root if root is not None else Path(*roots)
     if not folder.is_dir():
         raise InputError(
-            f"the folder {folder} of {name!r} is not there: is its disk mounted? If it moved, give --root DIR"
+            f"the folder {folder} of {name!r} is missing: is its disk mounted? If it moved, give --root DIR"
         )
     return folder
