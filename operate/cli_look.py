@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from outcrop.store.verify import Verification
 
 MANY_ALTITUDES = 20
-"""Beyond so many altitudes a range is shown instead of a table."""
+"""With more altitudes than this, a range is shown instead of a table."""
 SHOWN_FINDINGS = 20
 SIZES = ("raw", "host_memory", "gpu_memory", "build_peak", "disk", "thumbnails")
 TIMES = ("embed_hours", "build_hours")

@@ -32,7 +32,7 @@ def check_folder(folder: Path) -> None:
     """Before any work: whether answer files may go there.
 
     Raises:
-        InputError: it is a file, or its parent is missing. Refused: it holds something else than an earlier answer.
+        InputError: it is a file, or its parent is missing. Refused: it holds anything but an earlier answer.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output {folder} is a file; give the name of a folder")

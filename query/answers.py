@@ -38,7 +38,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Group:
-    """What stands behind a hit that was put together from several comparisons with one parent.
+    """What is behind a hit that was put together from several comparisons with one parent.
 
     `parent` is the key of the photograph (or specimen); `votes` counts the comparisons that were among the best (its references,
     or the query's turns). `rotations` are (degrees, best score) for each rotation among them, by degrees: the query looks like

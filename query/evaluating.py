@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Queries:
-    """What is asked: the stored items of `dataset` of a `kind`, or `pictures` (files and folders); one of the two.
+    """What is searched with: the stored items of `dataset` of a `kind`, or `pictures` (files and folders); one of the two.
 
-    `filter` is the gallery's. With `turns`, pictures are asked turned to so many angles as well, as a strategy of its own.
+    `filter` is the gallery's. With `turns`, pictures are also rotated to that many angles, as a strategy of its own.
     """
 
     dataset: str | None = None

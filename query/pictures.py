@@ -62,7 +62,7 @@ def turn_angles(turns: int) -> tuple[float, ...]:
         InputError: fewer than 1 or more than `MAX_TURNS`.
     """
     if not 1 <= turns <= MAX_TURNS:
-        raise InputError(f"--turns lies between 1 and {MAX_TURNS}, not at {turns}")
+        raise InputError(f"--turns must be between 1 and {MAX_TURNS}, got {turns}")
     return tuple(360.0 * number / turns for number in range(turns))
 
 

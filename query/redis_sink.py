@@ -40,20 +40,20 @@ class RedisSink:
 
         Raises:
             InputError: no such address, or the package is not installed.
-            StoreUnreachable: nobody answers. Refused: the password is not accepted.
+            StoreUnreachable: there is no answer. Refused: the password is not accepted.
         """
         if ttl is not None and ttl < 1:
-            raise InputError(f"--redis-ttl must be at least 1 second, not {ttl}")
+            raise InputError(f"--redis-ttl must be at least 1 second, got {ttl}")
         try:
             import redis
         except ImportError:
             raise InputError("--redis needs the package redis; install it with pip install 'outcrop[redis]'") from None
         parts = urlsplit(uri)
         if parts.scheme not in ("redis", "rediss", "unix"):
-            raise InputError("--redis wants redis://HOST:PORT/DATABASE, rediss://… or unix://PATH")
+            raise InputError("--redis must be redis://HOST:PORT/DATABASE, rediss://… or unix://PATH")
         self._shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         if parts.scheme != "unix" and parts.path.strip("/") and not parts.path.strip("/").isdigit():
-            raise InputError(f"--redis {self._shown}: the database is a number, such as redis://HOST:6379/0")
+            raise InputError(f"--redis {self._shown}: the database must be a number, such as redis://HOST:6379/0")
         self._ttl = ttl
         try:
             self._client: Redis = redis.Redis.from_url(

@@ -27,7 +27,7 @@ ESTIMATED = "?"
 @dataclass(frozen=True)
 class MapPoint:
     """A place on the little map: pixels from the upper left; `label` is the hit's rank, '' for the query; `estimated` is the
-    query's place as its hits tell it."""
+    query's place according to its hits."""
 
     x: float
     y: float

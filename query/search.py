@@ -33,8 +33,8 @@ BATCH = 64
 TURNED_BATCH = 256
 """Turned query pictures in one go."""
 WIDER, MIN_WIDE = 4, 50
-"""Where hits are grouped, so many hits are asked for, for each parent that is wanted, and at least so many; and so many times
-more again where too few parents came out."""
+"""Where hits are grouped: hits to search for per parent wanted, and at least; the first is also the factor by which a search is
+widened while too few parents come out."""
 
 Grouping = Literal["auto", "parent", "none"]
 """By parent, not at all, or ("auto") by parent where references are among the hits."""
@@ -57,7 +57,7 @@ def query_images(
 
     A picture that cannot be read gets an `error` instead of hits, and the others are still asked. `exclude_self` leaves out
     items that were made of the very same file. `group` puts hits together by parent (see `query.grouping`). With `turns`, every
-    picture is turned so many times, the images alone are searched (unless the filter names kinds), and hits are always grouped.
+    picture is rotated to that many angles, only images are searched (unless the filter names kinds), and hits are always grouped.
 
     Raises:
         InputError: no such file, or no picture at all; too many turns, or `turns` without grouping.
@@ -262,7 +262,7 @@ def _images_alone(filter: Filter | None) -> Filter:
 
 
 def _holds_references(collection: Collection, filter: Filter | None) -> bool:
-    """Whether what is searched may hold references, as its partitions tell."""
+    """Whether what is searched may hold references, going by its partitions."""
     names, _ = collection.chosen(filter or Filter())
     return any(name.startswith(str(Kind.REFERENCE)) for name in (collection.partitions() if names is None else names))
 

@@ -78,10 +78,10 @@ def query_specimens(
         MeshError, PictureError: the only query cannot be read.
     """
     if by not in BYS:
-        raise InputError(f"--by is {' or '.join(BYS)}, not {by!r}{nearest(by, BYS)}")
+        raise InputError(f"--by must be {' or '.join(BYS)}, got {by!r}{nearest(by, BYS)}")
     filter = filter or Filter()
     if filter.chosen("kind") is not None:
-        raise InputError("--by says whether specimens or views are compared; leave kind= out of --where")
+        raise InputError("--by chooses between specimens and views; leave kind= out of --where")
     paths, keys = _sorted_out(names)
     begun = time.perf_counter()
     asked: dict[str, _Asked | str] = {}

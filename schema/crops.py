@@ -217,7 +217,7 @@ def _number(text: str, what: str, piece: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         example = "0:360:30 or 0,90,180" if what == "angle" else "0.6, 1,0.6 or 2x2:0.5"
-        raise InputError(f"--{what}s {piece.strip()!r} is no {what}; write {example}")
+        raise InputError(f"--{what}s: {piece.strip()!r} is not a valid {what}; write {example}")
     return value
 
 

@@ -203,7 +203,7 @@ def _default(key: str) -> bool | None:
 
 
 def _place(kind: Any) -> int:
-    """Where an option stands in the help: a command's own first, then panel by panel."""
+    """The place of an option in the help: a command's own first, then panel by panel."""
     for note in get_args(kind)[1:]:
         panel = getattr(note, "rich_help_panel", None)
         if panel in PANELS:

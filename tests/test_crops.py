@@ -56,10 +56,10 @@ def test_angles() -> None:
         ("0:360:0.01", "at most 4096"),
         ("0:360", "START:STOP:STEP"),
         ("1.00001", "3 decimals"),
-        ("north", "is no angle"),
-        ("nan", "is no angle"),
-        ("inf", "is no angle"),
-        ("", "is no angle"),
+        ("north", "is not a valid angle"),
+        ("nan", "is not a valid angle"),
+        ("inf", "is not a valid angle"),
+        ("", "is not a valid angle"),
     ],
 )
 def test_wrong_angles(text: str, said: str) -> None:
@@ -85,10 +85,10 @@ def test_crops() -> None:
         ("0.605", "two decimals"),
         ("2x2:1", "whole picture"),
         ("2x2:1.5", "larger than the picture"),
-        ("10x2", "is no crop"),
-        ("2x2:", "is no crop"),
-        ("half", "is no crop"),
-        ("", "is no crop"),
+        ("10x2", "is not a valid crop"),
+        ("2x2:", "is not a valid crop"),
+        ("half", "is not a valid crop"),
+        ("", "is not a valid crop"),
     ],
 )
 def test_wrong_crops(text: str, said: str) -> None:
