@@ -6,12 +6,12 @@ import logging
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Outcome, run, start
+from commands import Outcome, run
 from milvus_server import GUARDED_TOKEN, MilvusServer, why_not
 from pictures import write_dataset
 
@@ -233,16 +233,12 @@ def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     server.kill()
 
 
-def listed(uri: str, **environment: str) -> Callable[[], Outcome]:
-    """`collection list` in a process of its own: pymilvus gives a second connection to one address the first one's channel."""
-    settings = {f"OUTCROP_TLS_{name}": value for name, value in environment.items()}
-    process = start("collection", "list", "--json", "--uri", uri, "--timeout", 5, PYTHONPATH=ROOT, **settings)
-
-    def outcome() -> Outcome:
-        out, err = process.communicate(timeout=120)
-        return Outcome(process.returncode, out, err)
-
-    return outcome
+def listed(uri: str, timeout: float = 10, **environment: str) -> Outcome:
+    """What `collection list` says with these settings of TLS."""
+    with pytest.MonkeyPatch.context() as settings:
+        for name, value in environment.items():
+            settings.setenv(f"OUTCROP_TLS_{name}", value)
+        return run("collection", "list", "--json", "--uri", uri, "--timeout", timeout)
 
 
 def test_tls(secured: TlsServer) -> None:
@@ -256,17 +252,17 @@ def test_tls(secured: TlsServer) -> None:
         listed(by_name, CA=ca, **ours),
         listed(secured.uri, CA=ca, SERVER_NAME="localhost", **ours),
     ]
-    for outcome in [each() for each in good]:
+    for outcome in good:
         assert outcome.code == 0, outcome.err
         assert outcome.json["store"].startswith("Milvus 2.3.5 at https://")
     bad = [
-        listed(secured.uri, CA=foreign, **ours),
-        listed(secured.uri, CA="garbage.pem", **ours),
-        listed(secured.uri, CA=ca, SERVER_NAME="elsewhere.example", **ours),
-        listed(plain),
-        *([listed(secured.uri, CA=ca)] if secured.mutual else []),
+        listed(secured.uri, 1, CA=foreign, **ours),
+        listed(secured.uri, 1, CA="garbage.pem", **ours),
+        listed(secured.uri, 1, CA=ca, SERVER_NAME="elsewhere.example", **ours),
+        listed(plain, 1),
+        *([listed(secured.uri, 1, CA=ca)] if secured.mutual else []),
     ]
-    for outcome in [each() for each in bad]:
+    for outcome in bad:
         line = outcome.error(5)
         assert "no answer from http" in line and secured.uri.partition("://")[2] in line and len(line) < 600
     assert os.listdir() == ["garbage.pem"]

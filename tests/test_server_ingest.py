@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -122,21 +123,28 @@ def test_a_changed_picture_replaces_its_row(world: Path, server_uri: str) -> Non
 # -- killed ------------------------------------------------------------------------------------------------------------
 
 
-def ingesting(folder: Path, uri: str, name: str, patience: float) -> subprocess.Popen[str]:
-    """An ingest as a process of its own, that has written some of its items."""
+def begin(folder: Path, uri: str, name: str, patience: float) -> subprocess.Popen[str]:
+    """An ingest as a process of its own."""
     options = ("--batch", 4, "--no-thumbnails", "--json", "--uri", uri, "--collection", name, "--state", folder / name)
-    process = start(
+    return start(
         "ingest", "dataset", "town", *MODEL, *options, "--patience", patience, "--timeout", 10, cwd=folder,
         PYTHONPATH=str(Path(__file__).parents[1]),
     )  # fmt: skip
+
+
+def halt_in_the_middle(folder: Path, ingests: dict[str, subprocess.Popen[str]]) -> None:
+    """Stops each of the ingests, by the names of their collections, as soon as it has written some of its items."""
+    going = dict(ingests)
     end = time.monotonic() + 120
-    while time.monotonic() < end and process.poll() is None:
-        records = list((folder / name / "runs").glob("*/run.json"))
-        if records and json.loads(records[0].read_text())["upserted"] >= 20:
-            return process
+    while going:
+        for name, process in list(going.items()):
+            records = list((folder / name / "runs").glob("*/run.json"))
+            if records and json.loads(records[0].read_text())["upserted"] >= 20:
+                process.send_signal(signal.SIGSTOP)
+                del going[name]
+            elif process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"{name}: nothing was written: {process.communicate()}")
         time.sleep(0.02)
-    out, err = process.communicate()
-    raise AssertionError(f"nothing was written: {out}\n{err}")
 
 
 @pytest.mark.slow
@@ -149,27 +157,28 @@ def test_server_killed_during_an_ingest(tmp_path: Path) -> None:
     expected = [image_key("town", "250918092555_300", n) for n in range(1, total + 1)]
     server = MilvusServer(tmp_path / "milvus")
     server.start()
+    patient, hasty = begin(tmp_path, server.uri, "patient", 120), begin(tmp_path, server.uri, "hasty", 1)
     try:
-        process = ingesting(tmp_path, server.uri, "patient", 120)
+        halt_in_the_middle(tmp_path, {"patient": patient, "hasty": hasty})
         server.kill()
-        time.sleep(2)
-        assert process.poll() is None, "the run did not wait"
+        for process in (patient, hasty):
+            process.send_signal(signal.SIGCONT)
+
+        out, err = hasty.communicate(timeout=240)
+        line = Outcome(hasty.returncode, out, err).error(5)
+        assert server.uri in line
+        (record,) = (json.loads(f.read_text()) for f in (tmp_path / "hasty/runs").glob("*/run.json"))
+        assert record["state"] == "failed" and record["error"] and 20 <= record["upserted"] < total
+
+        assert patient.poll() is None, "the run did not wait"
         server.start()
-        out, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
+        out, err = patient.communicate(timeout=240)
+        assert patient.returncode == 0, err
         assert "Traceback" not in err
         report = json.loads(out)
         assert (report["embedded"], report["upserted"], report["failed"]) == (total, total, 0)
         assert keys(server.uri, "patient") == expected
 
-        process = ingesting(tmp_path, server.uri, "hasty", 1)
-        server.kill()
-        out, err = process.communicate(timeout=240)
-        line = Outcome(process.returncode, out, err).error(5)
-        assert server.uri in line
-        (record,) = (json.loads(f.read_text()) for f in (tmp_path / "hasty/runs").glob("*/run.json"))
-        assert record["state"] == "failed" and record["error"] and 20 <= record["upserted"] < total
-        server.start()
         options = ("--uri", server.uri, "--collection", "hasty", "--state", tmp_path / "hasty", "--patience", 60)
         second = done(run("ingest", "dataset", "town", *MODEL, *options, "--no-thumbnails", "--json"))
         assert second["unchanged"] >= record["upserted"], "what was acknowledged is lost"
@@ -177,6 +186,10 @@ def test_server_killed_during_an_ingest(tmp_path: Path) -> None:
         assert keys(server.uri, "hasty") == expected
     finally:
         server.kill()
+        for process in (patient, hasty):
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
 
 # -- two at once -------------------------------------------------------------------------------------------------------
@@ -184,11 +197,12 @@ def test_server_killed_during_an_ingest(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ingests_into_one_lite_directory(tmp_path: Path) -> None:
-    total = 100
+    total = 60
     write_dataset(tmp_path, {"250918092555_300": total}, name="town")
-    first = ingesting(tmp_path, str(tmp_path / "outcrop.db"), "outcrop", 60)
+    first = begin(tmp_path, str(tmp_path / "outcrop.db"), "outcrop", 60)
+    halt_in_the_middle(tmp_path, {"outcrop": first})
     second = run("ingest", "dataset", "town", *MODEL, "--json")
-    assert first.poll() is None, "the first one ended before the second began"
+    first.send_signal(signal.SIGCONT)
     line = second.error(5)
     assert os.path.join("outcrop.db", "LOCK") in line and str(first.pid) in line
     out, err = first.communicate(timeout=240)

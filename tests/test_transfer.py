@@ -181,8 +181,8 @@ def copy_there_and_back(lite: str, server: str, name: str, rows: list[Item]) -> 
 
 @pytest.mark.slow
 def test_copy_to_a_server_and_back(lite: str, server_uri: str, name: str) -> None:
-    """More rows than a page or a message holds, odd ones among them."""
-    copy_there_and_back(lite, server_uri, name, [*odd_items(500), *items(4500)])
+    """More rows than two pages hold and than a segment needs for an index, odd ones among them."""
+    copy_there_and_back(lite, server_uri, name, [*odd_items(200), *items(2000)])
 
 
 @pytest.mark.slow
