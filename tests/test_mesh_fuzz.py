@@ -1,6 +1,6 @@
 """Mesh readers under fire: whatever a file holds, it is read or refused by an error of Outcrop's own, and soon.
 
-A few hundred examples in every run; ``OUTCROP_EXAMPLES=20000`` (as the nightly run sets it) tries as many as it says.
+A few hundred examples in every run; ``OUTCROP_EXAMPLES=20000`` tries as many of each kind as it says, for a nightly run.
 """
 
 from __future__ import annotations
