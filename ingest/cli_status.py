@@ -33,7 +33,7 @@ def status(
     elif session.format == "csv":
         print_csv(rows, RUNS)
     elif rows:
-        print_table(rows, RUNS)
+        print_table(rows, RUNS, whole=RUNS[:2])
         for record in records:
             if record.state == "damaged":
                 session.warn(record.error)
@@ -51,7 +51,7 @@ def _one(session: Session, run: str) -> None:
     elif session.format == "csv":
         print_csv(failed, FAILURES)
     else:
-        print_table([row], RUNS)
+        print_table([row], RUNS, whole=RUNS[:2])
         if record.error:
             print(f"error: {record.error}")
         if failed:

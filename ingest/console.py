@@ -128,7 +128,7 @@ def print_record(session: Session, record: Record, ledger: Path) -> None:
         )
     else:
         row = {**counts, "seconds": record.seconds, "images/s": round(record.images_per_second, 1)}
-        print_table([row], tuple(row), f"run {record.run}")
+        print_table([row], tuple(row), f"run {record.run}", whole=("expected", "embedded", "unchanged", "failed"))
 
 
 def print_preview(session: Session, preview: Preview) -> None:

@@ -79,11 +79,11 @@ def answer(session: Session, values: Mapping[str, Any], text: str) -> None:
 def answer_rows(
     session: Session, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str = "", **more: Any
 ) -> None:
-    """Prints rows as JSON (with `more` beside them), or as a table."""
+    """Prints rows as JSON (with `more` beside them), or as a table whose first two columns are always whole."""
     if session.format == "json":
         print_json({**more, "rows": list(rows)})
     else:
-        print_table(rows, columns, title)
+        print_table(rows, columns, title, whole=columns[:2])
 
 
 def print_facts(facts: Mapping[str, Any], title: str = "") -> None:

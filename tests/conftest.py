@@ -62,6 +62,8 @@ def clean_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test runs in an empty folder, without the caller's settings."""
     for name in [name for name in os.environ if name.upper().startswith("OUTCROP_")]:
         monkeypatch.delenv(name)
+    for name in ("COLUMNS", "LINES"):  # a terminal's, or a test runner's
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
 

@@ -26,6 +26,7 @@ from outcrop.query.clusters.cluster import METHODS
 from outcrop.query.clusters.ids import Known
 from outcrop.query.clusters.run import FACTS, Found
 from outcrop.schema.errors import InputError
+from outcrop.screen.tables import cell
 
 CSV, PARQUET, JSON, PAGE = "clusters.csv", "clusters.parquet", "clusters.json", "clusters.html"
 DIGITS = 6
@@ -158,7 +159,7 @@ def _csv(found: Found) -> str:
     for name, id, probability in zip(
         specimen_ids(found), found.ids.tolist(), found.clustering.probability.tolist(), strict=True
     ):
-        writer.writerow((name, id, f"{probability:.{DIGITS}f}"))
+        writer.writerow((cell(name), id, f"{probability:.{DIGITS}f}"))
     return text.getvalue()
 
 
