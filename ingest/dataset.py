@@ -74,16 +74,17 @@ def frame_item(frame: Frame) -> Item:
 
 
 def missing_frames(dataset: str, capture: CaptureFiles) -> list[Failure]:
-    """A failure for each frame that is declared but not on disk; behind ``?`` a running number where its own is not known."""
+    """A failure for each frame that is declared but not on disk; see `Failure.unnumbered` where its number is not known."""
     reason = f"declared in the registry, but not on disk{capture.hint}"
     named = [Failure(image_key(dataset, capture.capture_id, n), "", "list", reason) for n in capture.missing]
     rest = capture.missing_count - len(named)
     unnamed = [
         Failure(
-            f"{image_key(dataset, capture.capture_id, 0)}?{n}",
+            image_key(dataset, capture.capture_id, 0),
             "",
             "list",
             f"{reason} (one of {rest}; their numbers are not known)",
+            unnumbered=n,
         )
         for n in range(1, rest + 1)
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.listing import Outlook, look_ahead
 from outcrop.ingest.photos import PhotoSource
 from outcrop.ingest.records import list_runs
-from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Listing, Source
 from outcrop.ingest.written import WrittenSource, list_written_references
 from outcrop.schema.errors import ManifestError, nearest
@@ -23,7 +21,6 @@ from outcrop.schema.registry import Registry, read_registry
 from outcrop.schema.written import WrittenReference
 from outcrop.store.collection import Collection
 
-_UNNUMBERED = re.compile(r"\?\d+\Z")
 RATE_RUNS = 10
 """The number of earlier runs of a model from which the speed of the next one is estimated."""
 RATE_ITEMS = 20
@@ -105,9 +102,9 @@ def _images(listing: Listing, chosen: DatasetPart, registry: Registry, name: str
         return frames is None or item.frame in frames
 
     sources = [source for source in listing.sources if isinstance(source, PhotoSource) and kept(source.item)]
-    missing = [failure for failure in listing.missing if kept(_item_of(failure))]
+    missing = [failure for failure in listing.missing if kept(item_of_key(failure.key))]
     there = {(s.item.capture_id, s.item.frame) for s in sources} | {
-        (item.capture_id, item.frame) for item in map(_item_of, missing)
+        (item.capture_id, item.frame) for item in (item_of_key(failure.key) for failure in missing)
     }
     remarks = [remark for remark in listing.remarks if remark.partition(":")[0] in wanted]
     for capture, frames in wanted.items():
@@ -173,7 +170,3 @@ def _require(captures: Iterable[str], registry: Registry, name: str) -> None:
             raise ManifestError(
                 f"capture {capture!r} is not in dataset {name!r} of the registry{nearest(capture, known)}"
             )
-
-
-def _item_of(failure: Failure) -> Item:
-    return item_of_key(_UNNUMBERED.sub("", failure.key))

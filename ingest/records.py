@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,6 +18,9 @@ from pydantic import TypeAdapter, ValidationError
 from outcrop.ingest.runs import Failure, Record
 from outcrop.schema.documents import first_complaint
 from outcrop.schema.errors import InputError, nearest
+
+_UNNUMBERED = re.compile(r"(?P<key>(?:image|reference)/.+)\?(?P<number>\d+)\Z")
+"""The key of a frame without a known number in ledgers of version 0.1 and before: see `Failure.unnumbered`."""
 
 
 def ledger_of(state: Path, run: str) -> Path:
@@ -55,8 +60,14 @@ def _failures(ledger: Path) -> list[Failure]:
     with contextlib.suppress(OSError), ledger.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             with contextlib.suppress(ValueError):  # a line half written when the process was killed
-                failures.append(reader.validate_json(line))
+                failures.append(_of_today(reader.validate_json(line)))
     return failures
+
+
+def _of_today(failure: Failure) -> Failure:
+    """A failure with what earlier versions wrote behind its key in a field of its own."""
+    match = _UNNUMBERED.match(failure.key)
+    return replace(failure, key=match["key"], unnumbered=int(match["number"])) if match else failure
 
 
 def _read(file: Path) -> Record:

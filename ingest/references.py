@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import reader_version
 from outcrop.ingest.dataset import frame_item, listing_of, missing_frames
 from outcrop.ingest.photos import complete
-from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Contents, Kept, Listing, Outcome, Prepared, Todo, Unfit, Wanted
 from outcrop.schema.crops import CropSpec, Window, crop_numbered
 from outcrop.schema.errors import InputError, PictureError
@@ -35,8 +33,6 @@ from outcrop.schema.written import written_path
 
 AT_ONCE = 16
 """References of one photograph that are held as pixels at once by each thread."""
-_UNNUMBERED = re.compile(r"\?\d+\Z")
-"""Behind the key of a frame that is missing and whose number is not known."""
 JPEG_QUALITY = 95
 """Of references that are written; vectors of the file and of the tensor then agree to cosine 0.99 and better."""
 
@@ -178,7 +174,7 @@ def list_references(
                 whole = wanted is None and not keep_others
                 sources.append(ReferenceSource(frame, some, dataset, whole, write_to))
     missing = [
-        Failure(key, failure.path, failure.stage, failure.reason)
+        replace(failure, key=key)
         for capture in captures
         for failure in missing_frames(name, capture)
         for key in _missing_keys(failure.key, turns, wanted)
@@ -196,7 +192,7 @@ def turns_of_keys(keys: Iterable[str]) -> dict[str, tuple[CropSpec, ...]]:
     """The crop specs that keys of references name, by the key of their photograph; other keys and unknown crops are ignored."""
     found: dict[str, list[CropSpec]] = {}
     for key in keys:
-        item = item_of_key(_UNNUMBERED.sub("", key))
+        item = item_of_key(key)
         crop = crop_numbered(item.crop)
         if item.kind is Kind.REFERENCE and crop is not None:
             found.setdefault(parent_of(item.key), []).append(CropSpec(item.rotation, crop))
@@ -230,10 +226,8 @@ def _needed(encoder: PictureEncoder, windows: Sequence[Window]) -> tuple[int, in
 
 
 def _missing_keys(photo: str, turns: Sequence[CropSpec], wanted: dict[str, tuple[CropSpec, ...]] | None) -> list[str]:
-    """The keys of the references of a missing photograph; a ``?`` and what follows it is kept at their end."""
-    number = match[0] if (match := _UNNUMBERED.search(photo)) else ""
-    key = photo.removesuffix(number)
-    some = turns if wanted is None else wanted.get(key, ())
-    item = item_of_key(key)
+    """The keys of the references of a missing photograph."""
+    some = turns if wanted is None else wanted.get(photo, ())
+    item = item_of_key(photo)
     make = functools.partial(reference_key, item.dataset, item.capture_id, item.frame)
-    return [make(turn.rotation, turn.crop.number) + number for turn in some]
+    return [make(turn.rotation, turn.crop.number) for turn in some]

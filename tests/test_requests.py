@@ -105,6 +105,30 @@ def test_a_run_of_an_earlier_version_is_retried(world: Path) -> None:
     assert not Path("state/thumbnails").exists()
 
 
+def test_frames_without_a_known_number_in_new_and_earlier_ledgers(world: Path) -> None:
+    """Earlier versions wrote ``?1`` behind the key of frame 0; both are read alike, and both are retried."""
+    for file in (world / f"town/{CAPTURE}").iterdir():
+        file.unlink()
+    first = ("references", "town", "--angles", "0,90", "--crops", "0.6", "--model", "efficientnet_lite0")
+    run("ingest", *first, "--state", "state", "--json").error(4)
+    record, failures = find_run(Path("state"), "last")
+    assert [(failure.key.split("/", 3)[3], failure.unnumbered) for failure in failures] == [
+        ("0000/rot000/crop60", 1),
+        ("0000/rot090/crop60", 1),
+        ("0000/rot000/crop60", 2),
+        ("0000/rot090/crop60", 2),
+    ]
+    ledger = Path("state/runs", record.run, "failures.jsonl")
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    earlier = [{**line, "key": f"{line['key']}?{line['unnumbered']}"} for line in lines]
+    ledger.write_text("".join(json.dumps({k: v for k, v in e.items() if k != "unnumbered"}) + "\n" for e in earlier))
+    assert find_run(Path("state"), record.run)[1] == failures
+    picture(0).save(world / f"town/{CAPTURE}/{CAPTURE}_0000.jpg")
+    picture(1).save(world / f"town/{CAPTURE}/{CAPTURE}_0001.jpg")
+    retried = run("ingest", "retry", record.run, "--state", "state", "--json")
+    assert (retried.code, retried.json["expected"], retried.json["embedded"]) == (0, 2, 2), retried.err
+
+
 def test_what_cannot_be_retried_says_so(world: Path) -> None:
     known = place_record("audit", Path("state"))
     assert "run it again" in run("ingest", "retry", known, "--state", "state").error(3)
