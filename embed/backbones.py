@@ -114,7 +114,7 @@ def _network(preset: Preset, state: Mapping[str, Tensor], size: tuple[int, int],
 
 def bare(preset: Preset, size: tuple[int, int]) -> nn.Module:
     """The architecture of a preset alone, on the meta device."""
-    # timm's DINOv3 averages the patch tokens unless told otherwise; its DINOv2 has one fixed position table.
+    # timm's DINOv3 averages the patch tokens by default; its DINOv2 has one fixed position table.
     options: dict[str, Any] = {"num_classes": 0, "global_pool": preset.pooling, **preset.options}
     if preset.family == "dinov2":
         options["img_size"] = size
@@ -152,11 +152,11 @@ def _refusal(preset: Preset, source: Path, wrong: str, state: State) -> WeightsE
 
 
 def _wanted(preset: Preset) -> str:
-    return f"give {' or '.join(preset.filenames)}, or choose the --model it is of"
+    return f"give {' or '.join(preset.filenames)}, or choose the --model it belongs to"
 
 
 def _seems(state: State, preset: Preset) -> str:
-    """What a checkpoint is, where it is one of another preset, whole; '' where it is not."""
+    """Which other preset a checkpoint belongs to, if it is complete; '' if it belongs to none."""
     if "embeddings.cls_token" in state or any(name.startswith("embeddings.") for name in state):
         return "it is laid out as for transformers: give the .pth that Meta publishes, or --weights hub:"
     for other in PRESETS.values():

@@ -19,7 +19,7 @@ class ModelEntry:
 
     `size` is the default input (height, width) and `patch` the side of a patch in pixels (None: convolutional); `parameters`
     counts the network's numbers; `files` are the names that its weights are looked for under, `hub` where
-    ``--weights hub:`` fetches them, `weights` the file that would be used, and `problem` why there is none.
+    ``--weights hub:`` downloads them, `weights` the file that would be used, and `problem` why there is none.
     """
 
     model: str

@@ -38,7 +38,7 @@ AT_ONCE = 32
 
 @dataclass(frozen=True)
 class _Sampling:
-    """How a window is sampled: from the picture reduced by 2 ** (level / LEVELS), at so many `samples` (rows, columns), which
+    """How a window is sampled: from the picture reduced by 2 ** (level / LEVELS), at `samples` (rows, columns) points, which
     are then reduced to the `inner` pixels (rows, columns) that the window fills of the network's input."""
 
     level: int

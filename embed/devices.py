@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from outcrop.embed.backbones import Backbone
+from outcrop.embed.folding import fold_batch_norms, fold_padding
 from outcrop.embed.presets import Preset
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.space import Space
@@ -20,7 +21,7 @@ from outcrop.schema.space import Space
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 EXACT_STAGES = 4
-"""Of EfficientNet-Lite0's seven stages, the first so many stay in fp32, and the stem before them: their few channels carry the
+"""Of EfficientNet-Lite0's seven stages, these first ones stay in fp32, and the stem before them: their few channels carry the
 rounding of half precision into everything after them. The least cosine of bf16 vectors to those of fp32, over 43 aerial
 photographs, 12 procedural pictures and 8 of noise, is 0.9956 with none, 0.9982 with three and 0.9994 with four."""
 
@@ -52,7 +53,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cpu")
     if name == "mps":
         if not torch.backends.mps.is_available():
-            raise InputError("device mps: there is none on this machine; use --device cpu")
+            raise InputError("device mps: not available on this machine; use --device cpu")
         return torch.device("mps")
     if found := re.fullmatch(r"cuda(?::(\d{1,3}))?", name):
         if not torch.cuda.is_available():
@@ -85,8 +86,6 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 def adapt(backbone: Backbone, preset: Preset, space: Space, device: torch.device, precision: str) -> Backbone:
     """The network on its device, laid out and rewritten for speed; changes `backbone` and returns it."""
     if preset.family == "efficientnet":
-        from outcrop.embed.folding import fold_batch_norms, fold_padding
-
         backbone.network = fold_padding(fold_batch_norms(backbone.network), space.size)
     if preset.patch is None:
         backbone.to(memory_format=torch.channels_last)

@@ -11,6 +11,7 @@ import numpy as np
 
 from outcrop.embed.features import Features
 from outcrop.embed.models import Model
+from outcrop.embed.trial import best_batch
 from outcrop.embed.weights import load_state
 from outcrop.schema.errors import InputError, PictureError, nearest
 from outcrop.schema.space import Space
@@ -74,9 +75,8 @@ class Encoder:
     ) -> Encoder:
         """Open a model (see `outcrop.embed.models`): its weights are read as they are, and neither looked for nor digested.
 
-        `device` is ``auto`` (CUDA, then
-        Apple's MPS, then the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. `precision` ``auto`` is bf16 on
-        CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 saves a seventh of
+        `device` is ``auto`` (CUDA, then Apple's MPS, then the CPU), ``cpu``, ``cuda``, ``cuda:N`` or
+        ``mps``. `precision` ``auto`` is bf16 on CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 saves a seventh of
         EfficientNet-Lite0's time and turns its vectors by up to 2 degrees (cosine 0.9994 to the fp32 ones), so there it
         is only taken when asked for. `batch` is the most pictures in one pass; where they do not fit into the
         device's memory, it is halved until they do; 0 has a GPU try how many it takes best (`find_batch`), and is 32 on a
@@ -119,7 +119,6 @@ class Encoder:
         Each trial is run twice, since the first pass of a size also chooses how it is computed.
         """
         from outcrop.embed.devices import out_of_memory, release
-        from outcrop.embed.trial import best_batch
 
         def seconds(count: int) -> float | None:
             pixels = np.zeros((count, *self.space.size, 3), np.uint8)

@@ -67,7 +67,7 @@ class FeatureFolder:
         """The features below a folder that holds ``features.json``, with the space they are of.
 
         Raises:
-            InputError: there is none, or it is of another format.
+            InputError: the file is missing, or has another format.
         """
         return cls(root, Space.model_validate(_facts(root)["space"]))
 
@@ -207,7 +207,7 @@ class FeatureFolder:
             return {}
         facts = _facts(self.root)
         if facts["fingerprint"] != self.space.fingerprint:
-            raise SpaceMismatch(f"{self.root} holds features of another space; give another --features-folder")
+            raise SpaceMismatch(f"{self.root} holds features of a different space; give another --features-folder")
         return dict(facts["kinds"])
 
 

@@ -71,7 +71,7 @@ class FeatureKind:
             if not found or found[1] not in _OPTIONS[name] or found[1] in values:
                 known = ", ".join(f"{known}=N" for known in _OPTIONS[name]) or "none"
                 raise InputError(
-                    f"features {text!r}: {option!r} is no option of {name}, or stands there twice; it has {known}"
+                    f"features {text!r}: {option!r} is not an option of {name}, or is given twice; the options are {known}"
                 )
             values[found[1]] = int(found[2])
         if any(values.get(option) == 0 for option in ("stride", "random", "side")):

@@ -43,7 +43,7 @@ _STARTS = {
 }
 _ANYMAP = re.compile(rb"P(?:[1-6f]|yP|yRGBA|yCMYK)\s+[#\d]")
 _BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
-"""Bytes of the second header of a BMP, which tell its versions apart; the two letters before it can begin any text."""
+"""Bytes of the second header of a BMP, which distinguish its versions; the two letters before it can begin any text."""
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _RAW = {
     b"IIRO": "Olympus ORF",

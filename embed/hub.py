@@ -25,7 +25,7 @@ def asked_for(weights: Path | None) -> bool:
 
 
 def model_of(weights: Path) -> str | None:
-    """The model that a ``hub:<owner>/<name>`` is of, where the name tells."""
+    """The model that a ``hub:<owner>/<name>`` is of; None if the name does not say."""
     repository = _repository(weights)[0]
     for preset in PRESETS.values():
         if preset.hub == repository:
@@ -35,10 +35,10 @@ def model_of(weights: Path) -> str | None:
 
 
 def fetch(preset: Preset, weights: Path) -> Path:
-    """The checkpoint of a preset on the hub, downloaded where the cache has it not; a download is announced.
+    """The checkpoint of a preset on the hub, downloaded if not cached; a download is announced.
 
     `weights` is ``hub:`` (the preset's own repository) or ``hub:<owner>/<name>[@<revision>]``. Raises `WeightsError` where
-    there is none, it is another preset's, or the hub cannot be reached.
+    it does not exist, belongs to another preset, or the hub cannot be reached.
     """
     repository, revision = _repository(weights)
     repository = repository or preset.hub

@@ -92,7 +92,7 @@ def resolve(
     weights are named as, else that of new collections.
 
     Raises:
-        SpaceMismatch: the collection is of another model, pooling, size or fit than asked for, or of other weights.
+        SpaceMismatch: the collection is of another model, pooling, size or fit than asked for, or of different weights.
         WeightsError: unknown model, or no weights. InputError: an impossible size, fit or pooling.
     """
     if space is not None:

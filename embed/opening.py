@@ -87,7 +87,7 @@ class LazyEncoder:
             if self._encoder is None:
                 encoder = self._open()
                 if encoder.space.fingerprint != self.space.fingerprint:
-                    raise SpaceMismatch(f"the encoder is of another space: {self.space.difference(encoder.space)}")
+                    raise SpaceMismatch(f"the encoder has a different space: {self.space.difference(encoder.space)}")
                 self._encoder = encoder
                 if self._opened is not None:
                     self._opened(encoder)

@@ -29,10 +29,10 @@ class Preset:
     (height, width) in pixels; `mean` and `std` are per RGB channel in [0, 1] units; `pooling` says where the
     vector of `dim` numbers comes from; `patch` is the side of a patch in pixels for vision transformers (the
     sides of the input must be multiples of it), None for convolutional networks; `tokens` says what the
-    network makes of a picture, `prefix_tokens` how many stand before the patches, the first of them a class
+    network makes of a picture, `prefix_tokens` how many come before the patches, the first of them a class
     token if `class_token`; `parameters` counts the numbers in the network; `filenames` are patterns (without
     suffix) of the names that Meta gives the checkpoint; `hub` is the repository of the same weights on the
-    Hugging Face hub; `token_dim` is the width of a patch token where it is not `dim`; `local_norm` tells that
+    Hugging Face hub; `token_dim` is the width of a patch token where it is not `dim`; `local_norm` says that
     the checkpoint holds a second norm for the class token, which Meta used in training only; `licence` names
     the terms of the weights; `aliases` are other common spellings.
     """
@@ -186,7 +186,7 @@ ALIASES = {alias: preset for preset in PRESETS.values() for alias in preset.alia
 """Meta's own spellings."""
 
 NEW_MODEL = "dinov3_vits16"
-"""The model where none is asked for, and neither a collection nor the name of the weights tells one."""
+"""The model where none is asked for, and neither a collection nor the name of the weights implies one."""
 
 TIMM = "timm:"
-"""What stands before the name of a model of timm's that is no preset."""
+"""Prefix of the names of timm's models that are not presets."""

@@ -120,7 +120,7 @@ def build_network(preset: Preset, state: Mapping[str, Tensor], size: tuple[int, 
 
 
 def _with_classifier(state: dict[str, Tensor], expected: Mapping[str, Tensor], classifiers: Any) -> dict[str, Tensor]:
-    """The tensors with a classifier of the shape that timm expects: it is thrown away, and the file's may be of another
+    """The tensors with a classifier of the shape that timm expects: it is thrown away, and the file's may be of a different
     task or absent."""
     names = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers or ())
     for name in (f"{layer}.{kind}" for layer in names for kind in ("weight", "bias")):

@@ -76,7 +76,7 @@ def locate(preset: Preset, weights: Path | None = None, search: Sequence[Path] =
 
 
 def model_of(weights: Path | None) -> str | None:
-    """The model whose weights a file bears the name of, or a ``hub:<owner>/<name>``; None where the name tells none."""
+    """The model whose weights a file bears the name of, or a ``hub:<owner>/<name>``; None if the name does not say."""
     if weights is None:
         return None
     if hub.asked_for(weights):
@@ -137,7 +137,7 @@ def _choose(preset: Preset, candidates: Sequence[Path], place: Path) -> Path | N
 
 def _refuse_foreign(preset: Preset, path: Path) -> None:
     """Refuse a file that bears another preset's name: satellite and web weights of DINOv3 have the same
-    shapes, and only the name tells that they want another normalisation."""
+    shapes, and only the name says that they need another normalisation."""
     if _named(preset, path.name):
         return
     for other in PRESETS.values():
@@ -208,7 +208,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
     Reads ``.pth`` (zip and legacy pickle) and ``.safetensors``; unwraps ``{"model": …}``, ``{"teacher": …}``
     and ``{"state_dict": …}``, and the ``module.`` and ``backbone.`` prefixes of training checkpoints.
 
-    Raises `WeightsError` for a file that is damaged, is no checkpoint, or holds code.
+    Raises `WeightsError` for a file that is damaged, is not a checkpoint, or holds code.
     """
     content = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
     return _tensors(path, content)

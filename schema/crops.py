@@ -11,13 +11,13 @@ that the same number is the same crop in every run, whatever else was asked for:
 number       crop                                                       as typed
 ===========  =========================================================  =======================
 0            the whole picture                                          ``1``
-1 to 99      in the middle, so many hundredths of the sides             ``0.6`` is number 60
+1 to 99      in the middle, this many hundredths of the sides           ``0.6`` is number 60
 CRFFNN       cell NN (from 1, row by row) of a grid of C columns and R  ``2x2:0.5`` is 225001,
              rows, each FF hundredths of the sides                      225002, 225003, 225004
 ===========  =========================================================  =======================
 
-**No corner is ever empty.** A crop that the turned picture does not hold is moved inwards, and where there is no room for it
-made smaller: the whole of a 4:3 picture is 0.6 of its sides at 53 degrees, and a crop of 0.6 fits at every angle.
+**No corner is ever empty.** A crop that reaches beyond the turned picture is moved inwards, and made smaller
+if there is no room: the whole of a 4:3 picture is 0.6 of its sides at 53 degrees, and a crop of 0.6 fits at every angle.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from outcrop.schema.errors import InputError
 
 DECIMALS = 3
 """Decimals of an angle that count (degrees)."""
-MOST = 4096
+MAX_SPECS = 4096
 """References of one picture."""
 TRANSFORM = "turn 1"
 """Names the way in which turned pictures are computed; part of their digest, so that another way makes them anew."""
@@ -118,7 +118,7 @@ def parse_angles(text: str) -> tuple[float, ...]:
     """Angles in degrees from ``0:360:30`` (the end left out), ``0,90,180`` or both mixed; sorted, each once.
 
     Raises:
-        InputError: an angle outside [0, 360), a step that is not positive, or no number.
+        InputError: an angle outside [0, 360), a step that is not positive, or something that is not a number.
     """
     angles: set[float] = set()
     for piece in text.split(","):
@@ -134,8 +134,8 @@ def parse_angles(text: str) -> tuple[float, ...]:
         if not _angle(start) < stop <= 360:
             raise InputError(f"--angles {piece.strip()!r}: the end must lie after the start and at most at 360 degrees")
         count = math.ceil((stop - start) / step - 1e-9)
-        if count > MOST:
-            raise InputError(f"--angles {piece.strip()!r}: that is {count} angles; at most {MOST} are possible")
+        if count > MAX_SPECS:
+            raise InputError(f"--angles {piece.strip()!r}: that is {count} angles; at most {MAX_SPECS} are possible")
         angles.update(_angle(round(start + n * step, 9)) for n in range(count))
     return tuple(sorted(angles))
 
@@ -146,7 +146,7 @@ def parse_crops(text: str) -> tuple[Crop, ...]:
     A grid without a fraction covers the picture: ``2x2`` is ``2x2:0.5``, ``3x2`` is ``3x2:0.5``.
 
     Raises:
-        InputError: a fraction that is not above 0 and at most 1, or with more than two decimals; or no such crop.
+        InputError: a fraction that is not above 0 and at most 1, or with more than two decimals; or not a crop.
     """
     crops: set[Crop] = set()
     for piece in text.split(","):
@@ -175,12 +175,12 @@ def crop_specs(angles: Sequence[float], crops: Sequence[Crop]) -> tuple[CropSpec
     """Every crop at every angle.
 
     Raises:
-        InputError: that would be more than `MOST`.
+        InputError: that would be more than `MAX_SPECS`.
     """
-    if len(angles) * len(crops) > MOST:
+    if len(angles) * len(crops) > MAX_SPECS:
         raise InputError(
             f"{len(angles)} angles x {len(crops)} crops are {len(angles) * len(crops)} references of each picture; "
-            f"at most {MOST} are possible"
+            f"at most {MAX_SPECS} are possible"
         )
     return tuple(CropSpec(angle, crop) for angle in angles for crop in crops)
 

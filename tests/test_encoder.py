@@ -240,7 +240,7 @@ def test_a_device_that_is_not_there_is_named() -> None:
         with pytest.raises(InputError, match=r"device cuda:0: torch sees no CUDA GPU.*--device cpu"):
             Encoder.open(find_model("efficientnet_lite0"), device="cuda:0")
     if not torch.backends.mps.is_available():
-        with pytest.raises(InputError, match=r"device mps: there is none.*--device cpu"):
+        with pytest.raises(InputError, match=r"device mps: not available.*--device cpu"):
             Encoder.open(find_model("efficientnet_lite0"), device="mps")
 
 
