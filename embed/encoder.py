@@ -75,14 +75,15 @@ class Encoder:
     ) -> Encoder:
         """Open a model (see `outcrop.embed.models`): its weights are read as they are, and neither looked for nor digested.
 
-        `device` is ``auto`` (CUDA, then Apple's MPS, then the CPU), ``cpu``, ``cuda``, ``cuda:N`` or
-        ``mps``. `precision` ``auto`` is bf16 on CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 saves a seventh of
-        EfficientNet-Lite0's time and turns its vectors by up to 2 degrees (cosine 0.9994 to the fp32 ones), so there it
-        is only taken when asked for. `batch` is the most pictures in one pass; where they do not fit into the
-        device's memory, it is halved until they do; 0 has a GPU try how many it takes best (`find_batch`), and is 32 on a
-        CPU and with `compile`. `threads` sets torch's CPU threads for the whole process;
-        None leaves them. `compile` has torch.compile rewrite the network (with the backend of that name), which takes
-        minutes at the first pass; smaller batches are then filled up, as each size would be compiled anew.
+        `device` is ``auto`` (CUDA, then Apple's MPS, then the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        `precision` ``auto`` is bf16 on CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 saves
+        a seventh of EfficientNet-Lite0's time and turns its vectors by up to 2 degrees (cosine 0.9994 to the fp32
+        ones), so there it is only taken when asked for. `batch` is the most pictures in one pass; where they do not
+        fit into the device's memory, it is halved until they do; 0 has a GPU try how many it takes best
+        (`find_batch`), and is 32 on a CPU and with `compile`. `threads` sets torch's CPU threads for the whole
+        process; None leaves them. `compile` has torch.compile rewrite the network (with the backend of that name),
+        which takes minutes at the first pass; smaller batches are then filled up, as each size would be compiled
+        anew.
 
         Raises `WeightsError` (damaged or misfit weights) and `InputError` (device, precision, batch, threads).
         """

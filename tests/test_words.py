@@ -16,9 +16,6 @@ MARKS = re.compile(
 )
 """``x is no valid y`` for "x is not a valid y", ``is none`` for "is not one", ``tells`` for "says" and so on."""
 
-TO_BE_REWRITTEN: dict[str, int] = {"embed": 9}
-"""Rooms (and inner rooms, and pages) that are still to be rewritten, and how many marks they hold: only to become less."""
-
 
 def rooms_of_code() -> Iterator[tuple[str, Path]]:
     """Every module with its room, or its inner room (``query/clusters``)."""
@@ -65,16 +62,14 @@ def test_strings_are_plain_english() -> None:
     for room, path in rooms_of_code():
         found.setdefault(room, set()).update(found_in(path))
     for room, places in found.items():
-        allowed = TO_BE_REWRITTEN.get(room, 0)
-        assert len(places) <= allowed, f"{room}: more than {allowed} places:\n" + "\n".join(sorted(places))
+        assert not places, f"{room}:\n" + "\n".join(sorted(places))
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
 def test_pages_are_plain_english(page: Path) -> None:
     text = " ".join(page.read_text(encoding="utf-8").split())
     places = [text[max(0, hit.start() - 40) : hit.end() + 40] for hit in MARKS.finditer(text)]
-    allowed = TO_BE_REWRITTEN.get(page.relative_to(ROOT).as_posix(), 0)
-    assert len(places) <= allowed, f"{page.name}: more than {allowed} places:\n" + "\n".join(places)
+    assert not places, f"{page.name}:\n" + "\n".join(places)
 
 
 @pytest.mark.parametrize(
