@@ -405,7 +405,7 @@ def test_folders_of_others_and_none(tmp_path: Path, space: Space) -> None:
         FeatureFolder.open(tmp_path)
     FeatureFolder(tmp_path, space).note([FeatureKind.parse("patch")], (10, 6), 64)
     other = space.model_copy(update={"fit": "pad"})
-    with pytest.raises(SpaceMismatch, match="holds features of another space"):
+    with pytest.raises(SpaceMismatch, match="holds features of a different space"):
         FeatureFolder(tmp_path, other).note([FeatureKind.parse("patch")], (10, 6), 64)
     (tmp_path / "features.json").write_text('{"format": 2, "kinds": {}}')
     with pytest.raises(InputError, match=r"features\.json"):
