@@ -28,7 +28,7 @@ demo: .venv/.runtime
 	@sample/demo.sh
 
 test: .venv/.dev
-	$(BIN)/python -m pytest --durations 20 $(if $(filter-out 1,$(PROCESSES)),--numprocesses $(PROCESSES) --dist loadgroup --no-loadscope-reorder)
+	$(BIN)/python -m pytest --durations 20 $(if $(filter-out 1,$(PROCESSES)),--numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder)
 	OPENBLAS_CORETYPE=Haswell $(BIN)/python -m pytest $(EXACT)
 
 check: .venv/.dev

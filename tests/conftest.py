@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,37 +23,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Skipped tests are named with their reasons, even where nobody asked with ``-rs``."""
     if "s" not in config.option.reportchars:
         config.option.reportchars += "s"
+    if config.getoption("dist", "no") != "no":
+        from groups import Processes
+
+        config.pluginmanager.register(Processes())
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Says which tests one process of several runs (``--dist loadgroup``), and has the longest of these groups begun first."""
-    groups = [_group(item) for item in items]
-    for item, group in zip(items, groups, strict=True):
-        item.add_marker(pytest.mark.xdist_group(group))
+    """A run of several processes goes by the groups of `groups`."""
     if hasattr(config, "workerinput"):
-        weights = Counter[str]()
-        for item, group in zip(items, groups, strict=True):
-            weights[group] += 30 if item.get_closest_marker("slow") else 1
-        order = {group: number for number, (group, _) in enumerate(weights.most_common())}
-        items.sort(key=lambda item: order[_group(item)])
+        from groups import in_a_worker
 
-
-def _group(item: pytest.Item) -> str:
-    """The tests of a file run in one process, and so do all that share what is costly: servers, the collections of pictures.
-
-    A test's own mark ``xdist_group`` goes before.
-    """
-    if own := item.get_closest_marker("xdist_group"):
-        return str(own.args[0])
-    fixtures = set(getattr(item, "fixturenames", ()))
-    parameters = getattr(item, "callspec", None)
-    on_server = parameters is not None and "server" in [p for p in parameters.params.values() if isinstance(p, str)]
-    if on_server or fixtures & {"server_uri", "guarded"}:
-        return "server"
-    if fixtures & {"real", "sample_world"}:
-        return "pictures"
-    return item.path.name
+        in_a_worker(config, items)
 
 
 @pytest.fixture(autouse=True)
