@@ -8,9 +8,11 @@ is the reason:
 2. another file name, another altitude in the registry, another size of the file, or another transform (crop, cameras, reader):
    *changed*;
 3. features that are wanted are not kept: *lacking*;
-4. the file's time is another: its bytes decide, so a touched file is *unchanged*;
+4. the file's time is another, or several files make the item: the bytes decide, so a touched file is *unchanged*;
 5. output files that are wanted are not there: *lacking*, without being embedded again;
 6. otherwise *unchanged*.
+
+An item that states itself what it was made of (`Wanted`) is changed where its row states another digest, else unchanged.
 
 What is declared but not on disk has *no file*. Rows that no source wants are *gone*, where the source of the same parent is whole
 (it makes fewer now: they are stale), or where `Outside` says so. Nothing is read but files whose time is another (all of them
@@ -20,7 +22,7 @@ them with the digest of the bytes as decoded, so that a file is read once.
 
 from __future__ import annotations
 
-import os
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +31,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from outcrop.ingest.features import FeatureKeeper
-from outcrop.ingest.sources import Listing, Source, Todo, Wanted, groups
+from outcrop.ingest.sources import FileState, Listing, Source, Todo, Wanted, groups
 from outcrop.schema.digests import SourceDigest, digest_of_file
 from outcrop.schema.filters import equals
 from outcrop.schema.item import Item, Kind, parent_of
@@ -137,16 +139,7 @@ def compare(
 
     Those whose file has another time are left open (all that seem unchanged with `digests`): see `settled`.
     """
-    stats: dict[Path, os.stat_result | None] = {}
-
-    def state(path: Path) -> os.stat_result | None:
-        if path not in stats:
-            try:
-                stats[path] = path.stat()
-            except OSError:
-                stats[path] = None  # whoever reads it says why
-        return stats[path]
-
+    state = functools.cache(_state_or_none)
     found = [_judged(each, rows.get(each.item.id), state, digests, features) for each in wanted]
     return _all_or_none(found) if source.atomic else found
 
@@ -159,15 +152,12 @@ def settled(source: Source, some: Sequence[Change], digest: str) -> list[Change]
 
 def _closed(source: Source, found: Sequence[Change]) -> Iterator[Change]:
     """Changes with the open ones settled by reading their files, each once."""
-    digests: dict[Path, str] = {}
+    digest = functools.cache(_digest_or_none)
     closed = []
     for change in found:
         if change.open:
             assert change.wanted is not None
-            path = change.wanted.path
-            if path not in digests:
-                digests[path] = _digest_or_none(path)
-            change = _settle(change, digests[path])
+            change = _settle(change, digest(change.wanted.files))
         closed.append(change)
     yield from _all_or_none(closed) if source.atomic else closed
 
@@ -182,9 +172,16 @@ def _kept(change: Change, rows: Mapping[str, Row]) -> Change:
     return Change("unchanged", item.key, row["source"], wanted=change.wanted)
 
 
-def _digest_or_none(path: Path) -> str:
+def _state_or_none(files: tuple[Path, ...]) -> FileState | None:
     try:
-        return digest_of_file(path)
+        return FileState.of(*files)
+    except OSError:
+        return None  # whoever reads it says why
+
+
+def _digest_or_none(files: tuple[Path, ...]) -> str:
+    try:
+        return digest_of_file(*files)
     except OSError:
         return ""  # whoever reads it says why
 
@@ -192,7 +189,7 @@ def _digest_or_none(path: Path) -> str:
 def _judged(
     wanted: Wanted,
     row: Row | None,
-    state: Callable[[Path], os.stat_result | None],
+    state: Callable[[tuple[Path, ...]], FileState | None],
     digests: bool,
     features: FeatureKeeper | None,
 ) -> Change:
@@ -207,17 +204,21 @@ def _judged(
         return change("changed", f"its file was {row['source']}")
     if wanted.altitude_stated and row["altitude"] != item.altitude:
         return change("changed", f"its altitude was {row['altitude']:g} m, the registry says {item.altitude:g} m")
-    stat = state(wanted.path)
-    if stat is None:
+    if item.source_digest:
+        same = item.source_digest == row["source_digest"]
+        return change("unchanged", "", embed=False) if same else change("changed", "it was made of another file")
+    now = state(wanted.files)
+    if now is None:
         return change("changed", "its file cannot be accessed")
-    if stat.st_size != row["source_size"]:
-        return change("changed", f"its file had {row['source_size']} bytes, now {stat.st_size}")
+    if now.size != row["source_size"]:
+        return change("changed", f"its file had {row['source_size']} bytes, now {now.size}")
     digest = SourceDigest.parse(row["source_digest"])
     if digest.transform != wanted.transform:
         return change("changed", "it was made in another way (crop, cameras, or reader)")
     if features is not None and features.lacks(item, row):
         return change("lacking", "its features are not kept")
-    touched = digests or stat.st_mtime_ns != row["source_mtime_ns"]
+    # Of several files only the newest time is stored: another may have been replaced by an older one of the same size.
+    touched = digests or bool(wanted.others) or now.mtime_ns != row["source_mtime_ns"]
     if touched and not digest.file:
         return change("changed", "the time of its file is another")
     against = digest.file if touched else ""
@@ -308,12 +309,5 @@ def _outside(row: Row, outside: Outside, digests: bool) -> Iterator[Change]:
     if isinstance(verdict, str):
         yield Change("gone", row["key"], row["source"], verdict)
     elif verdict is not None:
-        change = _judged(verdict, row, _stat, digests, None)
-        yield _settle(change, _digest_or_none(verdict.path)) if change.open else change
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
-        return None
+        change = _judged(verdict, row, _state_or_none, digests, None)
+        yield _settle(change, _digest_or_none(verdict.files)) if change.open else change

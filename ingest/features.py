@@ -21,14 +21,17 @@ Arrays = Mapping[str, NDArray[np.float16]]
 
 @dataclass(frozen=True)
 class FeatureKeeper:
-    """Keeps features of the kinds asked for, by item id. An item has them once they are of the source that its row is of."""
+    """Keeps features of the kinds asked for, by item id. An item has them once they are of the source that its row is of.
+
+    Without kinds nothing is made, and features that lie beside vectors made elsewhere are kept in the `folder`.
+    """
 
     folder: FeatureFolder
     kinds: Sequence[FeatureKind]
 
     def lacks(self, item: Item, row: Mapping[str, Any]) -> bool:
         """Whether an item must be embedded for its features, however unchanged its row is."""
-        if item.kind is Kind.SPECIMEN:
+        if item.kind is Kind.SPECIMEN or not self.kinds:
             return False  # pooled of vectors: it has no pixels
         return not self.folder.has(item.id, str(row["source_digest"]), self.kinds)
 

@@ -112,11 +112,12 @@ class ImgMatching:
         for path in sorted((base / "Global").rglob("*.npy")):
             if path.is_file() and path.resolve().is_relative_to(root):
                 inner = path.relative_to(base / "Global")
-                item, record = _described(base / "meta" / inner.with_suffix(".json"), path, folder, dataset)
+                source = f"{part(dataset)}/Global/{inner.as_posix()}"  # from whichever of the two folders it is seen
+                item, record = _described(base / "meta" / inner.with_suffix(".json"), path, source, dataset)
                 yield Bundle(path, (item,), (path,), _loader(path), _keeper(base, inner, record))
 
 
-def _described(meta: Path, path: Path, folder: Path, dataset: str) -> tuple[Item, Mapping[str, Any] | None]:
+def _described(meta: Path, path: Path, source: str, dataset: str) -> tuple[Item, Mapping[str, Any] | None]:
     """The item of a file, from its JSON, else from its name; and what the JSON says of its features."""
     try:
         values = json.loads(meta.read_text(encoding="utf-8"))
@@ -147,7 +148,7 @@ def _described(meta: Path, path: Path, folder: Path, dataset: str) -> tuple[Item
         altitude=float(altitude or 0),
         rotation=rotation,
         crop=crop,
-        source=path.relative_to(folder).as_posix(),
+        source=source,
     )
     return item, None
 

@@ -6,12 +6,11 @@ embedding space the vectors are of; trees made elsewhere have none, and the mode
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,7 +40,8 @@ MAX_NUMBERS = 2**28
 class Bundle:
     """The files that make some items together: a specimen's views and pooled vector, an image.
 
-    `items` know everything but the file's size, time and digest; `load` gives their vectors [N, D] as the files hold them;
+    `items` know everything but the size, time and digest of the `files` (`path` is the first); those that state a `source_digest`
+    were made of another file, and know these too. `load` gives their vectors [N, D] as the files hold them;
     `keep` puts other features of an item that lie beside them into a folder of features, where there are any.
     """
 
@@ -168,28 +168,6 @@ def unit_vectors(bundle: Bundle, dim: int) -> Vectors:
     if not (np.isfinite(norms).all() and (norms > 0).all()):
         raise InputError(f"{bundle.path} holds a vector that is zero or not finite")
     return np.where(np.abs(norms - 1) < 1e-3, vectors, exact / norms).astype(np.float32)
-
-
-def stamped(bundle: Bundle) -> Sequence[Item]:
-    """The items with the size, time and digest of their files."""
-    digest = hashlib.blake2b(digest_size=16)
-    size, newest = 0, 0
-    for path in bundle.files:
-        status = path.stat()
-        size, newest = size + status.st_size, max(newest, status.st_mtime_ns)
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    known = digest.hexdigest()
-    return [
-        replace(
-            item,
-            source_size=item.source_size or size,
-            source_mtime_ns=item.source_mtime_ns or newest,
-            source_digest=item.source_digest or known,
-        )
-        for item in bundle.items
-    ]
 
 
 def open_folder(folder: Path, layout: Layout) -> Path:

@@ -18,14 +18,14 @@ from outcrop.embed.opening import LazyEncoder, open_encoder
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.sharded import device_names
 from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.bundles import dim_of
 from outcrop.ingest.features import FeatureKeeper
-from outcrop.ingest.features_elsewhere import Tree, ingest_tree, look_ahead_tree
 from outcrop.ingest.layouts import space_of_tree
 from outcrop.ingest.listing import Outlook, ingest_listing, look_ahead
 from outcrop.ingest.manifest import Part, expected_rate, plan
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.remembered import remember
-from outcrop.ingest.requests import AnyRequest, FeaturesRequest, ManifestRequest, Request
+from outcrop.ingest.requests import AnyRequest, FeaturesRequest, ManifestRequest
 from outcrop.ingest.runs import Record, Run, RunSettings
 from outcrop.ingest.sources import Listing
 from outcrop.ingest.watcher import Watcher
@@ -34,6 +34,9 @@ from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
+
+VECTORS_AT_ONCE = 512
+"""Vectors made elsewhere that are handed to the writer at once."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,17 @@ class Preview:
 
 @dataclass(frozen=True)
 class _Target:
-    """A listed request and what it is ingested into; `found` is None where the collection is still to be made."""
+    """A listed request and what it is ingested into; `found` is None where the collection is still to be made.
+
+    `model` is None where the vectors are there already, so that nothing is embedded.
+    """
 
     request: AnyRequest
     listing: Listing
     store: Store
     found: Collection | None
-    model: Model
+    space: Space
+    model: Model | None
 
 
 def ingest(
@@ -74,8 +81,6 @@ def ingest(
         SpaceMismatch: the model asked for is not the collection's.
     """
     request.check()
-    if isinstance(request, FeaturesRequest):
-        return _ingest_tree(request, settings, watcher, only, retry_of)
     with _opened(request, settings, watcher, only) as target:
         _require_some(target.listing, only)
         record = _ingest(target, settings, watcher, retry_of, whole=only is None)
@@ -91,24 +96,23 @@ def preview(request: AnyRequest, settings: Settings, watcher: Watcher = Watcher(
         InputError: as `ingest`.
     """
     request.check()
-    if isinstance(request, FeaturesRequest):
-        return _preview_tree(request, settings, watcher)
     with _opened(request, settings, watcher, None) as target:
-        keeper = keeper_of(request, target.model.space)
+        keeper = _keeper(target, settings)
         if not isinstance(request, ManifestRequest):
-            return Preview(
-                target.model.space, look_ahead(target.listing, target.found, force=request.force, features=keeper)
-            )
+            return Preview(target.space, look_ahead(target.listing, target.found, force=request.force, features=keeper))
         parts = plan(request.parts(), target.found, force=request.force, features=keeper)
-        rate = expected_rate(settings.state, target.model.space.model)
-        return Preview(target.model.space, _sum(request.name, [outlook for _, outlook in parts]), tuple(parts), rate)
+        rate = expected_rate(settings.state, target.space.model)
+        return Preview(target.space, _sum(request.name, [outlook for _, outlook in parts]), tuple(parts), rate)
 
 
-def keeper_of(request: Request, space: Space) -> FeatureKeeper | None:
-    """What keeps the features that a request asks for, if it asks for any."""
-    if request.features is None or request.features_folder is None:
+def _keeper(target: _Target, settings: Settings) -> FeatureKeeper | None:
+    """What keeps the features that a request asks for, or that lie beside vectors made elsewhere; None where there are none."""
+    kinds, folder = target.request.features, target.request.features_folder
+    if target.model is None:
+        return FeatureKeeper(FeatureFolder.below(folder or settings.features_folder, target.space), ())
+    if kinds is None or folder is None:
         return None
-    return FeatureKeeper(FeatureFolder.below(request.features_folder, space), FeatureKind.parse_all(request.features))
+    return FeatureKeeper(FeatureFolder.below(folder, target.space), FeatureKind.parse_all(kinds))
 
 
 @contextmanager
@@ -116,25 +120,42 @@ def _opened(request: AnyRequest, settings: Settings, watcher: Watcher, only: Ite
     listing = None if request.takes_space else request.list(None, only=only)
     with Store.of(settings) as store:
         found = Collection.find(store, settings.collection)
-        own = (found.space, found.weights_hint) if found is not None else ()
-        model = resolve(settings, *own, size=settings.input_size, fit=settings.fit)
+        space, model = _space_and_model(request, listing, settings, found, watcher)
         if listing is None:
-            request = request.settled(model.space)
-            listing = request.list(model.space, only=only, workers=settings.drawing_processes)
+            request = request.settled(space)
+            listing = request.list(space, only=only, workers=settings.drawing_processes)
         for remark in listing.remarks:
             watcher.warn(remark)
         if found is not None and settings.index not in (None, found.profile.name):
             watcher.warn(
                 f"--index {settings.index} has no effect: collection {found.name!r} exists with {found.profile.name}"
             )
-        yield _Target(request, listing, store, found, model)
+        yield _Target(request, listing, store, found, space, model)
+
+
+def _space_and_model(
+    request: AnyRequest, listing: Listing | None, settings: Settings, found: Collection | None, watcher: Watcher
+) -> tuple[Space, Model | None]:
+    """The space that a request's vectors are of, and the model that makes them; None where they are there already."""
+    if isinstance(request, FeaturesRequest):
+        dim = dim_of(listing.sources) if listing is not None else None
+        space, at_hand = space_of_tree(request.folder, settings, found, dim)
+        if not at_hand:
+            watcher.warn(
+                f"the weights of {space.model} are not on this machine: vectors are stored as made elsewhere; "
+                "you can query by stored item, but not by picture"
+            )
+        return space, None
+    own = (found.space, found.weights_hint) if found is not None else ()
+    model = resolve(settings, *own, size=settings.input_size, fit=settings.fit)
+    return model.space, model
 
 
 def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str, *, whole: bool) -> Record:
     # A new collection is made only when its encoder could be opened; an existing one may need no encoder at all.
-    opened = _open(target, settings, watcher) if target.found is None else None
+    opened = _open(target, settings, watcher) if target.found is None and target.model is not None else None
     collection = _collection(target, settings, watcher)
-    request, space = target.request, target.model.space
+    request, space = target.request, target.space
     run = Run.begin(settings.state, request.command, request, RunSettings.of(settings), retry_of=retry_of)
     run.record.model = space.model
     if whole:
@@ -146,9 +167,9 @@ def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str
             encoder,
             collection,
             run,
-            _options(settings, request),
+            _options(settings, target),
             thumbnails=ThumbnailStore.below(settings.state) if settings.thumbnails else None,
-            features=keeper_of(request, space),
+            features=_keeper(target, settings),
             on_start=watcher.stoppable,
             waiting=watcher.warn,
             progress=lambda done: watcher.progress(run.record),
@@ -159,6 +180,7 @@ def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str
 
 
 def _open(target: _Target, settings: Settings, watcher: Watcher) -> PictureEncoder:
+    assert target.model is not None, "no picture is embedded where the vectors are there already"
     watcher.say(f"opening {target.model.space.model}")
     return open_encoder(target.model, settings, settings.batch)
 
@@ -172,13 +194,12 @@ def _encoder(
         run.record.device = encoder.device
         watcher.say(encoder.describe())
 
-    return LazyEncoder(target.model.space, lambda: opened or _open(target, settings, watcher), note)
+    return LazyEncoder(target.space, lambda: opened or _open(target, settings, watcher), note)
 
 
 def _collection(target: _Target, settings: Settings, watcher: Watcher) -> Collection:
-    collection = target.found or _created(
-        target.store, settings, target.model.space, watcher, weights=target.model.hint
-    )
+    weights = target.model.hint if target.model is not None else ""
+    collection = target.found or _created(target.store, settings, target.space, watcher, weights=weights)
     for note in collection.notes:
         watcher.warn(note)
     watcher.say(f"{target.store.describe()}, collection {collection.name!r} ({collection.physical})")
@@ -197,60 +218,18 @@ def _created(store: Store, settings: Settings, space: Space, watcher: Watcher, *
     )
 
 
-def _options(settings: Settings, request: Request) -> Options:
+def _options(settings: Settings, target: _Target) -> Options:
+    request = target.request
+    if target.model is None:
+        return Options(VECTORS_AT_ONCE, settings.workers, request.force, settings.patience)
     # Where views are drawn, a thread waits for each process that draws.
     workers = settings.drawing_processes if request.takes_space else settings.workers
     return Options(settings.batch * len(device_names(settings.device)), workers, request.force, settings.patience)
 
 
-def _require_some(listed: Listing | Tree, only: Iterable[str] | None) -> None:
+def _require_some(listed: Listing, only: Iterable[str] | None) -> None:
     if only is not None and not listed.expected:
         raise InputError("none of the failed items is declared or on disk any more; nothing to retry")
-
-
-def _ingest_tree(
-    request: FeaturesRequest, settings: Settings, watcher: Watcher, only: Iterable[str] | None, retry_of: str
-) -> Record:
-    tree = request.tree(only)
-    _require_some(tree, only)
-    with Store.of(settings) as store:
-        found = Collection.find(store, settings.collection)
-        space = _space_of_tree(request, settings, found, tree.dim(), watcher)
-        collection = found or _created(store, settings, space, watcher)
-        watcher.say(f"{store.describe()}, collection {collection.name!r} ({collection.physical})")
-        run = Run.begin(settings.state, request.command, request, RunSettings.of(settings), retry_of=retry_of)
-        run.record.model = space.model
-        watcher.begins(run, request.name, tree.expected)
-        return ingest_tree(
-            tree,
-            collection,
-            run,
-            features=FeatureFolder.below(request.features_folder or settings.features_folder, space),
-            force=request.force,
-            patience=settings.patience,
-            progress=lambda done: watcher.progress(run.record),
-            waiting=watcher.warn,
-        )
-
-
-def _preview_tree(request: FeaturesRequest, settings: Settings, watcher: Watcher) -> Preview:
-    tree = request.tree()
-    with Store.of(settings) as store:
-        found = Collection.find(store, settings.collection)
-        space = _space_of_tree(request, settings, found, tree.dim(), watcher)
-        return Preview(space, look_ahead_tree(tree, found, force=request.force))
-
-
-def _space_of_tree(
-    request: FeaturesRequest, settings: Settings, found: Collection | None, dim: int | None, watcher: Watcher
-) -> Space:
-    space, at_hand = space_of_tree(request.folder, settings, found, dim)
-    if not at_hand:
-        watcher.warn(
-            f"the weights of {space.model} are not on this machine: vectors are stored as made elsewhere; "
-            "you can query by stored item, but not by picture"
-        )
-    return space
 
 
 def _sum(name: str, outlooks: Iterable[Outlook]) -> Outlook:

@@ -63,8 +63,8 @@ def complete(wanted: Wanted, decoded: Decoded, contents: Contents) -> Item:
     known = with_metadata(wanted.item, decoded.width, decoded.height, decoded.metadata, wanted.altitude_stated)
     return replace(
         known,
-        source_size=contents.stat.st_size,
-        source_mtime_ns=contents.stat.st_mtime_ns,
+        source_size=contents.state.size,
+        source_mtime_ns=contents.state.mtime_ns,
         source_digest=wanted.digest(contents),
     )
 

@@ -26,7 +26,7 @@ from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import STORED, Change, Present, compare, settled
 from outcrop.ingest.features import Arrays, FeatureKeeper
 from outcrop.ingest.runs import Failure, Run
-from outcrop.ingest.sources import Kept, Pools, Prepared, Source, Wanted, groups
+from outcrop.ingest.sources import Kept, Pools, Prepared, Ready, Source, Wanted, groups
 from outcrop.schema.errors import MeshError, PictureError
 from outcrop.schema.item import Item, parent_of
 from outcrop.schema.machine import cores
@@ -85,6 +85,14 @@ class _Piece:
 
 
 @dataclass(frozen=True)
+class _Vector:
+    """One item whose vector was made elsewhere, on its way past the encoder."""
+
+    work: _Work
+    ready: Ready
+
+
+@dataclass(frozen=True)
 class _End:
     """Behind the last piece of a source; `complete` unless the pass was stopped before it."""
 
@@ -133,7 +141,7 @@ class Pipeline:
         self._preparing = 0
         depth = 2 * (options.batch or FIRST_BATCH)
         self._to_prepare: queue.Queue[_Work | None] = queue.Queue(depth)
-        self._to_encode: queue.Queue[_Piece | _End | None] = queue.Queue(depth)
+        self._to_encode: queue.Queue[_Piece | _Vector | _End | None] = queue.Queue(depth)
         self._to_write: queue.Queue[_Encoded | None] = queue.Queue(4)
         self.present = Present()
         """All items that are in the collection after the pass: written, or found unchanged."""
@@ -237,10 +245,14 @@ class Pipeline:
             outcomes = work.source.make(todo, contents, self.encoder, self.thumbnails is not None) if todo else iter(())
             del contents  # the source knows how long it needs the bytes
             for outcome in outcomes:
+                if isinstance(outcome, Ready) and outcome.keep is not None and self.features is not None:
+                    outcome.keep(self.features.folder)
                 del work.left[outcome.item.id]
                 if isinstance(outcome, Prepared):
                     self.run.remark(outcome.item.key, path, outcome.remarks)
                     self._put(self._to_encode, _Piece(work, outcome), always=True)
+                elif isinstance(outcome, Ready):
+                    self._put(self._to_encode, _Vector(work, outcome), always=True)
                 elif isinstance(outcome, Kept):
                     self._unchanged(outcome.item)
                 else:
@@ -262,13 +274,16 @@ class Pipeline:
             for entry in batch:
                 if isinstance(entry, _End):
                     self._finished(entry, encoded)
+                elif isinstance(entry, _Vector):
+                    self._add(encoded, entry.work, entry.ready.item, entry.ready.vector, None)
                 elif (vector := next(vectors)) is not None:
                     self._add(encoded, entry.work, entry.prepared.item, vector, entry.prepared.thumbnail)
                     if isinstance(entry.work.source, Pools):
                         entry.work.items.append(entry.prepared.item)
                         entry.work.vectors.append(vector)
             self.run.spent("encode", time.perf_counter() - begun)
-            self.run.count(embedded=len(encoded.items))
+            made_elsewhere = sum(isinstance(entry, _Vector) for entry in batch)
+            self.run.count(embedded=len(encoded.items) - made_elsewhere)
             self._put(self._to_write, encoded, always=True)
         self._put(self._to_write, None, always=True)
 
@@ -351,7 +366,7 @@ class Pipeline:
                 self.features.keep(prepared, arrays)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.collection.upsert(
-            [replace(item, ingested_at=now) for item in items],
+            [replace(item, ingested_at=item.ingested_at or now) for item in items],
             np.stack([vector for part in parts for vector in part.vectors]),
             replacing=any(part.replaces for part in parts),
             patience=self.options.patience,
@@ -364,13 +379,13 @@ class Pipeline:
 
     # -- between stages --------------------------------------------------------------------------------------------
 
-    def _batches(self) -> Iterator[list[_Piece | _End]]:
+    def _batches(self) -> Iterator[list[_Piece | _Vector | _End]]:
         """Entries with up to a batch of pieces among them, in the order in which they came."""
-        batch: list[_Piece | _End] = []
+        batch: list[_Piece | _Vector | _End] = []
         pieces, most = 0, self.options.batch
         while (entry := self._take(self._to_encode)) is not None:
             batch.append(entry)
-            pieces += isinstance(entry, _Piece)
+            pieces += not isinstance(entry, _End)
             if pieces and not most:
                 most = self.encoder.batch
                 with self._to_encode.mutex:

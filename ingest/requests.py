@@ -18,7 +18,6 @@ from outcrop.schema.errors import InputError
 from outcrop.schema.settings import Settings
 
 if TYPE_CHECKING:
-    from outcrop.ingest.features_elsewhere import Tree
     from outcrop.ingest.manifest import Part
     from outcrop.ingest.sources import Listing
     from outcrop.render.views import ViewSpec
@@ -299,25 +298,12 @@ class FeaturesRequest(Request):
     folder: AbsolutePath
     layout: str
 
-    def tree(self, only: Iterable[str] | None = None) -> Tree:
-        """The files, listed; `only` keeps those that make items of these keys.
-
-        Raises:
-            InputError: no such folder or layout.
-        """
-        from outcrop.ingest.features_elsewhere import list_tree
+    def list(self, space: Space | None, *, only: Iterable[str] | None = None, workers: int = 0) -> Listing:
+        """See `Request.list`; files that make an item of `only` are kept with all their items."""
+        from outcrop.ingest.bundles import list_bundles
         from outcrop.ingest.layout_names import layout_named
 
-        tree = list_tree(layout_named(self.layout), self.folder, self.name)
-        return tree if only is None else tree.of(only)
-
-    def list(self, space: Space | None, *, only: Iterable[str] | None = None, workers: int = 0) -> Listing:
-        """Not possible: these files are vectors, not pictures; see `tree`.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError(f"{self.folder} holds vectors, not pictures; see FeaturesRequest.tree")
+        return list_bundles(layout_named(self.layout), self.folder, self.name, only=only)
 
 
 class AuditRequest(Request):

@@ -136,7 +136,7 @@ class Failure:
     """One item that failed: at which stage (list, read, decode, render, embed, store) and why.
 
     A file that fails as a whole is one failure of all `items` that it would have made, under the key of their parent.
-    A declared frame that is not on disk and whose number is not known has the key of frame 0, and a number from 1 as `unnumbered`.
+    A declared frame that is not on disk and whose number is not known has the key of frame 0, and counts from 1 in `unnumbered`.
     """
 
     key: str

@@ -1,10 +1,10 @@
 """What is to be ingested: a listing of sources, each one file (or a few), and the items that are wanted of it.
 
-A photograph makes one item, a photograph with its references dozens, a mesh its views and the specimen pooled from them. Sources
-only *make*: whether an item must be made is judged in one place, `outcrop.ingest.changes`, by what `Source.wanted` states. The
-pipeline then calls, in a thread of several, `Source.make` with what is to be done and the file as it was read, once for each
-file. A source yields as it goes: the pipeline holds it back when the encoder is busy, so a source with 360 references needs the
-memory of a few.
+A photograph makes one item, a photograph with its references dozens, a mesh its views and the specimen pooled from them; a bundle
+of arrays (`outcrop.ingest.bundles`) makes items whose vectors are there already. Sources only *make*: whether an item must be
+made is judged in one place, `outcrop.ingest.changes`, by what `Source.wanted` states. The pipeline then calls, in a thread of
+several, `Source.make` with what is to be done and the file as it was read, once for each file. A source yields as it goes: the
+pipeline holds it back when the encoder is busy, so a source with 360 references needs the memory of a few.
 
 A source that pools (see `Pools`) is *atomic*: all its items are made, or none. It is given everything of it that was embedded in
 this pass, and returns the items made of these vectors, such as the specimen of its views.
@@ -12,16 +12,16 @@ this pass, and returns the items made of these vectors, such as the specimen of 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.embed.feature_files import FeatureFolder
 from outcrop.embed.placement import Placement
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.ingest.runs import Failure
@@ -34,6 +34,24 @@ MAX_BYTES = 2**30
 
 
 @dataclass(frozen=True)
+class FileState:
+    """What a file's directory says of it: `size` in bytes and the time of its last change; of several, the sum and the newest."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, *paths: Path) -> Self:
+        """The state of the files now.
+
+        Raises:
+            OSError: one cannot be accessed.
+        """
+        stats = [path.stat() for path in paths]
+        return cls(sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats))
+
+
+@dataclass(frozen=True)
 class Wanted:
     """One item that should be stored, with what is known of it without reading its file.
 
@@ -42,6 +60,8 @@ class Wanted:
     another way than when rows were first made of them, so that these are embedded again and no others. It may look at the file's
     head, so it is asked only for items that have a row, and when one is made. `outputs` are files that the source also writes.
     `altitude_stated` says that the item's altitude comes from the registry or the capture's name: it then wins over the file's.
+    `others` are further files that the item is made of. An item that has a `source_digest` already (a vector from elsewhere, with
+    a description beside it) states itself what it was made of, and is judged by that alone.
     """
 
     item: Item
@@ -50,6 +70,12 @@ class Wanted:
     reader: Callable[[], str] = field(default=str, compare=False, repr=False)
     outputs: tuple[Path, ...] = ()
     altitude_stated: bool = False
+    others: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that it is made of."""
+        return (self.path, *self.others)
 
     @cached_property
     def transform(self) -> str:
@@ -105,7 +131,19 @@ class Unfit:
     reason: str
 
 
-Outcome = Prepared | Kept | Unfit
+@dataclass(frozen=True)
+class Ready:
+    """An item whose `vector` [D] float32 of length 1 is there already, complete but for `ingested_at` (which it may have).
+
+    `keep` puts the features that lie beside the vector into a folder of features, where there are any; it raises `PictureError`.
+    """
+
+    item: Item
+    vector: NDArray[np.float32]
+    keep: Callable[[FeatureFolder], None] | None = None
+
+
+Outcome = Prepared | Ready | Kept | Unfit
 
 
 @dataclass(frozen=True)
@@ -122,7 +160,7 @@ class Contents:
     """A file as it was read: its bytes, its state at that time, and the digest of the bytes (hex)."""
 
     data: bytes
-    stat: os.stat_result
+    state: FileState
     digest: str
 
     @classmethod
@@ -132,20 +170,20 @@ class Contents:
         Raises:
             PictureError: it is too large to be a photograph. OSError: it cannot be read.
         """
-        stat = path.stat()
-        if stat.st_size > MAX_BYTES:
-            raise PictureError(f"{path} has {stat.st_size} bytes, more than a photograph; move it away")
+        state = FileState.of(path)
+        if state.size > MAX_BYTES:
+            raise PictureError(f"{path} has {state.size} bytes, more than a photograph; move it away")
         data = path.read_bytes()
-        return cls(data, stat, digest_of(data))
+        return cls(data, state, digest_of(data))
 
     @classmethod
-    def digested(cls, path: Path) -> Contents:
-        """A file's state and digest without its bytes, which are read in pieces.
+    def digested(cls, *paths: Path) -> Contents:
+        """The state and digest of a file (or of several) without the bytes, which are read in pieces.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: a file cannot be read.
         """
-        return cls(b"", path.stat(), digest_of_file(path))
+        return cls(b"", FileState.of(*paths), digest_of_file(*paths))
 
 
 class Source(Protocol):
@@ -178,7 +216,7 @@ class Source(Protocol):
 
     @property
     def stage(self) -> str:
-        """What making is called in ledgers and among the stages' times: "decode" or "render"."""
+        """What making is called in ledgers and among the stages' times: "decode", "render" or "read"."""
         ...
 
     def read(self, path: Path) -> Contents:

@@ -150,8 +150,8 @@ class SpecimenSource:
 def _complete(wanted: Wanted, contents: Contents) -> Item:
     return replace(
         wanted.item,
-        source_size=contents.stat.st_size,
-        source_mtime_ns=contents.stat.st_mtime_ns,
+        source_size=contents.state.size,
+        source_mtime_ns=contents.state.mtime_ns,
         source_digest=wanted.digest(contents),
     )
 

@@ -18,14 +18,17 @@ def digest_of(data: bytes | str) -> str:
     return hashlib.blake2b(data.encode() if isinstance(data, str) else data, digest_size=DIGITS // 2).hexdigest()
 
 
-def digest_of_file(path: Path) -> str:
-    """32 hex digits over a file's bytes, which are read in pieces.
+def digest_of_file(*paths: Path) -> str:
+    """32 hex digits over the bytes of a file, or of several one behind the other; they are read in pieces.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: a file cannot be read.
     """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGITS // 2)).hexdigest()
+    digest = hashlib.blake2b(digest_size=DIGITS // 2)
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,15 @@ from commands import Outcome, run
 from vectors import unit_vectors
 
 from outcrop.embed.models import find_preset
+from outcrop.ingest.changes import changes
 from outcrop.ingest.layouts import ELSEWHERE, SPACE_FILE
+from outcrop.ingest.perform import ingest, preview
+from outcrop.ingest.records import find_run
+from outcrop.ingest.requests import FeaturesRequest
+from outcrop.ingest.sources import Listing
 from outcrop.schema.filters import equals
 from outcrop.schema.item import Item, Kind, specimen_key, view_key
+from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
@@ -179,6 +187,41 @@ def test_broken_files_are_named_and_the_others_written(tree: Path) -> None:
     assert (retried.code, retried.json["upserted"], retried.json["expected"]) == (4, 4, outcome.json["failed"])
     again = features(tree).json
     assert (again["upserted"], again["unchanged"]) == (0, 4)
+
+
+def test_a_tree_is_listed_and_compared_like_every_source(tree: Path) -> None:
+    """What differs is judged by `outcrop.ingest.changes`: touching a file changes nothing, an older one in its place does."""
+    request = FeaturesRequest(name="s", folder=tree, layout="fossilvit")
+    some = request.list(None, only=[view_key("s", "", "c", 1)])
+    assert [source.path.name for source in some.sources] == ["c.npy"] and some.expected == VIEWS + 1
+    first = ingest(request, Settings())
+    assert (first.state, first.upserted, first.embedded, first.device) == ("done", 16, 0, "")
+    for path in tree.rglob("*.npy"):
+        os.utime(path)
+    pooled = tree / "embeddings/c.npy"
+    np.save(pooled, np.load(pooled)[::-1])
+    os.utime(pooled, (0, 0))
+    with Store.connect("outcrop.db") as store:
+        found = list(changes(request.list(None), Collection.open(store, "outcrop")))
+    assert {change.key for change in found if change.embed} == {item.key for item in _items_of(some)}
+    assert Counter(change.kind for change in found) == {"unchanged": 12, "changed": 4}
+    assert preview(request, Settings()).outlook.to_embed == 4
+    assert ingest(request, Settings()).upserted == 4
+    assert ingest(request.model_copy(update={"force": True}), Settings()).upserted == 16
+
+
+def _items_of(listing: Listing) -> list[Item]:
+    return [wanted.item for source in listing.sources for wanted in source.wanted]
+
+
+def test_arrays_that_fail_together_are_one_failure_of_their_specimen(tree: Path) -> None:
+    np.save(tree / "embeddings/종/속/d.npy", np.ones(DIM + 1, np.float32))
+    features(tree).error(4)
+    record, failures = find_run(Settings().state, "last")
+    assert (record.failed, record.upserted) == (VIEWS + 1, 12)
+    assert [(failure.key, failure.stage, failure.items) for failure in failures] == [
+        (specimen_key("s", "종/속", "d"), "read", VIEWS + 1)
+    ]
 
 
 def test_what_makes_no_sense(tree: Path, tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ class Mesh:
         return replace(
             item,
             source=self.path.name,
-            source_size=contents.stat.st_size,
-            source_mtime_ns=contents.stat.st_mtime_ns,
+            source_size=contents.state.size,
+            source_mtime_ns=contents.state.mtime_ns,
             source_digest=contents.digest,
         )
 
