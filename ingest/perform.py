@@ -33,7 +33,7 @@ from outcrop.schema.errors import InputError
 from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
-from outcrop.store.connection import Store
+from outcrop.store.connection import Store, is_missing
 
 VECTORS_AT_ONCE = 512
 """Vectors made elsewhere that are handed to the writer at once."""
@@ -53,12 +53,13 @@ class Preview:
 class _Target:
     """A listed request and what it is ingested into; `found` is None where the collection is still to be made.
 
-    `model` is None where the vectors are there already, so that nothing is embedded.
+    `model` is None where the vectors are there already, so that nothing is embedded; `store` where a preview finds no Milvus
+    Lite directory.
     """
 
     request: AnyRequest
     listing: Listing
-    store: Store
+    store: Store | None
     found: Collection | None
     space: Space
     model: Model | None
@@ -81,11 +82,11 @@ def ingest(
         SpaceMismatch: the model asked for is not the collection's.
     """
     request.check()
-    with _opened(request, settings, watcher, only) as target:
+    with _opened(request, settings, watcher, only, create=True) as target:
         _require_some(target.listing, only)
         record = _ingest(target, settings, watcher, retry_of, whole=only is None)
         if record.state == "done":
-            target.request.finish(Collection.open(target.store, settings.collection), settings, watcher.say)
+            target.request.finish(Collection.open(_open_store(target), settings.collection), settings, watcher.say)
     return record
 
 
@@ -96,7 +97,7 @@ def preview(request: AnyRequest, settings: Settings, watcher: Watcher = Watcher(
         InputError: as `ingest`.
     """
     request.check()
-    with _opened(request, settings, watcher, None) as target:
+    with _opened(request, settings, watcher, None, create=False) as target:
         keeper = _keeper(target, settings)
         if not isinstance(request, ManifestRequest):
             return Preview(target.space, look_ahead(target.listing, target.found, force=request.force, features=keeper))
@@ -116,10 +117,12 @@ def _keeper(target: _Target, settings: Settings) -> FeatureKeeper | None:
 
 
 @contextmanager
-def _opened(request: AnyRequest, settings: Settings, watcher: Watcher, only: Iterable[str] | None) -> Iterator[_Target]:
+def _opened(
+    request: AnyRequest, settings: Settings, watcher: Watcher, only: Iterable[str] | None, *, create: bool
+) -> Iterator[_Target]:
     listing = None if request.takes_space else request.list(None, only=only)
-    with Store.of(settings) as store:
-        found = Collection.find(store, settings.collection)
+    with _store(settings, create=create) as store:
+        found = Collection.find(store, settings.collection) if store is not None else None
         space, model = _space_and_model(request, listing, settings, found, watcher)
         if listing is None:
             request = request.settled(space)
@@ -149,6 +152,21 @@ def _space_and_model(
     own = (found.space, found.weights_hint) if found is not None else ()
     model = resolve(settings, *own, size=settings.input_size, fit=settings.fit)
     return model.space, model
+
+
+@contextmanager
+def _store(settings: Settings, *, create: bool) -> Iterator[Store | None]:
+    """The store of the settings, open; without `create`, None for a Milvus Lite directory that is not there."""
+    if not create and is_missing(settings.uri):
+        yield None
+        return
+    with Store.of(settings, create=create) as store:
+        yield store
+
+
+def _open_store(target: _Target) -> Store:
+    assert target.store is not None  # only a preview is without
+    return target.store
 
 
 def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str, *, whole: bool) -> Record:
@@ -199,10 +217,11 @@ def _encoder(
 
 def _collection(target: _Target, settings: Settings, watcher: Watcher) -> Collection:
     weights = target.model.hint if target.model is not None else ""
-    collection = target.found or _created(target.store, settings, target.space, watcher, weights=weights)
+    store = _open_store(target)
+    collection = target.found or _created(store, settings, target.space, watcher, weights=weights)
     for note in collection.notes:
         watcher.warn(note)
-    watcher.say(f"{target.store.describe()}, collection {collection.name!r} ({collection.physical})")
+    watcher.say(f"{store.describe()}, collection {collection.name!r} ({collection.physical})")
     return collection
 
 

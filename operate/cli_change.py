@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +31,9 @@ from outcrop.schema.errors import InputError
 from outcrop.screen.options import MODEL, REGISTRY, STATE, Formerly, Group, Session, command, hidden, option
 from outcrop.screen.progress import Meter
 
+if TYPE_CHECKING:
+    from outcrop.store.connection import Store
+
 OneDataset = Annotated[str | None, option("--dataset", help="Only this dataset's partitions (servers only).")]
 Deadline = Annotated[float, option("--deadline", min=1, help="Seconds after which to give up. [600; compact 300]")]
 FeaturesFolder = Annotated[
@@ -52,7 +57,7 @@ def create(session: Session, name: Given, build: Build = None, dry_run: DryRun =
     from outcrop.operate.create import create_for_model
 
     settings = session.settings
-    with opened_store(session) as store:
+    with _store_to_make(session, dry_run) as store:
         made = create_for_model(
             store,
             name,
@@ -66,6 +71,18 @@ def create(session: Session, name: Given, build: Build = None, dry_run: DryRun =
     for note in made.notes:
         session.warn(note)
     answer(session, made.as_json(name, dry_run), made.text(name, dry_run))
+
+
+@contextmanager
+def _store_to_make(session: Session, dry_run: bool) -> Iterator[Store | None]:
+    """The store, open; None where it would only be made."""
+    from outcrop.store.connection import is_missing
+
+    if dry_run and is_missing(session.settings.uri):
+        yield None
+        return
+    with opened_store(session, create=True) as store:
+        yield store
 
 
 @command(app, STORE)

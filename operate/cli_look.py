@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 MANY_ALTITUDES = 20
 """With more altitudes than this, a range is shown instead of a table."""
 SHOWN_FINDINGS = 20
+LISTED = ("name", "physical", "rows", "model", "dim", "index", "state")
 SIZES = ("raw", "host_memory", "gpu_memory", "build_peak", "disk", "thumbnails")
 TIMES = ("embed_hours", "build_hours")
 
@@ -44,8 +45,13 @@ TIMES = ("embed_hours", "build_hours")
 @command(app, STORE, name="list")
 def list_all(session: Session) -> None:
     """List the collections with their spaces, indexes and rows."""
+    from outcrop.store.connection import is_missing, missing_text
     from outcrop.store.inventory import list_collections
 
+    if is_missing(session.settings.uri):
+        session.say(missing_text(session.settings.uri))
+        answer_rows(session, (), LISTED, session.settings.uri, store=f"Milvus Lite {session.settings.uri}")
+        return
     with opened_store(session) as store:
         entries = list_collections(store)
         described, lite = store.describe(), store.lite
@@ -62,8 +68,7 @@ def list_all(session: Session) -> None:
         }
         for e in entries
     ]
-    columns = ("name", "physical", "rows", "model", "dim", "index", "state")
-    answer_rows(session, rows, columns, described, store=described)
+    answer_rows(session, rows, LISTED, described, store=described)
 
 
 def _state(ready: bool) -> str:

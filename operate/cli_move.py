@@ -105,7 +105,7 @@ def import_collection(
     if dry_run:
         _print_import(session, file, to)
         return
-    with opened_store(session) as store, Meter("import", None, "items", session.quiet) as meter:
+    with opened_store(session, create=True) as store, Meter("import", None, "items", session.quiet) as meter:
         if file.suffix in SUFFIXES:
             space = Collection.open(store, space_of).space if space_of else None
             done = import_arrays(
@@ -147,9 +147,9 @@ def copy(
     with opened(session, name) as source:
         rows = source.count()
         plain = name if source.physical != name else name.removesuffix(f"__{source.space.fingerprint[:8]}")
-        with _target(session, source.store, to_uri) as target:
-            if dry_run:
-                _print_copy(session, rows, to or plain, target)
+        with _target(session, source.store, to_uri, dry_run) as target:
+            if dry_run or target is None:
+                _print_copy(session, rows, to or plain, target, to_uri or "")
                 return
             with Meter("copy", rows, "items", session.quiet) as meter:
                 index = session.settings.index
@@ -161,27 +161,32 @@ def copy(
 
 
 @contextmanager
-def _target(session: Session, source: Store, uri: str | None) -> Iterator[Store]:
-    """The store to copy to, open: the source's own, or another with OUTCROP_TO_TOKEN as its token."""
+def _target(session: Session, source: Store, uri: str | None, dry_run: bool) -> Iterator[Store | None]:
+    """The store to copy to, open: the source's own, or another with OUTCROP_TO_TOKEN as its token; None where a dry run would
+    make it."""
     import os
 
-    from outcrop.store.connection import Store
+    from outcrop.store.connection import Store, is_missing
     from outcrop.store.tls import Tls
 
     settings = session.settings
     if uri is None or uri == settings.uri:
         yield source
         return
+    if dry_run and is_missing(uri):
+        yield None
+        return
     tls = Tls.of(settings) if uri.startswith("https://") else None
     with Store.connect(uri, os.environ.get("OUTCROP_TO_TOKEN"), settings.timeout, tls) as target:
         yield target
 
 
-def _print_copy(session: Session, rows: int, name: str, target: Store) -> None:
+def _print_copy(session: Session, rows: int, name: str, target: Store | None, uri: str) -> None:
     """What a copy would do."""
     from outcrop.store.collection import Collection
 
-    present = Collection.find(target, name)
+    present = Collection.find(target, name) if target is not None else None
     found = f"{present.count()} items there" if present is not None else "a new collection"
+    described = target.describe() if target is not None else f"Milvus Lite {uri}"
     values = {"rows": rows, "to": name, "dry_run": True}
-    answer(session, values, f"would copy {rows} items to {name} in {target.describe()} ({found})")
+    answer(session, values, f"would copy {rows} items to {name} in {described} ({found})")

@@ -51,11 +51,11 @@ Build = Annotated[list[str] | None, option("--build", help="Build parameter NAME
 
 
 @contextmanager
-def opened_store(session: Session) -> Iterator[Store]:
-    """The store of the settings, open."""
+def opened_store(session: Session, *, create: bool = False) -> Iterator[Store]:
+    """The store of the settings, open; with `create`, a Milvus Lite directory that is missing is made."""
     from outcrop.store.connection import Store
 
-    with Store.of(session.settings) as store:
+    with Store.of(session.settings, create=create) as store:
         yield store
 
 

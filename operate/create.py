@@ -48,7 +48,7 @@ class Created:
 
 
 def create_for_model(
-    store: Store,
+    store: Store | None,
     name: str,
     settings: Settings,
     *,
@@ -60,6 +60,8 @@ def create_for_model(
 ) -> Created:
     """Creates the collection of the settings' model (weights must be there: their digest is part of the space).
 
+    `store` is None where a Milvus Lite directory is not there yet, and only `dry_run` is asked.
+
     Where the name is taken by a collection of another space, the new one is made beside it, without the alias.
 
     Raises:
@@ -70,12 +72,13 @@ def create_for_model(
         raise InputError(f"--fit must be squash, crop or pad, got {fit!r}")
     model = resolve(settings, size=size, fit=fit)  # type: ignore[arg-type]  # just checked
     space = model.space
-    present = Collection.find(store, name)
+    present = Collection.find(store, name) if store is not None else None
     if present is not None and present.space.fingerprint == space.fingerprint:
         raise Refused(f"{name!r} points at {present.physical} of the same space already; ingest into it")
     beside = present.physical if present is not None else ""
-    if dry_run:
-        profile, note = profile_for(index or ("FLAT" if store.lite else "HNSW"), store.version)
+    if dry_run or store is None:
+        version = store.version if store is not None else None
+        profile, note = profile_for(index or ("FLAT" if version is None else "HNSW"), version)
         return Created(f"{name}__{space.fingerprint[:8]}", space, profile.name, beside, [note] if note else [])
     made = Collection.create(store, name, space, index=index, build=build, weights=model.hint, alias=present is None)
     return Created(made.physical, space, made.profile.name, beside, made.notes)

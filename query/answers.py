@@ -92,13 +92,15 @@ class Result:
 class Results:
     """The answers of one call. `plan` is the one that ran (of the last batch, where there were several).
 
-    `timings` are seconds by step: "embed" (read, decode, encode), "search", and those of later steps.
+    `timings` are seconds by step: "embed" (read, decode, encode), "search", and those of later steps. `no_hits` says why, where
+    no query has a hit.
     """
 
     collection: str
     plan: Plan | None
     results: tuple[Result, ...] = field(default=())
     timings: Mapping[str, float] = field(default_factory=dict)
+    no_hits: str = ""
 
     def _repr_html_(self) -> str:
         """The hits as a table, in a notebook."""
@@ -127,7 +129,9 @@ def joined(batches: Iterable[Results]) -> Results:
     all_of_them = list(batches)
     plans = [batch.plan for batch in all_of_them if batch.plan is not None]
     ordered = sorted((each for batch in all_of_them for each in batch.results), key=lambda each: each.query.name)
-    return Results(all_of_them[-1].collection, plans[-1] if plans else None, tuple(ordered), total_timings(all_of_them))
+    reason = "" if any(result.hits for result in ordered) else all_of_them[-1].no_hits
+    plan = plans[-1] if plans else None
+    return Results(all_of_them[-1].collection, plan, tuple(ordered), total_timings(all_of_them), reason)
 
 
 def first_hits(results: Results, k: int) -> Results:

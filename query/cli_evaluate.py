@@ -127,12 +127,15 @@ class Asked:
             UsageError: both a dataset and pictures, neither, or options of the other.
         """
         from outcrop.query.evaluating import Queries
+        from outcrop.query.pictures import expand
 
         if (name is None) == (not self.pictures):
             raise UsageError("give the name of a dataset, or --pictures FOLDER: one of them holds the queries")
         if self.turns and name is not None:
             raise UsageError("--turns rotates pictures: give --pictures; of a dataset only the vectors are stored")
-        kind, pictures = kind_named(self.query_kind, "--query-kind"), tuple(self.pictures or ())
+        kind, pictures = kind_named(self.query_kind or "image", "--query-kind"), tuple(self.pictures or ())
+        if pictures:
+            expand(pictures)  # a wrong path is found before the model is opened
         return Queries(name, pictures, kind, self.limit, conditions.condition, self.turns, self.exact)
 
 

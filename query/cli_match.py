@@ -78,7 +78,7 @@ def match(
     if (all is None) == (not pictures) or (pictures and len(pictures) != 2):
         raise UsageError("give two pictures, or --all FOLDER")
     if all is None:
-        check_file(png, "--png")
+        _check(pictures or [], png)
     elif png is not None:
         _make_folder(png)
     verifier, least = features.verifier(session)
@@ -86,6 +86,14 @@ def match(
         _all(session, all, verifier, least, png)
     elif pictures:
         _pair(session, pictures[0], pictures[1], verifier, least, png)
+
+
+def _check(pictures: list[Path], png: Path | None) -> None:
+    """Before the model is opened: whether the pictures are there, and the drawing can be written."""
+    from outcrop.query.pictures import expand
+
+    check_file(png, "--png")
+    expand(pictures)
 
 
 def _pair(session: Session, query: Path, candidate: Path, verifier: Verifier, least: int, png: Path | None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +23,7 @@ from outcrop.query.options import (
     gallery_of,
     kind_named,
 )
+from outcrop.schema.item import Kind
 from outcrop.screen.options import (
     ASKED_MODEL,
     CSV,
@@ -36,6 +38,10 @@ from outcrop.screen.options import (
     option,
 )
 from outcrop.screen.progress import Meter
+
+if TYPE_CHECKING:
+    from outcrop.query.search import Grouping
+    from outcrop.store.collection import Collection
 
 HIDDEN = (hidden(REGISTRY), KEPT_FEATURES, REDIS, STATE)
 """Settings that re-ranking and reports need; hardly anybody gives them as options."""
@@ -54,20 +60,42 @@ def image(
     turns: Turns = 0,
 ) -> None:
     """Find the items that look like a picture."""
+    from outcrop.query.held import require_held
     from outcrop.query.reranking import hits_to_search, reranker
     from outcrop.query.search import query_images
 
     condition, group = conditions.condition, groups.grouping
+    files = _files(paths, turns, group)
     plan = rerank.plan(session, locate=locate.wanted)
     with delivery(session, places, locate.geojson) as deliver:
         with opened(session) as collection:
+            require_held(condition, collection)
             encoder = open_encoder(session, collection)
             most = hits_to_search(plan, search.k)
             with reranker(plan, search.k, collection, session.settings, encoder, locate=locate.wanted) as reranked:
                 how = {"exclude_self": search.exclude_self, "exact": search.exact}
-                found = query_images(paths, encoder, collection, most, condition, group=group, turns=turns, **how)
+                found = query_images(files, encoder, collection, most, condition, group=group, turns=turns, **how)
                 results = reranked(found)
         print_answers(session, results, deliver, explain=search.explain)
+
+
+def _files(paths: list[Path], turns: int, group: Grouping) -> list[Path]:
+    """The pictures that paths stand for, before the model is opened; `turns` are checked too."""
+    from outcrop.query.pictures import expand
+    from outcrop.query.search import check_turns
+
+    check_turns(turns, group)
+    return expand(paths)
+
+
+def _kind(session: Session, name: str, collection: Collection, asked: Kind | None) -> Kind:
+    """The kind of a dataset's items that are the queries; says which, where nobody asked for it."""
+    from outcrop.query.held import queried_kind
+
+    kind = queried_kind(name, collection, asked)
+    if asked is None and kind is not Kind.IMAGE:
+        session.say(f"dataset {name} holds no image: the queries are of kind {kind}")
+    return kind
 
 
 @command(app, STORE, hidden(ASKED_MODEL), CSV, *HIDDEN)
@@ -102,7 +130,7 @@ def dataset(
     groups: Groups,
     rerank: Rerank,
     places: Places,
-    query_kind: QueryKind = "image",
+    query_kind: QueryKind = None,
     against: Annotated[
         list[str] | None,
         option("--against", help="Search only this kind (reference, …) or dataset; repeatable. [everything]"),
@@ -115,11 +143,12 @@ def dataset(
     from outcrop.query.search import query_dataset
 
     condition, group = conditions.condition & gallery_of(against), groups.grouping
-    kind, plan = kind_named(query_kind, "--query-kind"), rerank.plan(session)
+    asked, plan = kind_named(query_kind, "--query-kind") if query_kind else None, rerank.plan(session)
     with delivery(session, places) as deliver, Meter(name, limit, "queries", session.quiet) as meter:
         with opened(session) as collection, reranker(plan, search.k, collection, session.settings) as reranked:
             most = hits_to_search(plan, search.k)
             how = {"exclude_self": search.exclude_self, "exact": search.exact}
+            kind = _kind(session, name, collection, asked)
             batches = query_dataset(name, collection, most, condition, kind=kind, limit=limit, group=group, **how)
             results = joined(meter.counting((reranked(each) for each in batches), lambda each: len(each.results)))
         print_answers(session, results, deliver, explain=search.explain)

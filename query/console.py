@@ -58,6 +58,8 @@ def print_answers(session: Session, results: Results, places: Delivery, *, expla
     _print(session, results)
     if explain and session.format != "json":
         _print_plan(session, results)
+    if results.no_hits:
+        session.say(f"no hits: {results.no_hits}")
     _say_no_match(session, results.results)
     _say_locations(session, results.results)
     if results.plan is not None and results.plan.fallback:

@@ -13,6 +13,7 @@ from outcrop.query.evaluation.figures import Bootstrap, Evaluation
 from outcrop.query.evaluation.gallery import read_gallery
 from outcrop.query.evaluation.strategies import in_steps, picture_answers
 from outcrop.query.evaluation.truth import Truth
+from outcrop.query.held import require_held
 from outcrop.query.pictures import expand
 from outcrop.query.reranking import RerankPlan, hits_to_search, reranker
 from outcrop.query.search import query_dataset
@@ -79,6 +80,7 @@ def evaluate_queries(
 
     `warn` is given what limits the figures. Raises as `outcrop.query.evaluation.evaluate.evaluate` does.
     """
+    require_held(queries.filter, collection)
     gallery = read_gallery(collection, queries.filter)
     own_counted = counts_own(truth, count_own)
     depth = hits_to_search(plan, settings.evaluate_depth)

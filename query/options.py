@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,8 +53,11 @@ LocalFeatures = Annotated[
     Formerly("--features"),
 ]
 QueryKind = Annotated[
-    str,
-    option("--query-kind", help="Kind of items to use as queries: image, reference, view or specimen. [image]"),
+    str | None,
+    option(
+        "--query-kind",
+        help="Kind of items to use as queries: image, reference, view or specimen. [image, else the only kind there is]",
+    ),
     Formerly("--kind"),
 ]
 Report = Annotated[Path | None, option("--report", panel="Output", help="Write an HTML report with pictures.")]
@@ -240,11 +244,14 @@ def check_file(path: Path | None, option: str) -> None:
     """Before any work, so that no result is lost: whether a file can be written there.
 
     Raises:
-        InputError: the path is a folder, or its folder does not exist.
+        InputError: the path is a folder, or its folder does not exist or may not be written to.
     """
     if path is None:
         return
     if path.is_dir():
         raise InputError(f"{option} {path} is a folder; give the name of a file")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{option} {path}: the folder {path.absolute().parent} does not exist; create it")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise InputError(f"{option} {path}: the folder {folder} does not exist; create it")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise InputError(f"{option} {path} cannot be written: no permission to write there; choose another place")

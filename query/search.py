@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Hit, Query, Result, Results
 from outcrop.query.grouping import comparisons, grouped, ungrouped
+from outcrop.query.held import explained, queried_kind, require_held
 from outcrop.query.pictures import expand, read_query, turn_angles
 from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError, OutcropError, PictureError
@@ -65,11 +66,10 @@ def query_images(
         SpaceMismatch: encoder and collection are of different spaces.
     """
     collection.require(encoder.space)
-    angles = turn_angles(turns) if turns else (0.0,)
+    angles = check_turns(turns, group)
     if turns:
-        if group == "none":
-            raise InputError("--turns gives one answer per photograph; leave --group none out")
         group, filter = "parent", _images_alone(filter)
+    require_held(filter, collection)
     files = expand(paths)
     results: list[Result] = []
     plan: Plan | None = None
@@ -98,7 +98,18 @@ def query_images(
             ]
     if len(results) == 1 and results[0].error:
         raise PictureError(results[0].error)
-    return Results(collection.name, plan, tuple(results), timings)
+    return explained(Results(collection.name, plan, tuple(results), timings), filter, collection)
+
+
+def check_turns(turns: int, group: Grouping) -> tuple[float, ...]:
+    """The angles in degrees that query pictures are turned by (0: as they are).
+
+    Raises:
+        InputError: too many turns, or turns without grouping.
+    """
+    if turns and group == "none":
+        raise InputError("--turns gives one answer per photograph; leave --group none out")
+    return turn_angles(turns) if turns else (0.0,)
 
 
 def query_items(
@@ -115,8 +126,9 @@ def query_items(
     made of the same photograph or specimen; `group` as in `query_images`.
 
     Raises:
-        InputError: a key is not in the collection.
+        InputError: a key is not in the collection. FilterError: the filter names what the collection does not hold.
     """
+    require_held(filter, collection)
     ids = [item_id(key) for key in keys]
     stored = collection.items(ids)
     for key, id in zip(keys, ids, strict=True):
@@ -133,7 +145,7 @@ def query_dataset(
     k: int = 10,
     filter: Filter | None = None,
     *,
-    kind: Kind = Kind.IMAGE,
+    kind: Kind | None = None,
     limit: int | None = None,
     exclude_self: bool = False,
     exact: bool = False,
@@ -141,27 +153,23 @@ def query_dataset(
 ) -> Iterator[Results]:
     """The best `k` items for every stored item of a dataset, in batches (so that memory does not grow with the dataset).
 
-    `exclude_self` and `group` as in `query_items`.
+    Without a `kind`, the queries are the dataset's images, or the only kind that it holds. `exclude_self` and `group` as in
+    `query_items`.
 
     Raises:
-        InputError: the collection holds nothing of this dataset.
+        InputError: the collection holds nothing of this dataset and kind. FilterError: as `query_items`.
     """
+    require_held(filter, collection)
+    kind = queried_kind(name, collection, kind)
     left = limit
-    seen = False
     for items, vectors in collection.scan(equals("kind", str(kind)) & equals("dataset", name), vectors=True, batch=256):
         if left is not None:
             items, vectors = items[:left], vectors[:left]
             left -= len(items)
         if items:
-            seen = True
             yield _ask_items(collection, items, vectors, k, filter, exclude_self, exact, group)
         if left is not None and left <= 0:
             return
-    if not seen:
-        raise InputError(
-            f"collection {collection.name!r} holds no {kind} of dataset {name!r}; "
-            f"`ingest dataset {name}` first, or see `ingest status`"
-        )
 
 
 Unwanted = Callable[[Item], bool]
@@ -241,7 +249,8 @@ def _ask_items(
     found, plan = ask(collection, vectors[:, None], k, filter, same, exact=exact, group=group)
     files = [SourceDigest.parse(item.source_digest).file for item in items]
     results = [Result(Query(i.key, file, item=i), hits) for i, file, hits in zip(items, files, found, strict=True)]
-    return Results(collection.name, plan, tuple(results), {"search": time.perf_counter() - begun})
+    answers = Results(collection.name, plan, tuple(results), {"search": time.perf_counter() - begun})
+    return explained(answers, filter, collection)
 
 
 def _same_file(digest: str) -> Unwanted:

@@ -23,6 +23,7 @@ from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.pooling import Pool, pooled
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Hit, Query, Result, Results
+from outcrop.query.held import explained, require_held
 from outcrop.query.pictures import SUFFIXES as PICTURES
 from outcrop.render.preflight import SUFFIXES as MESHES
 from outcrop.render.views import ViewSpec
@@ -83,6 +84,7 @@ def query_specimens(
     if filter.chosen("kind") is not None:
         raise InputError("--by chooses between specimens and views; leave kind= out of --where")
     paths, keys = _sorted_out(names)
+    require_held(filter, collection)
     begun = time.perf_counter()
     asked: dict[str, _Asked | str] = {}
     if paths:
@@ -107,7 +109,9 @@ def query_specimens(
         hits, plan = answer(entry, collection, k, filter, exclude_self, exact)
         results.append(Result(entry.query, hits))
     timings = {"embed": embedded - begun, "search": time.perf_counter() - embedded}
-    return Results(collection.name, plan, tuple(results), timings)
+    answers = Results(collection.name, plan, tuple(results), timings)
+    kind = Kind.VIEW if by == "views" else Kind.SPECIMEN
+    return explained(answers, filter & equals("kind", str(kind)), collection)
 
 
 def stored_look(collection: Collection, filter: Filter | None = None) -> tuple[ViewSpec, Pool]:

@@ -52,19 +52,23 @@ class Store:
         self._directory = Path(uri).absolute()  # the process may go elsewhere before it closes a relative address
 
     @classmethod
-    def connect(cls, uri: str, token: str | None = None, timeout: float = 30.0, tls: Tls | None = None) -> Store:
+    def connect(
+        cls, uri: str, token: str | None = None, timeout: float = 30.0, tls: Tls | None = None, *, create: bool = True
+    ) -> Store:
         """Opens a Milvus Lite directory (a path that ends in ``.db``) or a server (``http(s)://host:port``).
 
-        `timeout` is the most seconds one answer may take.
+        `timeout` is the most seconds one answer may take. Without `create`, a directory that is missing is not made.
 
         Raises:
-            InputError: the address is neither, or the directory's parent is missing.
+            InputError: the address is neither, or the directory's parent is missing, or (without `create`) the directory.
             StoreUnreachable: nobody answers, or another process holds the directory's lock.
             Refused: the server does not accept the token.
         """
         if is_lite(uri):
             uri = uri.rstrip("/") or uri
             _check_lite(uri)
+            if not create and is_missing(uri):
+                raise InputError(missing_text(uri))
         else:
             _check_server(uri)
         shown = shown_uri(uri)
@@ -88,15 +92,24 @@ class Store:
         return cls(uri, client, version, timeout)
 
     @classmethod
-    def of(cls, settings: Settings, *, patience: float = 0.0, waiting: Callable[[str], None] | None = None) -> Store:
-        """The connection that the settings ask for; see `connect`.
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        create: bool = False,
+        patience: float = 0.0,
+        waiting: Callable[[str], None] | None = None,
+    ) -> Store:
+        """The connection that the settings ask for; see `connect`. Only what is about to write says `create`.
 
         Where the store cannot be reached (a server that is starting, a Milvus Lite directory that another process has open),
         tries again for `patience` seconds; `waiting` is given the reason each time.
         """
         token = settings.token.get_secret_value() if settings.token is not None else None
         return patiently(
-            lambda: cls.connect(settings.uri, token, settings.timeout, Tls.of(settings)), patience, waiting
+            lambda: cls.connect(settings.uri, token, settings.timeout, Tls.of(settings), create=create),
+            patience,
+            waiting,
         )
 
     @property
@@ -145,6 +158,17 @@ class Store:
 def is_lite(uri: str) -> bool:
     """Whether an address is a Milvus Lite directory rather than a server."""
     return "://" not in uri
+
+
+def is_missing(uri: str) -> bool:
+    """Whether an address is a Milvus Lite directory that is not there (yet)."""
+    path = Path(uri)
+    return is_lite(uri) and path.suffix == ".db" and path.absolute().parent.is_dir() and not path.exists()
+
+
+def missing_text(uri: str) -> str:
+    """What to do where a Milvus Lite directory is missing."""
+    return f"no Milvus Lite directory at {shown_uri(uri)}; ingest something first, or set OUTCROP_URI"
 
 
 def shown_uri(uri: str) -> str:

@@ -63,3 +63,22 @@ def chosen(filter: Filter, existing: Iterable[str]) -> tuple[list[str] | None, F
     shared = {str(kind) for kind in wanted_kinds} & existing
     rest = filter if shared and datasets is not None else filter.without("kind", "dataset")
     return sorted(names | shared), rest
+
+
+def dataset_of(partition: str) -> str | None:
+    """The dataset that a partition's name states; None where it is shared, or named by a digest."""
+    kind, _, dataset = partition.partition("__")
+    if kind not in tuple(Kind) or not dataset or _DIGESTED.match(partition):
+        return None
+    return dataset
+
+
+def holds_dataset(dataset: str, existing: Iterable[str]) -> bool:
+    """Whether rows of a dataset may be in these partitions, of whatever kind."""
+    existing = set(existing)
+    return any(str(kind) in existing or partition_name(kind, dataset) in existing for kind in Kind)
+
+
+def holds_kind(kind: Kind, existing: Iterable[str]) -> bool:
+    """Whether rows of a kind may be in these partitions."""
+    return any(name == str(kind) or name.startswith(f"{kind}__") for name in existing)

@@ -114,7 +114,7 @@ def test_a_server_says_its_version(server_uri: str) -> None:
 
 
 def test_lite_is_described_by_its_directory() -> None:
-    with Store.of(Settings(uri="./outcrop.db")) as store:
+    with Store.of(Settings(uri="./outcrop.db"), create=True) as store:
         assert store.lite
         assert store.describe() == "Milvus Lite ./outcrop.db"
     assert Path("outcrop.db").is_dir()

@@ -113,7 +113,8 @@ def test_filters_are_about_specimens_or_views(collection: Collection) -> None:
     for by in ("pooled", "views"):
         found = ask(collection, key("flat", 0), by=by, filter=where("category=tall,long"), k=20)
         assert {hit.item.category for hit in found.results[0].hits} == {"tall", "long"} and len(keys(found)) == 8
-        assert keys(ask(collection, key("flat", 0), by=by, filter=where("dataset=other"))) == []
+        with pytest.raises(InputError, match="holds no dataset 'other'; there are: shells"):
+            ask(collection, key("flat", 0), by=by, filter=where("dataset=other"))
     every = ask(collection, key("flat", 0), by="views", k=20)
     some = ask(collection, key("flat", 0), by="views", filter=where("view=0..1"), k=20)
     assert len(keys(some)) == 12 and some.results[0].hits[0].score < every.results[0].hits[0].score
@@ -140,7 +141,7 @@ def test_what_cannot_be_asked_is_said(collection: Collection, world: Path, tmp_p
     with pytest.raises(InputError, match="did you mean 'views'"):
         ask(collection, key("flat", 0), by="view")
     with pytest.raises(InputError, match="holds no specimens that fit"):
-        ask(collection, world / "shells/flat/flat0.ply", filter=where("dataset=other"))
+        ask(collection, world / "shells/flat/flat0.ply", filter=where("category=other"))
     found = ask(collection, "bad.ply", world / "shells/flat/flat0.ply", key("tall", 1))
     assert [bool(result.error) for result in found.results] == [True, False, False]
 
