@@ -52,6 +52,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/cluster.py
 	$(BIN)/python benchmarks/rerank.py
+	$(BIN)/python benchmarks/faults.py --failures-only
 
 clean:
 	rm -rf demo .outcrop outcrop.db build *.egg-info

@@ -121,7 +121,7 @@ def _opened(
     request: AnyRequest, settings: Settings, watcher: Watcher, only: Iterable[str] | None, *, create: bool
 ) -> Iterator[_Target]:
     listing = None if request.takes_space else request.list(None, only=only)
-    with _store(settings, create=create) as store:
+    with _store(settings, watcher, create=create) as store:
         found = Collection.find(store, settings.collection) if store is not None else None
         space, model = _space_and_model(request, listing, settings, found, watcher)
         if listing is None:
@@ -155,12 +155,16 @@ def _space_and_model(
 
 
 @contextmanager
-def _store(settings: Settings, *, create: bool) -> Iterator[Store | None]:
-    """The store of the settings, open; without `create`, None for a Milvus Lite directory that is not there."""
+def _store(settings: Settings, watcher: Watcher, *, create: bool) -> Iterator[Store | None]:
+    """The store of the settings, open; without `create`, None for a Milvus Lite directory that is not there.
+
+    An ingest waits for a directory that another process has open, and for a server that is starting; a preview does not.
+    """
     if not create and is_missing(settings.uri):
         yield None
         return
-    with Store.of(settings, create=create) as store:
+    patience = settings.patience if create else 0.0
+    with Store.of(settings, create=create, patience=patience, waiting=watcher.warn) as store:
         yield store
 
 

@@ -13,6 +13,7 @@
     │   └── WeightsError            3  model weights are missing, damaged or belong to a different model
     ├── PartialFailure              4  the work ended, some items failed; the ledger is named
     ├── StoreUnreachable            5  Milvus does not answer, or its directory is locked
+    │   └── StoreUnusable           5  the Milvus Lite directory cannot be opened, however long one waits
     └── Refused                     6  the action would harm: nothing was done
         ├── SpaceMismatch           6  vectors of one space used with a collection of a different one
         └── Damaged                 6  a stored row is not what was written
@@ -88,6 +89,10 @@ class StoreUnreachable(OutcropError):
     """Milvus does not answer in time, or a Milvus Lite directory is held by another process."""
 
     exit_code = 5
+
+
+class StoreUnusable(StoreUnreachable):
+    """A Milvus Lite directory cannot be opened (no permission, no room, not one): waiting does not help."""
 
 
 class Refused(OutcropError):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
+from outcrop.schema.errors import Damaged, InputError, OutcropError, Refused, StoreUnreachable, StoreUnusable
 from outcrop.schema.settings import Settings
 from outcrop.store.tls import Tls
 
@@ -34,6 +34,12 @@ _LOST = re.compile(
 _EXPRESSION = re.compile(  # as servers and as Milvus Lite say it
     r"parse expression|boolean expression|at column \d+|incompatible types|unexpected token|undefined (field|variable)|"
     r"int too large",
+)
+_NO_ROOM = re.compile(r"\[Errno \d+\]|no space left|read-only file system|permission denied", re.IGNORECASE)
+_GARBLED = re.compile(  # as Milvus Lite says of its own files
+    r"not valid JSON|Expecting |Invalid (\\escape|control character)|Unterminated string|Extra data|codec can't decode|"
+    r"corrupt|parquet|thrift|manifest",
+    re.IGNORECASE,
 )
 _DENIED = re.compile(r"unauthenticated|auth check failure|permission ?den", re.IGNORECASE)
 
@@ -240,7 +246,24 @@ def translate(error: Exception, action: str, uri: str) -> OutcropError | None:
         return InputError(f"cannot {action}: Milvus does not understand the filter: {message}")
     if name in ("ParamError", "ConnectionConfigException"):
         return InputError(f"cannot {action}: {message}")
+    if is_lite(uri) and (found := _lite_error(message, action, uri)) is not None:
+        return found
     return OutcropError(f"cannot {action}: Milvus says: {message or name}")
+
+
+def _lite_error(message: str, action: str, uri: str) -> OutcropError | None:
+    """What Milvus Lite says of the disk that it writes to and of its files there; None for anything else."""
+    if _NO_ROOM.search(message):
+        return StoreUnusable(
+            f"cannot {action}: {uri} cannot be written or read ({message}); make room or correct its permissions, "
+            "or choose another --uri"
+        )
+    if _GARBLED.search(message):
+        return Damaged(
+            f"cannot {action}: a file of {uri} is damaged ({message}); put back a copy of the directory, "
+            "or choose another --uri and ingest again"
+        )
+    return None
 
 
 def patiently(call: Callable[[], T], patience: float, waiting: Callable[[str], None] | None = None) -> T:
@@ -255,6 +278,8 @@ def patiently(call: Callable[[], T], patience: float, waiting: Callable[[str], N
     while True:
         try:
             return call()
+        except StoreUnusable:
+            raise
         except StoreUnreachable as error:
             if time.monotonic() + pause > deadline:
                 raise
@@ -321,10 +346,10 @@ def _lite_failure(path: Path) -> OutcropError:
             "wait for it to end, or use a Milvus server for several users"
         )
     except PermissionError:
-        return StoreUnreachable(f"{path} cannot be opened: no permission to write there; choose another --uri")
+        return StoreUnusable(f"{path} cannot be opened: no permission to write there; choose another --uri")
     except (OSError, ImportError):
         pass
-    return StoreUnreachable(
+    return StoreUnusable(
         f"{path} cannot be opened by Milvus Lite; if it was made by an older version, choose another --uri and ingest again"
     )
 

@@ -148,7 +148,7 @@ sys.stdin.read()
     holder = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None and holder.stdout.readline().strip() == "open"
-        line = ingest().error(5)
+        line = ingest("jamshill_image", "--patience", 0).error(5)
         assert "outcrop.db/LOCK" in line and str(holder.pid) in line
     finally:
         holder.communicate("")
@@ -156,7 +156,7 @@ sys.stdin.read()
 
 
 def test_no_server(dataset: Path) -> None:
-    line = ingest("jamshill_image", "--uri", "http://127.0.0.1:9", "--timeout", 2).error(5)
+    line = ingest("jamshill_image", "--uri", "http://127.0.0.1:9", "--timeout", 2, "--patience", 0).error(5)
     assert "http://127.0.0.1:9" in line
 
 

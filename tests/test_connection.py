@@ -12,9 +12,9 @@ import pytest
 from milvus_server import GUARDED_TOKEN, free_ports
 from pydantic import SecretStr
 
-from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
+from outcrop.schema.errors import Damaged, InputError, OutcropError, Refused, StoreUnreachable, StoreUnusable
 from outcrop.schema.settings import Settings
-from outcrop.store.connection import Store, lock_holder, patiently, shown_uri
+from outcrop.store.connection import Store, lock_holder, patiently, shown_uri, translate
 
 PASSWORD = "hunter2"
 
@@ -208,6 +208,36 @@ def test_patience_waits_only_for_the_unreachable() -> None:
     with pytest.raises(Refused):
         patiently(call, 30)
     assert answers == [7]
+
+
+def test_patience_does_not_wait_for_what_no_waiting_helps() -> None:
+    calls = []
+
+    def call() -> None:
+        calls.append(1)
+        raise StoreUnusable("no permission")
+
+    with pytest.raises(StoreUnusable):
+        patiently(call, 30.0)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("[Errno 28] No space left on device: 'a.db/collections/c/schema.json.tmp'", StoreUnusable),
+        ("[Errno 30] Read-only file system: 'a.db/x'", StoreUnusable),
+        ("schema file 'a.db/schema.json' is not valid JSON: Invalid \\escape: line 247 column 43", Damaged),
+        ("'utf-8' codec can't decode byte 0xe6 in position 3275: invalid continuation byte", Damaged),
+        ("Expecting property name enclosed in double quotes: line 2 column 2 (char 3)", Damaged),
+    ],
+)
+def test_what_milvus_lite_says_of_its_files(message: str, kind: type[OutcropError]) -> None:
+    from pymilvus.exceptions import MilvusException
+
+    mapped = translate(MilvusException(message=message), "list collections", "a.db")
+    assert type(mapped) is kind and "a.db" in str(mapped) and "choose another --uri" in str(mapped)
+    assert type(translate(MilvusException(message=message), "list collections", "http://127.0.0.1:1")) is OutcropError
 
 
 def test_without_patience_the_first_error_is_told() -> None:

@@ -201,7 +201,7 @@ def test_two_ingests_into_one_lite_directory(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"250918092555_300": total}, name="town")
     first = begin(tmp_path, str(tmp_path / "outcrop.db"), "outcrop", 60)
     halt_in_the_middle(tmp_path, {"outcrop": first})
-    second = run("ingest", "dataset", "town", *MODEL, "--json")
+    second = run("ingest", "dataset", "town", *MODEL, "--json", "--patience", 0)
     first.send_signal(signal.SIGCONT)
     line = second.error(5)
     assert os.path.join("outcrop.db", "LOCK") in line and str(first.pid) in line
