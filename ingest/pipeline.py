@@ -7,13 +7,11 @@ item goes to the ledger and the run goes on; a broken stage stops the run.
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,11 @@ from numpy.typing import NDArray
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import STORED, Change, Present, compare, settled
-from outcrop.ingest.features import Arrays, FeatureKeeper
+from outcrop.ingest.features import FeatureKeeper
+from outcrop.ingest.row_writer import Rows, RowWriter
 from outcrop.ingest.runs import Failure, Run
 from outcrop.ingest.sources import Kept, Pools, Prepared, Ready, Source, Wanted, groups
+from outcrop.ingest.stages import Stages
 from outcrop.schema.errors import MeshError, PictureError
 from outcrop.schema.item import Item, parent_of
 from outcrop.schema.machine import cores
@@ -101,15 +101,10 @@ class _End:
 
 
 @dataclass
-class _Encoded:
+class _Encoded(Rows):
     """Rows to be written, and the sources that are covered once they are."""
 
-    items: list[Item] = field(default_factory=list)
-    vectors: list[NDArray[np.float32]] = field(default_factory=list)
-    thumbnails: list[bytes | None] = field(default_factory=list)
     covered: list[_Work] = field(default_factory=list)
-    features: list[tuple[Prepared, Arrays]] = field(default_factory=list)
-    replaces: bool = False
 
 
 class Pipeline:
@@ -127,33 +122,28 @@ class Pipeline:
         waiting: Callable[[str], None] | None = None,
     ) -> None:
         self.features = features
-        self.encoder, self.collection, self.run, self.options, self.thumbnails = (
-            encoder,
-            collection,
-            run,
-            options,
-            thumbnails,
-        )
-        self._waiting = waiting
-        self._stop = threading.Event()
+        self.encoder, self.collection, self.run, self.options = encoder, collection, run, options
+        self._thumbnails = thumbnails is not None
+        self._writer = RowWriter(collection, thumbnails, features, options.patience, waiting)
         self._lock = threading.Lock()
-        self._broken: list[BaseException] = []
+        self._stages = Stages()
+        self._put, self._take = self._stages.put, self._stages.take
         self._preparing = 0
         depth = 2 * (options.batch or FIRST_BATCH)
-        self._to_prepare: queue.Queue[_Work | None] = queue.Queue(depth)
-        self._to_encode: queue.Queue[_Piece | _Vector | _End | None] = queue.Queue(depth)
-        self._to_write: queue.Queue[_Encoded | None] = queue.Queue(4)
+        self._to_prepare: queue.Queue[_Work | None] = self._stages.new_queue(depth)
+        self._to_encode: queue.Queue[_Piece | _Vector | _End | None] = self._stages.new_queue(depth)
+        self._to_write: queue.Queue[_Encoded | None] = self._stages.new_queue(4)
         self.present = Present()
         """All items that are in the collection after the pass: written, or found unchanged."""
 
     def stop(self) -> None:
         """Ends the pass: pictures that are being made are embedded and written; nothing more is begun."""
-        self._stop.set()
+        self._stages.stop()
 
     @property
     def stopped(self) -> bool:
         """Whether the pass was ended before its sources were."""
-        return self._stop.is_set()
+        return self._stages.stopped
 
     def run_all(self, sources: Iterable[Source], progress: Callable[[int], None] | None = None) -> None:
         """Takes all sources through; `progress` is called with the number of finished items (written, unchanged or failed).
@@ -165,22 +155,18 @@ class Pipeline:
         self._preparing = workers
         stages: list[tuple[str, Callable[[], None]]] = [(f"prepare-{n}", self._prepare) for n in range(workers)]
         stages += [("list", lambda: self._list(sources, workers)), ("encode", self._encode), ("write", self._write)]
-        threads = [
-            threading.Thread(target=self._guard, args=(stage,), name=name, daemon=True) for name, stage in stages
-        ]
+
+        def waiting() -> None:
+            if progress is not None:
+                record = self.run.record
+                progress(record.upserted + record.unchanged + record.failed)
+            self.run.save(soon=True)
+
         cpu = time.process_time()
-        for thread in threads:
-            thread.start()
-        for thread in reversed(threads):
-            while thread.is_alive():
-                thread.join(0.1)
-                if progress is not None:
-                    record = self.run.record
-                    progress(record.upserted + record.unchanged + record.failed)
-                self.run.save(soon=True)
-        self.run.spent("all", time.process_time() - cpu)
-        if self._broken:
-            raise self._broken[0]
+        try:
+            self._stages.run(stages, waiting)
+        finally:
+            self.run.spent("all", time.process_time() - cpu)
 
     # -- stages ----------------------------------------------------------------------------------------------------
 
@@ -242,7 +228,7 @@ class Pipeline:
                     self._unchanged(change.todo.item)
                 else:
                     todo.append(change.todo)
-            outcomes = work.source.make(todo, contents, self.encoder, self.thumbnails is not None) if todo else iter(())
+            outcomes = work.source.make(todo, contents, self.encoder, self._thumbnails) if todo else iter(())
             del contents  # the source knows how long it needs the bytes
             for outcome in outcomes:
                 if isinstance(outcome, Ready) and outcome.keep is not None and self.features is not None:
@@ -275,9 +261,9 @@ class Pipeline:
                 if isinstance(entry, _End):
                     self._finished(entry, encoded)
                 elif isinstance(entry, _Vector):
-                    self._add(encoded, entry.work, entry.ready.item, entry.ready.vector, None)
+                    encoded.add(entry.ready.item, entry.ready.vector, None, entry.work.replaces)
                 elif (vector := next(vectors)) is not None:
-                    self._add(encoded, entry.work, entry.prepared.item, vector, entry.prepared.thumbnail)
+                    encoded.add(entry.prepared.item, vector, entry.prepared.thumbnail, entry.work.replaces)
                     if isinstance(entry.work.source, Pools):
                         entry.work.items.append(entry.prepared.item)
                         entry.work.vectors.append(vector)
@@ -321,61 +307,29 @@ class Pipeline:
                 pooled = source.pool(work.items, np.stack(work.vectors))
                 for item, vector, small in zip(pooled.items, pooled.vectors, pooled.thumbnails, strict=True):
                     del work.left[item.id]
-                    self._add(encoded, work, item, vector, small)
+                    encoded.add(item, vector, small, work.replaces)
             except PictureError as error:
                 self._failed(work, source.path, work.left.values(), "embed", str(error))
                 work.left.clear()
         if end.complete and work.left:
-            reason = "no picture was made of this item"
-            self._failed(work, source.path, work.left.values(), source.stage, reason)
+            self._failed(work, source.path, work.left.values(), source.stage, "no picture was made of this item")
         if end.complete and not work.failed:
             encoded.covered.append(work)
 
     def _write(self) -> None:
-        open_end = True
-        while open_end:
-            first = self._take(self._to_write)
-            if first is None:
-                return
-            parts = [first]
-            while sum(len(p.items) for p in parts) < WRITE_ROWS:
-                try:
-                    more = self._to_write.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    open_end = False
-                    break
-                parts.append(more)
+        for parts in self._stages.gathered(
+            self._to_write, lambda found: sum(len(p.items) for p in found) >= WRITE_ROWS
+        ):
             begun = time.thread_time()
-            items = [item for part in parts for item in part.items]
-            if items:
-                self._upsert(items, parts)
+            written = self._writer.write(parts)
+            with self._lock:
+                for item in written:
+                    self.present.add(item, found=True)
+            self.run.count(upserted=len(written))
             self.run.spent("store", time.thread_time() - begun)
             for part in parts:
                 for work in part.covered:
                     self._covered(work)
-
-    def _upsert(self, items: list[Item], parts: Sequence[_Encoded]) -> None:
-        if self.thumbnails is not None:
-            for item, small in zip(items, (t for part in parts for t in part.thumbnails), strict=True):
-                if small is not None:
-                    self.thumbnails.write(item.id, small)
-        if self.features is not None:
-            for prepared, arrays in (kept for part in parts for kept in part.features):
-                self.features.keep(prepared, arrays)
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.collection.upsert(
-            [replace(item, ingested_at=item.ingested_at or now) for item in items],
-            np.stack([vector for part in parts for vector in part.vectors]),
-            replacing=any(part.replaces for part in parts),
-            patience=self.options.patience,
-            waiting=self._waiting,
-        )
-        with self._lock:
-            for item in items:
-                self.present.add(item, found=True)
-        self.run.count(upserted=len(items))
 
     # -- between stages --------------------------------------------------------------------------------------------
 
@@ -395,13 +349,6 @@ class Pipeline:
                 batch, pieces = [], 0
         if batch:
             yield batch
-
-    @staticmethod
-    def _add(encoded: _Encoded, work: _Work, item: Item, vector: NDArray[np.float32], thumbnail: bytes | None) -> None:
-        encoded.items.append(item)
-        encoded.vectors.append(vector)
-        encoded.thumbnails.append(thumbnail)
-        encoded.replaces |= work.replaces
 
     def _unchanged(self, item: Item) -> None:
         with self._lock:
@@ -425,38 +372,6 @@ class Pipeline:
         elif left:
             work.failed = True
             self.run.fail(Failure(parent_of(left[0].key), str(path), stage, reason, len(left)))
-
-    def _guard(self, stage: Callable[[], None]) -> None:
-        try:
-            stage()
-        except BaseException as error:  # noqa: BLE001  kept, and raised again by the thread that waits
-            self._broken.append(error)
-            self._stop.set()
-        finally:
-            # A stage that broke may leave a full queue before it: drain, so that nobody waits for ever.
-            if self._broken:
-                for waiting in (self._to_prepare, self._to_encode, self._to_write):
-                    with contextlib.suppress(queue.Empty):
-                        while True:
-                            waiting.get_nowait()
-
-    def _put(self, target: queue.Queue[Any], value: Any, always: bool = False) -> None:
-        """Puts a value, giving up when the pass is broken (or, unless `always`, stopped)."""
-        while not self._broken and (always or not self.stopped):
-            try:
-                target.put(value, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def _take(self, source: queue.Queue[Any]) -> Any:
-        """Takes a value; None at the end or when the pass is broken."""
-        while not self._broken:
-            try:
-                return source.get(timeout=0.1)
-            except queue.Empty:
-                continue
-        return None
 
 
 def _by_file(changes: Sequence[Change]) -> Iterator[tuple[Path, list[Change]]]:

@@ -1,0 +1,74 @@
+"""What was embedded, on its way into the collection, with its thumbnails and features into their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.features import Arrays, FeatureKeeper
+from outcrop.ingest.sources import Prepared
+from outcrop.schema.item import Item
+from outcrop.store.collection import Collection
+
+
+@dataclass
+class Rows:
+    """Items with their vectors [D] float32 and thumbnails (or None), in the same order; and features, of some of them.
+
+    `replaces` says whether the collection may hold rows of these ids.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    vectors: list[NDArray[np.float32]] = field(default_factory=list)
+    thumbnails: list[bytes | None] = field(default_factory=list)
+    features: list[tuple[Prepared, Arrays]] = field(default_factory=list)
+    replaces: bool = False
+
+    def add(self, item: Item, vector: NDArray[np.float32], thumbnail: bytes | None, replaces: bool) -> None:
+        """Takes one more item."""
+        self.items.append(item)
+        self.vectors.append(vector)
+        self.thumbnails.append(thumbnail)
+        self.replaces |= replaces
+
+
+@dataclass(frozen=True)
+class RowWriter:
+    """Writes rows; waits `patience` seconds for a server that went away, and says so to `waiting`."""
+
+    collection: Collection
+    thumbnails: ThumbnailStore | None = None
+    features: FeatureKeeper | None = None
+    patience: float = 60.0
+    waiting: Callable[[str], None] | None = None
+
+    def write(self, parts: Sequence[Rows]) -> list[Item]:
+        """Writes all parts in one request, thumbnails and features first; returns the items.
+
+        Raises:
+            StoreUnreachable: no answer within the patience. InputError: thumbnails or features cannot be written.
+        """
+        items = [item for part in parts for item in part.items]
+        if not items:
+            return []
+        if self.thumbnails is not None:
+            for item, small in zip(items, (t for part in parts for t in part.thumbnails), strict=True):
+                if small is not None:
+                    self.thumbnails.write(item.id, small)
+        if self.features is not None:
+            for prepared, arrays in (kept for part in parts for kept in part.features):
+                self.features.keep(prepared, arrays)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.collection.upsert(
+            [replace(item, ingested_at=item.ingested_at or now) for item in items],
+            np.stack([vector for part in parts for vector in part.vectors]),
+            replacing=any(part.replaces for part in parts),
+            patience=self.patience,
+            waiting=self.waiting,
+        )
+        return items
