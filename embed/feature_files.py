@@ -232,7 +232,7 @@ def _facts(root: Path) -> dict[str, Any]:
             return dict(facts)
     except FileNotFoundError:
         raise InputError(f"{root} holds no features.json; give the folder that `ingest … --features` wrote") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); remove it, the next ingest writes it anew") from None
     raise InputError(f"{path} is of format {facts['format']!r}, and this version reads {FORMAT}")
 

@@ -198,7 +198,7 @@ def _remembered(memory: Path) -> dict[str, list[Any]]:
     try:
         entries = json.loads(memory.read_text(encoding="utf-8"))
         return {name: entry for name, entry in entries.items() if _DIGEST.fullmatch(str(entry[3]))}
-    except (OSError, ValueError, AttributeError, TypeError, LookupError):
+    except (OSError, ValueError, AttributeError, TypeError, LookupError, RecursionError):
         return {}
 
 

@@ -127,7 +127,7 @@ def _described(meta: Path, path: Path, source: str, dataset: str) -> tuple[Item,
         return item, values.get("features")
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{meta} does not describe an item ({error}); remove it, and the file's name is read"
         ) from None

@@ -54,6 +54,11 @@ class Document:
         return int(line) + 1
 
 
+_SURROGATE = re.compile(r"\\(?:u|U0000)[dD][89a-fA-F]")
+"""How half a character is spelt in JSON and YAML; two halves that belong together are one character."""
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
 def read_document(path: Path, what: str, error: type[InputError], hint: str = "") -> Document:
     """Reads a JSON file (YAML by the endings ``.yaml`` and ``.yml``); `what` names it in messages, `hint` says where to look.
 
@@ -82,6 +87,8 @@ def read_document(path: Path, what: str, error: type[InputError], hint: str = ""
         raise error(f"{what} {path}: nested too deeply") from None
     except ValueError as caught:
         raise error(f"{what} {path}: {caught}") from None
+    if _SURROGATE.search(text) and _SURROGATES.search(json.dumps(values, ensure_ascii=False, default=str)):
+        raise error(f"{what} {path} contains half a character (a lone surrogate such as \\ud800); correct the text")
     return Document(path, values, text)
 
 

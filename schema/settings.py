@@ -164,7 +164,7 @@ def _check_file(file: Path) -> None:
         return
     try:
         values = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeys)
-    except (yaml.YAMLError, OSError, ValueError) as error:
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
         raise InputError(f"settings file {file} cannot be read as YAML: {str(error).splitlines()[0]}") from None
     if values is None:
         return

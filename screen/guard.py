@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from outcrop.schema.errors import OutcropError
+from outcrop.schema.errors import InputError, OutcropError
 from outcrop.screen.texts import harmless_lines
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
 
 
+OF_THE_PLACE = {
+    errno.ENOSPC: "make room, or choose another place",
+    errno.EDQUOT: "make room, or choose another place",
+    errno.EROFS: "choose a place that can be written to",
+    errno.EACCES: "correct the permissions, or choose another place",
+    errno.EPERM: "correct the permissions, or choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a file is where a folder should be: remove it, or choose another place",
+    errno.EISDIR: "a folder is where a file should be: remove it, or choose another place",
+    errno.EIO: "the disk or its connection fails: look at the system's log",
+    errno.ESTALE: "the disk or its connection fails: look at the system's log",
+    errno.EMFILE: "too many files are open: raise `ulimit -n`, or lower OUTCROP_WORKERS",
+}
+"""What helps, by the system's error number: faults of a disk or of its permissions, none of Outcrop's."""
+_NO_MEMORY = re.compile(
+    r"out of memory|cannot allocate memory|can't allocate memory|not enough memory|bad_alloc|failed to map segment|"
+    r"unable to allocate",
+    re.IGNORECASE,
+)
+OUT_OF_MEMORY = "out of memory: lower OUTCROP_BATCH, OUTCROP_WORKERS or --input-size, or give the process more memory"
+
+
 def run_guarded(command: Callable[[], Any]) -> None:
     """Runs a command; errors of `outcrop.schema.errors` become one line on stderr and the family's exit code.
 
-    Anything else is a bug: its traceback is shown and the exit code is 1.
+    So do faults of the machine that nobody caught before (`fault_of_machine`). Anything else is a bug: its traceback is shown
+    and the exit code is 1.
     """
     try:
         command()
@@ -33,8 +59,37 @@ def run_guarded(command: Callable[[], Any]) -> None:
         # The reader of our output went away (`| head`): nothing is wrong, and nobody is listening.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
-    except MemoryError:
-        leave("error: out of memory; use a smaller --batch or fewer --workers", 1)
+    except Exception as error:
+        fault = fault_of_machine(error)
+        if fault is None:
+            raise
+        logging.getLogger(__name__).debug("traceback", exc_info=True)
+        _give_up_output()
+        leave(f"error: {fault}", fault.exit_code)
+
+
+def _give_up_output() -> None:
+    """Where stdout cannot take what is left (a full disk), lets it go: the interpreter would complain of it at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def fault_of_machine(error: BaseException) -> InputError | None:
+    """An error that names a full, read-only or failing disk, missing memory, or a name that is not UTF-8; None for all others."""
+    if isinstance(error, MemoryError) or (
+        isinstance(error, (RuntimeError, ImportError, OSError)) and _NO_MEMORY.search(str(error))
+    ):
+        return InputError(OUT_OF_MEMORY)
+    if isinstance(error, OSError) and error.errno in OF_THE_PLACE:
+        place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "the output"
+        return InputError(f"{place} cannot be used ({error.strerror}); {OF_THE_PLACE[error.errno]}")
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        name = error.object if len(error.object) <= 200 else error.object[max(0, error.start - 80) : error.end + 80]
+        return InputError(f"{name!r} is not valid UTF-8; rename the file, or correct the text that names it")
+    return None
 
 
 def leave(message: str, code: int) -> NoReturn:
@@ -47,6 +102,8 @@ def main_guard(app: Callable[..., Any]) -> None:
     """Runs a whole typer application, keeping unforeseen errors to a traceback and exit code 1."""
     try:
         app()
-    except Exception:  # noqa: BLE001  the last resort of a program
+    except Exception as error:  # noqa: BLE001  the last resort of a program
+        if (fault := fault_of_machine(error)) is not None:
+            leave(f"error: {fault}", fault.exit_code)
         traceback.print_exc()
         leave("this is a bug in Outcrop: please report it with the command you typed", 1)

@@ -46,7 +46,7 @@ from outcrop.screen.groups import (
     option,
 )
 from outcrop.screen.guard import run_guarded
-from outcrop.screen.texts import harmless_lines
+from outcrop.screen.texts import harmless_lines, require_utf8
 
 if TYPE_CHECKING:
     from outcrop.schema.settings import Settings
@@ -144,8 +144,12 @@ def command(
 
         @functools.wraps(function)
         def call(**values: Any) -> None:
+            run_guarded(lambda: perform(values))
+
+        def perform(values: dict[str, Any]) -> None:
+            require_utf8(values)
             settings = {key: values.pop(key) for key in shared}
-            run_guarded(lambda: function(_session(settings), **_bundled(bundles, values)))
+            function(_session(settings), **_bundled(bundles, values))
 
         del call.__wrapped__  # typer would look through to the bare function
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -161,7 +161,7 @@ def _read_items(path: Path, keys: list[str]) -> list[Item]:
         return [item_of_key(key) for key in keys]
     try:
         items = [Item.from_row(json.loads(line)) for line in file.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{file} cannot be read ({str(error)[:160]}); make it again, or remove it") from None
     if [item.key for item in items] != keys:
         raise InputError(f"{file} and {_beside(path, '.ids.txt')} name different items; make them again")

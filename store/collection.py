@@ -156,6 +156,7 @@ class Collection(Table):
                 PROPERTY_WEIGHTS: weights,
                 PROPERTY_INDEX: json.dumps({"profile": profile.name, "build": params}),
             }
+            store.clear_half_made(physical)
             client.create_collection(
                 physical,
                 schema=milvus_schema(client, space.dim),

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -145,6 +146,17 @@ class Store:
                         os.fsync(handle)
                     finally:
                         os.close(handle)
+
+    def clear_half_made(self, physical: str) -> None:
+        """Removes what Milvus Lite leaves of a collection whose creation a full disk stopped; it could never be made again.
+
+        Such a folder has no schema and no folder of data.
+        """
+        folder = self._directory / "collections" / physical
+        if not self.lite or not folder.is_dir() or (folder / "schema.json").exists():
+            return
+        if not any(each.is_dir() for each in folder.iterdir()):
+            shutil.rmtree(folder)
 
     def close(self) -> None:
         """Ends the connection; a Milvus Lite directory is free for other processes afterwards."""

@@ -137,9 +137,10 @@ def read_parquet_facts(path: Path) -> tuple[Space, dict[str, Any]]:
 
     try:
         schema = pq.read_schema(path)
+        names = schema.names  # damaged names are found where they are decoded
     except FileNotFoundError:
         raise InputError(f"no file {path}; check the path") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is not a readable Parquet file ({_first_line(error)}); export it again") from None
     metadata = schema.metadata or {}
     if metadata.get(_FORMAT) != b"1":
@@ -151,11 +152,11 @@ def read_parquet_facts(path: Path) -> tuple[Space, dict[str, Any]]:
             raise ValueError("digest")
         space = Space.model_validate_json(metadata[_SPACE])
         facts = json.loads(metadata[_FACTS])
-    except (KeyError, ValueError, ValidationError):
+    except (KeyError, ValueError, ValidationError, RecursionError):
         raise InputError(f"{path} states an embedding space that cannot be read; export it again") from None
     wanted = _arrow_schema(space.dim)
     for field in wanted:
-        if field.name not in schema.names or schema.field(field.name).type != field.type:
+        if field.name not in names or schema.field(field.name).type != field.type:
             raise InputError(
                 f"{path}: column {field.name!r} is missing or is not of type {field.type}; export it again"
             )
@@ -275,7 +276,7 @@ def _pages(path: Path, space: Space, *, check: bool) -> Iterator[tuple[list[Item
         raise InputError(
             f"{path} is damaged after {seen} rows ({_first_line(error)}); nothing was written, export it again"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path} contains a row that is not a valid item ({_first_line(error)}); nothing was written, export it again"
         ) from None

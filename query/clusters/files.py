@@ -61,7 +61,7 @@ def read_known(folder: Path) -> Known | None:
         ids = dict(zip(table["key"].to_pylist(), table["cluster_id"].to_pylist(), strict=True))
         if not isinstance(following, int) or following <= max(ids.values(), default=-1):
             raise ValueError("next_id")
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, pa.ArrowException):
         raise InputError(
             f"the last result in {folder} cannot be read ({PARQUET}, {JSON}), so its cluster ids would be lost; "
             "restore these files, or remove them to number clusters anew"

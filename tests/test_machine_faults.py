@@ -1,0 +1,176 @@
+"""Full, read-only and unwritable places, missing memory and texts that are not UTF-8: one line with what helps, never "a bug"."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from commands import run
+from operations import SPACE, items, unit
+from pictures import write_dataset
+
+from outcrop.schema.errors import InputError
+from outcrop.screen.guard import OF_THE_PLACE, OUT_OF_MEMORY, fault_of_machine, run_guarded
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+from outcrop.store.transfer import read_parquet_facts
+
+MODEL = ("--model", "efficientnet_lite0")
+KEY = "image/town/c_100/0001"
+
+
+@pytest.fixture
+def filled() -> None:
+    with Store.connect("outcrop.db") as store:
+        Collection.create(store, "outcrop", SPACE).upsert(items(3, mixed=False), unit(3))
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own."""
+    folder = tmp_path / "full"
+    folder.mkdir()
+    if (
+        os.geteuid()
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], check=False).returncode
+    ):
+        pytest.skip("only root mounts a disk")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@contextlib.contextmanager
+def no_room(folder: Path) -> Iterator[None]:
+    """Within the block the disk is full."""
+    ballast = folder / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    yield
+    ballast.unlink()
+
+
+def stop(error: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    def command() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as left:
+        run_guarded(command)
+    return left.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", sorted(OF_THE_PLACE))
+def test_a_fault_of_a_place_names_it_and_what_helps(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    code, said = stop(OSError(number, os.strerror(number), "some/place"), capsys)
+    assert code == 3 and said.startswith("error: some/place cannot be used (") and OF_THE_PLACE[number] in said
+    assert "Traceback" not in said and "bug" not in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_missing_memory_says_what_to_lower(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stop(error, capsys) == (3, f"error: {OUT_OF_MEMORY}\n")
+
+
+def test_a_bug_stays_a_bug() -> None:
+    assert fault_of_machine(OSError(errno.EBADF, "Bad file descriptor")) is None
+    assert fault_of_machine(RuntimeError("shapes differ")) is None
+    with pytest.raises(ZeroDivisionError):
+        run_guarded(lambda: 1 // 0)
+
+
+def test_a_full_screen(filled: None) -> None:
+    with Path("/dev/full").open("w") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-m", "outcrop.operate.cli", "list", "--json"],
+            stdout=stdout, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 3 and "the output cannot be used (No space left on device)" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--report", "--output"])
+def test_answers_on_a_full_disk(filled: None, full: Path, option: str) -> None:
+    with no_room(full):
+        line = run("query", "item", KEY, option, full / "answer").error(3)
+    assert str(full / "answer") in line and "No space left" in line
+    assert run("query", "item", KEY, option, full / "answer").code == 0
+
+
+def test_an_export_on_a_full_disk(filled: None, full: Path) -> None:
+    with no_room(full):
+        line = run("collection", "export", "outcrop", full / "out.parquet").error(3)
+    assert "out.parquet" in line and "No space left" in line
+    assert not [each for each in full.iterdir() if each.name.startswith(".")]
+
+
+def test_a_collection_on_a_full_disk(full: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"a_300": 2}, name="town")
+    place = ("--uri", full / "x.db", "--state", tmp_path / "state", "--json")
+    with no_room(full):
+        outcome = run("ingest", "dataset", "town", *MODEL, *place)
+    assert outcome.code in (3, 5) and "Traceback" not in outcome.err and str(full) in outcome.err, outcome.err
+    assert run("ingest", "dataset", "town", *MODEL, *place).code == 0
+
+
+def test_a_file_where_the_state_should_be(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"a_300": 2}, name="town")
+    Path("state").write_text("")
+    outcome = run("ingest", "dataset", "town", *MODEL, "--state", "state/inner", "--json")
+    assert outcome.code == 3 and "state" in outcome.error(3)
+    Path("state").unlink()
+    assert run("ingest", "dataset", "town", *MODEL, "--state", "state/inner", "--json").code == 0
+
+
+@pytest.mark.parametrize("argument", [b"--where=dataset=\xff", b"--against=\xff", b"--collection=\xff"])
+def test_an_argument_that_is_not_utf8(filled: None, argument: bytes) -> None:
+    line = run("query", "dataset", "town", os.fsdecode(argument)).error(3)
+    assert "\\udcff" in line
+
+
+def test_a_path_that_is_not_utf8(filled: None) -> None:
+    assert "nothere" in run("query", "image", os.fsdecode(b"nothere\xff.jpg")).error(3)
+
+
+@pytest.mark.parametrize("name", ["data_key.json", "data_key.yaml"])
+def test_half_a_character_in_a_registry(tmp_path: Path, name: str) -> None:
+    registry = write_dataset(tmp_path, {"a_300": 1}, name="town")
+    text = json.dumps(json.loads((registry / "data_key.json" if registry.is_dir() else registry).read_text()))
+    Path(name).write_text(text.replace('"town"', '"to\\ud800wn"'))
+    assert "half a character" in run("ingest", "dataset", "town", "--registry", name, *MODEL).error(3)
+    if name.endswith(".json"):  # in YAML, an escape is a character by itself
+        Path(name).write_text(text.replace('"town"', '"\\ud83d\\ude00"'))
+        assert "half" not in run("ingest", "dataset", "town", "--registry", name, *MODEL).error(3)
+
+
+@pytest.mark.parametrize("ending", ["json", "yaml"])
+def test_json_nested_deeply(ending: str) -> None:
+    Path(f"deep.{ending}").write_text("[" * 20_000 + "]" * 20_000)
+    assert "nested too deeply" in run("ingest", "manifest", f"deep.{ending}", *MODEL).error(3)
+    assert "deep" in run("ingest", "dataset", "town", "--registry", f"deep.{ending}", *MODEL).error(3)
+
+
+def test_damaged_names_of_parquet_columns() -> None:
+    pq.write_table(pa.table({"category": ["a"] * 3}), "x.parquet")
+    Path("x.parquet").write_bytes(Path("x.parquet").read_bytes().replace(b"category", b"categ\xffry"))
+    with pytest.raises(InputError, match=r"x\.parquet"):
+        read_parquet_facts(Path("x.parquet"))
