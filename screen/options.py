@@ -144,12 +144,8 @@ def command(
 
         @functools.wraps(function)
         def call(**values: Any) -> None:
-            run_guarded(lambda: perform(values))
-
-        def perform(values: dict[str, Any]) -> None:
-            require_utf8(values)
             settings = {key: values.pop(key) for key in shared}
-            function(_session(settings), **_bundled(bundles, values))
+            run_guarded(lambda: function(_session(settings), **_bundled(bundles, values)))
 
         del call.__wrapped__  # typer would look through to the bare function
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -216,7 +212,12 @@ def _place(kind: Any) -> int:
 
 
 def _bundled(bundles: Mapping[str, type], values: dict[str, Any]) -> dict[str, Any]:
-    """The values as the function wants them: those of a bundle's fields in an instance of it."""
+    """The values as the function wants them: those of a bundle's fields in an instance of it.
+
+    Raises:
+        InputError: one of them is not UTF-8.
+    """
+    require_utf8(values)
     made = {
         name: kind(**{each.name: values.pop(each.name) for each in dataclasses.fields(kind)})
         for name, kind in bundles.items()
@@ -250,6 +251,7 @@ def _command_class(parameters: list[inspect.Parameter]) -> type[typer.core.Typer
 def _session(common: dict[str, Any]) -> Session:
     from outcrop.schema.settings import read_settings  # pydantic takes a while, and --help needs none of it
 
+    require_utf8(common)
     as_json, as_csv = common.pop("as_json"), common.pop("as_csv", False)
     quiet = common.pop("quiet")
     if as_json and as_csv:
