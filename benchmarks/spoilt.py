@@ -46,6 +46,8 @@ def _retyped(data: bytes, random: Random) -> bytes:
     return "\n".join(json.dumps(value) for value in values).encode()
 
 
+SCORE_ERROR = 2e-5
+
 DAMAGES: dict[str, Callable[[bytes, Random], bytes]] = {
     "cut short": _cut,
     "bits flipped": _flip,
@@ -112,7 +114,7 @@ def flips(trial: Trial, count: int) -> Iterator[Case]:
         for arguments, expected in zip(ASKED, right, strict=True):
             answer, wrong = _answer(folder, state, arguments)
             complaint = complaint or (f"{arguments[1]}: {wrong}" if wrong else "")
-            if answer and answer != expected:
+            if answer and not _same(answer, expected):
                 complaint = complaint or f"{' '.join(arguments[:2])} answers wrongly: {_other(answer, expected)}"
             seen += "=" if answer else "x"
         yield f"{file.parent.name[:16]}/{file.name[-24:]} byte {place} bit {bit} {seen}", complaint
@@ -154,7 +156,18 @@ def _other(answer: Any, expected: Any) -> str:
     if len(answer) != len(expected):
         return f"{len(answer)} instead of {len(expected)}"
     pairs = zip(answer, expected, strict=True)
-    return next((_difference(one, other) for one, other in pairs if one != other), "?")
+    return next((_difference(one, other) for one, other in pairs if not _same(one, other)), "?")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two answers are equal, their scores to within what one flipped bit of a low order may change."""
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) <= SCORE_ERROR
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
 
 
 def _difference(one: Any, other: Any) -> str:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from outcrop.schema.errors import Damaged, InputError, OutcropError, Refused, StoreUnreachable, StoreUnusable
 from outcrop.schema.settings import Settings
+from outcrop.store.lite_files import require_sound_manifests
 from outcrop.store.tls import Tls
 
 if TYPE_CHECKING:
@@ -69,13 +70,14 @@ class Store:
         Raises:
             InputError: the address is neither, or the directory's parent is missing, or (without `create`) the directory.
             StoreUnreachable: nobody answers, or another process holds the directory's lock.
-            Refused: the server does not accept the token.
+            Refused: the server does not accept the token. Damaged: a manifest in the directory is.
         """
         if is_lite(uri):
             uri = uri.rstrip("/") or uri
             _check_lite(uri)
             if not create and is_missing(uri):
                 raise InputError(missing_text(uri))
+            require_sound_manifests(Path(uri))
         else:
             _check_server(uri)
         shown = shown_uri(uri)

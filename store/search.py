@@ -29,6 +29,8 @@ CHECKED_HITS = 1024
 """Up to this many hits in one request are read with their vectors, to compare them with their checksums."""
 MAX_SCORE = 1.5
 """Scores above this come from a damaged vector: those of unit vectors are at most 1, and a little more in quantised indexes."""
+SCORE_ERROR = 1e-5
+"""How far a score of Milvus Lite's exact index may be from the product with the stored vector: its index is a file of its own."""
 EXACT_ROWS = 5_000
 """Up to this many rows are compared one by one instead of asking an index that is not exact."""
 EXACT_SHARE = 0.02
@@ -189,8 +191,26 @@ def index_search(
                 consistency_level=consistency,
                 timeout=store.timeout,
             )
+        asked = vectors[start : start + MAX_QUERIES]
+        if check and store.lite and collection.profile.exact:
+            for query, hits in zip(asked, answer, strict=True):
+                _require_scores(query, hits, collection.name)
         found += [_hits(hits, collection.name, check) for hits in answer]
     return tuple(found)
+
+
+def _require_scores(query: NDArray[np.float32], hits: Sequence[Any], collection: str) -> None:
+    """Refuses hits that were read with their vectors where one has not the score that its vector gives with the query [D]."""
+    for hit in hits:
+        if (vector := hit["entity"].get("vector")) is None:
+            continue
+        right = float(np.dot(query.astype(np.float64), np.asarray(vector, dtype=np.float64)))
+        if not abs(right - float(hit["distance"])) <= SCORE_ERROR:
+            row = {**hit["entity"], "id": hit["id"]}
+            fault = (
+                fault_of(row) or f"the index gives it a score of {hit['distance']:.6g}, its vector one of {right:.6g}"
+            )
+            raise damaged(row, fault, collection)
 
 
 def _hits(hits: Sequence[Any], collection: str, check: bool) -> tuple[Hit, ...]:
@@ -217,9 +237,11 @@ def exact_search(
     for rows in collection.scan_rows(filter, ["id", "vector"]):
         best.add(np.asarray([row["id"] for row in rows]), np.asarray([row["vector"] for row in rows], dtype=np.float32))
     lines = [best.best(query) for query in range(len(vectors))]
-    found = collection.lookup(sorted({id for line in lines for _, id in line}), fields=tuple(FIELDS))
+    ids = sorted({id for line in lines for _, id in line})
+    # As in `index_search`: a few are read whole, and compared with their checksums.
+    found = collection.lookup(ids, fields=("*",) if len(ids) <= CHECKED_HITS else tuple(FIELDS))
     require_sound(found.values(), collection.name)
-    items = {id: Item.from_row(row) for id, row in found.items()}
+    items = {id: Item.from_row({name: row[name] for name in FIELDS}) for id, row in found.items()}
     # A row deleted between the scan and the lookup is left out.
     kept = [[(score, items[id]) for score, id in line if id in items] for line in lines]
     return tuple(tuple(Hit(rank, score, item) for rank, (score, item) in enumerate(line, 1)) for line in kept)

@@ -12,7 +12,9 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks/faults.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("part", "count"), [("kills", 1), ("signals", 1), ("ledgers", 2), ("together", 1)])
+@pytest.mark.parametrize(
+    ("part", "count"), [("kills", 1), ("signals", 1), ("ledgers", 2), ("flips", 6), ("together", 1)]
+)
 def test_nothing_is_lost(part: str, count: int) -> None:
     command = [sys.executable, str(SCRIPT), "--part", part, "--count", str(count), "--seed", "3", "--backend", "lite"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,7 @@ def test_a_spoilt_row_is_refused_and_named(filled: Collection, how: str) -> None
     vectors = unit_vectors(ROWS, DIM)
     for ask in (
         lambda: search(filled, vectors[7:8], 40),
+        lambda: search(filled, vectors[7:8], 40, exact=True),
         lambda: filled.items([item(7).id]),
         lambda: list(filled.scan(vectors=True)),
     ):
@@ -131,3 +133,48 @@ def test_every_bit_counts(extra: dict[str, Any], bit: int) -> None:
     assert fault_of({**row, "vector": flipped}) != ""
     as_read = {name: float(value) if type(value) is int and name in extra else value for name, value in row.items()}
     assert fault_of(as_read) == "", "a backend may return whole numbers as floats"
+
+
+def test_a_score_that_is_not_that_of_the_vector_is_refused(
+    lite_uri: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The index of Milvus Lite is a file beside that of the rows; a flipped bit there changes scores alone."""
+    vectors = unit_vectors(ROWS, DIM)
+    with Store.connect(lite_uri, create=True) as store:
+        made = Collection.create(store, name, SPACE)
+        made.upsert([item(n) for n in range(ROWS)], vectors)
+        real = store.client.search
+
+        def off(*args: Any, **kwargs: Any) -> Any:
+            answer = real(*args, **kwargs)
+            answer[0][2]["distance"] += 1e-4
+            return answer
+
+        assert len(search(made, vectors[7:8], 5).hits[0]) == 5
+        monkeypatch.setattr(store.client, "search", off)
+        with pytest.raises(Damaged, match="the index gives it a score of"):
+            search(made, vectors[7:8], 5)
+
+
+@pytest.mark.parametrize("bit", [0, 4, 6])
+def test_a_damaged_manifest_is_found_before_rows_are_removed(lite_uri: str, name: str, bit: int) -> None:
+    vectors = unit_vectors(2, DIM)
+    with Store.connect(lite_uri, create=True) as store:
+        made = Collection.create(store, name, SPACE)
+        for number, dataset in enumerate(("d", "e")):
+            written = Item(f"image/{dataset}/c/1", Kind.IMAGE, dataset, "c", frame=1)
+            made.upsert([written], vectors[number : number + 1])
+            made.flush()
+    (manifest,) = Path(lite_uri).glob("collections/*/manifest.json")
+    whole, rows = manifest.read_bytes(), sorted(Path(lite_uri).rglob("*.parquet"))
+    assert len(rows) == 2
+    for place in (whole.index(b"{"), whole.rindex(b"data_files") + 3, whole.rindex(b".parquet") - 1, len(whole) - 1):
+        spoilt = bytearray(whole)
+        spoilt[place] ^= 1 << bit
+        manifest.write_bytes(spoilt)
+        with pytest.raises(Damaged, match=r"manifest\.json is damaged"):
+            Store.connect(lite_uri)
+        assert sorted(Path(lite_uri).rglob("*.parquet")) == rows
+    manifest.write_bytes(whole)
+    with Store.connect(lite_uri) as store:
+        assert Collection.open(store, name).count() == 2
