@@ -98,7 +98,7 @@ class FeatureFolder:
                 (values["input"][0], values["input"][1]),
                 Placement(tuple(place["matrix"]), place["width"], place["height"]) if place else None,
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None  # absent or damaged: made anew
 
     def read(self, id: str, kind: str) -> Array:

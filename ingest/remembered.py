@@ -156,7 +156,7 @@ def _known(
     text = collection.properties().get(PROPERTY_REFERENCES) or "{}"
     try:
         return _REMEMBERED.validate_python(json.loads(text))
-    except (ValueError, ValidationError):
+    except (ValueError, ValidationError, RecursionError):
         return {}  # of a version that remembered otherwise: the next request is remembered anew
 
 
