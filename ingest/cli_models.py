@@ -35,7 +35,7 @@ def models(
         print_csv([{**row, "input": _size(row)} for row in rows], COLUMNS)
     else:
         title = f"weights looked for in {', '.join(places) or 'no folder: give --weights'}"
-        print_table([_shown(row) for row in rows], COLUMNS, title, whole=COLUMNS[:1])
+        print_table([_shown(row) for row in rows], COLUMNS, title)
         print(
             "Weights that end in *.pth were not found: that is the name they are looked for under; hub: downloads them."
         )

@@ -47,8 +47,12 @@ def list_all(session: Session) -> None:
     """List the collections with their spaces, indexes and rows."""
     from outcrop.store.connection import is_missing, missing_text
     from outcrop.store.inventory import list_collections
+    from outcrop.store.tls import Tls
 
     if is_missing(session.settings.uri):
+        Tls.of(session.settings).arguments(
+            session.settings.uri
+        )  # what does not fit the address is refused all the same
         session.say(missing_text(session.settings.uri))
         answer_rows(session, (), LISTED, session.settings.uri, store=f"Milvus Lite {session.settings.uri}")
         return

@@ -163,7 +163,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def test_a_file_is_read_once_however_it_is_found_changed(here: Path, opened: list[str]) -> None:
     """The digest is that of the bytes that are decoded: a touched file is not read first and then once more."""
     photographs = sorted((here / "town").rglob("*.jpg"))
-    assert answer(run("ingest", "references", "town", *FEW, "--json"))["unchanged"] == 9 and not opened
+    assert answer(run("ingest", "references", "town", *FEW, "--json"))["unchanged"] == 9
+    assert not [name for name in opened if name.endswith(".jpg")]
     os.utime(photographs[0], (1, 1))
     assert answer(run("ingest", "references", "town", *FEW, "--json"))["unchanged"] == 9
     assert [name for name in opened if name.endswith(".jpg")] == [photographs[0].name]

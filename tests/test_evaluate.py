@@ -372,7 +372,7 @@ def test_page_is_self_contained_and_shows_the_failures(stored: None) -> None:
         (("d", "--truth", "category"), "its category is unknown"),
         (("d", "--truth", "gps", "--query-kind", "photo"), "--query-kind must be one of"),
         (("e", "--truth", "gps"), "no image of dataset 'e'"),
-        (("d", "--truth", "gps", "--where", "dataset=e"), "holds nothing that fits"),
+        (("d", "--truth", "gps", "--where", "dataset=e"), "holds no dataset 'e'"),
         (("d", "--truth", "own"), "no query can be counted"),
         (("d", "--truth", "gps", "--report", "nowhere/r.html"), "does not exist"),
     ],
