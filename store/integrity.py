@@ -20,15 +20,16 @@ from outcrop.schema.item import CHECKSUM, FIELDS, item_id
 
 TOLERANCE = 1e-3
 """How far the length of a stored vector may be from 1."""
+_FIELDS = tuple((name, field.type == "number") for name, field in FIELDS.items())
 _OF_THE_ROW = frozenset(("id", "vector", CHECKSUM, *FIELDS))
 
 
 def checksum(row: Mapping[str, Any], vector: NDArray[np.float32]) -> str:
     """16 hex characters over the fields of a row, what is in its dynamic field, and its vector [D] float32."""
     digest = hashlib.blake2b(np.ascontiguousarray(vector, dtype=np.float32).tobytes(), digest_size=8)
-    for name, field in FIELDS.items():
-        value = row[name]
-        digest.update(f"\0{float(value)!r}".encode() if field.type == "number" else f"\0{value}".encode())
+    # One text, not an update a field: an ingest asks for every item's.
+    fields = [repr(float(row[name])) if number else str(row[name]) for name, number in _FIELDS]
+    digest.update("\0".join(fields).encode())
     extra = {name: _plain(value) for name, value in row.items() if name not in _OF_THE_ROW}
     if extra:
         digest.update(json.dumps(extra, sort_keys=True).encode())
