@@ -1,4 +1,5 @@
-"""A small part of the fault campaign (`benchmarks/faults.py`), the same at every run."""
+"""A small part of the fault campaign (`benchmarks/faults.py`). Bit flips are left to the campaign: where they hit depends on the
+files that Milvus Lite happens to write, so no seed repeats them; tests/test_integrity.py spoils rows one way at a time."""
 
 from __future__ import annotations
 
@@ -12,9 +13,7 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks/faults.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("part", "count"), [("kills", 1), ("signals", 1), ("ledgers", 2), ("flips", 6), ("together", 1)]
-)
+@pytest.mark.parametrize(("part", "count"), [("kills", 1), ("signals", 1), ("ledgers", 2), ("together", 1)])
 def test_nothing_is_lost(part: str, count: int) -> None:
     command = [sys.executable, str(SCRIPT), "--part", part, "--count", str(count), "--seed", "3", "--backend", "lite"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
