@@ -6,7 +6,7 @@ import contextlib
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.trial import KINDS, Trial
@@ -98,8 +98,8 @@ def places(trial: Trial, count: int) -> Iterator[Case]:
 
 
 @contextlib.contextmanager
-def _disk(place: Path, full: bool) -> Iterator:  # type: ignore[type-arg]
-    """A small file system at a place, full but for a few pages or read-only; what is given mends it."""
+def _disk(place: Path, full: bool) -> Iterator[Callable[[], object]]:
+    """A small file system at a place, full but for a few pages or read-only; yields what mends it."""
     place.mkdir(parents=True)
     options = "size=16k,nr_inodes=6" if full else "ro"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=True)

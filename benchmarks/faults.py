@@ -38,7 +38,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from benchmarks import disturbed, spoilt  # noqa: E402
+from benchmarks import disturbed, spoilt  # noqa: E402  the path to them is set above
 from benchmarks.trial import Trial  # noqa: E402
 from benchmarks.warm import warm_up  # noqa: E402
 

@@ -86,7 +86,7 @@ def warm_up() -> None:
     import outcrop.operate.cli
     import outcrop.query.answers
     import outcrop.query.cli
-    import outcrop.store.verify  # noqa: F401
+    import outcrop.store.verify  # noqa: F401  imported to be warm
 
     del milvus_lite, open3d, PIL, pymilvus, timm, torch
 
