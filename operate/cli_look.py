@@ -20,6 +20,7 @@ from outcrop.operate.console import (
     opened_store,
     parameters,
     print_facts,
+    remark_on_size,
 )
 from outcrop.schema.errors import Damaged, PartialFailure, Refused, StoreUnreachable
 from outcrop.screen.metrics import write_metrics
@@ -87,6 +88,7 @@ def describe(session: Session, name: Name = None) -> None:
 
     with opened(session, name) as collection:
         found, lite = describe_collection(collection), collection.store.lite
+        remark_on_size(session, collection.store, found.rows)
     if session.format == "json":
         print_json(found.as_json())
     else:
@@ -122,6 +124,7 @@ def stats(session: Session, name: Name = None) -> None:
 
     with opened(session, name) as collection:
         values = asdict(statistics(collection))
+        remark_on_size(session, collection.store, values["rows"])
     answer_rows(session, [values], tuple(values))
 
 

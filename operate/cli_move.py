@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outcrop.operate.console import INDEX, STORE, DryRun, Given, answer, app, opened, opened_store
+from outcrop.operate.console import INDEX, STORE, DryRun, Given, answer, app, opened, opened_store, remark_on_size
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
 from outcrop.schema.filters import where as conditions
@@ -113,6 +113,7 @@ def import_collection(
             )
         else:
             done = import_parquet(store, file, to, index=settings.index, progress=meter.update)
+        remark_on_size(session, store, done.rows)
     values = {"rows": done.rows, "physical": done.target, "checked": done.checked}
     answer(session, values, f"{done.rows} items of {file} are in {done.target} ({done.checked} compared bit for bit)")
 

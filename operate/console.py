@@ -91,6 +91,14 @@ def print_facts(facts: Mapping[str, Any], title: str = "") -> None:
     print_table([{"": key, "value": str(value)} for key, value in facts.items()], ("", "value"), title)
 
 
+def remark_on_size(session: Session, store: Store, rows: int) -> None:
+    """Says where a Milvus Lite directory has so many rows that a server serves better."""
+    from outcrop.store.inventory import lite_remark
+
+    if text := lite_remark(store, rows):
+        session.say(text)
+
+
 def agreed(question: str, yes: bool) -> None:
     """Asks before something is lost; goes on only after a yes.
 

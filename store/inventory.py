@@ -12,6 +12,7 @@ from outcrop.schema.item import FIELDS
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection, IndexState
 from outcrop.store.connection import Store
+from outcrop.store.plan import LITE_ROWS
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,16 @@ def is_loaded(store: Store, physical: str) -> bool:
         state = store.client.get_load_state(physical, timeout=store.timeout)
     return str(getattr(state.get("state"), "name", state.get("state"))).endswith("Loaded") and "Not" not in str(
         state.get("state")
+    )
+
+
+def lite_remark(store: Store, rows: int) -> str:
+    """What to say of a Milvus Lite directory with so many rows that a server serves better; '' for others."""
+    if not store.lite or rows <= LITE_ROWS:
+        return ""
+    return (
+        f"{rows:,} rows are more than Milvus Lite serves well: every search looks at every id (half a second at {LITE_ROWS:,} "
+        "rows, and in proportion); `collection copy --to-uri http://…` takes them to a server"
     )
 
 

@@ -14,6 +14,7 @@ from outcrop.schema.filters import Filter, ids_expression
 from outcrop.schema.item import FIELDS, Item, Kind
 from outcrop.store.connection import Store, patiently
 from outcrop.store.integrity import require_sound, require_unit
+from outcrop.store.lite_scan import select
 from outcrop.store.partitions import chosen, home_of, partition_name
 from outcrop.store.rows import pack, unpack
 
@@ -21,7 +22,13 @@ LOOKUP = 1000
 """Ids asked for in one request."""
 MESSAGE_BYTES = 8 * 2**20
 """Bytes of rows sent in one request: a server takes 64 MB, and larger ones are not faster."""
-
+LARGE = 500
+"""A scan in pages of this size or larger reads everything; in smaller ones it may stop after the first."""
+MOST_ROWS = 16_384
+"""Rows that Milvus returns in one page at most."""
+PAGE_BYTES = 256 * 2**20
+VALUE_BYTES = 32
+"""A number of a vector, as pymilvus returns it: a Python float in a list."""
 
 PROPERTY_PARTLY = "outcrop.partly_loaded"
 """On a collection of which some partitions were loaded or released by themselves; see `Table.load`."""
@@ -114,6 +121,8 @@ class Table:
         names, _ = self.chosen(filter)
         if names is not None and not names:
             return 0
+        if self.store.lite and (selection := select(self.store, self.physical, filter.expression, names)) is not None:
+            return len(selection)
         expression = filter.expression or 'id >= ""'  # without any expression Milvus Lite counts superseded rows
         with self.store.calling(f"count in {self.name!r}"):
             found = self.store.client.query(
@@ -183,6 +192,21 @@ class Table:
         names, rest = self.chosen(filter)
         if names is not None and not names:
             return
+        for rows in self._pages(rest, names, fields, batch):
+            if check:
+                self._require_sound(rows)
+            yield rows
+
+    def _pages(
+        self, rest: Filter, names: list[str] | None, fields: Sequence[str], batch: int
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Pages of rows: on Milvus Lite straight from its tables, else from Milvus's iterator."""
+        if self.store.lite:
+            if (selection := select(self.store, self.physical, rest.expression, names)) is not None:
+                yield from selection.pages(fields, batch)
+                return
+            if batch >= LARGE:  # its iterator looks at every row for every page
+                batch = max(batch, min(MOST_ROWS, PAGE_BYTES // (self.dim * VALUE_BYTES + 4096)))
         seen: set[str] = set()
         with self.store.calling(f"scan {self.name!r}"):
             pages = self.store.client.query_iterator(
@@ -207,8 +231,6 @@ class Table:
                         f"the scan of {self.name!r} gave a row twice; run `collection compact {self.name}` and try again"
                     )
                 seen |= ids
-                if check:
-                    self._require_sound(rows)
                 yield rows
         finally:
             pages.close()

@@ -1,0 +1,184 @@
+"""The commands that read a whole collection, at 20,000, 200,000 and (on request) a million rows on Milvus Lite or a server.
+
+    python benchmarks/million.py [--rows 20000 200000] [--dim 384] [--uri URL] [--folder DIR] [--keep] [--json]
+
+The vectors are synthetic and clustered (as embeddings are), the metadata those of aerial surveys. Each command runs as a process
+of its own: seconds on the clock, seconds of processor, and the highest resident memory as the kernel counts them. `goal` is what
+is reached for at 200,000 rows on Milvus Lite with two cores and 2 GiB for each command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parents[1]
+sys.path[:1] = [str(HERE)]
+
+GOALS = {"collection describe": 10.0, "collection verify": 45.0, "collection export": 45.0}
+"""Seconds at 200,000 rows on Milvus Lite with two cores."""
+GOAL_MIB = 2048
+PAGE = 5000
+DATASETS = ("harbour", "moor", "quarry", "town")
+
+
+def main() -> None:
+    """Builds a collection of each size and runs the commands on it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
+    parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--uri", help="a server; default: Milvus Lite directories in --folder")
+    parser.add_argument("--folder", type=Path, help="where files are made; default: a temporary folder")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="only commands that contain one of these words")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "--build", help=argparse.SUPPRESS
+    )  # the collection of this name is made, and nothing is measured
+    arguments = parser.parse_args()
+    if arguments.build:
+        build(arguments.uri, arguments.build, arguments.rows[0], arguments.dim)
+        return
+    results = []
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        for rows in arguments.rows:
+            for result in measure(Path(folder), rows, arguments.dim, arguments.uri, arguments.only):
+                results.append(result)
+                if not arguments.json:
+                    print("  ".join(f"{value!s:>{WIDTHS[name]}}" for name, value in result.items()), flush=True)
+    if arguments.json:
+        print(json.dumps(results, indent=1))
+
+
+WIDTHS = {"rows": 8, "command": 32, "seconds": 8, "processor_s": 8, "peak_mib": 7, "rows_per_s": 8, "goal": 6, "met": 5}
+
+
+def measure(folder: Path, rows: int, dim: int, uri: str | None, only: list[str] | None) -> Iterator[dict[str, object]]:
+    """One line for each command; the collection is made first, and its export is imported into another store."""
+    store, other = uri or str(folder / f"m{rows}.db"), uri or str(folder / f"i{rows}.db")
+    name, file = f"million{rows}", folder / f"m{rows}.parquet"
+    making = ("--build", name, "--rows", str(rows), "--dim", str(dim), "--uri", store)
+    yield line(rows, "(upsert, flush, index)", *run([__file__, *making], store))
+    key = item_at(0).key
+    commands = [
+        ("collection", "describe", name),
+        ("collection", "stats", name),
+        ("collection", "verify", name),
+        ("collection", "export", name, str(file)),
+        ("collection", "import", str(file), "--to", f"{name}_again"),
+        ("query", "item", key, "--collection", name),
+        ("query", "item", key, "--collection", name, "--where", "dataset=moor"),
+    ]
+    for command in commands:
+        shown = " ".join(word for word in command if word not in (name, key, str(file), f"{name}_again"))
+        if only and not any(word in shown for word in only):
+            continue
+        asked = ["-m", "outcrop", *command, "--json", "--quiet"]
+        yield line(rows, shown, *run(asked, other if "import" in command else store))
+
+
+def line(rows: int, command: str, seconds: float, processor: float, peak_mib: float) -> dict[str, object]:
+    """What one command took."""
+    goal = GOALS.get(command) if rows == 200_000 else None
+    return {
+        "rows": rows,
+        "command": command.replace(" --collection", "").replace(" --to", ""),
+        "seconds": round(seconds, 1),
+        "processor_s": round(processor, 1),
+        "peak_mib": round(peak_mib),
+        "rows_per_s": round(rows / seconds),
+        "goal": goal if goal is not None else "",
+        "met": seconds <= goal and peak_mib <= GOAL_MIB if goal is not None else "",
+    }
+
+
+def run(arguments: list[str], uri: str) -> tuple[float, float, float]:
+    """Seconds, processor seconds and peak MiB of one run of Python; it must end well."""
+    begun, environment = time.perf_counter(), {**os.environ, "OUTCROP_URI": uri}
+    process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL)
+    peak = 0.0
+    while True:
+        # The peak that `wait4` counts begins with that of the parent; the kernel's figure of the running process does not.
+        peak = max(peak, high_water(process.pid))
+        ended, status, used = os.wait4(process.pid, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.02)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}")
+    return time.perf_counter() - begun, used.ru_utime + used.ru_stime, peak
+
+
+def high_water(pid: int) -> float:
+    """The highest resident size of a process so far, in MiB; 0 where the system does not say."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
+
+
+def build(uri: str, name: str, rows: int, dim: int) -> None:
+    """A collection of synthetic items, upserted page by page."""
+    from outcrop.schema.space import Space
+    from outcrop.store.collection import Collection
+    from outcrop.store.connection import Store
+
+    zero, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    space = Space(model="million", weights_digest="0", size=(8, 8), mean=zero, std=one, pooling="avg", dim=dim)
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(max(16, rows // 500), dim)).astype(np.float32)
+    with Store.connect(uri) as store:
+        made = Collection.create(store, name, space)
+        for start in range(0, rows, PAGE):
+            count = min(PAGE, rows - start)
+            made.upsert([item_at(n) for n in range(start, start + count)], clustered(rng, centres, count))
+        made.flush()
+        made.wait_for_index(3600)
+
+
+def clustered(rng: np.random.Generator, centres: np.ndarray, count: int) -> np.ndarray:
+    """Vectors of length 1 around random centres, [count, D] float32."""
+    vectors = centres[rng.integers(len(centres), size=count)]
+    vectors = vectors + 0.6 * rng.normal(size=vectors.shape).astype(np.float32)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def item_at(number: int):  # an Item: imported late, so that --help needs nothing
+    """Photographs and references of surveys at several altitudes."""
+    from outcrop.schema.item import Item, Kind, image_key
+
+    dataset, altitude = DATASETS[number % 4], 60.0 + 40 * (number // 4 % 6)
+    capture, frame = f"c{number // 2000:04d}_{altitude:.0f}", number
+    facts = {
+        "frame": frame,
+        "altitude": altitude,
+        "latitude": 47 + frame % 997 / 1e4,
+        "longitude": 11 + frame % 991 / 1e4,
+        "captured_at": f"2026-05-{1 + frame % 28:02d}T10:{frame % 60:02d}:00",
+        "source": f"{capture}/{frame:07d}.jpg",
+        "source_size": 3_000_000 + frame,
+        "source_mtime_ns": 1_770_000_000_000_000_000 + frame,
+        "source_digest": f"{frame:032x}",
+        "ingested_at": "2026-11-01T00:00:00+00:00",
+        "extra": {"width": 4000, "height": 3000, "camera": "FC3582"},
+    }
+    key = image_key(dataset, capture, frame)
+    if number % 3:
+        reference = {**facts, "rotation": 15.0 * (number % 24), "crop": number % 3}
+        key = f"{key.replace('image', 'reference', 1)}/rot{15 * (number % 24):03d}/crop{number % 3:02d}"
+        return Item(key, Kind.REFERENCE, dataset, capture, **reference)
+    return Item(key, Kind.IMAGE, dataset, capture, **facts)
+
+
+if __name__ == "__main__":
+    main()
