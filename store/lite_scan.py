@@ -173,7 +173,7 @@ def _rows(table: pa.Table, places: NDArray[np.int64], fields: Sequence[str]) -> 
     every = "*" in fields
     wanted = [name for name in stored if every or name in fields or name == "id"]
     dynamic = [name for name in fields if name != "*" and name not in stored]
-    columns: dict[str, Sequence[Any]] = {}
+    columns: dict[str, Any] = {}
     taken = table.select([*wanted, *([_META] if (every or dynamic) and _META in table.schema.names else [])])
     taken = taken.take(pa.array(places))
     for name in wanted:
