@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from outcrop.embed.backbones import Backbone
+    from outcrop.embed.staging import Fetched, Rows
 
     Run = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
@@ -30,12 +31,31 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
+IN_FLIGHT = 2
+"""Batches that a GPU has to hand at once: one that it computes and one that waits for it."""
+
 BATCH = 32
 """Pictures that are handed over at once where nothing else is said and nothing is to be found by trial."""
 
 CPU_STEP = 8
 """Pictures of 224 x 224 per pass on a CPU. Activations of more spill out of the cache, and beyond 32 MB glibc
 returns every block to the system and fetches it anew: at 32 pictures half of the time went there."""
+
+
+class Submitted:
+    """Vectors that a device is making. `result` is called once."""
+
+    def __init__(self, parts: list[Fetched], finish: Callable[[list[tuple[Any, ...]]], Vectors]) -> None:
+        self._parts, self._finish = parts, finish
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` would not wait."""
+        return all(part.done for part in self._parts)
+
+    def result(self) -> Vectors:
+        """The vectors, as of `Encoder.encode`. Waits for the device. Raises `PictureError` as `encode` does."""
+        return self._finish([tuple(part.arrays()) for part in self._parts])
 
 
 class Encoder:
@@ -48,13 +68,18 @@ class Encoder:
     def __init__(self, space: Space, network: Backbone, device: torch.device, precision: str, batch: int) -> None:
         import torch
 
+        from outcrop.embed.staging import open_lane
+
         self.space = space
         self.batch = batch
         """How many pictures are best handed over at once."""
         self.device = str(device)
         self.precision = precision
+        self.in_flight = IN_FLIGHT if device.type == "cuda" else 1
+        """How many submitted batches keep the device busy; more only take memory."""
         self._network = network
         self._device = device
+        self._lane = open_lane(device)
         self._step = min(batch, _cpu_step(space)) if device.type == "cpu" else batch
         self._whole = False
         # (pixel / 255 - mean) / std as one multiply-add, per channel.
@@ -127,7 +152,7 @@ class Encoder:
             try:
                 for _ in range(2):
                     begun = time.perf_counter()
-                    self._pass(pixels, count, lambda planes: (self._network(planes).float().cpu(),))
+                    self._pass(pixels, count, lambda planes: (self._network(planes).float(),)).arrays()
                     taken = time.perf_counter() - begun
             except RuntimeError as error:
                 if not out_of_memory(error):
@@ -139,36 +164,44 @@ class Encoder:
         self.batch = self._step = best_batch(seconds)
         return self.batch
 
-    def encode(self, pixels: Pixels) -> Vectors:
+    def encode(self, pixels: Rows) -> Vectors:
         """Vectors of prepared pictures: uint8 [N, H, W, 3] -> float32 [N, D], L2-normalised and finite; N may
         be 0.
 
+        Instead of an array, `pixels` may be a tensor on the encoder's device, uint8 [N, 3, H, W], or a sequence of single
+        pictures of either kind, [H, W, 3] arrays and [3, H, W] tensors. What makes a tensor must be on the current stream.
         In fp32 a picture's vector does not depend on its neighbours in the batch (up to 1e-5 per number).
         Raises `InputError` for pixels of another shape or type, `PictureError` naming the row whose vector is
         not finite or zero.
         """
-        import torch
+        return self.submit(pixels).result()
 
-        check_pixels(pixels, self.space)
-        if not len(pixels):
+    def submit(self, pixels: Rows) -> Submitted:
+        """As `encode`, without waiting for the vectors: a GPU computes while the caller goes on; a CPU runs at once.
+
+        Results come in the order in which batches were submitted. The pixels are free for other use when it returns.
+        Raises `InputError` as `encode` does; a `PictureError` comes from `result`.
+        """
+        check_pixels(pixels, self.space, self.device)
+        return Submitted(list(self._passes(pixels, lambda planes: (self._network(planes).float(),))), self._joined)
+
+    def _joined(self, parts: list[tuple[Any, ...]]) -> Vectors:
+        if not parts:
             return np.empty((0, self.space.dim), dtype=np.float32)
-        parts = [vectors for (vectors,) in self._passes(pixels, lambda planes: (self._network(planes).float(),))]
-        return self._unit(torch.cat(parts).cpu().numpy())
+        return self._unit(np.concatenate([vectors for (vectors,) in parts]))
 
-    def features(self, pixels: Pixels) -> Features:
+    def features(self, pixels: Rows) -> Features:
         """Vectors and patch tokens of prepared pictures, from the same forward pass: uint8 [N, H, W, 3], N at least 1.
 
-        The vectors are those of `encode`. Raises what `encode` raises.
+        The vectors are those of `encode`, and so are the forms of `pixels`. Raises what `encode` raises.
         """
-        import torch
-
-        check_pixels(pixels, self.space)
+        check_pixels(pixels, self.space, self.device)
 
         def run(planes: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(made.float().cpu() for made in self._network.features(planes))
+            return tuple(made.float() for made in self._network.features(planes))
 
-        vectors, tokens = zip(*self._passes(pixels, run), strict=True)
-        return Features(self._unit(torch.cat(vectors).numpy()), torch.cat(tokens).numpy())
+        vectors, tokens = zip(*[part.arrays() for part in self._passes(pixels, run)], strict=True)
+        return Features(self._unit(np.concatenate(vectors)), np.concatenate(tokens))
 
     def _unit(self, vectors: Vectors) -> Vectors:
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
@@ -182,7 +215,7 @@ class Encoder:
         unit: Vectors = (vectors / norms).astype(np.float32)
         return unit
 
-    def _passes(self, pixels: Pixels, run: Run) -> Iterator[tuple[torch.Tensor, ...]]:
+    def _passes(self, pixels: Rows, run: Run) -> Iterator[Fetched]:
         """What `run` makes of the pictures, in as many passes as memory asks for."""
         from outcrop.embed.devices import out_of_memory, release
 
@@ -201,6 +234,7 @@ class Encoder:
                         f"one picture of {self.space.size[0]}x{self.space.size[1]} pixels does not fit into the memory of "
                         f"{self.device} with {self.space.model}; take a smaller --size or model, or another --device"
                     )
+                self._lane.release()
                 release(self._device)
                 self._step = min(self._step, step // 2)
                 _log.warning(
@@ -210,24 +244,21 @@ class Encoder:
             yield made
             done += step
 
-    def _pass(self, pixels: Pixels, fill: int, run: Run) -> tuple[torch.Tensor, ...]:
+    def _pass(self, rows: Rows, fill: int, run: Run) -> Fetched:
         """One batch through the network, filled up to `fill` pictures."""
         import torch
 
         from outcrop.embed.devices import autocast
 
-        count = len(pixels)
-        if count < fill:
-            pixels = np.concatenate([pixels, np.zeros((fill - count, *pixels.shape[1:]), np.uint8)])
-        batch = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
-        if self._device.type == "cuda":
-            batch = batch.pin_memory()
-        with torch.inference_mode(), autocast(self._device, self.precision):
-            batch = batch.to(self._device, non_blocking=True).to(torch.float32)
-            # [n, H, W, 3] seen as [n, 3, H, W] is channels-last already, which is what fast convolutions
-            # want.
-            made = run(torch.addcmul(self._shift, batch, self._scale).permute(0, 3, 1, 2))
-            return tuple(tensor[:count] for tensor in made)
+        with torch.inference_mode(), self._lane.working(), autocast(self._device, self.precision):
+            try:
+                batch = self._lane.load(rows, fill).to(torch.float32)
+                # [n, H, W, 3] seen as [n, 3, H, W] is channels-last already, which is what fast convolutions
+                # want.
+                planes = torch.addcmul(self._shift, batch, self._scale).permute(0, 3, 1, 2)
+            finally:
+                self._lane.loaded()
+            return self._lane.fetch([tensor[: len(rows)] for tensor in run(planes)])
 
     def close(self) -> None:
         """Gives the network back."""
@@ -247,13 +278,23 @@ def describe(space: Space, device: str, *details: str) -> str:
     return f"{space.model} {space.size[0]}x{space.size[1]} {space.fit} on {device} ({', '.join(details)})"
 
 
-def check_pixels(pixels: Pixels, space: Space) -> None:
-    """Raises `InputError` for pixels that are not uint8 [N, H, W, 3] of the size of a space."""
-    expected = (*space.size, 3)
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1:] != expected:
+def check_pixels(pixels: Rows, space: Space, device: str = "") -> None:
+    """Raises `InputError` for pixels that are not uint8 [N, H, W, 3] of the size of a space, or tensors [N, 3, H, W] of it
+    that lie on another device. Of a sequence every picture is looked at.
+    """
+    if isinstance(pixels, Sequence):
+        for row in pixels:
+            check_pixels(row[None], space, device)
+        return
+    last = (*space.size, 3) if isinstance(pixels, np.ndarray) else (3, *space.size)
+    kind = str(pixels.dtype).removeprefix("torch.")
+    if kind != "uint8" or pixels.ndim != 4 or tuple(pixels.shape[1:]) != last:
         raise InputError(
-            f"pixels are {pixels.dtype} {list(pixels.shape)}; {space.model} wants uint8 [N, {', '.join(map(str, expected))}]"
+            f"pixels are {kind} {list(pixels.shape)}; {space.model} wants uint8 [N, {', '.join(map(str, last))}]"
         )
+    place = "" if isinstance(pixels, np.ndarray) else str(pixels.device)
+    if place and place.removesuffix(":0") != device.removesuffix(":0"):
+        raise InputError(f"pixels lie on {place}, and the encoder runs on {device or 'other devices'}")
 
 
 def _cpu_step(space: Space) -> int:

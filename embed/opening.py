@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from outcrop.embed.encoder import BATCH, Encoder, Pixels, Vectors
+from outcrop.embed.encoder import BATCH, Encoder, Vectors
 from outcrop.embed.features import Features
 from outcrop.embed.models import Model
-from outcrop.embed.protocol import PictureEncoder
+from outcrop.embed.protocol import Pending, PictureEncoder
 from outcrop.embed.sharded import ShardedEncoder, device_names
 from outcrop.schema.errors import SpaceMismatch
 from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
+
+if TYPE_CHECKING:
+    from outcrop.embed.staging import Rows
 
 
 def open_encoder(model: Model, settings: Settings, batch: int = BATCH) -> PictureEncoder:
@@ -53,11 +57,15 @@ class LazyEncoder:
         self._encoder: PictureEncoder | None = None
         self._lock = threading.Lock()
 
-    def encode(self, pixels: Pixels) -> Vectors:
+    def encode(self, pixels: Rows) -> Vectors:
         """As `Encoder.encode`."""
         return self._now().encode(pixels)
 
-    def features(self, pixels: Pixels) -> Features:
+    def submit(self, pixels: Rows) -> Pending:
+        """As `Encoder.submit`; opening the encoder is waited for."""
+        return self._now().submit(pixels)
+
+    def features(self, pixels: Rows) -> Features:
         """As `Encoder.features`."""
         return self._now().features(pixels)
 
@@ -70,6 +78,11 @@ class LazyEncoder:
     def batch(self) -> int:
         """As `Encoder.batch`; opens the encoder, which may have to try."""
         return self._now().batch
+
+    @property
+    def in_flight(self) -> int:
+        """As `Encoder.in_flight`; opens the encoder."""
+        return self._now().in_flight
 
     def describe(self) -> str:
         """As `Encoder.describe`; opens the encoder."""

@@ -3,13 +3,29 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.embed.features import Features
 from outcrop.schema.space import Space
+
+if TYPE_CHECKING:
+    from outcrop.embed.staging import Rows
+
+
+class Pending(Protocol):
+    """Vectors that are being made."""
+
+    @property
+    def done(self) -> bool:
+        """Whether `result` would not wait."""
+        ...
+
+    def result(self) -> NDArray[np.float32]:
+        """The vectors, or what `PictureEncoder.encode` raises; to be called once."""
+        ...
 
 
 class PictureEncoder(Protocol):
@@ -27,11 +43,20 @@ class PictureEncoder(Protocol):
         """How many pictures are best handed over at once."""
         ...
 
-    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Vectors [N, D] of length 1 for pixels [N, H, W, 3]."""
+    @property
+    def in_flight(self) -> int:
+        """How many submitted batches keep it busy; more only take memory."""
         ...
 
-    def features(self, pixels: NDArray[np.uint8]) -> Features:
+    def encode(self, pixels: Rows) -> NDArray[np.float32]:
+        """Vectors [N, D] of length 1 for pixels [N, H, W, 3], or for tensors [N, 3, H, W] on its device."""
+        ...
+
+    def submit(self, pixels: Rows) -> Pending:
+        """As `encode`, without waiting for the vectors."""
+        ...
+
+    def features(self, pixels: Rows) -> Features:
         """The same vectors, and the patch tokens, from one pass; N at least 1."""
         ...
 

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from outcrop.embed.encoder import BATCH, Encoder, Pixels, Vectors, check_pixels, describe
+from outcrop.embed.encoder import BATCH, IN_FLIGHT, Encoder, Pixels, Vectors, check_pixels, describe
 from outcrop.embed.features import Features
 from outcrop.embed.models import Model
 from outcrop.schema.errors import InputError, OutcropError, PictureError
 from outcrop.schema.machine import cores
 from outcrop.schema.processes import Ended, Handler, Worker
 from outcrop.schema.space import Space
+
+if TYPE_CHECKING:
+    from outcrop.embed.staging import Rows
 
 
 def device_names(text: str) -> list[str]:
@@ -29,7 +33,8 @@ def device_names(text: str) -> list[str]:
 class ShardedEncoder:
     """An encoder over several devices; as `Encoder` to whoever uses it. `close` ends its processes.
 
-    Threads may share it; one call runs at a time. A picture's vector is that of a single `Encoder` on its device.
+    Threads may share it: each device has a queue of its own and takes its shares in the order in which they came.
+    A picture's vector is that of a single `Encoder` on its device.
     """
 
     def __init__(self, devices: Sequence[_Device], opened: Sequence[_Opened]) -> None:
@@ -38,8 +43,10 @@ class ShardedEncoder:
         self.precision = opened[0].precision
         self.batch = len(opened) * min(one.batch for one in opened)
         """How many pictures are best handed over at once: the shares are equal, so the smallest device decides."""
+        self.in_flight = IN_FLIGHT
+        """How many submitted batches keep the devices busy."""
         self._devices = devices
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # the shares of one batch enter all queues before those of the next
 
     @classmethod
     def open(
@@ -68,17 +75,20 @@ class ShardedEncoder:
             return cls(opening, [device.answer() for device in opening])
         except BaseException:
             for device in opening:
-                device.worker.end()
+                device.close()
             raise
 
-    def encode(self, pixels: Pixels) -> Vectors:
+    def encode(self, pixels: Rows) -> Vectors:
         """As `Encoder.encode`; each device takes its share of the pictures."""
-        parts = self._dealt("encode", pixels)
-        return np.concatenate(parts) if parts else np.empty((0, self.space.dim), dtype=np.float32)
+        return self.submit(pixels).result()
 
-    def features(self, pixels: Pixels) -> Features:
+    def submit(self, pixels: Rows) -> _Shared:
+        """As `Encoder.submit`: the pictures enter the queues of the devices."""
+        return _Shared(self._dealt("encode", pixels), self.space.dim)
+
+    def features(self, pixels: Rows) -> Features:
         """As `Encoder.features`."""
-        parts: list[Features] = self._dealt("features", pixels)
+        parts: list[Features] = _answers(self._dealt("features", pixels))
         return Features(np.concatenate([p.vectors for p in parts]), np.concatenate([p.patches for p in parts]))
 
     def describe(self) -> str:
@@ -89,33 +99,72 @@ class ShardedEncoder:
         """Ends the processes; the encoder is of no use afterwards."""
         with self._lock:
             for device in self._devices:
-                device.worker.end()
+                device.close()
 
-    def _dealt(self, what: str, pixels: Pixels) -> list[Any]:
-        """What the devices make of their shares, in the order of the pictures."""
+    def _dealt(self, what: str, rows: Rows) -> list[_Dealt]:
+        """The shares of the devices, in the order of the pictures, on their way."""
+        pixels = _on_host(rows)
         check_pixels(pixels, self.space)
-        pixels = np.ascontiguousarray(pixels)
         bounds = np.linspace(0, len(pixels), len(self._devices) + 1).round().astype(int)
-        shares = [
-            (device, int(start), int(end))
-            for device, start, end in zip(self._devices, bounds, bounds[1:], strict=False)
-            if end > start
-        ]
         with self._lock:
-            for device, start, end in shares:
-                device.worker.send(_Share(what, pixels[start:end].shape), pixels[start:end].data)
-            answers: list[Any] = []
-            failures: list[OutcropError] = []
-            for device, start, end in shares:  # all are waited for, so that no answer is left for the next call
-                try:
-                    answers.append(device.answer())
-                except PictureError as error:
-                    failures.append(PictureError(f"of rows {start} to {end - 1}, {error}"))
-                except OutcropError as error:
-                    failures.insert(0, error)
-        if failures:
-            raise failures[0]
-        return answers
+            return [
+                _Dealt(int(start), int(end), device.submit(what, pixels[start:end]))
+                for device, start, end in zip(self._devices, bounds, bounds[1:], strict=False)
+                if end > start
+            ]
+
+
+def _on_host(rows: Rows) -> Pixels:
+    """Pictures as an array: the devices belong to other processes."""
+    if not isinstance(rows, np.ndarray):
+        from outcrop.embed.staging import gathered
+
+        rows = gathered(rows)
+        if not isinstance(rows, np.ndarray):
+            rows = rows.permute(0, 2, 3, 1).cpu().numpy()
+    return np.ascontiguousarray(rows)
+
+
+@dataclass(frozen=True)
+class _Dealt:
+    """The share of a device: the pictures from `start` up to `end`."""
+
+    start: int
+    end: int
+    future: Future[Any]
+
+
+def _answers(shares: Sequence[_Dealt]) -> list[Any]:
+    """What the devices made. Raises what one of them raised, once all have answered; a `PictureError` comes last."""
+    answers: list[Any] = []
+    failures: list[OutcropError] = []
+    for share in shares:
+        try:
+            answers.append(share.future.result())
+        except PictureError as error:
+            failures.append(PictureError(f"of rows {share.start} to {share.end - 1}, {error}"))
+        except OutcropError as error:
+            failures.insert(0, error)
+    if failures:
+        raise failures[0]
+    return answers
+
+
+class _Shared:
+    """Vectors that several devices are making."""
+
+    def __init__(self, shares: Sequence[_Dealt], dim: int) -> None:
+        self._shares, self._dim = shares, dim
+
+    @property
+    def done(self) -> bool:
+        """As `Submitted.done`."""
+        return all(share.future.done() for share in self._shares)
+
+    def result(self) -> Vectors:
+        """As `Submitted.result`."""
+        parts = _answers(self._shares)
+        return np.concatenate(parts) if parts else np.empty((0, self._dim), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -145,11 +194,25 @@ class _Share:
 
 
 class _Device:
-    """A device and the process that has it."""
+    """A device, the process that has it, and the thread that talks to the process: one share at a time, in order."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.worker = Worker("outcrop.embed.sharded:encoding")
+        self._queue = ThreadPoolExecutor(1, f"device-{name}")
+
+    def submit(self, what: str, pixels: Pixels) -> Future[Any]:
+        """Queues a share."""
+        return self._queue.submit(self._made, what, pixels)
+
+    def _made(self, what: str, pixels: Pixels) -> Any:
+        self.worker.send(_Share(what, pixels.shape), pixels.data)
+        return self.answer()
+
+    def close(self) -> None:
+        """Ends the process, and the shares that still wait with it."""
+        self._queue.shutdown(wait=False, cancel_futures=True)
+        self.worker.end()
 
     def answer(self) -> Any:
         """What the process made. Raises what was raised there, and `InputError` if it ended."""

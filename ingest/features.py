@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from outcrop.embed.features import FeatureKind
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.ingest.sources import Prepared
 from outcrop.schema.item import Item, Kind
+
+if TYPE_CHECKING:
+    from outcrop.embed.staging import Rows
 
 Arrays = Mapping[str, NDArray[np.float16]]
 """Features of one item by the name of their kind."""
@@ -35,8 +38,8 @@ class FeatureKeeper:
             return False  # pooled of vectors: it has no pixels
         return not self.folder.has(item.id, str(row["source_digest"]), self.kinds)
 
-    def encode(self, encoder: PictureEncoder, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], list[Arrays]]:
-        """Vectors and features of pictures [N, H, W, 3], from one pass.
+    def encode(self, encoder: PictureEncoder, pixels: Rows) -> tuple[NDArray[np.float32], list[Arrays]]:
+        """Vectors and features of pictures, in the forms that `Encoder.encode` takes, from one pass.
 
         Raises:
             PictureError: a picture gives no usable vector, or features that float16 does not hold.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.embed.protocol import PictureEncoder
+from outcrop.embed.protocol import Pending, PictureEncoder
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import STORED, Change, Present, compare, settled
 from outcrop.ingest.features import FeatureKeeper
@@ -98,6 +99,20 @@ class _End:
 
     work: _Work
     complete: bool
+
+
+@dataclass(frozen=True)
+class _Flying:
+    """A batch that is being encoded: its entries, the pieces among them, and their vectors to come."""
+
+    entries: Sequence[_Piece | _Vector | _End]
+    pieces: Sequence[_Piece]
+    pending: Pending | None
+
+    @property
+    def done(self) -> bool:
+        """Whether its vectors need not be waited for."""
+        return self.pending is None or self.pending.done
 
 
 @dataclass
@@ -252,33 +267,54 @@ class Pipeline:
         return not self.stopped or not work.left
 
     def _encode(self) -> None:
+        """Hands batches to the device, and takes vectors from it while it computes the next ones."""
+        flying: deque[_Flying] = deque()
         for batch in self._batches():
             begun = time.perf_counter()
-            pieces = [entry for entry in batch if isinstance(entry, _Piece)]
-            encoded = _Encoded()
-            vectors = iter(self._vectors(pieces, encoded))
-            for entry in batch:
-                if isinstance(entry, _End):
-                    self._finished(entry, encoded)
-                elif isinstance(entry, _Vector):
-                    encoded.add(entry.ready.item, entry.ready.vector, None, entry.work.replaces)
-                elif (vector := next(vectors)) is not None:
-                    encoded.add(entry.prepared.item, vector, entry.prepared.thumbnail, entry.work.replaces)
-                    if isinstance(entry.work.source, Pools):
-                        entry.work.items.append(entry.prepared.item)
-                        entry.work.vectors.append(vector)
+            flying.append(self._launched(batch))
+            while flying and (flying[0].done or len(flying) > self.encoder.in_flight):
+                self._landed(flying.popleft())
             self.run.spent("encode", time.perf_counter() - begun)
-            made_elsewhere = sum(isinstance(entry, _Vector) for entry in batch)
-            self.run.count(embedded=len(encoded.items) - made_elsewhere)
-            self._put(self._to_write, encoded, always=True)
+        while flying:
+            begun = time.perf_counter()
+            self._landed(flying.popleft())
+            self.run.spent("encode", time.perf_counter() - begun)
         self._put(self._to_write, None, always=True)
 
-    def _vectors(self, pieces: Sequence[_Piece], encoded: _Encoded) -> Sequence[NDArray[np.float32] | None]:
+    def _launched(self, batch: list[_Piece | _Vector | _End]) -> _Flying:
+        """A batch whose pictures are on their way through the network; with features they have been through already."""
+        pieces = [entry for entry in batch if isinstance(entry, _Piece)]
+        pending = None
+        if pieces and self.features is None:
+            pending = self.encoder.submit([piece.prepared.pixels for piece in pieces])
+        return _Flying(batch, pieces, pending)
+
+    def _landed(self, flying: _Flying) -> None:
+        """Hands the vectors of a batch on to the writer."""
+        encoded = _Encoded()
+        vectors = iter(self._vectors(flying.pieces, encoded, flying.pending))
+        for entry in flying.entries:
+            if isinstance(entry, _End):
+                self._finished(entry, encoded)
+            elif isinstance(entry, _Vector):
+                encoded.add(entry.ready.item, entry.ready.vector, None, entry.work.replaces)
+            elif (vector := next(vectors)) is not None:
+                encoded.add(entry.prepared.item, vector, entry.prepared.thumbnail, entry.work.replaces)
+                if isinstance(entry.work.source, Pools):
+                    entry.work.items.append(entry.prepared.item)
+                    entry.work.vectors.append(vector)
+        made_elsewhere = sum(isinstance(entry, _Vector) for entry in flying.entries)
+        self.run.count(embedded=len(encoded.items) - made_elsewhere)
+        self._put(self._to_write, encoded, always=True)
+
+    def _vectors(
+        self, pieces: Sequence[_Piece], encoded: _Encoded, pending: Pending | None
+    ) -> Sequence[NDArray[np.float32] | None]:
         """A vector for each piece; None for one that gives no usable vector, which is noted as failed."""
         if not pieces:
             return []
         try:
-            return self._made(pieces, encoded)
+            return self._made(pieces, encoded) if pending is None else list(pending.result())
         except PictureError:
             # One picture of the batch gives no usable vector: find out which, and keep the others.
             found: list[NDArray[np.float32] | None] = []
@@ -292,9 +328,9 @@ class Pipeline:
 
     def _made(self, pieces: Sequence[_Piece], encoded: _Encoded) -> list[NDArray[np.float32]]:
         """Vectors of pieces in one pass, with their features noted where those are kept."""
-        pixels = np.stack([piece.prepared.pixels for piece in pieces])
+        pixels = [piece.prepared.pixels for piece in pieces]
         if self.features is None:
-            return list(self.encoder.encode(pixels))
+            return list(self.encoder.submit(pixels).result())
         vectors, arrays = self.features.encode(self.encoder, pixels)
         encoded.features += [(piece.prepared, made) for piece, made in zip(pieces, arrays, strict=True)]
         return list(vectors)

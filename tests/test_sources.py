@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from toy_encoders import Later, Submits
 
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.listing import ingest_listing, look_ahead
@@ -28,7 +29,7 @@ SPACE = Space(
 )
 
 
-class ToyEncoder:
+class ToyEncoder(Submits):
     """Vectors from the first pixels; black pictures give none. Counts the pictures it holds at most."""
 
     batch = 5
@@ -238,6 +239,56 @@ def test_a_source_of_many_items_is_held_back(collection: Collection, meshes: lis
     ingest_listing(Listing("bones", [mesh]), Watching(), collection, run, Options(batch=8, workers=2))
     assert collection.count(Filter()) == 601
     assert max(waiting) <= 8 + 2 * 8 + 2 + 8
+
+
+class Flying(ToyEncoder):
+    """Keeps two batches in hand: vectors are never there when they are asked about."""
+
+    in_flight = 2
+    at_once = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[str] = []
+
+    def submit(self, pixels: Sequence[NDArray[np.uint8]] | NDArray[np.uint8]) -> Later:
+        self.events.append("submit")
+        return super().submit(pixels)
+
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.events.append("result")
+        return super().encode(pixels)
+
+
+def test_the_next_batches_are_on_their_way_before_a_vector_is_waited_for(
+    collection: Collection, meshes: list[Path]
+) -> None:
+    encoder, mesh = Flying(), Mesh(meshes[0], 40)
+    run = Run.begin(Path("state"), "specimens")
+    record = ingest_listing(Listing("bones", [mesh]), encoder, collection, run, Options(batch=8, workers=1))
+    assert record.upserted == 41 and record.failed == 0
+    assert encoder.events == ["submit"] * 3 + ["result", "submit"] * 2 + ["result"] * 3
+    stored = {
+        item.view: vector
+        for items, vectors in collection.scan(equals("kind", "view"), vectors=True)
+        for item, vector in zip(items, vectors, strict=True)
+    }
+    pixels = np.zeros((40, *SPACE.size, 3), np.uint8)
+    for view in range(40):
+        pixels[view], pixels[view, 0, 0] = 1 + view, (10, view, 9)
+    assert np.allclose(np.stack([stored[view] for view in range(40)]), ToyEncoder().encode(pixels), atol=1e-6)
+
+
+def test_one_picture_without_a_vector_does_not_take_those_in_flight_with_it(
+    collection: Collection, meshes: list[Path]
+) -> None:
+    sources = [Mesh(meshes[0], 12, atomic=False, whole=False, black=frozenset({4})), Mesh(meshes[1], 12)]
+    run = Run.begin(Path("state"), "specimens")
+    record = ingest_listing(Listing("bones", sources), Flying(), collection, run, Options(batch=5, workers=1))
+    assert (record.expected, record.embedded, record.failed) == (26, 24, 2)
+    assert keys(collection) == {
+        view_key("bones", "leg", path.stem, n) for path in meshes[:2] for n in range(12) if (path, n) != (meshes[0], 4)
+    }
 
 
 @pytest.mark.parametrize("own", [3, 150])

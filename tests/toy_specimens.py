@@ -9,6 +9,7 @@ from typing import Any
 import meshes
 import numpy as np
 from numpy.typing import NDArray
+from toy_encoders import Submits
 
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.listing import ingest_listing
@@ -28,7 +29,7 @@ SPACE = Space(
 LOOK = ViewSpec(views=3, size=64)
 
 
-class ToyEncoder:
+class ToyEncoder(Submits):
     """The picture itself, 8 x 8 pixels small, as a vector: enough to tell shapes apart, and at once."""
 
     space = SPACE
