@@ -48,6 +48,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/encoder.py
 	$(BIN)/python benchmarks/references.py
 	$(BIN)/python benchmarks/query.py
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/render.py
 	$(BIN)/python benchmarks/cluster.py

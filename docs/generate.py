@@ -51,8 +51,8 @@ def cli_page() -> str:
     for name, module in ROOMS.items():
         group = typer.main.get_command(importlib.import_module(module).app)
         lines += [f"## {name}", "", str(group.help or ""), ""]
-        for sub, command in sorted(group.commands.items()):  # type: ignore[attr-defined]  # a group of commands
-            lines += list(_command(f"{name} {sub}", command))
+        for sub in sorted(group.commands):  # type: ignore[attr-defined]  # a group of commands
+            lines += list(_command(f"{name} {sub}", group.get_command(None, sub)))  # type: ignore[attr-defined]
     return "\n".join(lines).rstrip() + "\n"
 
 

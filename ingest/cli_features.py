@@ -7,8 +7,9 @@ from typing import Annotated, Optional
 
 import typer
 
+from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import INDEX, DryRun, FeaturesFolder, Force, app, dataset_name
+from outcrop.ingest.options import INDEX, DryRun, FeaturesFolder, Force, dataset_name
 from outcrop.screen.options import MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden, option
 
 

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW_OF_PICTURES, DryRun, Force, app
+from outcrop.ingest.options import NEW_OF_PICTURES, DryRun, Force
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from outcrop.ingest.options import app
+from outcrop.ingest.commands import app
 from outcrop.screen.options import CSV, REGISTRY, WEIGHTS, Session, command
 from outcrop.screen.tables import print_csv, print_json, print_table
 

@@ -8,8 +8,9 @@ from typing import Annotated, Optional
 
 import typer
 
+from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW, DryRun, Force, app, dataset_name
+from outcrop.ingest.options import NEW, DryRun, Force, dataset_name
 from outcrop.screen.options import (
     DRAWING_RUN,
     MODEL,

@@ -1,4 +1,4 @@
-"""`ingest status`: the runs, or one with its failures."""
+"""`ingest status` and `ingest retry`: the runs, or one with its failures, and its failures once more."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from outcrop.ingest.options import app
-from outcrop.screen.options import CSV, STATE, Session, command
+from outcrop.ingest.commands import app
+from outcrop.ingest.console import OnScreen, report
+from outcrop.screen.options import CSV, MODEL, REGISTRY, RUN, STATE, STORE, Session, command
 from outcrop.screen.tables import print_csv, print_json, print_table
 
 RUNS = ("run", "state", "command", "dataset", "collection", "expected", "embedded", "unchanged", "failed", "seconds", "started")  # fmt: skip
@@ -39,6 +40,16 @@ def status(
                 session.warn(record.error)
     else:
         print(f"no runs below {session.settings.state}")
+
+
+@command(app, STORE, REGISTRY, MODEL, RUN, STATE)
+def retry(session: Session, run: Annotated[str, typer.Argument(help="Name of the run, or `last`.")]) -> None:
+    """Try the failed items of a run again, and only those."""
+    from outcrop.ingest.retry import retry as retry_run
+
+    with OnScreen(session) as screen:
+        record = retry_run(session.settings, run, screen, given=session.given)
+    report(session, record)
 
 
 def _one(session: Session, run: str) -> None:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import typer.core
+from outcrop.screen import lazy
 
 MAX_FILES = 2000
 """Files that are looked at to find out what a folder holds."""
@@ -20,7 +20,7 @@ VECTORS = frozenset((".npy", ".npz"))
 DOCUMENTS = frozenset((".json", ".yaml", ".yml"))
 
 
-class Commands(typer.core.TyperGroup):
+class Commands(lazy.Commands):
     """The subcommands of `ingest`; an error says what to type where a path was given instead."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -1,15 +1,12 @@
-"""The `ingest` command's application, and the options that its subcommands share."""
+"""The options that the `ingest` commands share."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Optional
 
-from outcrop.ingest.guidance import Commands
 from outcrop.schema.errors import InputError
-from outcrop.screen.options import Formerly, Group, application, option
-
-app = application("Embed pictures and keep their vectors and metadata in Milvus.", Commands)
+from outcrop.screen.options import Formerly, Group, option
 
 Limit = Annotated[Optional[int], option("--limit", panel="Run", help="Only the first N items that are on disk.")]
 Force = Annotated[bool, option("--force", panel="Run", help="Embed unchanged items too.")]

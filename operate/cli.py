@@ -1,12 +1,11 @@
-"""The `collection` command: looks (`cli_look`), changes (`cli_change`) and moves (`cli_move`) collections."""
+"""The `collection` command; its subcommands are in the modules that `outcrop.operate.commands` names."""
 
 from __future__ import annotations
 
-from outcrop.operate import cli_change, cli_look, cli_move
-from outcrop.operate.console import app
+from outcrop.operate.commands import app
 from outcrop.screen.guard import main_guard
 
-__all__ = ["app", "cli_change", "cli_look", "cli_move", "main"]
+__all__ = ["app", "main"]
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from outcrop.operate.commands import app
 from outcrop.operate.console import (
     INDEX,
     STORE,
@@ -22,7 +23,6 @@ from outcrop.operate.console import (
     agreed,
     answer,
     answer_rows,
-    app,
     opened,
     opened_store,
     parameters,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+from outcrop.operate.commands import app
 from outcrop.operate.console import (
     STORE,
     Datasets,
@@ -15,7 +16,6 @@ from outcrop.operate.console import (
     agreed,
     answer,
     answer_rows,
-    app,
     opened,
     opened_store,
     parameters,

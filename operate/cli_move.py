@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outcrop.operate.console import INDEX, STORE, DryRun, Given, answer, app, opened, opened_store, remark_on_size
+from outcrop.operate.commands import app
+from outcrop.operate.console import INDEX, STORE, DryRun, Given, answer, opened, opened_store, remark_on_size
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
 from outcrop.schema.filters import where as conditions

@@ -1,4 +1,4 @@
-"""The `collection` command's application, and what its subcommands share."""
+"""What the `collection` commands share."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import typer
 
 from outcrop.schema.errors import Refused, UsageError
 from outcrop.screen import options
-from outcrop.screen.options import Group, Session, application, hidden, option
+from outcrop.screen.options import Group, Session, hidden, option
 from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from outcrop.store.collection import Collection
     from outcrop.store.connection import Store
-
-app = application("Run the collection: create, check, repair, move and remove it.")
 
 STORE: Group = hidden(options.STORE, "collection")
 """Commands take the collection's name as an argument; `--collection` still says the same."""

@@ -5,33 +5,32 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import typer.core
 import typer.main
 
 from outcrop.screen.guard import main_guard
+from outcrop.screen.lazy import Commands, Listed
 from outcrop.screen.options import application
 
-ROOMS = {"ingest": "outcrop.ingest.cli", "query": "outcrop.query.cli", "collection": "outcrop.operate.cli"}
-"""The subcommands and the modules of their applications, imported once they are asked for."""
+COMMANDS = {
+    "ingest": Listed("outcrop.ingest.cli", "Embed pictures and keep their vectors and metadata in Milvus."),
+    "query": Listed("outcrop.query.cli", "Ask a collection: what looks like this picture, like this item?"),
+    "collection": Listed("outcrop.operate.cli", "Run the collection: create, check, repair, move and remove it."),
+}
+ROOMS = {name: each.module for name, each in COMMANDS.items()}
+"""The subcommands and the modules of their applications."""
 
 
-class Rooms(typer.core.TyperGroup):
+class Rooms(Commands):
     """A group whose subcommands are applications of their own."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
-        """The names of the subcommands."""
-        return list(ROOMS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A subcommand by its name; None where there is no such one."""
-        if cmd_name not in ROOMS:
-            return None
-        group = typer.main.get_group(importlib.import_module(ROOMS[cmd_name]).app)
-        group.name = cmd_name
-        return group
+    def read(self, name: str) -> dict[str, Any]:
+        """The group of the application `name`."""
+        group = typer.main.get_group(importlib.import_module(self.table[name].module).app)
+        group.name = name
+        return {name: group}
 
 
-app = application("Find where a picture was taken and which specimen it shows.", Rooms)
+app = application("Find where a picture was taken and which specimen it shows.", COMMANDS, Rooms)
 
 
 def main() -> None:

@@ -1,12 +1,11 @@
-"""The `query` command: each subcommand parses, opens the collection, calls one library function, and prints."""
+"""The `query` command; its subcommands are in the modules that `outcrop.query.commands` names."""
 
 from __future__ import annotations
 
-from outcrop.query import cli_cluster, cli_evaluate, cli_match, cli_search, cli_specimen
-from outcrop.query.console import app
+from outcrop.query.commands import app
 from outcrop.screen.guard import main_guard
 
-__all__ = ["app", "cli_cluster", "cli_evaluate", "cli_match", "cli_search", "cli_specimen", "main"]
+__all__ = ["app", "main"]
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from outcrop.query.console import app, opened
+from outcrop.query.commands import app
+from outcrop.query.console import opened
 from outcrop.query.options import Conditions, kind_named
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.filters import Filter, equals

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from outcrop.query.console import app, open_encoder, opened
+from outcrop.query.commands import app
+from outcrop.query.console import open_encoder, opened
 from outcrop.query.options import Conditions, Exact, QueryKind, Report, Rerank, Turns, check_file, kind_named
 from outcrop.schema.errors import InputError, PartialFailure, UsageError
 from outcrop.screen.options import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from outcrop.query.console import app
+from outcrop.query.commands import app
 from outcrop.query.options import LocalFeatures, MinInliers, check_file, checked_features
 from outcrop.schema.errors import InputError, PartialFailure, UsageError
 from outcrop.screen.options import MODEL, REGISTRY, STATE, Formerly, Session, command, hidden, option

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from outcrop.query.console import app, open_encoder, opened, print_answers
+from outcrop.query.commands import app
+from outcrop.query.console import open_encoder, opened, print_answers
 from outcrop.query.delivery import delivery
 from outcrop.query.options import Conditions, Places, Search, check_file
 from outcrop.screen.options import (

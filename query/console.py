@@ -1,4 +1,4 @@
-"""The `query` command's application, and how its subcommands print answers: files first, then the screen."""
+"""What the `query` commands open, and how they print answers: files first, then the screen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from outcrop.schema.errors import PartialFailure
-from outcrop.screen.options import Session, application
+from outcrop.screen.options import Session
 from outcrop.screen.tables import print_csv, print_json, print_table
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 MAX_REASONS = 5
 """Candidates without a picture that are named."""
-
-app = application("Ask a collection: what looks like this picture, like this item?")
 
 
 @contextmanager

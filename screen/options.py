@@ -46,6 +46,8 @@ from outcrop.screen.groups import (
     option,
 )
 from outcrop.screen.guard import run_guarded
+from outcrop.screen.help import Helped
+from outcrop.screen.lazy import Commands, Listed
 from outcrop.screen.texts import harmless_lines, require_utf8
 
 if TYPE_CHECKING:
@@ -101,12 +103,13 @@ class Session:
         print(f"warning: {harmless_lines(text)}", file=sys.stderr, flush=True)
 
 
-def application(help: str, group: type[typer.core.TyperGroup] | None = None) -> typer.Typer:
+def application(help: str, table: Mapping[str, Listed] | None = None, group: type[Commands] = Commands) -> typer.Typer:
     """A typer application with ``--version`` and shell completion, for commands to be registered with.
 
-    `group` is the class of its group of commands, where that is not typer's.
+    The commands of `table` are imported when they are used. `group` is the class of the group of commands.
     """
-    app = typer.Typer(cls=group, help=help, no_args_is_help=True, pretty_exceptions_enable=False)
+    listing = type(group.__name__, (group,), {"table": table or {}})
+    app = typer.Typer(cls=listing, help=help, no_args_is_help=True, pretty_exceptions_enable=False)
 
     def main(version: _Version = False) -> None:
         pass
@@ -234,7 +237,7 @@ def _command_class(parameters: list[inspect.Parameter]) -> type[typer.core.Typer
         if isinstance(note, Formerly)
     }
 
-    class Command(typer.core.TyperCommand):
+    class Command(Helped, typer.core.TyperCommand):
         def make_parser(self, ctx: Any) -> Any:
             shown = {each: each.opts for each in self.params}
             try:

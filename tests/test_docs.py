@@ -28,7 +28,8 @@ def test_every_command_is_described_and_helps() -> None:
     page = (ROOT / "docs/cli.md").read_text()
     for name, module in ROOMS.items():
         group = typer.main.get_command(importlib.import_module(module).app)
-        for sub, command in group.commands.items():
+        for sub in group.commands:
+            command = group.get_command(None, sub)
             assert f"### {name} {sub}\n" in page
             assert command.help and command.help.strip().endswith((".", "…")), f"{name} {sub} has no help"
             for parameter in command.params:
@@ -67,7 +68,7 @@ def test_commands_of_the_readme_exist() -> None:
     for words in shown:
         group = typer.main.get_command(importlib.import_module(ROOMS[words[0]]).app)
         assert words[1] in group.commands, words
-        known = {option for parameter in group.commands[words[1]].params for option in parameter.opts}
+        known = {option for parameter in group.get_command(None, words[1]).params for option in parameter.opts}
         used = {word.split("=")[0] for word in words[2:] if word.startswith("-") and word != "-"}
         assert used <= known, (words, used - known)
 

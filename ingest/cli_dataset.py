@@ -1,0 +1,31 @@
+"""`ingest dataset`: the photographs of a dataset that the registry declares."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from outcrop.ingest.commands import app
+from outcrop.ingest.console import run_ingest
+from outcrop.ingest.options import NEW_OF_PICTURES, DryRun, Features, FeaturesFolder, Force, Limit
+from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command
+
+
+@command(app, STORE, REGISTRY, MODEL, NEW_OF_PICTURES, COMPILE, RUN, STATE)
+def dataset(
+    session: Session,
+    name: Annotated[str, typer.Argument(help="Name of the dataset in the registry.")],
+    features: Features = None,
+    features_folder: FeaturesFolder = None,
+    limit: Limit = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Embed a dataset of the registry and upsert it: new and changed pictures only."""
+    from outcrop.ingest.requests import DatasetRequest
+
+    request = DatasetRequest.of(
+        session.settings, name, limit=limit, force=force, features=features, features_folder=features_folder
+    )
+    run_ingest(session, request, dry_run=dry_run)

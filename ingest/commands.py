@@ -1,0 +1,23 @@
+"""The `ingest` command's application: its subcommands, the modules that hold them, and what the list says of each."""
+
+from __future__ import annotations
+
+from outcrop.ingest.guidance import Commands
+from outcrop.screen.lazy import Listed
+from outcrop.screen.options import application
+
+# fmt: off
+COMMANDS = {
+    "dataset": Listed("outcrop.ingest.cli_dataset", "Embed a dataset of the registry and upsert it: new and changed pictures only."),
+    "references": Listed("outcrop.ingest.cli_references", "Embed rotated crops of a dataset's photographs, so that a query of any heading finds them; writes no pictures."),
+    "specimens": Listed("outcrop.ingest.cli_specimens", "Draw the specimens of a folder from several sides, embed the views and pool them; categories are the folders."),
+    "features": Listed("outcrop.ingest.cli_features", "Read vectors that were made elsewhere into the collection; no model runs. New and changed files only."),
+    "manifest": Listed("outcrop.ingest.cli_manifest", "Embed the datasets and written references that a manifest names; options win over what it says."),
+    "retry": Listed("outcrop.ingest.cli_status", "Try the failed items of a run again, and only those."),
+    "status": Listed("outcrop.ingest.cli_status", "List the runs, or show one with its failures."),
+    "models": Listed("outcrop.ingest.cli_models", "List the models with dimension, patch, parameters and licence, and where their weights are or are looked for."),
+}
+# fmt: on
+"""In the order of the list. What is said of a command is the first paragraph of its docstring: a test compares them."""
+
+app = application("Embed pictures and keep their vectors and metadata in Milvus.", COMMANDS, Commands)
