@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.embed.arrays import map_array
 from outcrop.embed.features import FeatureKind
 from outcrop.embed.placement import Placement
 from outcrop.schema.errors import InputError, PictureError, SpaceMismatch
@@ -115,7 +116,7 @@ class FeatureFolder:
             )
         path = self.path(kind, id)
         try:
-            array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array: Array = map_array(path)
         except (OSError, ValueError, EOFError) as error:
             raise InputError(f"{path} cannot be read ({error}); remove it, and ingest again with --features") from error
         if array.shape != record.kinds[kind] or array.dtype != np.float16:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from outcrop.embed.arrays import map_array
 from outcrop.embed.feature_files import FeatureFolder
 from outcrop.embed.models import find_preset, make_space, resolve
 from outcrop.schema.errors import InputError, OutcropError, SpaceMismatch, WeightsError
@@ -139,7 +140,7 @@ def load_array(path: Path, dims: tuple[int, ...]) -> NDArray[Any]:
         InputError: it does not hold such an array, or too large a one.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = map_array(path)
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no array of numbers, or damaged"
         raise InputError(f"{path}: {reason}") from None

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from outcrop.embed.arrays import read_arrays
 from outcrop.query.verification.features import LocalFeatures
 from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError
@@ -96,9 +97,9 @@ class FeatureCache:
     def _read(self, digest: str) -> LocalFeatures | None:
         path = self.path(digest)
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                points, descriptors, facts = stored["points"], stored["descriptors"], stored["facts"]
-                method = str(stored["method"])
+            stored = read_arrays(path)
+            points, descriptors, facts = stored["points"], stored["descriptors"], stored["facts"]
+            method = str(stored["method"])
             if points.ndim != 2 or points.shape[1] != 2 or descriptors.ndim != 2 or len(points) != len(descriptors):
                 return None
             features = LocalFeatures(

@@ -1,0 +1,38 @@
+"""numpy's files, read one header at a time.
+
+numpy parses the header of an array with `ast.literal_eval`, and Python 3.11 keeps the depth of that parser in one place for all
+threads: two threads that parse at once can fail with "SystemError: AST constructor recursion depth mismatch"
+(https://github.com/python/cpython/issues/106905). So the headers are parsed under a lock; what is mapped is read without it.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PARSING = threading.Lock()
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """The array of a ``.npy`` file, mapped into memory, read only; never a pickle.
+
+    Raises:
+        OSError, ValueError, EOFError, SyntaxError: the file cannot be read, or holds no array.
+    """
+    with _PARSING:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` file by name; never a pickle.
+
+    Raises:
+        OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile: the file cannot be read, or is damaged.
+    """
+    with _PARSING, path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
