@@ -14,6 +14,7 @@ from outcrop.embed.models import Model
 from outcrop.embed.trial import best_batch
 from outcrop.embed.weights import load_state
 from outcrop.schema.errors import InputError, PictureError, nearest
+from outcrop.schema.memory import require_address_space, torch_bytes
 from outcrop.schema.space import Space
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Encoder:
         if batch < 0 or (threads is not None and threads < 1):
             raise InputError("batch must not be negative, and threads must be at least 1")
 
+        require_address_space(torch_bytes(), "torch")
         import torch
 
         from outcrop.embed.backbones import build

@@ -10,6 +10,7 @@
     │   ├── PictureError            3  a picture cannot be decoded or is unfit
     │   ├── MeshError               3  a mesh or point cloud cannot be read, or gives no usable picture
     │   ├── FilterError             3  a condition names no field, or its value has the wrong type
+    │   ├── OutOfMemory             3  the process may not use as much memory as the work needs
     │   └── WeightsError            3  model weights are missing, damaged or belong to a different model
     ├── PartialFailure              4  the work ended, some items failed; the ledger is named
     ├── StoreUnreachable            5  Milvus does not answer, or its directory is locked
@@ -73,6 +74,10 @@ class MeshError(InputError):
 
 class FilterError(InputError):
     """A condition names an unknown field or gives a value of the wrong type."""
+
+
+class OutOfMemory(InputError):
+    """Memory, or room for a thread, is missing: less must be asked for, or more allowed."""
 
 
 class WeightsError(InputError):

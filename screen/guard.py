@@ -6,13 +6,14 @@ import contextlib
 import errno
 import logging
 import os
-import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from outcrop.schema.errors import InputError, OutcropError
+from outcrop.schema.errors import InputError, OutcropError, OutOfMemory
+from outcrop.schema.memory import ADVICE, be_sparing, limited, of_memory
 from outcrop.screen.texts import harmless_lines
 
 INTERRUPTED = 130
@@ -33,12 +34,7 @@ OF_THE_PLACE = {
     errno.EMFILE: "too many files are open: raise `ulimit -n`, or lower OUTCROP_WORKERS",
 }
 """What helps, by the system's error number: faults of a disk or of its permissions, none of Outcrop's."""
-_NO_MEMORY = re.compile(
-    r"out of memory|cannot allocate memory|can't allocate memory|not enough memory|bad_alloc|failed to map segment|"
-    r"unable to allocate",
-    re.IGNORECASE,
-)
-OUT_OF_MEMORY = "out of memory: lower OUTCROP_BATCH, OUTCROP_WORKERS or --input-size, or give the process more memory"
+OUT_OF_MEMORY = f"out of memory: {ADVICE}"
 
 
 def run_guarded(command: Callable[[], Any]) -> None:
@@ -52,6 +48,8 @@ def run_guarded(command: Callable[[], Any]) -> None:
         sys.stdout.flush()  # a reader that went away is found here, not while the interpreter ends
     except OutcropError as error:
         logging.getLogger(__name__).debug("traceback", exc_info=True)
+        if limited() and of_memory(error):
+            _leave_at_once(error if isinstance(error, OutOfMemory) else OutOfMemory(OUT_OF_MEMORY))
         leave(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
         leave("interrupted", INTERRUPTED)
@@ -65,7 +63,24 @@ def run_guarded(command: Callable[[], Any]) -> None:
             raise
         logging.getLogger(__name__).debug("traceback", exc_info=True)
         _give_up_output()
+        if limited() and isinstance(fault, OutOfMemory):
+            _leave_at_once(fault)
         leave(f"error: {fault}", fault.exit_code)
+
+
+def _leave_at_once(error: OutOfMemory) -> NoReturn:
+    """Ends the process with an error's line and code: the interpreter's own end would wait for threads that never began."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    print(f"error: {harmless_lines(str(error))}", file=sys.stderr, flush=True)
+    os._exit(error.exit_code)
+
+
+def _watch(broken: threading.ExceptHookArgs) -> None:
+    """A library's thread that dies for lack of memory leaves others waiting for it for ever: the process ends instead."""
+    if of_memory(broken.exc_value):
+        _leave_at_once(OutOfMemory(OUT_OF_MEMORY))
+    threading.__excepthook__(broken)
 
 
 def _give_up_output() -> None:
@@ -79,10 +94,8 @@ def _give_up_output() -> None:
 
 def fault_of_machine(error: BaseException) -> InputError | None:
     """An error that names a full, read-only or failing disk, missing memory, or a name that is not UTF-8; None for all others."""
-    if isinstance(error, MemoryError) or (
-        isinstance(error, (RuntimeError, ImportError, OSError)) and _NO_MEMORY.search(str(error))
-    ):
-        return InputError(OUT_OF_MEMORY)
+    if of_memory(error):
+        return OutOfMemory(OUT_OF_MEMORY)
     if isinstance(error, OSError) and error.errno in OF_THE_PLACE:
         place = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "the output"
         return InputError(f"{place} cannot be used ({error.strerror}); {OF_THE_PLACE[error.errno]}")
@@ -100,6 +113,8 @@ def leave(message: str, code: int) -> NoReturn:
 
 def main_guard(app: Callable[..., Any]) -> None:
     """Runs a whole typer application, keeping unforeseen errors to a traceback and exit code 1."""
+    be_sparing()
+    threading.excepthook = _watch
     try:
         app()
     except Exception as error:  # noqa: BLE001  the last resort of a program

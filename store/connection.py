@@ -11,13 +11,23 @@ import logging
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from outcrop.schema.errors import Damaged, InputError, OutcropError, Refused, StoreUnreachable, StoreUnusable
+from outcrop.schema.errors import (
+    Damaged,
+    InputError,
+    OutcropError,
+    OutOfMemory,
+    Refused,
+    StoreUnreachable,
+    StoreUnusable,
+)
+from outcrop.schema.memory import ADVICE, LITE, NO_MEMORY, STORE, limited, require_address_space
 from outcrop.schema.settings import Settings
 from outcrop.store.lite_files import require_sound_manifests
 from outcrop.store.tls import Tls
@@ -84,6 +94,8 @@ class Store:
         secured: dict[str, Any] = dict(tls.arguments(uri)) if tls is not None else {}
         if is_lite(uri):  # served from this process: pings prove nothing, and gRPC's server complains of them
             secured["grpc_options"] = {"grpc.keepalive_time_ms": 2**31 - 1}
+        if "pymilvus" not in sys.modules:
+            require_address_space(LITE if is_lite(uri) else STORE, "Milvus Lite" if is_lite(uri) else "pymilvus")
         with calling(f"connect to {shown}", shown):
             from pymilvus import MilvusClient
 
@@ -260,9 +272,16 @@ def translate(error: Exception, action: str, uri: str) -> OutcropError | None:
         return InputError(f"cannot {action}: Milvus does not understand the filter: {message}")
     if name in ("ParamError", "ConnectionConfigException"):
         return InputError(f"cannot {action}: {message}")
+    if is_lite(uri) and (NO_MEMORY.search(message) or _says_nothing(error, message)):
+        return OutOfMemory(f"cannot {action}: out of memory; {ADVICE}")
     if is_lite(uri) and (found := _lite_error(message, action, uri)) is not None:
         return found
     return OutcropError(f"cannot {action}: Milvus says: {message or name}")
+
+
+def _says_nothing(error: Exception, message: str) -> bool:
+    """Whether Milvus Lite gives no reason where memory is limited: a MemoryError has no text."""
+    return limited() and (not message or message == f"<{type(error).__name__}: (code=1, message=)>")
 
 
 def _lite_error(message: str, action: str, uri: str) -> OutcropError | None:

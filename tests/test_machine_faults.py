@@ -85,6 +85,7 @@ def test_a_fault_of_a_place_names_it_and_what_helps(number: int, capsys: pytest.
         RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"),
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
     ],
 )
 def test_missing_memory_says_what_to_lower(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,3 +175,48 @@ def test_damaged_names_of_parquet_columns() -> None:
     Path("x.parquet").write_bytes(Path("x.parquet").read_bytes().replace(b"category", b"categ\xffry"))
     with pytest.raises(InputError, match=r"x\.parquet"):
         read_parquet_facts(Path("x.parquet"))
+
+
+def limited(mebibytes: int, *command: object) -> subprocess.CompletedProcess[str]:
+    """Runs a command that may use so much address space; it must end within a minute."""
+    code = (
+        "import resource, runpy, sys; limit = int(sys.argv[1]) << 20; resource.setrlimit(resource.RLIMIT_AS, (limit, limit)); "
+        "module, *sys.argv = sys.argv[2:]; sys.argv.insert(0, module); runpy.run_module(module, run_name='__main__')"
+    )
+    given = [sys.executable, "-c", code, str(mebibytes), *map(str, command)]
+    return subprocess.run(given, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux")
+@pytest.mark.parametrize(
+    ("mebibytes", "command"),
+    [
+        (500, ("outcrop.operate.cli", "list")),
+        (1000, ("outcrop.query.cli", "item", KEY)),
+        (1500, ("outcrop.ingest.cli", "dataset", "town", *MODEL, "--collection", "other")),
+    ],
+)
+def test_too_little_address_space(filled: None, tmp_path: Path, mebibytes: int, command: tuple[str, ...]) -> None:
+    write_dataset(tmp_path, {"a_300": 1}, name="town")
+    done = limited(mebibytes, *command)
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert done.returncode == 3 and "out of memory" in line and "OMP_NUM_THREADS" in line and "--batch" in line
+    assert "Traceback" not in done.stderr and "ImportError" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux")
+def test_little_address_space_is_enough_for_a_stored_item(filled: None) -> None:
+    done = limited(1800, "outcrop.query.cli", "item", KEY, "--json")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["queries"][0]["hits"]) == 3
+
+
+def test_a_thread_that_dies_of_missing_memory_ends_the_process() -> None:
+    code = (
+        "import threading, time; from outcrop.screen.guard import main_guard\n"
+        'def broken(): raise RuntimeError("can\'t start new thread")\n'
+        "def app():\n    threading.Thread(target=broken).start(); time.sleep(50)\n"
+        "main_guard(app)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40, check=False)
+    assert (done.returncode, done.stderr) == (3, f"error: {OUT_OF_MEMORY}\n")
