@@ -1,4 +1,5 @@
-# Outcrop in a container: the commands `ingest`, `query` and `collection`. docs/operations.md says how to use it.
+# Outcrop in a container: the commands `ingest`, `query` and `collection`. docs/operations.md says how to use it, and how large
+# the images are. `docker compose build app-cpu` (or app) in deploy/ makes the same images under the same names.
 #
 #   docker build -t outcrop:0.1.0-gpu .
 #   docker build -t outcrop:0.1.0-cpu --build-arg VARIANT=cpu .
@@ -6,9 +7,10 @@
 # VARIANT=gpu starts from NVIDIA's CUDA runtime image on Ubuntu 24.04, whose own Python is 3.12 (that of 22.04 is 3.10: too
 # old). VARIANT=cpu starts from Python's image, 3.11. Torch's wheels bring the CUDA libraries they were built with, so what
 # the host needs is a driver for those: see "What the machine needs" in docs/operations.md.
+# The digests are those of the tags when this was written; deploy/pin-images.sh says what they are today.
 ARG VARIANT=gpu
-ARG GPU_BASE=nvidia/cuda:12.9.1-runtime-ubuntu24.04
-ARG CPU_BASE=python:3.11-slim-bookworm
+ARG GPU_BASE=nvidia/cuda:12.9.1-runtime-ubuntu24.04@sha256:1287141d283b8f06f45681b56a48a85791398c615888b1f96bfb9fc981392d98
+ARG CPU_BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${GPU_BASE} AS base-gpu
 FROM ${CPU_BASE} AS base-cpu
@@ -62,14 +64,19 @@ LABEL org.opencontainers.image.title="outcrop" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
 # --non-unique: Ubuntu 24.04 has a user 1000 already, and 1000 is what many hosts want for the files written to mounts.
+# What is written to is open to every number (mode 1777): the container may run as the owner of the host's folders, and a new
+# volume takes its mode from here.
 RUN groupadd --non-unique --gid "${GID}" outcrop \
     && useradd --non-unique --no-log-init --uid "${UID}" --gid "${GID}" --home-dir /var/lib/outcrop --shell /usr/sbin/nologin outcrop \
-    && install -d -m 0755 /opt/datasets /workspace/weights /etc/outcrop \
-    && install -d -o "${UID}" -g "${GID}" -m 0755 /opt/references /exports /var/lib/outcrop
+    && install -d -m 0755 /opt/datasets /workspace/weights /queries /etc/outcrop \
+    && install -d -o "${UID}" -g "${GID}" -m 1777 /opt/references /exports /var/lib/outcrop
 COPY --from=build /opt/outcrop /opt/outcrop
 COPY LICENSE /usr/share/doc/outcrop/LICENSE
+COPY --chmod=0755 sample/demo.sh /usr/local/bin/outcrop-demo
+COPY --chmod=0755 deploy/milvus-user.py /usr/local/bin/outcrop-milvus-user
 ENV PATH=/opt/outcrop/bin:$PATH \
     HOME=/var/lib/outcrop \
+    USER=outcrop \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     NVIDIA_VISIBLE_DEVICES=all \

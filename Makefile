@@ -7,6 +7,8 @@ PROCESSES ?= 2
 BIN := .venv/bin
 # Tests of what must come out the same under every BLAS kernel: they run once more under that of AVX2.
 EXACT := $(addprefix tests/test_,spanning.py geometry.py cluster.py measures.py)
+# What needs no server of the tests of deploy/.
+DEPLOYMENT := $(filter-out tests/test_deploy_user.py,$(wildcard tests/test_deploy*.py))
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 export PYTHON
 
@@ -37,7 +39,7 @@ check: .venv/.dev
 	$(BIN)/python -c 'from setuptools import setup; setup()' --quiet build_py --build-lib build/shipped
 	cd build/shipped && ../../$(BIN)/mypy --cache-dir ../../.mypy_cache --config-file ../../pyproject.toml
 	cd build/shipped && ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml
-	$(BIN)/python -m pytest tests/test_deploy.py -rs
+	$(BIN)/python -m pytest $(DEPLOYMENT) -rs
 	$(BIN)/python docs/generate.py --check
 
 docs: .venv/.dev

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,13 +23,22 @@ DOCKERFILE = ROOT / "Dockerfile"
 KUBERNETES = ROOT / "deploy/kubernetes"
 OPERATIONS = ROOT / "docs/operations.md"
 
-PROFILES = {"gpu", "cpu", "ui", "app"}
-READ_ONLY = {"/opt/datasets", "/workspace/weights", "/etc/outcrop/data_key.json", "/etc/outcrop/tls", "/etc/outcrop"}
+PROFILES = {"gpu", "cpu", "ui", "app", "app-cpu", "demo", "user"}
+READ_ONLY = {
+    "/opt/datasets",
+    "/queries",
+    "/workspace/weights",
+    "/etc/outcrop/data_key.json",
+    "/etc/outcrop/tls",
+    "/etc/outcrop",
+}
 SECRET = re.compile(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY|API_KEY|CREDENTIAL")
 REQUIRED = re.compile(r"\$\{[A-Z][A-Z0-9_]*:\?[^}]+\}\Z")
 VARIABLE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)")
 LIBRARIES = {"libegl1", "libgl1", "libgomp1", "libidn2-0", "libudev1", "libusb-1.0-0", "libvulkan1", "libx11-6"}
 # Read by compose itself, not by the file.
+SINGLE_RUNS = {"demo", "user"}
+"""Profiles of services that do one thing and end."""
 COMPOSE_OWN = {"COMPOSE_PROJECT_NAME", "COMPOSE_FILE", "COMPOSE_PROFILES"}
 
 
@@ -38,7 +50,10 @@ def with_defaults(text: str) -> str:
 
 def tag_fault(image: str) -> str:
     """Why an image's name does not say which version it is; '' where it does."""
-    tag = with_defaults(image).rpartition("/")[2].partition(":")[2]
+    name, _, digest = with_defaults(image).partition("@")
+    if digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        return f"image {image} has no digest after the @"
+    tag = name.rpartition("/")[2].partition(":")[2]
     if not tag or tag.startswith("-"):
         return f"image {image} has no tag"
     return f"image {image} moves" if tag.split("-")[0] in ("latest", "nightly", "edge", "master") else ""
@@ -80,9 +95,11 @@ def compose_faults(compose_text: str, example_text: str) -> list[str]:
     faults += [
         f"{name}: a secret in .env.example"
         for name, value in example.items()
-        if SECRET.search(name) and VARIABLE.sub("", value).strip("}") not in ("", "root:")
+        if SECRET.search(name) and VARIABLE.sub("", value).strip("}") not in ("", ":")
     ]
 
+    if example.get("COMPOSE_PROFILES") != "cpu":
+        faults.append("COMPOSE_PROFILES of .env.example: `docker compose up` would not start the CPU profile")
     profiles = {profile for service in services.values() for profile in service.get("profiles", [])}
     faults += [f"no profile {profile}" for profile in sorted(PROFILES - profiles)]
     named: set[str] = set()
@@ -103,10 +120,14 @@ def service_faults(service: dict[str, Any]) -> list[str]:
     """What is wrong with one service of the compose file."""
     faults = [fault] if (fault := tag_fault(service["image"])) else []
     check = service.get("healthcheck") or {}
-    if not check.get("test") or check.get("disable") or check["test"] in ("NONE", ["NONE"]):
+    if service.get("restart") == "no":  # a single run, which ends: there is nothing to watch
+        if not set(service.get("profiles", [])) <= SINGLE_RUNS:
+            faults.append("is not started again")
+    elif not check.get("test") or check.get("disable") or check["test"] in ("NONE", ["NONE"]):
         faults.append("no healthcheck")
-    if service.get("restart") not in ("unless-stopped", "always"):
+    if service.get("restart") not in ("unless-stopped", "always", "no"):
         faults.append("no restart policy")
+    faults += hardening_faults(service)
     if not service.get("profiles"):
         faults.append("no profile: always started")
     for port in service.get("ports") or []:
@@ -133,6 +154,34 @@ def service_faults(service: dict[str, Any]) -> list[str]:
     return faults
 
 
+def hardening_faults(service: dict[str, Any]) -> list[str]:
+    """What one service may do that it need not."""
+    faults = []
+    milvus = "milvusdb/milvus" in service["image"]
+    if service.get("cap_drop") != ["ALL"]:
+        faults.append("keeps capabilities")
+    if extra := set(service.get("cap_add") or []) - ({"DAC_OVERRIDE"} if milvus else set()):
+        faults.append(f"is given {', '.join(sorted(extra))}")
+    security = service.get("security_opt") or []
+    if "no-new-privileges:true" not in security:
+        faults.append("may gain privileges")
+    if any("unconfined" in str(one) for one in security) and not milvus:
+        faults.append("without the filter of system calls")
+    if with_defaults(str(service.get("read_only"))).lower() != "true" and "attu" not in service["image"]:
+        faults.append("can write to its image")
+    for limit in ("mem_limit", "cpus", "pids_limit"):
+        if not service.get(limit):
+            faults.append(f"has no {limit}")
+    build = service.get("build")
+    if build:
+        numbers = ":".join(str(build["args"].get(name)) for name in ("UID", "GID"))
+        if numbers != service.get("user"):
+            faults.append(f"is built for {numbers} and runs as {service.get('user')}")
+        if not service["image"].endswith(f"-{build['args']['VARIANT']}"):
+            faults.append(f"image {service['image']} is built as {build['args']['VARIANT']}")
+    return faults
+
+
 def instructions(dockerfile: str) -> list[tuple[str, str]]:
     """The instructions of a Dockerfile, continued lines joined, without comments."""
     lines = "\n".join(line for line in dockerfile.splitlines() if not line.lstrip().startswith("#"))
@@ -151,6 +200,8 @@ def dockerfile_faults(text: str, dockerignore: str) -> list[str]:
     for name in ("GPU_BASE", "CPU_BASE"):
         if fault := tag_fault(arguments.get(name, "")):
             faults.append(f"{name}: {fault}")
+        elif "@sha256:" not in arguments[name]:
+            faults.append(f"{name}: has no digest")
     users = [re.sub(r"\$\{(\w+)\}", lambda m: arguments.get(m[1], ""), rest) for kind, rest in final if kind == "USER"]
     if not users or not re.match(r"[1-9]\d*(:[1-9]\d*)?\Z", users[-1]):
         faults.append(f"runs as {users[-1] if users else 'root'}, not as a numbered user")
@@ -184,9 +235,18 @@ def dockerfile_faults(text: str, dockerignore: str) -> list[str]:
         faults.append(".dockerignore lets everything through")
     needed = {"pyproject.toml", "constraints.txt", "LICENSE", "README.md", *packages()}
     needed |= {
-        source for kind, rest in steps if kind == "COPY" and "--from" not in rest for source in rest.split()[:-1]
-    } - {"."}
-    faults += [f".dockerignore keeps back {name}" for name in sorted(needed) if f"!{name}" not in allowed]
+        source
+        for kind, rest in steps
+        if kind == "COPY" and "--from" not in rest
+        for source in rest.split()[:-1]
+        if source != "." and not source.startswith("--")
+    }
+    let_through = {line.removeprefix("!") for line in allowed}
+    faults += [
+        f".dockerignore keeps back {name}"
+        for name in sorted(needed)
+        if not let_through & {name, *map(str, Path(name).parents)}
+    ]
     return faults
 
 
@@ -199,7 +259,7 @@ def values_faults(values: dict[str, Any]) -> list[str]:
     """What is wrong with the Helm values of Milvus."""
     faults = []
     tag = str(values["image"]["all"]["tag"])
-    if not re.match(r"v\d+\.\d+\.\d+-gpu\Z", tag):
+    if not re.match(r"v\d+\.\d+\.\d+-gpu(@sha256:[0-9a-f]{64})?\Z", tag):
         faults.append(f"image tag {tag} is no version with GPU")
     for node in ("queryNode", "dataNode"):
         resources = values[node].get("resources", {})
@@ -284,3 +344,8 @@ def manifests() -> list[dict[str, Any]]:
 def values() -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load((KUBERNETES / "milvus-values.yaml").read_text())
     return loaded
+
+
+def installed(name: str) -> str | None:
+    """An executable on the PATH or beside this Python."""
+    return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
