@@ -117,7 +117,7 @@ def test_every_command_shown_exists() -> None:
         if words[0] not in group.commands:
             faults.append(f"{place}: {command} {words[0]}")
             continue
-        known = {name for parameter in group.commands[words[0]].params for name in parameter.opts}
+        known = {name for parameter in group.get_command(None, words[0]).params for name in parameter.opts}
         faults += [
             f"{place}: {command} {words[0]} {word}"
             for word in words
