@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import COMPRESSION_INFO
 
 from outcrop.embed.adobe_rgb import adobe_rgb
-from outcrop.embed.colours import eight_bits, holes, stretched, to_rgb
+from outcrop.embed.colours import eight_bits, holes, stretched, to_rgb, transform_of
 from outcrop.embed.formats import format_of, jpeg_trouble, png_damage, png_says_something, raw_name, what_it_is
 from outcrop.embed.photo import PhotoMetadata, in_adobe_rgb, metadata_of, read_metadata, read_orientation, tiff_exif
 from outcrop.embed.raws import RawPhotograph, register_heif
@@ -156,6 +156,22 @@ class PillowPicture:
             self._image.info["icc_profile"] = adobe_rgb()
         flat = to_rgb(self._image, self._name, self._nodata, 12 if self._tag(258) == 12 else 16)
         return flat.transpose(UPRIGHT[self._loaded]) if self._loaded in UPRIGHT else flat
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height in pixels as they are stored, not turned by EXIF."""
+        return self._stored
+
+    @property
+    def orientation(self) -> int:
+        """How the stored pixels are turned, as EXIF numbers it."""
+        return self._orientation()
+
+    @property
+    def srgb(self) -> bool:
+        """Whether the stored colours need no profile to become sRGB, so that `rgb` only turns them."""
+        profile = self._image.info.get("icc_profile")
+        return transform_of(profile) is None if profile else not in_adobe_rgb(self._image)
 
     def metadata(self) -> PhotoMetadata:
         """See `Opened`."""

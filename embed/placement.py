@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.embed.images import Decoded, inner_box
+from outcrop.embed.resident import Resident
 from outcrop.schema.space import Fit
 
 
@@ -27,10 +28,10 @@ class Placement:
     height: int
 
     @classmethod
-    def of(cls, decoded: Decoded, size: tuple[int, int], fit: Fit) -> Placement:
+    def of(cls, decoded: Decoded | Resident, size: tuple[int, int], fit: Fit) -> Placement:
         """The placement of what `outcrop.embed.images.fit_to` makes of a decoded picture."""
-        box, (left, top, width, height) = inner_box(decoded.image.size, size, fit)
-        full = decoded.width / decoded.image.width, decoded.height / decoded.image.height
+        box, (left, top, width, height) = inner_box(decoded.size, size, fit)
+        full = decoded.width / decoded.size[0], decoded.height / decoded.size[1]
         scale_x = (box[2] - box[0]) / width * full[0]
         scale_y = (box[3] - box[1]) / height * full[1]
         x = (0.5 - left) * scale_x + box[0] * full[0] - 0.5

@@ -1,0 +1,227 @@
+"""Photographs whose pixels never leave the device that encodes them: JPEGs are decoded, turned upright and fitted there.
+
+Pixels are those of the CPU's way (`outcrop.embed.images`) as nearly as the decoder allows, so a vector does not depend on where
+its photograph was decoded. What a device does not take, and why, is `undecoded`'s to say; the same header is read and the same
+limits apply.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outcrop.embed.images import DRAFT_MARGIN, Decoded, opened_jpeg, thumbnail_size, webp
+from outcrop.embed.jpeg import Markers, read_markers, unfit
+from outcrop.embed.photo import PhotoMetadata
+from outcrop.schema.errors import PictureError
+from outcrop.schema.space import Space
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from outcrop.embed.decoding import JpegDecoder
+
+LIKE = 2.0
+"""Grey levels by which a photograph that is decoded both ways may differ on average: libjpeg and nvJPEG stay below 0.5."""
+
+
+@dataclass(frozen=True)
+class Undecoded:
+    """A JPEG that a device may decode: its bytes, what its markers and its EXIF say, and the `scale` to which it is reduced.
+
+    `width` and `height` are upright, in pixels; `remarks` what was odd about the header.
+    """
+
+    data: bytes
+    markers: Markers
+    orientation: int
+    scale: int
+    width: int
+    height: int
+    metadata: PhotoMetadata
+    remarks: tuple[str, ...]
+
+    @property
+    def pixels(self) -> int:
+        """How many it is decoded to."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A photograph on a device, as `outcrop.embed.images.Decoded` is one on the CPU: `planes` uint8 [3, h, w] upright."""
+
+    planes: Tensor
+    width: int
+    height: int
+    metadata: PhotoMetadata
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height (pixels) of what was decoded."""
+        return self.planes.shape[-1], self.planes.shape[-2]
+
+
+@dataclass(frozen=True)
+class Small:
+    """A thumbnail that is still on the device: uint8 [3, h, w]."""
+
+    planes: Tensor
+
+
+def undecoded(data: bytes, *, name: str, at_least: tuple[int, int] | None) -> Undecoded | str:
+    """A file that a device may decode, or why the CPU has to, in a few words.
+
+    `at_least` is as for `outcrop.embed.images.decode`, which says in full what is wrong with a file that is refused here.
+    """
+    if data[:3] != b"\xff\xd8\xff":
+        return "not a JPEG"
+    markers = read_markers(data)
+    if (reason := unfit(markers, data)) or markers is None:
+        return reason
+    smallest = None if at_least is None else (DRAFT_MARGIN * at_least[1], DRAFT_MARGIN * at_least[0])
+    try:
+        with opened_jpeg(data, name, smallest) as header:
+            if (header.stored, header.srgb) != ((markers.width, markers.height), True):
+                return "colour profile" if not header.srgb else "damaged"
+            return Undecoded(
+                data,
+                markers,
+                header.orientation,
+                header.scale,
+                header.width,
+                header.height,
+                header.metadata,
+                header.remarks,
+            )
+    except PictureError as error:
+        return str(error)
+
+
+class DeviceReader:
+    """Decodes photographs on a device, in batches of up to `most` pixels. Threads may share it; each has a stream of its own."""
+
+    def __init__(self, decoder: JpegDecoder, most: int) -> None:
+        self.decoder, self.most = decoder, most
+
+    def decode(self, files: Sequence[Undecoded]) -> list[Resident | None]:
+        """Photographs on the device; None for one that its decoder cannot take. Call it within `working`.
+
+        Raises:
+            RuntimeError: the device has too little memory.
+        """
+        from outcrop.embed.resizing import reduced, upright
+
+        found: list[Resident | None] = []
+        decoded = self.decoder.decode([file.data for file in files])
+        for number, file in enumerate(files):
+            planes, decoded[number] = decoded[number], None  # no more memory than is needed
+            if planes is None or tuple(planes.shape) != (3, file.markers.height, file.markers.width):
+                found.append(None)
+                continue
+            made = upright(reduced(planes, file.scale, file.markers.sampling), file.orientation)
+            found.append(Resident(made, file.width, file.height, file.metadata, file.remarks))
+        return found
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """A context on a stream of the device; when it is left, all that was begun there is done.
+
+        nvJPEG writes on a stream of its own into memory that this one's allocator hands out, so nothing may be pending there
+        when the next batch begins.
+        """
+        import torch
+
+        if not self.decoder.device.startswith("cuda"):
+            with torch.inference_mode():
+                yield
+            return
+        stream = torch.cuda.Stream(self.decoder.device)  # type: ignore[no-untyped-call]  # as of torch 2.14
+        with torch.inference_mode(), torch.cuda.stream(stream):
+            yield
+            stream.synchronize()
+
+
+def fitted(picture: Resident, space: Space) -> Tensor:
+    """As `outcrop.embed.images.fit_to`, on the device: uint8 [3, H, W]."""
+    import torch
+
+    from outcrop.embed.images import BACKGROUND, inner_box
+    from outcrop.embed.resizing import resized
+
+    height, width = space.size
+    box, (left, top, across, down) = inner_box(picture.size, space.size, space.fit)
+    made = resized(picture.planes, (across, down), box)
+    if (across, down) == (width, height):
+        return made
+    white = torch.tensor(BACKGROUND, dtype=torch.uint8, device=made.device)
+    around = white.view(3, 1, 1).expand(3, height, width).contiguous()
+    around[:, top : top + down, left : left + across] = made
+    return around
+
+
+def small(planes: Tensor, edge: int = 160, *, shape: tuple[float, float] | None = None) -> Small:
+    """As `outcrop.embed.images.thumbnail`, on the device and before it is packed."""
+    from outcrop.embed.resizing import resized
+
+    size = thumbnail_size((planes.shape[-1], planes.shape[-2]), edge, shape)
+    return Small(resized(planes, size))
+
+
+def fetch(thumbnails: Sequence[Small]) -> list[NDArray[np.uint8]]:
+    """The pixels of thumbnails, uint8 [h, w, 3] each, in one copy from the device."""
+    import torch
+
+    if not thumbnails:
+        return []
+    pixels = [one.planes.permute(1, 2, 0).reshape(-1) for one in thumbnails]
+    ends = np.cumsum([len(one) for one in pixels])[:-1]
+    parts = np.split(torch.cat(pixels).cpu().numpy(), ends)
+    shapes = [(one.planes.shape[1], one.planes.shape[2], 3) for one in thumbnails]
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def packed(pixels: NDArray[np.uint8]) -> bytes:
+    """A fetched thumbnail as it is kept."""
+    from PIL import Image
+
+    return webp(Image.fromarray(pixels))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A photograph decoded on the device and on the CPU: the mean difference of its fitted pixels in grey levels, and whether
+    that is as it should be; `cosine` of the two vectors, where they were made."""
+
+    difference: float
+    same: bool
+    cosine: float | None = None
+
+
+def compare(
+    reader: DeviceReader,
+    file: Undecoded,
+    decoded: Decoded,
+    space: Space,
+    encode: Callable[[Any], Any] | None = None,
+) -> Comparison:
+    """Compares a photograph with what the CPU made of the same bytes; `encode` makes vectors of fitted pixels."""
+    from outcrop.embed.images import fit_to
+
+    expected = fit_to(decoded.image, space.size, space.fit)
+    with reader.working():
+        (picture,) = reader.decode([file])
+        found = None if picture is None else fitted(picture, space).permute(1, 2, 0).cpu().numpy()
+    if found is None or picture is None or (picture.width, picture.height) != (decoded.width, decoded.height):
+        return Comparison(255.0, False)
+    difference = float(np.abs(found.astype(np.int16) - expected).mean())
+    if encode is None:
+        return Comparison(difference, difference <= LIKE)
+    one, other = np.asarray(encode(np.stack([found, expected])), np.float64)
+    return Comparison(difference, difference <= LIKE, float(one @ other))
