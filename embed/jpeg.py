@@ -124,7 +124,8 @@ def is_whole(markers: Markers, data: bytes) -> bool:
 def _markers_among(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The markers among entropy-coded bytes, in order: what follows 0xFF and is neither a stuffed zero nor another 0xFF."""
     after: NDArray[np.uint8] = codes[1:][codes[:-1] == 0xFF]
-    return after[(after != 0) & (after != 0xFF)]
+    markers: NDArray[np.uint8] = after[(after != 0) & (after != 0xFF)]
+    return markers
 
 
 def _frame(marker: int, body: bytes) -> tuple[int, int, int, int, tuple[tuple[int, int], ...]] | None:

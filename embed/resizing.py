@@ -144,15 +144,15 @@ def _matrices(length: int, size: int, start: float, end: float, device: str) -> 
 
 def _coefficients(length: int, size: int, start: float, end: float) -> tuple[list[int], list[NDArray[np.float64]]]:
     """For each pixel of the result the first pixel taken and the weights, as Pillow computes and rounds them."""
-    start, end = np.float32(start), np.float32(end)  # as Pillow keeps a box
-    scale, start = float(end - start) / size, float(start)
+    left, right = np.float32(start), np.float32(end)  # as Pillow keeps a box
+    scale, start = float(right - left) / size, float(left)
     stretch = max(scale, 1.0)
     support = _SUPPORT * stretch
     lows, weights = [], []
     for n in range(size):
         centre = start + (n + 0.5) * scale
         low, high = max(0, int(centre - support + 0.5)), min(length, int(centre + support + 0.5))
-        found = _bicubic((np.arange(low, high) - centre + 0.5) / stretch)
+        found = _bicubic((np.arange(low, high, dtype=np.float64) - centre + 0.5) / stretch)
         found = found / found.sum()
         lows.append(low)
         weights.append(np.trunc(found * _COEFFICIENT + np.where(found < 0, -0.5, 0.5)) / _COEFFICIENT)
