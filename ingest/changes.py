@@ -5,8 +5,8 @@ print them, `audit --fix` and `ingest retry` apply some of them. One rule holds 
 is the reason:
 
 1. no row: *new*;
-2. another file name, another altitude in the registry, another size of the file, or another transform (crop, cameras, reader):
-   *changed*;
+2. another file name, another altitude in the registry, another position in a file of positions, another size of the file, or
+   another transform (crop, cameras, reader): *changed*;
 3. features that are wanted are not kept: *lacking*;
 4. the file's time is another, or several files make the item: the bytes decide, so a touched file is *unchanged*;
 5. output files that are wanted are not there: *lacking*, without being embedded again;
@@ -34,13 +34,13 @@ from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.sources import FileState, Listing, Source, Todo, Wanted, groups
 from outcrop.schema.digests import SourceDigest, digest_of_file
 from outcrop.schema.filters import equals
-from outcrop.schema.item import Item, Kind, parent_of
+from outcrop.schema.item import UNKNOWN_COORDINATE, Item, Kind, parent_of
 from outcrop.schema.origin import Origin, origin_of
 from outcrop.store.table import LOOKUP, Table
 
 ChangeKind = Literal["new", "changed", "lacking", "unchanged", "no file", "gone"]
 Row = Mapping[str, Any]
-STORED = ("source", "source_size", "source_mtime_ns", "source_digest", "altitude")
+STORED = ("source", "source_size", "source_mtime_ns", "source_digest", "altitude", "latitude", "longitude")
 """The fields of a stored row by which it is judged."""
 STALE = "its file no longer makes it"
 """Why a row is gone whose file is there."""
@@ -204,6 +204,10 @@ def _judged(
         return change("changed", f"its file was {row['source']}")
     if wanted.altitude_stated and row["altitude"] != item.altitude:
         return change("changed", f"its altitude was {row['altitude']:g} m, the registry says {item.altitude:g} m")
+    # Before its file is read, an item has a position only where another file states it.
+    stated = not item.source_digest and item.latitude != UNKNOWN_COORDINATE
+    if stated and (row["latitude"], row["longitude"]) != (item.latitude, item.longitude):
+        return change("changed", "its position was another than the file of positions states")
     if item.source_digest:
         same = item.source_digest == row["source_digest"]
         return change("unchanged", "", embed=False) if same else change("changed", "it was made of another file")

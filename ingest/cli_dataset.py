@@ -8,7 +8,7 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW_OF_PICTURES, DryRun, Features, FeaturesFolder, Force, Limit
+from outcrop.ingest.options import NEW_OF_PICTURES, DryRun, Features, FeaturesFolder, Force, Limit, PositionsFile
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command
 
 
@@ -16,6 +16,7 @@ from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, 
 def dataset(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name of the dataset in the registry.")],
+    positions: PositionsFile = None,
     features: Features = None,
     features_folder: FeaturesFolder = None,
     limit: Limit = None,
@@ -25,7 +26,6 @@ def dataset(
     """Embed a dataset of the registry and upsert it: new and changed pictures only."""
     from outcrop.ingest.requests import DatasetRequest
 
-    request = DatasetRequest.of(
-        session.settings, name, limit=limit, force=force, features=features, features_folder=features_folder
-    )
+    kept = {"features": features, "features_folder": features_folder, "positions": positions}
+    request = DatasetRequest.of(session.settings, name, limit=limit, force=force, **kept)
     run_ingest(session, request, dry_run=dry_run)

@@ -8,6 +8,7 @@ from outcrop.screen.options import application
 
 # fmt: off
 COMMANDS = {
+    "images": Listed("outcrop.ingest.cli_images", "Embed the photographs of a folder and of all folders in it; no registry is needed."),
     "dataset": Listed("outcrop.ingest.cli_dataset", "Embed a dataset of the registry and upsert it: new and changed pictures only."),
     "references": Listed("outcrop.ingest.cli_references", "Embed rotated crops of a dataset's photographs, so that a query of any heading finds them; writes no pictures."),
     "specimens": Listed("outcrop.ingest.cli_specimens", "Draw the specimens of a folder from several sides, embed the views and pool them; categories are the folders."),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from outcrop.ingest.stopping import Stopping
 from outcrop.ingest.watcher import Watcher
+from outcrop.schema.any_names import kinds_of
 from outcrop.schema.errors import PartialFailure
 from outcrop.screen.guard import INTERRUPTED, leave
 from outcrop.screen.metrics import write_metrics
@@ -138,9 +139,30 @@ def print_preview(session: Session, preview: Preview) -> None:
         return
     values = {name: getattr(preview.outlook, name) for name in ("dataset", *OUTLOOK)} | {"space": str(preview.space)}
     if session.format == "json":
-        print_json({"dry_run": True, **values})
-    else:
-        print_table([values], tuple(values))
+        shown = {"examples": _examples(preview), "others": dict(preview.others)} if preview.examples else {}
+        print_json({"dry_run": True, **values, **shown})
+        return
+    print_table([values], tuple(values))
+    if preview.examples:
+        print_table(
+            _examples(preview), ("source", "key", "capture_id", "frame", "altitude"), "for example", whole=("key",)
+        )
+    if preview.others:
+        print(f"not read: {kinds_of(preview.others)}")
+
+
+def _examples(preview: Preview) -> list[dict[str, Any]]:
+    """Items as they would be stored; an altitude that no name gives is read from the file."""
+    return [
+        {
+            "source": each.item.source,
+            "key": each.item.key,
+            "capture_id": each.item.capture_id,
+            "frame": each.item.frame,
+            "altitude": each.item.altitude if each.altitude_stated else None,
+        }
+        for each in preview.examples
+    ]
 
 
 def _print_parts(session: Session, preview: Preview) -> None:

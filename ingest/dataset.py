@@ -2,65 +2,116 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from outcrop.ingest.photos import PhotoSource
 from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Listing, Source
+from outcrop.schema.any_names import kinds_of
+from outcrop.schema.dataset_files import DatasetFiles, dataset_files
 from outcrop.schema.errors import InputError
-from outcrop.schema.frames import CaptureFiles, Frame, list_captures
-from outcrop.schema.item import Item, Kind, image_key
-from outcrop.schema.registry import read_registry
+from outcrop.schema.frames import CaptureFiles, Frame
+from outcrop.schema.item import UNKNOWN_COORDINATE, Item, Kind, image_key
 
 
 def list_dataset(
-    registry: Path, name: str, datasets: Path, *, limit: int | None = None, only: Iterable[str] | None = None
+    registry: Path,
+    name: str,
+    datasets: Path,
+    *,
+    limit: int | None = None,
+    only: Iterable[str] | None = None,
+    positions: Path | None = None,
 ) -> Listing:
-    """Lists a dataset's items.
+    """Lists a dataset's items; `registry`, `datasets` and `positions` as in `outcrop.schema.dataset_files.dataset_files`.
 
     `limit` keeps the first N that are on disk; `only` keeps the items with these keys.
 
     Raises:
-        RegistryError: the registry, the dataset's name, a template or a folder is wrong.
+        RegistryError: the registry, the dataset's name, a template or a folder is wrong. InputError: the positions are.
     """
-    captures = list_captures(read_registry(registry), name, datasets)
+    found = dataset_files(registry, name, datasets, positions)
     sources = [
-        PhotoSource(frame_item(frame), frame.path, altitude_stated=frame.altitude is not None)
-        for capture in captures
-        for frame in capture.frames
+        PhotoSource(frame_item(frame), frame.path, altitude_stated=frame.altitude is not None) for frame in found.frames
     ]
-    missing = [failure for capture in captures for failure in missing_frames(name, capture)]
+    missing = missing_photographs(found)
     if only is not None:
         keys = set(only)
         sources = [s for s in sources if s.item.key in keys]
         missing = [m for m in missing if m.key in keys]
-    return listing_of(name, captures, sources, missing, limit)
+    return listing_of(found, sources, missing, limit)
+
+
+def list_folder(
+    folder: Path,
+    name: str,
+    *,
+    limit: int | None = None,
+    only: Iterable[str] | None = None,
+    positions: Path | None = None,
+) -> Listing:
+    """Lists the photographs of a folder as it stands, under the name of a dataset; `limit` and `only` as in `list_dataset`.
+
+    Raises:
+        InputError: it holds no photograph, or the positions are wrong. RegistryError: it cannot be listed.
+    """
+    listing = list_dataset(folder, name, folder, limit=limit, only=only, positions=positions)
+    if only is None and not listing.expected:
+        held = f" but {kinds_of(listing.others)}" if listing.others else ""
+        raise InputError(f"the folder {folder} holds no photograph{held}: is its disk mounted? Nothing is changed")
+    return replace(listing, summary=summary_of(listing, folder))
+
+
+def summary_of(listing: Listing, folder: Path) -> str:
+    """How many photographs a folder holds, in how many captures, and what becomes of one of them."""
+    items = [wanted.item for source in listing.sources for wanted in source.wanted]
+    captures = len({item.capture_id for item in items})
+    said = f"{folder}: {len(items)} photographs in {captures} capture{'s' if captures != 1 else ''}"
+    return said + (f", such as {items[0].source} as {items[0].key}" if items else "")
+
+
+def missing_photographs(found: DatasetFiles) -> list[Failure]:
+    """A failure for each photograph that is declared but not on disk, and each that cannot have a key of its own."""
+    missing = [failure for capture in found.captures for failure in missing_frames(found.name, capture)]
+    refused = found.holding.refused if found.holding is not None else ()
+    return missing + [
+        Failure(each.key or shown_path(each.path), shown_path(each.path), "list", each.reason) for each in refused
+    ]
+
+
+def shown_path(path: Path) -> str:
+    """A path as text, whatever bytes its name has."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def listing_of(
-    name: str,
-    captures: Sequence[CaptureFiles],
-    sources: Sequence[Source],
-    missing: Sequence[Failure],
-    limit: int | None = None,
+    found: DatasetFiles, sources: Sequence[Source], missing: Sequence[Failure], limit: int | None = None
 ) -> Listing:
     """The listing of sources made of a dataset's files; `limit` keeps the first N, and then nothing counts as missing.
 
     Raises:
         InputError: the limit is below 1.
     """
+    captures = found.captures
     if limit is not None:
         if limit < 1:
             raise InputError(f"--limit must be at least 1, not {limit}")
         sources, missing = sources[:limit], []
     undeclared = [path for capture in captures for path in capture.undeclared]
-    return Listing(name, sources, missing, undeclared, _remarks(captures))
+    others = found.holding.others if found.holding is not None else {}
+    return Listing(found.name, sources, missing, undeclared, [*_remarks(captures), *found.remarks], others)
 
 
 def frame_item(frame: Frame) -> Item:
-    """The item of a photograph, as far as the registry says."""
-    key = frame.key
+    """The item of a photograph, as far as the registry and a file of positions say."""
+    key, place = frame.key, frame.position
+    extra: dict[str, object] = {"label": frame.label} if frame.label is not None else {}
+    if place is not None:
+        extra["position_source"] = place.source
+        extra |= {"elevation": place.elevation} if place.elevation is not None else {}
     return Item(
         key=str(key),
         kind=Kind.IMAGE,
@@ -68,8 +119,10 @@ def frame_item(frame: Frame) -> Item:
         capture_id=key.capture_id,
         frame=key.frame,
         altitude=frame.altitude or 0.0,
+        latitude=place.latitude if place is not None else UNKNOWN_COORDINATE,
+        longitude=place.longitude if place is not None else UNKNOWN_COORDINATE,
         source=frame.source,
-        extra={"label": frame.label} if frame.label is not None else {},
+        extra=extra,
     )
 
 

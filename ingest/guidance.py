@@ -10,12 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from outcrop.schema.any_names import PICTURES
 from outcrop.screen import lazy
 
 MAX_FILES = 2000
 """Files that are looked at to find out what a folder holds."""
 MESHES = frozenset((".ply", ".obj", ".stl", ".off"))
-PICTURES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"))
 VECTORS = frozenset((".npy", ".npz"))
 DOCUMENTS = frozenset((".json", ".yaml", ".yml"))
 
@@ -52,12 +52,8 @@ def _for_folder(word: str, folder: Path) -> str:
     if meshes and meshes >= pictures:
         return f"to embed its meshes, type `ingest specimens {quoted}`"
     if pictures:
-        return (
-            "to embed its pictures, declare the folder in the registry (data_key.json), then type `ingest dataset NAME`"
-        )
-    return (
-        f"type `ingest specimens {quoted}` for meshes, or `ingest dataset NAME` for pictures that the registry declares"
-    )
+        return f"to embed its pictures, type `ingest images {quoted}`"
+    return f"type `ingest images {quoted}` for pictures, or `ingest specimens {quoted}` for meshes"
 
 
 def _for_file(word: str, file: Path) -> str:
@@ -69,7 +65,9 @@ def _for_file(word: str, file: Path) -> str:
             f"if it is a manifest, type `ingest manifest {shlex.quote(word)}`; "
             f"if it is a registry, `ingest dataset NAME --registry {shlex.quote(word)}`"
         )
-    return "pictures are embedded as a dataset that the registry declares: `ingest dataset NAME`"
+    if suffix in PICTURES:
+        return f"to embed the pictures of its folder, type `ingest images {shlex.quote(str(file.parent))}`"
+    return "pictures are embedded by their folder: `ingest images DIR`"
 
 
 def _files(folder: Path) -> Iterator[Path]:

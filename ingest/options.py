@@ -10,6 +10,14 @@ from outcrop.screen.options import Formerly, Group, option
 
 Limit = Annotated[Optional[int], option("--limit", panel="Run", help="Only the first N items that are on disk.")]
 Force = Annotated[bool, option("--force", panel="Run", help="Embed unchanged items too.")]
+PositionsFile = Annotated[
+    Optional[Path],
+    option(
+        "--positions",
+        panel="Source",
+        help="File with the places of the photographs: ODM's geo.txt, or CSV with name, lat, lon and alt.",
+    ),
+]
 DryRun = Annotated[bool, option("--dry-run", panel="Run", help="Only say what would be done.")]
 Features = Annotated[
     Optional[str],

@@ -7,9 +7,9 @@ The commands call `ingest` and `preview`; so can a notebook::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from outcrop.embed.feature_files import FeatureFolder
 from outcrop.embed.features import FeatureKind
@@ -25,28 +25,36 @@ from outcrop.ingest.listing import Outlook, ingest_listing, look_ahead
 from outcrop.ingest.manifest import Part, expected_rate, plan
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.remembered import remember
-from outcrop.ingest.requests import AnyRequest, FeaturesRequest, ManifestRequest
+from outcrop.ingest.requests import AnyRequest, FeaturesRequest, ImagesRequest, ManifestRequest
 from outcrop.ingest.runs import Record, Run, RunSettings
-from outcrop.ingest.sources import Listing
+from outcrop.ingest.sources import Listing, Wanted, examples
 from outcrop.ingest.watcher import Watcher
-from outcrop.schema.errors import InputError
+from outcrop.schema.any_names import kinds_of
+from outcrop.schema.errors import InputError, WeightsError
 from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store, is_missing
 
+AT_HAND = "efficientnet_lite0"
+"""The model of a first ingest where the weights of new collections' model are not on the machine."""
 VECTORS_AT_ONCE = 512
 """Vectors made elsewhere that are handed to the writer at once."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What a run would do (`--dry-run`). `parts` are those of a manifest, `rate` items per second of earlier runs."""
+    """What a run would do (`--dry-run`). `parts` are those of a manifest, `rate` items per second of earlier runs.
+
+    Of a folder as it stands, `examples` are some items as they would be, and `others` counts by kind the files that are not read.
+    """
 
     space: Space
     outlook: Outlook
     parts: tuple[tuple[Part, Outlook], ...] = ()
     rate: float | None = None
+    examples: tuple[Wanted, ...] = ()
+    others: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,7 +108,9 @@ def preview(request: AnyRequest, settings: Settings, watcher: Watcher = Watcher(
     with _opened(request, settings, watcher, None, create=False) as target:
         keeper = _keeper(target, settings)
         if not isinstance(request, ManifestRequest):
-            return Preview(target.space, look_ahead(target.listing, target.found, force=request.force, features=keeper))
+            outlook = look_ahead(target.listing, target.found, force=request.force, features=keeper)
+            shown = examples(target.listing) if isinstance(request, ImagesRequest) else ()
+            return Preview(target.space, outlook, examples=shown, others=target.listing.others)
         parts = plan(request.parts(), target.found, force=request.force, features=keeper)
         rate = expected_rate(settings.state, target.space.model)
         return Preview(target.space, _sum(request.name, [outlook for _, outlook in parts]), tuple(parts), rate)
@@ -120,13 +130,18 @@ def _keeper(target: _Target, settings: Settings) -> FeatureKeeper | None:
 def _opened(
     request: AnyRequest, settings: Settings, watcher: Watcher, only: Iterable[str] | None, *, create: bool
 ) -> Iterator[_Target]:
-    listing = None if request.takes_space else request.list(None, only=only)
+    listing = None if request.takes_space or request.undeclared else request.list(None, only=only)
     with _store(settings, watcher, create=create) as store:
         found = Collection.find(store, settings.collection) if store is not None else None
+        request = request.located(found, settings)
+        if listing is None and not request.takes_space:
+            listing = request.list(None, only=only)
         space, model = _space_and_model(request, listing, settings, found, watcher)
         if listing is None:
             request = request.settled(space)
             listing = request.list(space, only=only, workers=settings.drawing_processes)
+        if listing.summary:
+            watcher.say(listing.summary)
         for remark in listing.remarks:
             watcher.warn(remark)
         if found is not None and settings.index not in (None, found.profile.name):
@@ -150,7 +165,17 @@ def _space_and_model(
             )
         return space, None
     own = (found.space, found.weights_hint) if found is not None else ()
-    model = resolve(settings, *own, size=settings.input_size, fit=settings.fit)
+    try:
+        model = resolve(settings, *own, size=settings.input_size, fit=settings.fit)
+    except WeightsError as error:
+        chosen = settings.model is not None or settings.weights is not None
+        if found is not None or chosen or not isinstance(request, ImagesRequest):
+            raise
+        watcher.warn(
+            f"{str(error).partition(';')[0]}: {AT_HAND} is used, whose weights come with the installation. "
+            "Larger models find more: see `ingest models`, and give --model and --weights to a new --collection"
+        )
+        model = resolve(settings.model_copy(update={"model": AT_HAND}), size=settings.input_size, fit=settings.fit)
     return model.space, model
 
 
@@ -198,6 +223,8 @@ def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str
         )
     for remark in run.remarks:
         watcher.say(remark)
+    if target.listing.others:
+        watcher.say(f"not read: {kinds_of(target.listing.others)}")
     return record
 
 

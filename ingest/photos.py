@@ -73,7 +73,8 @@ def with_metadata(item: Item, width: int, height: int, facts: PhotoMetadata, alt
     """The item with what a photograph says of itself: sides in pixels, place, time, altitude where none is stated.
 
     The height above ground and the camera's heading (degrees clockwise from north), where the file has them, are kept as
-    `relative_altitude` and `yaw` in any case; `position_source` says whose position it is ("exif" or "xmp", DJI's).
+    `relative_altitude` and `yaw` in any case; `position_source` says whose position it is: "exif", "xmp"
+    (DJI's), "geotiff", or "file:" and the name of a file of positions, which wins.
     """
     extra = dict(item.extra, width=width, height=height)
     altitude = item.altitude
@@ -82,11 +83,13 @@ def with_metadata(item: Item, width: int, height: int, facts: PhotoMetadata, alt
         altitude = altitude if altitude_stated else max(0.0, facts.relative_altitude)
     if facts.yaw is not None:
         extra["yaw"] = facts.yaw
-    if facts.position_source is not None:
-        extra["position_source"] = facts.position_source
     latitude, longitude = facts.latitude, facts.longitude
-    if latitude is None or longitude is None:
+    if item.latitude != UNKNOWN_COORDINATE:  # a file of positions wins
+        latitude, longitude = item.latitude, item.longitude
+    elif latitude is None or longitude is None:
         latitude = longitude = UNKNOWN_COORDINATE
+    elif facts.position_source is not None:
+        extra["position_source"] = facts.position_source
     return replace(
         item,
         altitude=altitude,

@@ -20,15 +20,16 @@ from outcrop.embed.crops import crop_sampler, require_pixels
 from outcrop.embed.images import Decoded, decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import reader_version
-from outcrop.ingest.dataset import frame_item, listing_of, missing_frames
+from outcrop.ingest.dataset import frame_item, listing_of, missing_photographs
 from outcrop.ingest.photos import complete
 from outcrop.ingest.sources import Contents, Kept, Listing, Outcome, Prepared, Todo, Unfit, Wanted
 from outcrop.schema.crops import CropSpec, Window, crop_numbered
+from outcrop.schema.dataset_files import dataset_files
 from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.files import whole_file
-from outcrop.schema.frames import Frame, list_captures
+from outcrop.schema.frames import Frame
 from outcrop.schema.item import Item, Kind, item_of_key, parent_of, reference_key
-from outcrop.schema.registry import Dataset, read_registry
+from outcrop.schema.registry import Dataset
 from outcrop.schema.written import written_path
 
 AT_ONCE = 16
@@ -149,6 +150,7 @@ def list_references(
     only: Iterable[str] | None = None,
     keep_others: bool = False,
     write_to: Path | None = None,
+    positions: Path | None = None,
 ) -> Listing:
     """Lists the references to be made of a dataset's photographs: one for each crop spec in `turns`.
 
@@ -160,26 +162,22 @@ def list_references(
         RegistryError: the registry, the dataset's name, a template or a folder is wrong.
         InputError: no turns, or a limit below 1.
     """
-    known = read_registry(registry)
-    captures = list_captures(known, name, datasets)
-    dataset = known.dataset(name)
+    found = dataset_files(registry, name, datasets, positions)
     wanted = turns_of_keys(only) if only is not None else None
     if wanted is None and not turns:
         raise InputError("no angle or no crop is given, so there is nothing to make")
     sources = []
-    for capture in captures:
-        for frame in capture.frames:
-            some = tuple(turns) if wanted is None else wanted.get(str(frame.key), ())
-            if some:
-                whole = wanted is None and not keep_others
-                sources.append(ReferenceSource(frame, some, dataset, whole, write_to))
+    for frame in found.frames:
+        some = tuple(turns) if wanted is None else wanted.get(str(frame.key), ())
+        if some:
+            whole = wanted is None and not keep_others
+            sources.append(ReferenceSource(frame, some, found.dataset, whole, write_to))
     missing = [
         replace(failure, key=key)
-        for capture in captures
-        for failure in missing_frames(name, capture)
+        for failure in missing_photographs(found)
         for key in _missing_keys(failure.key, turns, wanted)
     ]
-    return listing_of(name, captures, sources, missing, limit)
+    return listing_of(found, sources, missing, limit)
 
 
 def reference_item(photo: Item, rotation: float, crop: int) -> Item:
@@ -228,6 +226,8 @@ def _needed(encoder: PictureEncoder, windows: Sequence[Window]) -> tuple[int, in
 def _missing_keys(photo: str, turns: Sequence[CropSpec], wanted: dict[str, tuple[CropSpec, ...]] | None) -> list[str]:
     """The keys of the references of a missing photograph."""
     some = turns if wanted is None else wanted.get(photo, ())
+    if not photo.startswith(f"{Kind.IMAGE}/"):
+        return [photo]  # a file that cannot have a key
     item = item_of_key(photo)
     make = functools.partial(reference_key, item.dataset, item.capture_id, item.frame)
     return [make(turn.rotation, turn.crop.number) for turn in some]

@@ -18,7 +18,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from outcrop.ingest.references import ReferenceSource
-from outcrop.ingest.requests import ManifestRequest, ReferencesRequest, Request, WrittenReferencesRequest
+from outcrop.ingest.requests import ImagesRequest, ManifestRequest, ReferencesRequest, Request, WrittenReferencesRequest
 from outcrop.ingest.sources import Source
 from outcrop.ingest.written import WrittenSource
 from outcrop.schema.errors import InputError, RegistryError
@@ -26,6 +26,7 @@ from outcrop.schema.item import Kind, parent_of
 from outcrop.schema.settings import Settings
 from outcrop.schema.written import written_folder
 from outcrop.store.collection import PROPERTY_REFERENCES, Collection
+from outcrop.store.folders import KnownFolder, Place, place_of, remember_folder
 
 MAX_REMEMBERED = 64
 """Requests remembered for each dataset; the oldest are forgotten."""
@@ -47,11 +48,13 @@ class WantedReferences:
 
 
 def remember(collection: Collection, request: Request) -> None:
-    """Keeps a request for references with the collection; other requests are left alone.
+    """Keeps a request for references with the collection, and the folder of one for images; other requests are left alone.
 
     Raises:
         OutcropError: the collection's properties cannot be changed.
     """
+    if isinstance(request, ImagesRequest):
+        remember_folder(collection, request.name, KnownFolder(folder=request.folder, positions=request.positions))
     if not isinstance(request, ReferenceRequest):
         return
     slim = request.model_copy(
@@ -77,9 +80,10 @@ def wanted_references(collection: Collection, dataset: str, settings: Settings) 
     sources: list[Source] = []
     remarks: list[str] = []
     left = _Left()
+    place = place_of(collection, settings, dataset)
     for request in reversed(_known(collection).get(dataset, [])):
         try:
-            sources += left.of(_listed(request, dataset, settings))
+            sources += left.of(_listed(request, dataset, settings, place))
         except RegistryError:
             raise
         except InputError as error:
@@ -129,8 +133,8 @@ def _without(source: Source, named: set[tuple[float, int]]) -> Source | None:
     return replace(source, files=files) if files else None
 
 
-def _listed(request: ReferenceRequest, dataset: str, settings: Settings) -> Iterator[Source]:
-    here = {"registry": settings.registry, "datasets": settings.datasets_folder}
+def _listed(request: ReferenceRequest, dataset: str, settings: Settings, place: Place) -> Iterator[Source]:
+    here = {"registry": place.registry, "datasets": place.datasets}
     if isinstance(request, ManifestRequest):
         places = {**here, "references": _folder(request.references, dataset, settings)}
         for part in request.model_copy(update=places).parts():

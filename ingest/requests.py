@@ -57,6 +57,19 @@ class Request(BaseModel):
 
             FeatureKind.parse_all(self.features)
 
+    @property
+    def undeclared(self) -> bool:
+        """Whether only the collection can say where the sources are, so that it is opened before they are listed."""
+        return False
+
+    def located(self, collection: Collection | None, settings: Settings) -> Self:
+        """The request with the places that the collection it goes to knows.
+
+        Raises:
+            InputError: the collection knows another place.
+        """
+        return self
+
     def settled(self, space: Space) -> Self:
         """The request with nothing left to choose, as the record keeps it."""
         return self
@@ -74,11 +87,34 @@ class Request(BaseModel):
 
 
 class _OfRegistry(Request):
-    """What every request for a dataset of the registry says; `limit` keeps the first items that are on disk."""
+    """What every request for a dataset of the registry says; `limit` keeps the first items that are on disk.
+
+    `registry` and `datasets` are one folder where the dataset is that folder as it stands. `positions` is a file of positions.
+    """
 
     registry: AbsolutePath
     datasets: AbsolutePath
+    positions: AbsolutePath | None = None
     limit: int | None = None
+
+    @property
+    def undeclared(self) -> bool:
+        """Whether the registry does not know the dataset; a collection may know its folder."""
+        from outcrop.schema.registry import declares
+
+        return self.registry != self.datasets and not declares(self.registry, self.name)
+
+    def located(self, collection: Collection | None, settings: Settings) -> Self:
+        """The request with the folder that a collection remembers, where the registry does not know the dataset."""
+        from outcrop.store.folders import place_of
+
+        if not self.undeclared:
+            return self
+        place = place_of(collection, settings, self.name)
+        if place.registry == settings.registry:
+            return self
+        positions = self.positions or place.positions
+        return self.model_copy(update={"registry": place.registry, "datasets": place.datasets, "positions": positions})
 
     @classmethod
     def of(cls, settings: Settings, name: str, **more: object) -> Self:
@@ -104,9 +140,41 @@ class DatasetRequest(_OfRegistry):
         """See `Request.list`."""
         from outcrop.ingest.dataset import list_dataset
 
-        return list_dataset(
-            self.registry, self.name, self.datasets, limit=self.limit if only is None else None, only=only
-        )
+        limit = self.limit if only is None else None
+        return list_dataset(self.registry, self.name, self.datasets, limit=limit, only=only, positions=self.positions)
+
+
+class ImagesRequest(Request):
+    """The photographs of a folder as it stands, without a registry (see `outcrop.schema.any_files`).
+
+    `positions` is a file with their places; `limit` keeps the first N.
+    """
+
+    command: ClassVar[str] = "images"
+    kind: Literal["images"] = "images"
+    folder: AbsolutePath
+    positions: AbsolutePath | None = None
+    limit: int | None = None
+
+    def check(self) -> None:
+        """See `Request.check`."""
+        super().check()
+        if not self.folder.is_dir():
+            raise InputError(f"no folder at {self.folder}; give the folder that holds the photographs")
+
+    def list(self, space: Space | None, *, only: Iterable[str] | None = None, workers: int = 0) -> Listing:
+        """See `Request.list`."""
+        from outcrop.ingest.dataset import list_folder
+
+        limit = self.limit if only is None else None
+        return list_folder(self.folder, self.name, limit=limit, only=only, positions=self.positions)
+
+    def located(self, collection: Collection | None, settings: Settings) -> Self:
+        """The request as it is; refused where the name already is that of another dataset."""
+        from outcrop.ingest.folder_names import require_own_name
+
+        require_own_name(self.name, self.folder, collection, settings)
+        return self
 
 
 class ReferencesRequest(_OfRegistry):
@@ -135,9 +203,16 @@ class ReferencesRequest(_OfRegistry):
 
         place = (self.registry, self.name, self.datasets)
         if only is not None:
-            return list_references(*place, only=only, write_to=self.write_images)
+            return list_references(*place, only=only, write_to=self.write_images, positions=self.positions)
         wanted = crop_specs(parse_angles(self.angles), parse_crops(self.crops))
-        return list_references(*place, wanted, limit=self.limit, keep_others=self.add, write_to=self.write_images)
+        return list_references(
+            *place,
+            wanted,
+            limit=self.limit,
+            keep_others=self.add,
+            write_to=self.write_images,
+            positions=self.positions,
+        )
 
 
 class WrittenReferencesRequest(_OfRegistry):
@@ -324,6 +399,7 @@ class AuditRequest(Request):
 
 AnyRequest = Annotated[
     DatasetRequest
+    | ImagesRequest
     | ReferencesRequest
     | WrittenReferencesRequest
     | SpecimensRequest

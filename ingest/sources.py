@@ -12,7 +12,7 @@ this pass, and returns the items made of these vectors, such as the specimen of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -256,7 +256,8 @@ class Listing:
     """The desired state of a dataset, as its files are on disk; no file has been opened.
 
     `missing` are items declared but not there, `undeclared` files that look like sources but are not declared, `remarks` what
-    a person should know of both.
+    a person should know of both; `others` counts by kind the files of a folder that are not read, and
+    `summary` is a sentence of what was found ('' where the registry says it).
     """
 
     dataset: str
@@ -264,11 +265,20 @@ class Listing:
     missing: Sequence[Failure] = ()
     undeclared: Sequence[Path] = ()
     remarks: Sequence[str] = ()
+    others: Mapping[str, int] = field(default_factory=dict)
+    summary: str = ""
 
     @property
     def expected(self) -> int:
         """Declared items, on disk or not."""
         return sum(source.count for source in self.sources) + len(self.missing)
+
+
+def examples(listing: Listing, most: int = 5) -> tuple[Wanted, ...]:
+    """A few items of a listing, from all over it."""
+    sources = listing.sources
+    step = max(1, len(sources) // most)
+    return tuple(source.wanted[0] for source in sources[::step][:most])
 
 
 def groups(sources: Iterable[Source], size: int) -> Iterator[list[Source]]:

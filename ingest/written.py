@@ -21,10 +21,11 @@ from outcrop.ingest.photos import complete, with_metadata
 from outcrop.ingest.references import box_of, reference_item
 from outcrop.ingest.sources import MAX_BYTES, Contents, Listing, Outcome, Prepared, Todo, Wanted
 from outcrop.schema.crops import CropSpec, crop_numbered
+from outcrop.schema.dataset_files import dataset_files, registry_with
 from outcrop.schema.errors import InputError, PictureError, RegistryError
-from outcrop.schema.frames import Frame, list_captures
+from outcrop.schema.frames import Frame
 from outcrop.schema.item import ImageKey, Item
-from outcrop.schema.registry import Dataset, Registry, read_registry
+from outcrop.schema.registry import Dataset, Registry, registry_at
 from outcrop.schema.written import WrittenReference, list_written, written_folder
 
 
@@ -125,10 +126,9 @@ def list_written_references(
     Raises:
         RegistryError: the registry or the dataset's name is wrong. InputError: no such folder, or no reference in it.
     """
-    known = read_registry(registry)
+    known, frames = _frames(registry, name, datasets)
     dataset = known.dataset(name)
     found = list_written(known, name, folder)
-    frames = _frames(known, name, datasets)
     keys = set(only) if only is not None else None
     sources: list[WrittenSource] = []
     for (capture_id, number), group in groupby(found.files, key=lambda file: (file.capture_id, file.frame)):
@@ -159,13 +159,15 @@ def list_written_references(
     return Listing(name, sources, (), found.unknown, remarks)
 
 
-def _frames(registry: Registry, name: str, datasets: Path) -> dict[tuple[str, int], Frame]:
-    """The photographs that are on disk, by capture and frame; empty where the dataset's root is missing."""
+def _frames(registry: Path, name: str, datasets: Path) -> tuple[Registry, dict[tuple[str, int], Frame]]:
+    """The registry, and the photographs that are on disk, by capture and frame; none where the dataset's root is missing."""
+    known = registry_at(registry, datasets)
     try:
-        captures = list_captures(registry, name, datasets)
+        found = dataset_files(registry, name, datasets)
     except RegistryError:
-        return {}
-    return {(frame.key.capture_id, frame.key.frame): frame for capture in captures for frame in capture.frames}
+        return known, {}
+    frames = {(frame.key.capture_id, frame.key.frame): frame for frame in found.frames}
+    return (registry_with(found) if found.holding is not None else known), frames
 
 
 def _registered(dataset: Dataset, name: str, capture_id: str, number: int) -> Item:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -16,14 +17,17 @@ from outcrop.ingest.sources import Listing, Source, Wanted
 from outcrop.ingest.written import list_written_references
 from outcrop.operate.desired import GONE, UNDECLARED, Desired, file_below
 from outcrop.schema.crops import CropSpec, crop_numbered
+from outcrop.schema.dataset_files import DatasetFiles as Listed
+from outcrop.schema.dataset_files import dataset_files
 from outcrop.schema.errors import InputError
-from outcrop.schema.frames import Frame, dataset_root, list_captures
+from outcrop.schema.frames import Frame, dataset_root
 from outcrop.schema.item import Item, Kind, item_of_key, parent_of
 from outcrop.schema.origin import Origin, origin_of
-from outcrop.schema.registry import read_registry
+from outcrop.schema.registry import registry_at
 from outcrop.schema.settings import Settings
 from outcrop.schema.written import written_folder
 from outcrop.store.collection import Collection
+from outcrop.store.folders import Place, place_of
 
 
 def desired_photographs(collection: Collection, settings: Settings, name: str) -> Desired:
@@ -32,23 +36,26 @@ def desired_photographs(collection: Collection, settings: Settings, name: str) -
     Raises:
         RegistryError: unknown dataset, or its root is not there.
     """
-    images = list_dataset(settings.registry, name, settings.datasets_folder)
+    place = place_of(collection, settings, name)
+    images = list_dataset(place.registry, name, place.datasets, positions=place.positions)
     references = wanted_references(collection, name, settings)
     listing = Listing(images.dataset, [*images.sources, *references.sources], images.missing)
     again = f"ingest dataset {name} --collection {collection.name}"
-    return Desired(name, listing, DatasetFiles(settings, name), again, tuple(references.remarks))
+    if place.registry == place.datasets:
+        again = f"ingest images {shlex.quote(str(place.datasets))} --name {name} --collection {collection.name}"
+    files = DatasetFiles(settings, name, place)
+    return Desired(name, listing, files, again, (*references.remarks, *files.remarks))
 
 
 class DatasetFiles:
-    """The files behind the images and references of a dataset of the registry."""
+    """The files behind the images and references of a dataset of the registry, or of a folder as it stands."""
 
     fields: Sequence[str] = ("kind",)
 
-    def __init__(self, settings: Settings, name: str) -> None:
-        self._settings, self._name = settings, name
-        self._registry = read_registry(settings.registry)
-        self._dataset = self._registry.dataset(name)
-        self._root = dataset_root(self._registry, name, settings.datasets_folder)
+    def __init__(self, settings: Settings, name: str, place: Place) -> None:
+        self._settings, self._name, self._place = settings, name, place
+        known = registry_at(place.registry, place.datasets)
+        self._root = dataset_root(known, name, place.datasets)
         self.scopes: Sequence[tuple[Kind, str]] = ((Kind.IMAGE, name), (Kind.REFERENCE, name))
 
     def gone(self, row: Row) -> str:
@@ -61,7 +68,7 @@ class DatasetFiles:
         if self._file(row) is not None:
             return ""
         self._require_mounted()
-        return GONE
+        return "" if self._in_empty_folder(row["source"]) else GONE
 
     def judge(self, row: Row) -> Wanted | str | None:
         """See `outcrop.ingest.changes.Outside.judge`."""
@@ -71,24 +78,25 @@ class DatasetFiles:
         frame = self._frames.get(parent_of(row["key"])) if origin in (Origin.PHOTOGRAPH, Origin.CROP) else None
         crop = crop_numbered(item.crop)
         if frame is not None and item.kind is Kind.REFERENCE and crop is not None:
-            return ReferenceSource(frame, (CropSpec(item.rotation, crop),), self._dataset).wanted[0]
+            return ReferenceSource(frame, (CropSpec(item.rotation, crop),), self._found.dataset).wanted[0]
         if reason := self.gone(row):
             return reason
         if origin in (Origin.PHOTOGRAPH, Origin.CROP):
-            return UNDECLARED
+            unclear = parent_of(row["key"]) in self._unclear or self._in_empty_folder(row["source"])
+            return None if unclear else UNDECLARED
         path = self._file(row)
         return self._written(row, item, path) if path is not None else None
 
     def sources(self, keys: Iterable[str]) -> list[Source]:
         """See `outcrop.operate.desired.Files.sources`: references, turned from the photographs or written."""
-        keys, settings = list(keys), self._settings
-        place = (settings.registry, self._name, settings.datasets_folder)
+        keys = list(keys)
+        place = (self._place.registry, self._name, self._place.datasets)
         written = [
             source
             for folder in self._written_folders
             for source in list_written_references(*place, folder, only=keys).sources
         ]
-        return [*list_references(*place, only=keys).sources, *written]
+        return [*list_references(*place, only=keys, positions=self._place.positions).sources, *written]
 
     def _origin(self, row: Row) -> Origin:
         return origin_of(Kind(row["kind"]), self._name, row["source"])
@@ -108,15 +116,38 @@ class DatasetFiles:
             if folder is not None and (inner := folder / written_folder(self._name)).is_dir() and any(inner.iterdir())
         ]
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Folders in which nothing lies, of a dataset whose folders are its captures."""
+        empty = [path.relative_to(self._root).as_posix() for path in self._empty]
+        said = f"{len(empty)} folders of {self._name} are empty ({', '.join(empty[:3])}): are their disks mounted?"
+        return (f"{said} Nothing of them counts as gone",) if empty else ()
+
+    @cached_property
+    def _found(self) -> Listed:
+        return dataset_files(self._place.registry, self._name, self._place.datasets, self._place.positions)
+
     @cached_property
     def _frames(self) -> dict[str, Frame]:
-        captures = list_captures(self._registry, self._name, self._settings.datasets_folder)
-        return {str(frame.key): frame for capture in captures for frame in capture.frames}
+        return {str(frame.key): frame for frame in self._found.frames}
+
+    @property
+    def _empty(self) -> Sequence[Path]:
+        return self._found.holding.empty if self._found.holding is not None else ()
+
+    @cached_property
+    def _unclear(self) -> frozenset[str]:
+        """Keys that several files would have: their rows stay as they are."""
+        holding = self._found.holding
+        return frozenset(each.key for each in holding.refused) if holding is not None else frozenset()
+
+    def _in_empty_folder(self, source: str) -> bool:
+        return any((self._root / source).is_relative_to(folder) for folder in self._empty)
 
     def _written(self, row: Row, item: Item, path: Path) -> Wanted:
         """A written reference as it is, with the altitude that the registry states."""
-        declared = item.capture_id in self._dataset.images
-        altitude = self._dataset.altitude(item.capture_id) if declared else None
+        dataset = self._found.dataset
+        altitude = dataset.altitude(item.capture_id) if item.capture_id in dataset.images else None
         stated = replace(item, source=row["source"], altitude=altitude or 0.0)
         return Wanted(stated, path, reader=partial(reader_version, path), altitude_stated=altitude is not None)
 

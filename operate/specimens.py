@@ -22,6 +22,7 @@ from outcrop.schema.origin import Origin, origin_of
 from outcrop.schema.registry import read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
+from outcrop.store.folders import known_folders
 
 _LOOK = tuple(f"look_{each.name}" for each in fields(ViewSpec))
 
@@ -39,10 +40,9 @@ def datasets_of(
         specimens |= {
             row["dataset"] for row in rows if row.get("root")
         }  # others were imported as vectors, without files
-    if specimens and not settings.registry.exists():
-        registered: set[str] = set()
-    else:
-        registered = set(read_registry(settings.registry).datasets)
+    registered = set(known_folders(collection))
+    if not (specimens or registered) or settings.registry.exists():
+        registered |= set(read_registry(settings.registry).datasets)
     if chosen is None:
         if not registered and not specimens:
             raise InputError(f"registry {settings.registry} has no datasets, and {collection.name!r} no specimens")

@@ -68,7 +68,7 @@ def reranker(
     from outcrop.query.locating import locate_all
     from outcrop.query.verification.originals import Originals
 
-    originals = Originals.of(settings.registry, settings.datasets_folder)
+    originals = Originals.of_collection(collection, settings)
     opened, kept = _verifier(plan, collection, settings, encoder)
     with opened as verifier:
 

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from outcrop.schema.errors import RegistryError
 from outcrop.schema.item import ImageKey
+from outcrop.schema.positions import Position
 from outcrop.schema.registry import Dataset, Registry
 
 MAX_NAMED = 3
@@ -25,13 +26,14 @@ MAX_NAMED = 3
 @dataclass(frozen=True)
 class Frame:
     """One file of a capture: `path` is where it lies, `source` its path relative to the dataset's root, in NFC however the disk
-    spells it; `altitude` in metres, or None."""
+    spells it; `altitude` in metres, or None; `position` as a file of positions states it."""
 
     key: ImageKey
     path: Path
     source: str
     altitude: float | None
     label: str | None
+    position: Position | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ def dataset_root(registry: Registry, name: str, datasets: Path) -> Path:
     dataset = registry.dataset(name)
     root = on_disk(datasets, PurePosixPath(dataset.root).parts) if datasets.is_dir() else None
     if root is None or not root.is_dir():
+        if dataset.root == ".":
+            raise RegistryError(f"dataset {name!r}: its folder {datasets} is not there; is its disk mounted?")
         raise RegistryError(
             f"dataset {name!r}: its root {datasets / dataset.root} is not a folder; "
             f"set --datasets to the folder that holds {dataset.root!r}"

@@ -20,9 +20,17 @@ import re
 import string
 import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from outcrop.schema.documents import first_complaint, read_document
 from outcrop.schema.errors import RegistryError, nearest
@@ -89,9 +97,16 @@ class Capture(_Checked):
 
 
 class Dataset(_Checked):
-    """One dataset: its root folder (relative to the datasets folder), its templates and its captures."""
+    """One dataset: its root folder (relative to the datasets folder), its templates and its captures.
+
+    With ``files: any`` there are no templates: every photograph below the root counts, its folder is its capture, and `images`
+    may state altitudes and labels of such captures (see `outcrop.schema.any_files`). `positions` is a file with the places of
+    the photographs, relative to the root (see `outcrop.schema.positions`).
+    """
 
     root: str
+    files: Literal["template", "any"] = "template"
+    positions: str | None = None
     folder_template: str = "{capture_id}"
     filename_template: str = "{capture_id}_{frame:04d}.jpg"
     images: dict[str, Capture] = Field(default_factory=dict)
@@ -147,11 +162,24 @@ class Dataset(_Checked):
             )
         return template
 
-    @field_validator("root")
+    @field_validator("root", "positions")
     @classmethod
-    def _root(cls, root: str) -> str:
-        _stays_below(root, "root")
+    def _root(cls, root: str | None, info: ValidationInfo) -> str | None:
+        if root is not None:
+            _stays_below(root, str(info.field_name))
         return root
+
+    @model_validator(mode="after")
+    def _any_files_have_no_templates(self) -> Self:
+        if self.files == "any":
+            if given := self.model_fields_set & {"folder_template", "filename_template"}:
+                raise ValueError(f'files "any" and {min(given)} exclude each other; leave one of them out')
+            for name, capture in self.images.items():
+                if capture.frames != "all" or capture.folder is not None:
+                    raise ValueError(
+                        f'with files "any" all photographs of a folder are its capture; of {name!r} give altitude and label only'
+                    )
+        return self
 
     def folder(self, capture_id: str) -> PurePosixPath:
         """The folder of a capture, relative to the dataset's root.
@@ -248,6 +276,32 @@ class Registry(_Checked):
 
         walk(self.weights, [base])
         return list(dict.fromkeys(found))
+
+
+class FolderRegistry(Registry):
+    """What stands in for a registry where a folder is ingested without one: any name is that of the folder as it stands."""
+
+    def dataset(self, name: str) -> Dataset:
+        """The folder, as a dataset in which any file counts."""
+        return Dataset(root=".", files="any")
+
+
+def registry_at(registry: Path, datasets: Path) -> Registry:
+    """The registry in a file; where both are one folder, what stands in for a registry of that folder.
+
+    Raises:
+        RegistryError: see `read_registry`.
+    """
+    return FolderRegistry(datasets={}) if registry == datasets and not registry.is_file() else read_registry(registry)
+
+
+def declares(registry: Path, name: str) -> bool:
+    """Whether a registry file declares a dataset; not where there is no such file.
+
+    Raises:
+        RegistryError: the file cannot be read.
+    """
+    return registry.exists() and unicodedata.normalize("NFC", name) in read_registry(registry).datasets
 
 
 def _there(path: Path) -> bool:

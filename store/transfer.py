@@ -23,7 +23,7 @@ from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS, Item
 from outcrop.schema.space import Space
-from outcrop.store.collection import PROPERTY_REFERENCES, Collection
+from outcrop.store.collection import PROPERTY_FOLDERS, PROPERTY_REFERENCES, Collection
 from outcrop.store.connection import Store
 from outcrop.store.rows import pack, unpack
 
@@ -183,8 +183,10 @@ def copy(
         raise Refused(f"{name!r} in {target.describe()} is the same collection; give --to-uri or --to")
     expected = source.count()
     collection = Collection.ensure(target, name, source.space, index=index, weights=source.weights_hint)
-    if there is None and (requests := source.properties().get(PROPERTY_REFERENCES)):
-        collection.set_property(PROPERTY_REFERENCES, requests)
+    if there is None:
+        for kept in (PROPERTY_REFERENCES, PROPERTY_FOLDERS):
+            if remembered := source.properties().get(kept):
+                collection.set_property(kept, remembered)
     rows = 0
     for page in source.scan_rows(Filter(), ["*"], batch=PAGE):
         items, vectors = unpack(page)

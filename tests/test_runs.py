@@ -216,7 +216,7 @@ def command_of(pid: int) -> bytes:
     "made, said",
     [
         ("meshes/snails/a.ply", "ingest specimens meshes"),
-        ("meshes/a.jpg", "ingest dataset NAME"),
+        ("meshes/a.jpg", "ingest images meshes"),
         ("meshes/town/Global/c/a.npy", "ingest features meshes --layout imgmatching"),
         ("meshes/features/a.npy", "ingest features meshes --layout fossilvit"),
         ("meshes", "ingest manifest meshes"),

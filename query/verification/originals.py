@@ -6,15 +6,20 @@ says about its items is not trusted beyond that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from outcrop.schema.dataset_files import files_of
 from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError, RegistryError
 from outcrop.schema.frames import dataset_root, on_disk
 from outcrop.schema.item import AERIAL, Item
 from outcrop.schema.origin import Origin, origin_of
-from outcrop.schema.registry import Registry, read_registry
+from outcrop.schema.registry import Registry, read_registry, registry_at
+from outcrop.schema.settings import Settings
+from outcrop.store.collection import Collection
+from outcrop.store.folders import known_folders
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,16 @@ class Original:
 
 
 class Originals:
-    """Finds the pictures of items of the datasets of a registry, which lie below the folder `datasets`."""
+    """Finds the pictures of items of the datasets of a registry, which lie below the folder `datasets`.
 
-    def __init__(self, registry: Registry, datasets: Path) -> None:
+    `folders` are those of datasets that no registry declares, by name.
+    """
+
+    def __init__(self, registry: Registry, datasets: Path, folders: Mapping[str, Path] | None = None) -> None:
         self._registry, self._datasets = registry, datasets
+        self._folders = folders or {}
         self._roots: dict[str, Path] = {}
+        self._listed: dict[str, dict[tuple[str, int], str]] = {}
 
     @classmethod
     def of(cls, registry: Path, datasets: Path) -> Originals:
@@ -40,6 +50,18 @@ class Originals:
             RegistryError: it cannot be read.
         """
         return cls(read_registry(registry), datasets)
+
+    @classmethod
+    def of_collection(cls, collection: Collection, settings: Settings) -> Originals:
+        """For the registry of the settings and the folders that a collection remembers; with folders, no registry is needed.
+
+        Raises:
+            RegistryError: the registry cannot be read.
+        """
+        folders = {name: known.folder for name, known in known_folders(collection).items()}
+        needed = not folders or settings.registry.exists()
+        registry = read_registry(settings.registry) if needed else Registry(datasets={})
+        return cls(registry, settings.datasets_folder, folders)
 
     def find(self, item: Item) -> Original:
         """The picture that an item, or the reference's parent, was made of.
@@ -69,12 +91,29 @@ class Originals:
 
     def _root(self, dataset: str) -> Path:
         if dataset not in self._roots:
-            self._roots[dataset] = dataset_root(self._registry, dataset, self._datasets)
+            registry, datasets = self._declared(dataset)
+            self._roots[dataset] = dataset_root(registry, dataset, datasets)
         return self._roots[dataset]
+
+    def _declared(self, dataset: str) -> tuple[Registry, Path]:
+        """What declares a dataset, and the folder of its root."""
+        folder = self._folders.get(dataset) if dataset not in self._registry.datasets else None
+        return (registry_at(folder, folder), folder) if folder is not None else (self._registry, self._datasets)
+
+    def _source(self, item: Item) -> str:
+        """The path of a photograph by its capture and frame, in a dataset in which any file counts; '' where there is none."""
+        if item.dataset not in self._listed:
+            registry, datasets = self._declared(item.dataset)
+            frames = files_of(registry, item.dataset, datasets).frames
+            self._listed[item.dataset] = {(each.key.capture_id, each.key.frame): each.source for each in frames}
+        return self._listed[item.dataset].get((item.capture_id, item.frame), "")
 
     def _photograph(self, item: Item) -> PurePosixPath:
         """Where the photograph of a reference lies that was ingested as a written file: where the registry puts the frame."""
-        dataset = self._registry.dataset(item.dataset)
+        registry, _ = self._declared(item.dataset)
+        dataset = registry.dataset(item.dataset)
+        if dataset.files == "any":
+            return PurePosixPath(self._source(item))
         if item.capture_id not in dataset.images:
             raise RegistryError(f"the registry has no capture {item.capture_id!r} of dataset {item.dataset!r}")
         return dataset.folder(item.capture_id) / dataset.filename(item.capture_id, item.frame)
