@@ -65,7 +65,7 @@ def files_of(known: Registry, name: str, datasets: Path, positions: Path | None 
 
 def registry_with(found: DatasetFiles) -> Registry:
     """A registry that holds the one dataset, with the captures that were found."""
-    return Registry(datasets={found.name: found.dataset})
+    return Registry.model_construct(datasets={found.name: found.dataset})  # found, not written: its folders are stated
 
 
 def _of_holding(name: str, dataset: Dataset, root: Path, holding: Holding) -> DatasetFiles:
