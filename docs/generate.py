@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 from outcrop.cli import ROOMS
 from outcrop.embed.presets import PRESETS
 from outcrop.schema.errors import EXIT_CODES
+from outcrop.schema.index_parameters import dotted
 from outcrop.schema.indexes import PROFILES
 from outcrop.schema.item import FIELDS
 from outcrop.schema.manifest import Manifest
@@ -117,6 +118,23 @@ def reference_page() -> str:
         lines.append(
             f"| `{profile.name}` | {' | '.join(marks)} | {'.'.join(map(str, profile.since))} | {_cell(profile.note)} |"
         )
+    lines += [
+        "",
+        "Parameters of `--build` and `--param` that a profile knows. What a server or Milvus Lite does not know is refused.",
+        "",
+        "| profile | | parameter | default | values | server from | Milvus Lite |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for profile in PROFILES.values():
+        for stage, parameters in (("build", profile.build), ("search", profile.search)):
+            for name, parameter in parameters.items():
+                since = dotted(max(parameter.since or profile.since, profile.since))
+                lite = (", ".join(parameter.lite_choices) or "yes") if profile.lite and parameter.lite else ""
+                default = "" if parameter.default is None else f"`{parameter.default}`"
+                cells = (
+                    f"| `{profile.name}` | {stage} | `{name}` | {default} | {parameter.limits()} | {since} | {lite} |"
+                )
+                lines.append(cells)
     lines += [
         "",
         "## Model presets",

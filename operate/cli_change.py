@@ -89,20 +89,22 @@ def _store_to_make(session: Session, dry_run: bool) -> Iterator[Store | None]:
 def index(
     session: Session,
     name: Given,
-    profile: Annotated[str, typer.Argument(help="Index profile: FLAT, HNSW, HNSW_SQ, IVF_FLAT, DISKANN or GPU_….")],
+    profile: Annotated[
+        str, typer.Argument(help="Index profile: FLAT, HNSW, HNSW_SQ, IVF_FLAT, IVF_RABITQ, DISKANN, AISAQ, GPU_….")
+    ],
     build: Build = None,
     deadline: Deadline = 600.0,
     dry_run: DryRun = False,
 ) -> None:
     """Give a collection another index in place; the former one is restored if the server cannot finish the new one."""
     from outcrop.schema.indexes import profile_for
-    from outcrop.store.maintenance import change_index
+    from outcrop.store.maintenance import change_index, wanted_params
 
     given = parameters(build)
     with opened(session, name) as collection, Meter(f"index {profile}", None, "rows", session.quiet) as meter:
         former = collection.profile.name
         wanted, note = profile_for(profile, collection.store.version)
-        params = wanted.build_params(None if note else given)
+        params = wanted_params(collection, wanted, None if note else given)
         if not dry_run:
             note = change_index(
                 collection,
@@ -147,12 +149,20 @@ def flush(session: Session, name: Name = None) -> None:
 
 
 @command(app, STORE)
-def compact(session: Session, name: Name = None, deadline: Deadline = 300.0) -> None:
+def compact(
+    session: Session,
+    name: Name = None,
+    deadline: Deadline = 300.0,
+    merge_to: Annotated[
+        int | None,
+        option("--merge-to", min=1, help="Force a merge to segments of this many MiB (Milvus 3.0 or newer)."),
+    ] = None,
+) -> None:
     """Merge segments and drop superseded rows."""
     from outcrop.store.maintenance import compact as compact_collection
 
     with opened(session, name) as collection:
-        state = compact_collection(collection, deadline=deadline)
+        state = compact_collection(collection, deadline=deadline, merge_to=merge_to)
     answer(session, {"compacted": collection.physical, "state": state}, f"compaction of {collection.physical}: {state}")
 
 

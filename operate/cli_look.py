@@ -166,15 +166,18 @@ def verify(session: Session, sampling: Sampling, name: Name = None) -> None:
 
 
 def _print_verification(session: Session, result: Verification) -> None:
-    rows = [asdict(check) for check in result.checks]
+    from outcrop.store.verify import recall_bucket
+
+    rows = [{**asdict(check), "bucket": check.bucket} for check in result.checks]
     if session.format == "json":
         names = ("collection", "index", "k", "samples", "rows", "recall", "near_random")
         values = {name: getattr(result, name) for name in names}
+        values["bucket"] = recall_bucket(result.recall)
         print_json({**values, "checks": rows, "damaged": dict(result.damaged)})
     else:
         facts = f"{result.index}, {result.rows} rows, {result.samples} samples"
         title = f"recall@{result.k} of {result.collection} ({facts})"
-        print_table(rows, ("share", "kept", "recall", "worst", "short", "milliseconds"), title)
+        print_table(rows, ("share", "kept", "recall", "bucket", "worst", "short", "milliseconds"), title)
 
 
 def _require_recall(result: Verification, min_recall: float) -> None:
@@ -298,19 +301,37 @@ def plan(
     """Size a collection before anything runs: memory, disk, time, and which backend and index to take."""
     from outcrop.embed.models import find_preset
     from outcrop.embed.presets import NEW_MODEL
-    from outcrop.ingest.records import list_runs
+    from outcrop.operate.rates import best_known
     from outcrop.store.plan import plan as size
 
-    settings, rate = session.settings, machine.rate
+    settings = session.settings
     if dim is None:
         dim = find_preset(settings.model or NEW_MODEL).dim
-    if rate is None:
-        rate = next((r.images_per_second for r in list_runs(settings.state) if r.embedded >= 50), None)
+    rate = machine.rate if machine.rate is not None else best_known(settings)
     place = {"gpu_gib": machine.gpu_memory, "host_gib": machine.memory, "build_rate": machine.build_rate}
     found = size(rows, dim, settings.index, rate=rate, **place)
     if session.format != "json":
-        print_facts(_plan_facts(found))
+        _print_plan(found)
     answer(session, asdict(found), found.advice)
+
+
+def _print_plan(found: Plan) -> None:
+    print_facts(_plan_facts(found))
+    options = [
+        {
+            "index": each.index,
+            **{name: f"{getattr(each, name) / 2**30:,.1f}" for name in ("host_memory", "gpu_memory", "disk")},
+            "build_hours": "unknown" if each.build_hours is None else f"{each.build_hours:.1f}",
+            "query_nodes": each.query_nodes,
+            "data_nodes": each.data_nodes,
+            "since": each.since,
+        }
+        for each in found.options
+    ]
+    print_table(options, tuple(options[0]), "the same rows with other indexes (GiB, hours of one node)")
+    for knob in found.knobs:
+        print(f"cheaper: {knob}")
+    print_table([asdict(each) for each in found.formulas], ("figure", "formula", "source"), "formulas")
 
 
 def _plan_facts(found: Plan) -> dict[str, Any]:
@@ -318,4 +339,7 @@ def _plan_facts(found: Plan) -> dict[str, Any]:
     times = {name: "unknown: give a rate" if values[name] is None else f"{values[name]:.2f} h" for name in TIMES}
     sizes = {name: f"{values[name] / 2**30:.2f} GiB" for name in SIZES}
     named = {"rows": f"{found.rows:,}", "dim": found.dim, "index": found.index, "backend": found.backend}
-    return {**named, **sizes, **times}
+    nodes = {"query_nodes": found.query_nodes, "data_nodes": found.data_nodes}
+    rate = f"{found.rate:,.1f} items a second ({found.rate_source})" if found.rate is not None else "unknown"
+    gpu = {"gpu_hours": f"{found.gpu_hours:,.1f} h"} if found.gpu_hours is not None else {}
+    return {**named, **sizes, **times, **gpu, "rate": rate, **nodes}

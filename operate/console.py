@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,5 +122,13 @@ def parameters(texts: Sequence[str] | None, option: str = "--build") -> dict[str
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError(f"{option} must be NAME=VALUE, got {text!r}")
-        values[name] = int(value) if value.lstrip("-").isdigit() else value
+        values[name] = _number(value)
     return values or None
+
+
+def _number(text: str) -> int | float | str:
+    """A number where the text is one, as it is otherwise."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text

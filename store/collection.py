@@ -141,7 +141,7 @@ class Collection(Table):
         if _PHYSICAL.match(name):
             raise InputError(f"{name!r} looks like a physical name (…__<8 hex digits>); choose a plain name")
         profile, note = profile_for(index or ("FLAT" if store.lite else "HNSW"), store.version)
-        params = profile.build_params(build if not note else None)
+        params = profile.build_params(build if not note else None, server=store.version, dim=space.dim)
         physical = f"{name}__{space.fingerprint[:8]}"
         client, timeout = store.client, store.timeout
         with store.calling(f"create collection {name!r}"):
@@ -243,6 +243,10 @@ class Collection(Table):
                 f"not of {space.model} [{space.fingerprint[:8]}]: {self.space.difference(space)}; "
                 "leave --model out to use the collection's, or choose another --collection"
             )
+
+    def search_params(self, k: int, kept: float = 1.0) -> dict[str, Any]:
+        """The search parameters for the best `k` under a filter that keeps the share `kept`, for the index as it was built."""
+        return self.profile.search_params(k, kept, self.build)
 
     # -- index -----------------------------------------------------------------------------------------------------
 

@@ -9,14 +9,17 @@ from typing import Any
 
 from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
 from outcrop.schema.filters import equals
+from outcrop.schema.index_parameters import Version, dotted
 from outcrop.schema.indexes import IndexProfile, profile_for
 from outcrop.schema.item import Kind
 from outcrop.store.collection import PROPERTY_INDEX, Collection, IndexState, check_name, index_params
 from outcrop.store.connection import Store
-from outcrop.store.inventory import aliases_of
+from outcrop.store.inventory import aliases_of, estimated_rows
 from outcrop.store.partitions import partition_name
 from outcrop.store.table import PROPERTY_PARTLY
 
+FORCE_MERGE: Version = (3, 0, 0)
+"""The oldest server that merges segments to a given size."""
 PROPERTY_PREVIOUS = "outcrop.previous"
 """On a collection that an alias was switched to: the physical collection the alias led to before."""
 
@@ -39,7 +42,7 @@ def change_index(
         Refused: the server does not finish it; the former index is in place again.
     """
     profile, note = profile_for(index, collection.store.version)
-    params = profile.build_params(build if not note else None)
+    params = wanted_params(collection, profile, build if not note else None)
     former, former_params = collection.profile, collection.build
     try:
         _build(collection, profile, params, deadline, progress)
@@ -47,6 +50,12 @@ def change_index(
         _build(collection, former, former_params, max(deadline, 120.0), None)
         raise Refused(f"could not build {profile.name} on this server; restored {former.name}: {error}") from None
     return note
+
+
+def wanted_params(collection: Collection, profile: IndexProfile, given: dict[str, Any] | None) -> dict[str, Any]:
+    """The build parameters of an index for this collection: what is given, and defaults for its server, dimension and rows."""
+    rows = estimated_rows(collection.store, collection.physical) if profile.gpu else 0
+    return profile.build_params(given, server=collection.store.version, dim=collection.space.dim, rows=rows)
 
 
 def _build(
@@ -104,11 +113,23 @@ def release(collection: Collection, dataset: str | None = None, *, kinds: tuple[
     return names
 
 
-def compact(collection: Collection, *, deadline: float = 300.0) -> str:
-    """Merges segments and drops superseded rows; waits for the server to finish and returns its last word."""
+def compact(collection: Collection, *, deadline: float = 300.0, merge_to: int | None = None) -> str:
+    """Merges segments and drops superseded rows; waits for the server to finish and returns its last word.
+
+    `merge_to` is a segment's size in MiB after a forced merge (milvus.io/docs/force-merge.md, a preview in Milvus 3.0): fewer
+    and larger segments mean fewer graphs to search. Without it the server merges up to its `dataCoord.segment.maxSize`.
+
+    Raises:
+        InputError: the server has no forced merge.
+    """
     store = collection.store
+    if merge_to is not None and (store.version is None or store.version < FORCE_MERGE):
+        raise InputError(
+            f"a forced merge needs Milvus {dotted(FORCE_MERGE)} or newer, this is {store.describe()}; leave --merge-to out"
+        )
+    target = {} if merge_to is None else {"target_size": merge_to}
     with store.calling(f"compact {collection.name!r}"):
-        job = store.client.compact(collection.physical, timeout=store.timeout)
+        job = store.client.compact(collection.physical, timeout=store.timeout, **target)
         if store.lite:
             return "done"
         end = time.monotonic() + deadline

@@ -134,7 +134,7 @@ def _run(
         return replace(plan, method="exact", reason="asked for"), exact_search(collection, vectors, k, filter)
     if profile.exact:
         plan = replace(plan, method="flat", reason="the index compares with every vector")
-        return plan, index_search(collection, vectors, k, rest, names, profile.search_params(k), consistency)
+        return plan, index_search(collection, vectors, k, rest, names, collection.search_params(k), consistency)
     share = 1.0
     if rest:
         kept = collection.count(filter)
@@ -143,7 +143,7 @@ def _run(
         plan = replace(plan, kept=kept, total=total, reason=f"the filter keeps {share:.1%} of the rows")
         if kept <= EXACT_ROWS or (share < EXACT_SHARE and kept <= EXACT_FALLBACK):
             return replace(plan, method="exact"), exact_search(collection, vectors, k, filter)
-    params = profile.search_params(k, share)
+    params = collection.search_params(k, share)
     plan = replace(plan, params=params)
     hits = index_search(collection, vectors, k, rest, names, params, consistency)
     fewest = min((len(h) for h in hits), default=k)

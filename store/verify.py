@@ -25,6 +25,8 @@ SHARES = (1.0, 0.5, 0.1, 0.01)
 """Shares of the rows that the filters keep."""
 NEAR_RANDOM = 0.3
 """Below this recall an index is called near random."""
+RECALL_BUCKETS = ((99, "99+"), (95, "95-98"), (90, "90-94"), (80, "80-89"))
+"""The least per cent of each bucket, and its name."""
 TIE = 1e-5
 """Scores closer than this are one score: backends round differently."""
 
@@ -41,6 +43,11 @@ class Check:
     worst: float
     short: int
     milliseconds: float
+
+    @property
+    def bucket(self) -> str:
+        """The recall's bucket; see `recall_bucket`."""
+        return recall_bucket(self.recall)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,15 @@ class Verification:
     def near_random(self) -> bool:
         """Whether the index misses so much, without any filter, that it cannot be trusted at all."""
         return self.checks[0].recall < NEAR_RANDOM
+
+
+def recall_bucket(recall: float) -> str:
+    """The bucket of a recall (0 to 1): indexes are compared in speed and size only within one.
+
+    The buckets are those of cuVS's guide to comparing indexes (docs.rapids.ai, "Comparing performance of vector indexes").
+    """
+    percent = int(recall * 100 + 1e-6)
+    return next((name for low, name in RECALL_BUCKETS if percent >= low), "below 80")
 
 
 def verify(
@@ -116,7 +132,7 @@ def verify(
     checks = []
     for share in shares:
         if kept[share]:
-            params = dict(search_params if search_params is not None else collection.profile.search_params(k, share))
+            params = dict(search_params if search_params is not None else collection.search_params(k, share))
             filter = Filter(raw=f'id < "{_bound(share)}"') if share < 1 else Filter()
             begun = time.perf_counter()
             answers = index_search(collection, queries, k, filter, None, params, "Strong", check=False)

@@ -21,6 +21,7 @@ from operations import (
 from outcrop.schema.filters import where
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store, is_lite
+from outcrop.store.maintenance import compact
 
 # -- index -------------------------------------------------------------------------------------------------------------
 
@@ -111,6 +112,21 @@ def test_flush_and_compact(uri: str, name: str) -> None:
     assert compacted["compacted"] == physical
     assert compacted["state"] == "done" or "after 1 s; the server goes on" in compacted["state"]
     assert done("stats", name)["rows"][0]["rows"] == 39
+    assert "a forced merge needs Milvus 3.0.0 or newer" in collection("compact", name, "--merge-to", 4096).error(3)
+
+
+def test_a_forced_merge_asks_a_new_server(lite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By milvus.io/docs/force-merge.md: `compact` with a target size in MiB."""
+    make(lite, "merge", 4)
+    asked: list[dict[str, object]] = []
+    with Store.connect(lite) as store:
+        opened = Collection.open(store, "merge")
+        monkeypatch.setattr(store, "version", (3, 0, 0))
+        monkeypatch.setattr(store.client, "compact", lambda _, **more: asked.append(more) or 1)
+        monkeypatch.setattr(store.client, "get_compaction_state", lambda *_, **__: "Completed")
+        assert compact(opened, merge_to=4096) == compact(opened) == "done"
+        monkeypatch.setattr(store, "version", None)
+    assert [each.get("target_size") for each in asked] == [4096, None]
 
 
 # -- verify ------------------------------------------------------------------------------------------------------------
@@ -119,7 +135,8 @@ def test_flush_and_compact(uri: str, name: str) -> None:
 def test_verify_a_good_index(uri: str, large: str) -> None:
     result = done("verify", "large", "--samples", 50, "--metrics-file", "verify.prom", "--min-recall", 0.99)
     assert (result["index"], result["rows"], result["samples"], result["near_random"]) == ("HNSW", ROWS, 50, False)
-    assert result["recall"] >= 0.99
+    assert result["recall"] >= 0.99 and result["bucket"] == "99+"
+    assert all(check["bucket"] == "99+" for check in result["checks"])
     assert [check["share"] for check in result["checks"]] == [1.0, 0.5, 0.1, 0.01]
     assert all(check["recall"] >= 0.99 for check in result["checks"]), result["checks"]
     kept = [check["kept"] for check in result["checks"]]

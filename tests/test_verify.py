@@ -20,7 +20,7 @@ from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
 from outcrop.store.maintenance import change_index
 from outcrop.store.topk import TopK
-from outcrop.store.verify import SHARES, _bound, _recall, verify
+from outcrop.store.verify import SHARES, _bound, _recall, recall_bucket, verify
 
 DIM, ROWS = 64, 2500
 SPACE = Space(model="verify", weights_digest="0", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=DIM)
@@ -248,3 +248,14 @@ def test_nothing_is_waited_for_where_no_segment_gets_an_index(server_uri: str, n
         assert verify(made, samples=30, shares=()).recall == 1.0
         store.client.drop_alias(name)
         store.client.drop_collection(made.physical)
+
+
+@pytest.mark.parametrize(
+    ("recall", "bucket"),
+    [
+        (1.0, "99+"), (0.99, "99+"), (0.9899, "95-98"), (0.95, "95-98"), (0.9499, "90-94"), (0.9, "90-94"),
+        (0.8999, "80-89"), (0.8, "80-89"), (0.7999, "below 80"), (0.0, "below 80"),
+    ],
+)  # fmt: skip
+def test_recalls_are_put_into_buckets(recall: float, bucket: str) -> None:
+    assert recall_bucket(recall) == bucket
