@@ -58,8 +58,8 @@ class Formula:
 class Plan:
     """Sizes in bytes and times in hours; None where no rate is known. `advice` says which backend and index to take.
 
-    `query_nodes` hold the collection (one replica), `data_nodes` build its index within a day. `gpu_hours` are those of embedding,
-    where the rate was measured on a GPU. `options` compares the indexes, `knobs` say what makes it cheaper.
+    `query_nodes` hold the collection (one replica), `data_nodes` build its index within a day. `gpu_hours` are those of
+    embedding, where the rate was measured on a GPU. `options` compares the indexes, `knobs` say what makes it cheaper.
     """
 
     rows: int
@@ -217,10 +217,15 @@ def _knobs(profile: IndexProfile, rows: int, dim: int, host: int) -> tuple[str, 
         need = sizes(other, other.build_params(build, dim=dim, rows=rows), rows, dim)
         if name != profile.name and need.host < host and rows > LITE_ROWS:
             given = " with sq_type=SQ4U, not refined" if name == "HNSW_SQ" else ""
-            said.append(f"{name}{given}: {(host - need.host) / GIB:,.1f} GiB of memory less; Milvus {dotted(other.since)}")
+            said.append(
+                f"{name}{given}: {(host - need.host) / GIB:,.1f} GiB of memory less; Milvus {dotted(other.since)}"
+            )
     said.append(f"a model of half the dimension: {rows * dim * 2 / GIB:,.1f} GiB of raw vectors less")
-    said.append(f"no thumbnails (OUTCROP_THUMBNAILS): {rows * THUMBNAIL_BYTES / GIB:,.1f} GiB of disk less")
-    said.append("each replica for more queries a second is a whole copy in memory again")
+    said.append(
+        f"no thumbnails (`thumbnails: false` in outcrop.yaml): {rows * THUMBNAIL_BYTES / GIB:,.1f} GiB of disk less"
+    )
+    if rows > LITE_ROWS:
+        said.append("one replica instead of two: each is a whole copy in memory, and only serves more queries a second")
     return tuple(said)
 
 
@@ -235,7 +240,7 @@ def _formulas(profile: IndexProfile, rate: Rate | None) -> tuple[Formula, ...]:
         Formula("query nodes", "memory / (.9 x a node's)", f"Milvus's load limit; {NODE_GIB:g} GiB nodes, {GPU_GIB:g} GiB GPUs"),
         Formula("data nodes", "hours of one node / 24", "so that the index is built within a day"),
         Formula("build hours", f"N / ({speed:,.0f} x 768 / D)" if speed else "none known", by or "give --build-rate"),
-        Formula("embed hours", "N / items a second", rate.source if rate else "none known: give --rate, or run `collection doctor`"),
+        Formula("embed hours", "N / items a second", rate.source if rate else "none: --rate, or `collection doctor --trial`"),
     )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ FORMULAS: dict[str, tuple[str, str]] = {
     "HNSW_SQ": ("b D + 8 M + 32 (+ b' D refined)", "b = .5 SQ4U, .75 SQ6, 1 SQ8, 2 BF16 and FP16 (milvus.io/docs/hnsw-sq.md)"),
     "IVF_FLAT": ("4 D + 8", "an id for each vector (milvus.io/docs/ivf-flat.md)"),
     "IVF_RABITQ": ("D / 8 + 16 (+ b' D refined)", "1 bit a number and two factors (milvus.io/docs/ivf-rabitq.md, RaBitQ 2024)"),
-    "DISKANN": (".225 x 4 D + 16; on NVMe 4 D + 4 (R + 1) in sectors of 4 KiB", "ratios .125 and .10, R = 56 (milvus.io/docs/diskann.md)"),
+    "DISKANN": (".225 x 4 D + 16; on NVMe 4 D + 4 (R + 1) in sectors of 4 KiB", "milvus.io/docs/diskann.md; R = 56"),
     "AISAQ": ("8; on NVMe DISKANN's and the codes, 4 D / 8", "nothing but ids stays in memory (milvus.io/docs/aisaq.md)"),
     "GPU_CAGRA": ("4 D + 4 degree (+ 4 D cached)", "dataset and graph (cuVS, cagra.rst); build: + 4 + 5 x intermediate degree"),
     "GPU_IVF_FLAT": ("4 D + 8", "an id for each vector (cuVS, ivf_flat.rst)"),

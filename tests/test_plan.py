@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from outcrop.schema.errors import InputError
-from outcrop.schema.indexes import PROFILES
-from outcrop.store.plan import GIB, LITE_ROWS, LOAD_LIMIT, ONE_MACHINE_ROWS, plan
+from outcrop.schema.indexes import LARGE_ROWS, PROFILES
+from outcrop.store.plan import GIB, GPU_GIB, LITE_ROWS, LOAD_LIMIT, NODE_GIB, ONE_MACHINE_ROWS, OPTIONS, Rate, plan
+from outcrop.store.sizes import FORMULAS, ROW_BYTES
 
 SIZES = ("raw", "host_memory", "gpu_memory", "build_peak", "disk", "thumbnails")
 
@@ -51,7 +54,12 @@ def test_more_rows_or_numbers_never_need_less(index: str, rows: int, more: int, 
         (5_000_000, None, 12, "Milvus standalone", "HNSW_SQ"),
         (5_000_000, None, 8, "Milvus standalone", "DISKANN"),
         (ONE_MACHINE_ROWS, None, None, "Milvus standalone", "HNSW"),
-        (ONE_MACHINE_ROWS + 1, None, None, "Milvus Distributed", "HNSW"),
+        (ONE_MACHINE_ROWS + 1, None, None, "Milvus Distributed", "HNSW_SQ"),
+        (100_000_000, None, 256, "Milvus Distributed", "HNSW_SQ"),
+        (400_000_000, None, 128, "Milvus Distributed", "HNSW_SQ"),
+        (400_000_000, None, 40, "Milvus Distributed", "DISKANN"),
+        (1_000_000_000, None, 256, "Milvus Distributed", "IVF_RABITQ"),
+        (1_000_000_000, None, 64, "Milvus Distributed", "AISAQ"),
         (ONE_MACHINE_ROWS + 1, 80, None, "Milvus Distributed", "GPU_IVF_PQ"),
     ],
 )
@@ -109,6 +117,75 @@ def test_unknown_index() -> None:
 
 def test_times_need_a_rate() -> None:
     assert plan(1000, 768, "GPU_CAGRA").embed_hours is None
-    assert plan(1000, 768, "GPU_CAGRA").build_hours is None
+    assert plan(1000, 768, "GPU_IVF_PQ").build_hours is None
+    assert plan(50_000_000, 768, "GPU_CAGRA").build_hours == pytest.approx(0.5, rel=0.05), (
+        "a vendor's figure, and said so"
+    )
+    assert "vendor" in next(f for f in plan(1000, 768, "GPU_CAGRA").formulas if f.figure == "build hours").source
     assert plan(1000, 768, "HNSW").build_hours == pytest.approx(1000 / 2500 / 3600)
     assert plan(1000, 1536, "HNSW").build_hours == pytest.approx(2 * 1000 / 2500 / 3600)
+
+
+# -- a hundred million rows, and a billion -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("index", "per_vector"),
+    [
+        ("FLAT", 3072),
+        ("HNSW", 3072 + 8 * 32 + 32),
+        ("HNSW_SQ", 768 + 8 * 32 + 32),
+        ("IVF_RABITQ", 96 + 16 + 768),
+        ("DISKANN", 0.225 * 3072 + 16),
+        ("AISAQ", 8),
+        ("GPU_CAGRA", 3072 + 4 * 32),
+        ("GPU_IVF_PQ", 768 + 8),
+    ],
+)
+def test_memory_at_a_hundred_million_rows_by_hand(index: str, per_vector: float) -> None:
+    made = plan(100_000_000, 768, index)
+    held = made.gpu_memory if PROFILES[index].gpu else made.host_memory - 100_000_000 * ROW_BYTES
+    assert held == pytest.approx(100e6 * per_vector * 1.1, rel=1e-6)
+    assert made.build_hours is None or made.data_nodes == max(1, math.ceil(made.build_hours / 24))
+
+
+def test_disk_of_graphs_on_nvme() -> None:
+    """A node of 3,072 + 4 x 57 bytes takes a sector of 4 KiB by itself, one of 1,536 + 228 half of one."""
+    flat = plan(10**8, 768, "FLAT").disk - 10**8 * 3072
+    assert plan(10**8, 768, "DISKANN").disk - flat == 10**8 * 4096
+    assert plan(10**8, 384, "DISKANN").disk - (plan(10**8, 384, "FLAT").disk - 10**8 * 1536) == 10**8 * 2048
+    assert plan(10**8, 768, "AISAQ").disk - plan(10**8, 768, "DISKANN").disk == 10**8 * 384, "the codes are there too"
+
+
+@pytest.mark.parametrize("rows", [100_000_000, 1_000_000_000])
+def test_large_plans_are_whole(rows: int) -> None:
+    made = plan(rows, 384, rate=Rate(400.0, "the ingest of yesterday", gpu=True))
+    assert [each.index for each in made.options] == list(OPTIONS)
+    for each in made.options:
+        capacity = 0.9 * GIB * each.query_nodes
+        assert each.host_memory <= capacity * NODE_GIB and each.gpu_memory <= capacity * GPU_GIB
+        alone = plan(rows, 384, each.index)
+        assert (alone.host_memory, alone.disk, alone.query_nodes) == (each.host_memory, each.disk, each.query_nodes)
+    assert made.gpu_hours == made.embed_hours == pytest.approx(rows / 400 / 3600)
+    assert (made.rate, made.rate_source) == (400.0, "the ingest of yesterday")
+    assert any("mmap" in knob for knob in made.knobs) and any("AISAQ" in knob for knob in made.knobs)
+    assert all(formula.formula and formula.source for formula in made.formulas)
+
+
+def test_hours_of_a_gpu_are_those_of_a_rate_measured_on_one() -> None:
+    assert plan(1000, 384, rate=5).gpu_hours is None and plan(1000, 384, rate=5).rate_source == "given"
+    assert plan(1000, 384).rate is None
+    assert "collection doctor" in plan(1000, 384).formulas[-1].source
+
+
+@pytest.mark.parametrize("index", list(PROFILES))
+def test_every_index_has_a_formula(index: str) -> None:
+    assert all(FORMULAS[index]) and PROFILES[index].since
+
+
+def test_a_plan_sizes_what_create_would_build() -> None:
+    """The build parameters are one: the profile's, for these rows and this dimension."""
+    for rows, degree in ((LARGE_ROWS - 1, 64), (LARGE_ROWS, 32)):
+        built = PROFILES["GPU_CAGRA"].build_params(dim=768, rows=rows)
+        assert built["graph_degree"] == degree
+        assert plan(rows, 768, "GPU_CAGRA").gpu_memory == int(rows * (3072 + 4 * degree) * 1.1)
