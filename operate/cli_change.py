@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from outcrop.store.connection import Store
 
 OneDataset = Annotated[str | None, option("--dataset", help="Only this dataset's partitions (servers only).")]
+Profile = Annotated[
+    str, typer.Argument(help="Index profile: FLAT, HNSW, HNSW_SQ, IVF_FLAT, IVF_RABITQ, DISKANN, AISAQ, GPU_….")
+]
 Deadline = Annotated[float, option("--deadline", min=1, help="Seconds after which to give up. [600; compact 300]")]
 FeaturesFolder = Annotated[
     Path | None,
@@ -89,9 +92,7 @@ def _store_to_make(session: Session, dry_run: bool) -> Iterator[Store | None]:
 def index(
     session: Session,
     name: Given,
-    profile: Annotated[
-        str, typer.Argument(help="Index profile: FLAT, HNSW, HNSW_SQ, IVF_FLAT, IVF_RABITQ, DISKANN, AISAQ, GPU_….")
-    ],
+    profile: Profile,
     build: Build = None,
     deadline: Deadline = 600.0,
     dry_run: DryRun = False,
