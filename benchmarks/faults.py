@@ -10,9 +10,9 @@ code is 1 when something was lost, doubled, not healed, answered wrongly, or end
   vectors.
 - signals (12): SIGINT and SIGTERM, once and twice, at a random moment. The command ends with 130 and without a traceback; then
   as above.
-- places (15): the state folder, the Milvus Lite directory, features, references and renders on a full or read-only disk (file
-  systems mounted in a namespace of the script's own; Linux). One line with exit code 3 or 5 (4 where single items could not be
-  written); with the disk mended, the same command heals.
+- places (26): the state folder, the Milvus Lite directory, thumbnails, features, references, renders, reports, answers, exports
+  and clusters on a full or read-only disk (file systems mounted in a namespace of the script's own; Linux). One line with exit
+  code 3 or 5; with the disk mended, the same command heals.
 - ledgers (20): run records and ledgers cut short, flipped, emptied or of wrong types. `ingest status`, `status last` and
   `retry last` end in an orderly way.
 - flips (200): one bit of one file of a Milvus Lite directory. Queries, an export and `collection verify` are refused in one
@@ -38,7 +38,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from benchmarks import disturbed, spoilt  # noqa: E402  the path to them is set above
+from benchmarks import disturbed, places, spoilt  # noqa: E402  the path to them is set above
 from benchmarks.trial import Trial  # noqa: E402
 from benchmarks.warm import warm_up  # noqa: E402
 
@@ -55,7 +55,7 @@ class Part:
 PARTS = {
     "kills": Part(36, disturbed.kills, on_server=True),
     "signals": Part(12, disturbed.signals),
-    "places": Part(15, disturbed.places),
+    "places": Part(26, places.places),
     "ledgers": Part(20, spoilt.ledgers),
     "flips": Part(200, spoilt.flips),
     "together": Part(5, disturbed.together, on_server=True),

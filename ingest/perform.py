@@ -26,11 +26,12 @@ from outcrop.ingest.manifest import Part, expected_rate, plan
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.remembered import remember
 from outcrop.ingest.requests import AnyRequest, FeaturesRequest, ImagesRequest, ManifestRequest
-from outcrop.ingest.runs import Record, Run, RunSettings
+from outcrop.ingest.runs import FIX, Record, Run, RunSettings
 from outcrop.ingest.sources import Listing, Wanted, examples
 from outcrop.ingest.watcher import Watcher
 from outcrop.schema.any_names import kinds_of
 from outcrop.schema.errors import InputError, WeightsError
+from outcrop.schema.files import require_writable
 from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
@@ -90,6 +91,8 @@ def ingest(
         SpaceMismatch: the model asked for is not the collection's.
     """
     request.check()
+    for place, fix in ((settings.state, FIX), *request.places()):
+        require_writable(place, fix)
     with _opened(request, settings, watcher, only, create=True) as target:
         _require_some(target.listing, only)
         record = _ingest(target, settings, watcher, retry_of, whole=only is None)

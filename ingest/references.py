@@ -25,7 +25,7 @@ from outcrop.ingest.photos import complete
 from outcrop.ingest.sources import Contents, Kept, Listing, Outcome, Prepared, Todo, Unfit, Wanted
 from outcrop.schema.crops import CropSpec, Window, crop_numbered
 from outcrop.schema.dataset_files import dataset_files
-from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.errors import InputError, PictureError, PlaceUnusable
 from outcrop.schema.files import whole_file
 from outcrop.schema.frames import Frame
 from outcrop.schema.item import Item, Kind, item_of_key, parent_of, reference_key
@@ -132,10 +132,15 @@ def _write(file: Path, picture: Image.Image) -> None:
 
     Raises:
         PictureError: it cannot be written; this reference fails, and not the run.
+        PlaceUnusable: nor can the others.
     """
     try:
-        with whole_file(file, fix="give another --write-images", durable=False, parents=True) as temporary:
+        with whole_file(
+            file, fix="make room, or give another --write-images", durable=False, parents=True
+        ) as temporary:
             picture.save(temporary, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    except PlaceUnusable:
+        raise
     except InputError as error:
         raise PictureError(str(error)) from None
 

@@ -70,6 +70,11 @@ class Request(BaseModel):
         """
         return self
 
+    def places(self) -> Iterable[tuple[Path, str]]:
+        """The folders in which files are written beside the collection, each with what to do where that cannot be done."""
+        if self.features and self.features_folder is not None:
+            yield self.features_folder, "make room, or give another --features-folder"
+
     def settled(self, space: Space) -> Self:
         """The request with nothing left to choose, as the record keeps it."""
         return self
@@ -196,6 +201,12 @@ class ReferencesRequest(_OfRegistry):
         if self.write_images is not None and self.write_images.exists() and not self.write_images.is_dir():
             raise InputError(f"--write-images {self.write_images} is a file; give a folder")
 
+    def places(self) -> Iterable[tuple[Path, str]]:
+        """See `Request.places`."""
+        yield from super().places()
+        if self.write_images is not None:
+            yield self.write_images, "give another --write-images"
+
     def list(self, space: Space | None, *, only: Iterable[str] | None = None, workers: int = 0) -> Listing:
         """See `Request.list`."""
         from outcrop.ingest.references import list_references
@@ -271,6 +282,14 @@ class SpecimensRequest(Request):
             raise InputError(f"no folder at {self.folder}; give the folder that holds the meshes")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"--limit must be at least 1, got {self.limit}")
+
+    def places(self) -> Iterable[tuple[Path, str]]:
+        """See `Request.places`."""
+        yield from super().places()
+        if self.save_renders is not None:
+            yield self.save_renders, "give another --save-renders"
+        if self.export_features is not None:
+            yield self.export_features.parent, "give another --export-features"
 
     def settled(self, space: Space) -> Self:
         """With the size and the renderer that are used: a retry draws as the run did."""

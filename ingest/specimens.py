@@ -29,7 +29,7 @@ from outcrop.render.preflight import SUFFIXES, reader_version
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.digests import SourceDigest, digest_of
-from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.errors import InputError, PictureError, PlaceUnusable
 from outcrop.schema.files import whole_file
 from outcrop.schema.item import FIELDS, Item, Kind, parent_of, specimen_key, view_key
 
@@ -161,10 +161,13 @@ def _write(path: Path, picture: Image.Image) -> None:
 
     Raises:
         PictureError: it cannot be written; this specimen fails, and not the run.
+        PlaceUnusable: nor can the others.
     """
     try:
-        with whole_file(path, fix="give another --save-renders", durable=False, parents=True) as file:
+        with whole_file(path, fix="make room, or give another --save-renders", durable=False, parents=True) as file:
             picture.save(file, "PNG", compress_level=4)
+    except PlaceUnusable:
+        raise
     except InputError as error:
         raise PictureError(str(error)) from None
 

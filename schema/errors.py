@@ -11,6 +11,7 @@
     │   ├── MeshError               3  a mesh or point cloud cannot be read, or gives no usable picture
     │   ├── FilterError             3  a condition names no field, or its value has the wrong type
     │   ├── OutOfMemory             3  the process may not use as much memory as the work needs
+    │   ├── PlaceUnusable           3  a disk is full, read-only or failing: nothing more can be written there
     │   └── WeightsError            3  model weights are missing, damaged or belong to a different model
     ├── PartialFailure              4  the work ended, some items failed; the ledger is named
     ├── StoreUnreachable            5  Milvus does not answer, or its directory is locked
@@ -78,6 +79,10 @@ class FilterError(InputError):
 
 class OutOfMemory(InputError):
     """Memory, or room for a thread, is missing: less must be asked for, or more allowed."""
+
+
+class PlaceUnusable(InputError):
+    """A disk is full, read-only or failing, or not to be written to: what comes next would fail as well."""
 
 
 class WeightsError(InputError):

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from outcrop.schema.errors import InputError
+from outcrop.schema.errors import InputError, PlaceUnusable
+
+OF_THE_DISK = frozenset(
+    (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.ESTALE,
+        errno.EMFILE,
+        errno.EFBIG,
+    )
+)
+"""The system's error numbers after which another file in the same place would fail too."""
 
 
 @contextlib.contextmanager
@@ -27,7 +43,8 @@ def whole_file(
     made again. `parents` creates missing folders.
 
     Raises:
-        InputError: the file cannot be written; the message names the cause (a full disk, a missing folder).
+        InputError: the file cannot be written; the message names the cause (a missing folder, a name too long).
+        PlaceUnusable: nor could others there (a full or read-only disk).
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")
@@ -44,7 +61,23 @@ def whole_file(
         if error.__class__.__module__.startswith("pymilvus"):  # the store failed within the block, not the file
             raise
         reason = error.strerror or (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{what or path} cannot be written ({reason}); {fix}") from None
+        kind = PlaceUnusable if error.errno in OF_THE_DISK else InputError
+        raise kind(f"{what or path} cannot be written ({reason}); {fix}") from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def require_writable(place: Path, fix: str) -> None:
+    """Refuses a folder in which nothing could be written, or that could not be made; creates nothing. `fix` says what to do.
+
+    Raises:
+        PlaceUnusable: it is on a read-only disk, closed by its permissions, or has a file where a folder should be.
+    """
+    there = next(parent for parent in (place.absolute(), *place.absolute().parents) if os.path.lexists(parent))
+    if not there.is_dir():
+        raise PlaceUnusable(f"{place} cannot be written ({there} is a file where a folder should be); {fix}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        read_only = hasattr(os, "statvfs") and os.statvfs(there).f_flag & os.ST_RDONLY
+        reason = os.strerror(errno.EROFS if read_only else errno.EACCES)
+        raise PlaceUnusable(f"{place} cannot be written ({reason}); {fix}")

@@ -26,6 +26,7 @@ OF_THE_PLACE = {
     errno.EROFS: "choose a place that can be written to",
     errno.EACCES: "correct the permissions, or choose another place",
     errno.EPERM: "correct the permissions, or choose another place",
+    errno.EFBIG: "the file grew larger than allowed: raise `ulimit -f`, or choose another place",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOTDIR: "a file is where a folder should be: remove it, or choose another place",
     errno.EISDIR: "a folder is where a file should be: remove it, or choose another place",

@@ -11,10 +11,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import meshes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import run
+from commands import Outcome, run
 from operations import SPACE, items, unit
 from pictures import write_dataset
 
@@ -220,3 +221,72 @@ def test_a_thread_that_dies_of_missing_memory_ends_the_process() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40, check=False)
     assert (done.returncode, done.stderr) == (3, f"error: {OUT_OF_MEMORY}\n")
+
+
+@pytest.fixture
+def read_only(full: Path) -> Path:
+    """A disk that cannot be written to; `mended` makes it writable."""
+    subprocess.run(["mount", "-o", "remount,ro", full], check=True)
+    return full
+
+
+def mended(disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+
+
+def references(*more: object) -> Outcome:
+    crops = ("--angles", "0,180", "--crops", "0.6")
+    return run("ingest", "references", "town", *crops, *MODEL, "--json", *more)
+
+
+def test_written_references_on_a_full_disk_end_the_run(full: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"a_300": 2}, name="town")
+    with no_room(full):
+        line = references("--write-images", full / "w").error(3)
+    assert str(full / "w") in line and "No space left" in line and "--write-images" in line
+    again = references("--write-images", full / "w")
+    assert again.code == 0 and again.json["failed"] == 0 and len(list(full.rglob("*.jpg"))) == 4
+
+
+def test_read_only_places_are_named_before_the_model(read_only: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"a_300": 2}, name="town")
+    Path("bones").mkdir()
+    meshes.write(Path("bones/a.ply"), *meshes.ball(1, (1, 0.5, 0.7)))
+    specimens = ("ingest", "specimens", "bones", *MODEL)
+    kept = ("--features", "dense", "--features-folder", read_only / "f")
+    asked = [
+        (("ingest", "references", "town", *MODEL, "--write-images", read_only / "w"), "--write-images"),
+        ((*specimens, "--save-renders", read_only / "r"), "--save-renders"),
+        ((*specimens, "--export-features", read_only / "e"), "--export-features"),
+        (("ingest", "dataset", "town", *MODEL, *kept), "--features-folder"),
+        (("ingest", "dataset", "town", *MODEL, "--state", read_only / "s"), "--state"),
+    ]
+    for command, option in asked:
+        outcome = run(*command)
+        line = outcome.error(3)
+        assert str(read_only) in line and "Read-only file system" in line and option in line
+        assert "opening" not in outcome.err and not Path("outcrop.db").exists()
+    mended(read_only)
+    assert references("--write-images", read_only / "w").code == 0
+
+
+def test_thumbnails_on_a_full_disk(full: Path, tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"a_300": 2}, name="town")
+    Path(".outcrop").mkdir()
+    Path(".outcrop/thumbnails").symlink_to(full)
+    with no_room(full):
+        line = run("ingest", "dataset", "town", *MODEL, "--json").error(3)
+    assert "thumbnails" in line and "No space left" in line
+    outcome = run("ingest", "dataset", "town", *MODEL, "--json")
+    assert outcome.code == 0 and len(list(full.rglob("*.webp"))) == 2
+
+
+def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
+    code = (
+        "import resource, pathlib; from outcrop.schema.files import whole_file\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "with whole_file(pathlib.Path('x'), fix='make room') as file: file.write_bytes(bytes(2000))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "PlaceUnusable: x cannot be written (File too large); make room" in done.stderr
+    assert not list(tmp_path.iterdir())

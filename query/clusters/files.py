@@ -96,6 +96,8 @@ def write_files(found: Found, folder: Path, page: str | None = None) -> list[Pat
         finally:
             shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # a new folder, with nothing in it
         raise InputError(f"--output {folder} cannot be written ({error.strerror}); give another folder") from None
     return [folder / name for name in names]
 
