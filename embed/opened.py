@@ -11,6 +11,7 @@ from PIL.TiffImagePlugin import COMPRESSION_INFO
 from outcrop.embed.adobe_rgb import adobe_rgb
 from outcrop.embed.colours import eight_bits, holes, stretched, to_rgb, transform_of
 from outcrop.embed.formats import format_of, jpeg_trouble, png_damage, png_says_something, raw_name, what_it_is
+from outcrop.embed.geotiff import GEO_KEYS, with_position
 from outcrop.embed.photo import PhotoMetadata, in_adobe_rgb, metadata_of, read_metadata, read_orientation, tiff_exif
 from outcrop.embed.raws import RawPhotograph, register_heif
 from outcrop.embed.remarks import note
@@ -303,9 +304,10 @@ def _open_tiff(data: bytes, name: str) -> Opened:
             raise PictureError(f"{name}: {why}") from None
         except ValueError as error:
             raise damaged(name, "TIFF", str(error)) from None
-    facts = None if page is first else _facts(data, page, first)
+    facts = None if page is first and GEO_KEYS not in page.tags else _facts(data, page, first)
     return PillowPicture(image, name, page.nodata, facts, 1 if page.orientation else turn)
 
 
 def _facts(data: bytes, page: Directory, first: Directory) -> PhotoMetadata:
-    return metadata_of(tiff_exif(io.BytesIO(data), first.offset), packet_of(page) or packet_of(first))
+    facts = metadata_of(tiff_exif(io.BytesIO(data), first.offset), packet_of(page) or packet_of(first))
+    return with_position(facts, page)

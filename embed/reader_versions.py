@@ -17,12 +17,13 @@ from PIL import ExifTags, Image
 from outcrop.embed.adobe_rgb import OPTION_FILE, names_adobe_rgb
 from outcrop.embed.colours import transform_of
 from outcrop.embed.formats import format_of
+from outcrop.embed.geotiff import with_position
 from outcrop.embed.photo import metadata_of, offset_of, tiff_exif
 from outcrop.embed.remarks import collected
 from outcrop.embed.tiff import directories, is_shown_wrongly, packet_of, picture_of, raw_kind
 from outcrop.embed.xmp import XMP_LIMIT, dji_position, packet
 
-PROFILE, RAW, NODATA, SAMPLES, SIDES, POSITION, TIME = (
+PROFILE, RAW, NODATA, SAMPLES, SIDES, POSITION, TIME, GEOTIFF = (
     "profile1",
     "raw1",
     "nodata1",
@@ -30,6 +31,7 @@ PROFILE, RAW, NODATA, SAMPLES, SIDES, POSITION, TIME = (
     "sides1",
     "position1",
     "time1",
+    "geotiff1",
 )
 _OFFSET = re.compile(rb"[+-]\d\d:[0-5]\d\0")
 
@@ -117,7 +119,9 @@ def _of_tiff(file: IO[bytes], head: bytes, cropped: bool) -> list[str]:
         if ExifTags.IFD.Exif in page.tags or ExifTags.IFD.GPSInfo in page.tags
         else Image.Exif()
     )
-    return [*said, *_of_profile(page.tags.get(34675)), *_of_exif(exif, packet_of(page))]
+    facts = metadata_of(exif, packet_of(page))
+    placed = [GEOTIFF] if with_position(facts, page).position_source == "geotiff" else []
+    return [*said, *_of_profile(page.tags.get(34675)), *_of_exif(exif, packet_of(page)), *placed]
 
 
 def _segments(file: IO[bytes]) -> tuple[bytes, bytes, bytes]:

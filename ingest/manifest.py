@@ -37,11 +37,18 @@ class Part:
 
 
 def list_manifest(
-    manifest: Manifest, registry: Path, datasets: Path, references: Path, *, only: Iterable[str] | None = None
+    manifest: Manifest,
+    registry: Path,
+    datasets: Path,
+    references: Path,
+    *,
+    only: Iterable[str] | None = None,
+    base: Path = Path(),
 ) -> tuple[Part, ...]:
     """Lists the parts of a manifest, datasets first; opens no picture. `only` keeps the items with these keys.
 
-    `datasets` is the folder that holds the datasets' roots, `references` the one that holds ``references_<dataset>``.
+    `base` is the manifest's folder, `datasets` the one that holds the datasets' roots, and `references` the one that holds
+    ``references_<dataset>``.
 
     Raises:
         RegistryError: the registry, or the name of a dataset, is wrong. ManifestError: a capture is not in the registry, or a
@@ -49,10 +56,11 @@ def list_manifest(
     """
     known = read_registry(registry)
     keys = frozenset(only) if only is not None else None
-    parts = [
-        Part(Kind.IMAGE, name, _images(list_dataset(registry, name, datasets, only=keys), chosen, known, name))
-        for name, chosen in manifest.datasets.items()
-    ]
+    parts = []
+    for name, chosen in manifest.datasets.items():
+        places = base / chosen.positions if chosen.positions is not None else None
+        pictures = list_dataset(registry, name, datasets, only=keys, positions=places)
+        parts.append(Part(Kind.IMAGE, name, _images(pictures, chosen, known, name)))
     for name in dict.fromkeys(group.dataset for group in manifest.image_groups):
         groups = [group for group in manifest.image_groups if group.dataset == name]
         listed = list_written_references(registry, name, datasets, references, only=keys)
@@ -106,7 +114,8 @@ def _images(listing: Listing, chosen: DatasetPart, registry: Registry, name: str
     there = {(s.item.capture_id, s.item.frame) for s in sources} | {
         (item.capture_id, item.frame) for item in (item_of_key(failure.key) for failure in missing)
     }
-    remarks = [remark for remark in listing.remarks if remark.partition(":")[0] in wanted]
+    about = {*wanted, Path(chosen.positions or "").name}
+    remarks = [remark for remark in listing.remarks if remark.partition(":")[0] in about]
     for capture, frames in wanted.items():
         unknown = sorted(frame for frame in frames or () if (capture, frame) not in there)
         if unknown:

@@ -368,7 +368,8 @@ class ManifestRequest(Request):
         from outcrop.ingest.manifest import list_manifest
         from outcrop.schema.manifest import read_manifest
 
-        return list_manifest(read_manifest(self.manifest), self.registry, self.datasets, self.references, only=only)
+        place = (self.registry, self.datasets, self.references)
+        return list_manifest(read_manifest(self.manifest), *place, only=only, base=self.manifest.parent)
 
     def list(self, space: Space | None, *, only: Iterable[str] | None = None, workers: int = 0) -> Listing:
         """See `Request.list`."""

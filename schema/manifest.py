@@ -162,12 +162,13 @@ class DatasetPart(_Strict):
     """Which captures and frames of a registered dataset are meant; all of them by default.
 
     `captures` maps a capture to its frames: ``"all"``, ``"1..40"``, a number, or a list of both. A list of captures means
-    all of their frames.
+    all of their frames. `positions` is a file with the places of the photographs, relative to the manifest.
     """
 
     __get_pydantic_json_schema__ = _or({"anyOf": [{"const": "all"}, _NAMES]})
 
     captures: dict[str, Numbers] | Literal["all"] = Field(default="all", json_schema_extra=_names_too)
+    positions: str | None = None
 
     @model_validator(mode="before")
     @classmethod
