@@ -29,7 +29,7 @@ from outcrop.screen.progress import Meter
 from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
-    from outcrop.operate.doctor import Finding
+    from outcrop.operate.machine import Finding
     from outcrop.operate.survey import Survey
     from outcrop.store.inventory import Description
     from outcrop.store.plan import Plan
@@ -247,7 +247,7 @@ def _print_survey(session: Session, survey: Survey) -> None:
             print(f"repair: {line}")
 
 
-@command(app, STORE, STATE)
+@command(app, STORE, STATE, {"model": MODEL["model"]}, hidden({"weights": MODEL["weights"]}))
 def doctor(
     session: Session,
     probe_index: Annotated[
@@ -257,11 +257,15 @@ def doctor(
     deadline: Annotated[
         float, option("--deadline", min=1, help="Seconds after which to give up the probe. [60]")
     ] = 60.0,
+    trial: Annotated[
+        bool,
+        option("--trial", help="Also measure decoding and encoding, two seconds each, and remember it for `plan`."),
+    ] = False,
 ) -> None:
     """Check reach, version, index support, health, disk, clock and GPU: what is wrong, and what to do."""
     from outcrop.operate.doctor import examine
 
-    findings = list(examine(session.settings, probe_index=probe_index, deadline=deadline))
+    findings = list(examine(session.settings, probe_index=probe_index, deadline=deadline, trial=trial))
     wrong = [each for each in findings if each.verdict == "wrong"]
     if session.format == "json":
         print_json({"findings": [asdict(each) for each in findings], "ok": not wrong})

@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from outcrop.operate.machine import Finding, machine
 from outcrop.schema.errors import OutcropError, StoreUnreachable
 from outcrop.schema.indexes import PROFILES, profile_for, profile_named
 from outcrop.schema.item import Item, Kind
@@ -22,7 +21,6 @@ from outcrop.store.connection import Store, is_lite, lock_holder, shown_uri
 from outcrop.store.inventory import list_collections
 from outcrop.store.maintenance import drop
 
-Verdict = Literal["ok", "warning", "wrong"]
 OLDEST = (2, 3, 0)
 LITTLE_DISK = 2 * 2**30
 """Bytes free below which we warn."""
@@ -30,21 +28,14 @@ PROBE_ROWS = 1100
 """Rows of the probe: segments under 1,024 rows are never indexed."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One check: its verdict, what was seen, and what to do about it ('' where nothing)."""
-
-    check: str
-    verdict: Verdict
-    seen: str
-    advice: str = ""
-
-
-def examine(settings: Settings, *, probe_index: str | None = None, deadline: float = 60.0) -> Iterator[Finding]:
-    """Runs the checks one by one. `probe_index` builds such an index on a small collection of its own and removes it."""
+def examine(
+    settings: Settings, *, probe_index: str | None = None, deadline: float = 60.0, trial: bool = False
+) -> Iterator[Finding]:
+    """Runs the checks one by one. `probe_index` builds such an index on a small collection of its own and removes it; `trial`
+    measures how fast this machine decodes and encodes, and remembers it."""
     yield from _disk(settings)
     yield _clock()
-    yield from _gpu()
+    yield from machine(settings, trial=trial)
     if is_lite(settings.uri) and (holder := lock_holder(Path(settings.uri))) is not None:
         # Whoever holds the directory is at work; asking more would need its lock.
         yield Finding(
@@ -99,31 +90,6 @@ def _clock() -> Finding:
             "set the clock (NTP)",
         )
     return Finding("clock", "ok", f"{now:%Y-%m-%d %H:%M:%S} UTC")
-
-
-def _gpu() -> Iterator[Finding]:
-    if shutil.which("nvidia-smi") is None:
-        yield Finding("gpu", "ok", "no NVIDIA driver on this machine: embedding runs on the CPU")
-        return
-    import torch
-
-    if not torch.cuda.is_available():
-        yield Finding(
-            "gpu",
-            "warning",
-            "nvidia-smi is there, but torch sees no GPU",
-            "install a CUDA build of torch, or a newer driver",
-        )
-        return
-    for number in range(torch.cuda.device_count()):
-        facts = torch.cuda.get_device_properties(number)
-        seen = (
-            f"cuda:{number} {facts.name}, {facts.total_memory / 2**30:.0f} GiB, capability {facts.major}.{facts.minor}"
-        )
-        old = (facts.major, facts.minor) < (7, 0)
-        yield Finding(
-            "gpu", "warning" if old else "ok", seen, "Milvus's GPU indexes need capability 7.0" if old else ""
-        )
 
 
 def _indexes(store: Store) -> Finding:

@@ -70,11 +70,12 @@ def best_known(settings: Settings) -> Rate | None:
     """Items a second: of the last ingest that embedded enough of them, else of the last trial; None where neither was."""
     from outcrop.ingest.records import list_runs
 
-    trial = remembered(settings.state)
-    on_gpu = trial is not None and trial.device != "cpu"
     for run in list_runs(settings.state):
         if run.embedded >= FEWEST and run.images_per_second:
-            return Rate(run.images_per_second, f"the ingest of {run.started}", on_gpu)
+            where = f" with {run.model} on {run.device}" if run.device else ""
+            return Rate(run.images_per_second, f"the ingest of {run.started}{where}", "cuda" in run.device)
+    trial = remembered(settings.state)
     if trial is None:
         return None
-    return Rate(trial.pipeline, f"`collection doctor --trial` with {trial.model} on {trial.device}", on_gpu)
+    source = f"`collection doctor --trial` with {trial.model} on {trial.device}"
+    return Rate(trial.pipeline, source, "cuda" in trial.device)
