@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import unicodedata
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 from urllib.parse import quote, unquote
@@ -146,12 +146,14 @@ class Item:
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Item:
         """The inverse of `row`; what is not a field of an item becomes `extra`."""
-        known = {f.name for f in fields(cls)} - {"extra"}
-        values = {name: row[name] for name in known if name in row}
+        values: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        for name, value in row.items():
+            if name in FIELDS:
+                values[name] = value
+            elif name not in ("id", "vector", CHECKSUM):
+                extra[name] = value
         values["kind"] = Kind(values["kind"])
-        extra = {
-            name: value for name, value in row.items() if name not in known and name not in ("id", "vector", CHECKSUM)
-        }
         return cls(**values, extra=extra)
 
 

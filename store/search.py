@@ -6,6 +6,7 @@ compared one by one, and the plan says so.
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -191,39 +192,48 @@ def index_search(
                 consistency_level=consistency,
                 timeout=store.timeout,
             )
-        asked = vectors[start : start + MAX_QUERIES]
-        if check and store.lite and collection.profile.exact:
-            for query, hits in zip(asked, answer, strict=True):
-                _require_scores(query, hits, collection.name)
-        found += [_hits(hits, collection.name, check) for hits in answer]
+        exact = store.lite and collection.profile.exact
+        for query, hits in zip(vectors[start : start + MAX_QUERIES], answer, strict=True):
+            found.append(_hits(hits, query if exact else None, collection.name, check))
     return tuple(found)
 
 
-def _require_scores(query: NDArray[np.float32], hits: Sequence[Any], collection: str) -> None:
-    """Refuses hits that were read with their vectors where one has not the score that its vector gives with the query [D]."""
-    for hit in hits:
-        if (vector := hit["entity"].get("vector")) is None:
-            continue
-        right = float(np.dot(query.astype(np.float64), np.asarray(vector, dtype=np.float64)))
-        if not abs(right - float(hit["distance"])) <= SCORE_ERROR:
-            row = {**hit["entity"], "id": hit["id"]}
-            fault = (
-                fault_of(row) or f"the index gives it a score of {hit['distance']:.6g}, its vector one of {right:.6g}"
-            )
-            raise damaged(row, fault, collection)
+def _hits(hits: Sequence[Any], query: NDArray[np.float32] | None, collection: str, check: bool) -> tuple[Hit, ...]:
+    """The hits of one query as Milvus gave them; with `check` a Damaged where one is not what was written.
+
+    With the `query` [D], hits that were read with their vectors must have the scores that these give with it.
+    """
+    rows = [{**hit["entity"], "id": hit["id"]} for hit in hits]
+    scores = [float(hit["distance"]) for hit in hits]
+    if check:
+        right = _scores(rows, query)
+        for place, row in enumerate(rows):
+            if fault := fault_of(row) or _fault_of_score(scores[place], None if right is None else float(right[place])):
+                raise damaged(row, fault, collection)
+    items = (Item.from_row({name: row[name] for name in FIELDS}) for row in rows)
+    return tuple(Hit(rank, score, item) for rank, (score, item) in enumerate(zip(scores, items, strict=True), 1))
 
 
-def _hits(hits: Sequence[Any], collection: str, check: bool) -> tuple[Hit, ...]:
-    """The hits of one query as Milvus gave them; with `check` a Damaged where one is not what was written."""
-    found = []
-    for rank, hit in enumerate(hits, 1):
-        row, score = {**hit["entity"], "id": hit["id"]}, float(hit["distance"])
-        fault = fault_of(row) or ("" if abs(score) <= MAX_SCORE else f"its vector gives a score of {score:.4g}")
-        if fault and check:
-            raise damaged(row, fault, collection)
-        item = Item.from_row({name: row[name] for name in FIELDS})
-        found.append(Hit(rank, score, item))
-    return tuple(found)
+def _scores(rows: list[dict[str, Any]], query: NDArray[np.float32] | None) -> NDArray[np.float64] | None:
+    """What the vectors of rows give with the query [D]; None where there is nothing to compare. The vectors become arrays."""
+    if not rows or any(row.get("vector") is None for row in rows):
+        return None
+    # What pymilvus gives are lists of floats: `struct` packs them five times as fast as numpy reads them.
+    packed = b"".join(struct.pack(f"{len(row['vector'])}f", *row["vector"]) for row in rows)
+    matrix = np.frombuffer(packed, dtype=np.float32).reshape(len(rows), -1)
+    for row, vector in zip(rows, matrix, strict=True):
+        row["vector"] = vector
+    if query is None:
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):  # vectors that are damaged may hold anything; `fault_of` says so
+        return matrix.astype(np.float64) @ query.astype(np.float64)
+
+
+def _fault_of_score(score: float, right: float | None) -> str:
+    """What is wrong with a hit's score; '' where nothing is seen to be."""
+    if right is not None and not abs(right - score) <= SCORE_ERROR:
+        return f"the index gives it a score of {score:.6g}, its vector one of {right:.6g}"
+    return "" if abs(score) <= MAX_SCORE else f"its vector gives a score of {score:.4g}"
 
 
 def exact_search(
