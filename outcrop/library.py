@@ -198,7 +198,7 @@ def query_images(
     Raises:
         InputError: no such file, or a condition is wrong. PictureError: the only picture cannot be read.
     """
-    from outcrop.query.reranking import RerankPlan, hits_to_search, reranker
+    from outcrop.query.rerank_plan import RerankPlan, hits_to_search, reranker
     from outcrop.query.search import query_images as ask
 
     plan = RerankPlan.of(None, None) if rerank else None
@@ -340,7 +340,7 @@ def evaluate(
     """
     from outcrop.query.evaluating import Queries, evaluate_queries
     from outcrop.query.evaluation.truth_files import truth_named
-    from outcrop.query.reranking import RerankPlan
+    from outcrop.query.rerank_plan import RerankPlan
     from outcrop.schema.item import Kind
 
     if (dataset is None) == (pictures is None):

@@ -62,7 +62,7 @@ def image(
 ) -> None:
     """Find the items that look like a picture."""
     from outcrop.query.held import require_held
-    from outcrop.query.reranking import hits_to_search, reranker
+    from outcrop.query.rerank_plan import hits_to_search, reranker
     from outcrop.query.search import query_images
 
     condition, group = conditions.condition, groups.grouping
@@ -110,7 +110,7 @@ def item(
     places: Places,
 ) -> None:
     """Find the items that look like a stored item."""
-    from outcrop.query.reranking import hits_to_search, reranker
+    from outcrop.query.rerank_plan import hits_to_search, reranker
     from outcrop.query.search import query_items
 
     condition, group, plan = conditions.condition, groups.grouping, rerank.plan(session)
@@ -140,7 +140,7 @@ def dataset(
 ) -> None:
     """Search with every stored item of a dataset, by its stored vector."""
     from outcrop.query.answers import joined
-    from outcrop.query.reranking import hits_to_search, reranker
+    from outcrop.query.rerank_plan import hits_to_search, reranker
     from outcrop.query.search import query_dataset
 
     condition, group = conditions.condition & gallery_of(against), groups.grouping

@@ -15,7 +15,7 @@ from outcrop.query.evaluation.strategies import in_steps, picture_answers
 from outcrop.query.evaluation.truth import Truth
 from outcrop.query.held import require_held
 from outcrop.query.pictures import expand
-from outcrop.query.reranking import RerankPlan, hits_to_search, reranker
+from outcrop.query.rerank_plan import RerankPlan, hits_to_search, reranker
 from outcrop.query.search import query_dataset
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import Kind

@@ -15,7 +15,7 @@ from outcrop.schema.item import Kind
 from outcrop.screen.options import Formerly, Session, option
 
 if TYPE_CHECKING:
-    from outcrop.query.reranking import RerankPlan
+    from outcrop.query.rerank_plan import RerankPlan
     from outcrop.query.search import Grouping
 
 LOCAL_FEATURES = ("sift", "patch")
@@ -162,7 +162,7 @@ class Rerank:
         features = checked_features(self.local_features)
         if folder is not None and features != "patch":
             raise UsageError("--features-folder needs --local-features patch")
-        from outcrop.query.reranking import RerankPlan
+        from outcrop.query.rerank_plan import RerankPlan
 
         return RerankPlan.of(self.rerank_depth, self.min_inliers, features)
 

@@ -1,4 +1,4 @@
-"""Re-ranking as one step on answers: a plan of how, and the step with its caches open."""
+"""Re-ranking as a command asks for it: a plan, and the step that carries it out (`outcrop.query.rerank`) with its caches open."""
 
 from __future__ import annotations
 
