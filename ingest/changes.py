@@ -12,7 +12,8 @@ is the reason:
 5. output files that are wanted are not there: *lacking*, without being embedded again;
 6. otherwise *unchanged*.
 
-An item that states itself what it was made of (`Wanted`) is changed where its row states another digest, else unchanged.
+An item that states itself what it was made of (`Wanted`) is changed where its row states another digest, else unchanged. A
+reference cut from its photograph is in order, too, where the written picture of it is wanted: until that is written anew.
 
 What is declared but not on disk has *no file*. Rows that no source wants are *gone*, where the source of the same parent is whole
 (it makes fewer now: they are stale), or where `Outside` says so. Nothing is read but files whose time is another (all of them
@@ -26,6 +27,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -40,7 +42,16 @@ from outcrop.store.table import LOOKUP, Table
 
 ChangeKind = Literal["new", "changed", "lacking", "unchanged", "no file", "gone"]
 Row = Mapping[str, Any]
-STORED = ("source", "source_size", "source_mtime_ns", "source_digest", "altitude", "latitude", "longitude")
+STORED = (
+    "source",
+    "source_size",
+    "source_mtime_ns",
+    "source_digest",
+    "altitude",
+    "latitude",
+    "longitude",
+    "ingested_at",
+)
 """The fields of a stored row by which it is judged."""
 STALE = "its file no longer makes it"
 """Why a row is gone whose file is there."""
@@ -200,6 +211,8 @@ def _judged(
 
     if row is None:
         return change("new", "it is not in the collection")
+    if _made_instead(wanted, row, state, features):
+        return change("unchanged", "", embed=False)
     if row["source"] != item.source:
         return change("changed", f"its file was {row['source']}")
     if wanted.altitude_stated and row["altitude"] != item.altitude:
@@ -229,6 +242,25 @@ def _judged(
     if (unwritten := next((path for path in wanted.outputs if not path.exists()), None)) is not None:
         return change("lacking", f"{unwritten} is missing", embed=False, against=against)
     return change("unchanged", "", embed=False, against=against)
+
+
+def _made_instead(
+    wanted: Wanted, row: Row, state: Callable[[tuple[Path, ...]], FileState | None], features: FeatureKeeper | None
+) -> bool:
+    """Whether the row was made of the other file that may make the item, which is as it was, and ours not newer than the row."""
+    instead = wanted.instead
+    if instead is None or row["source"] != instead.item.source:
+        return False
+    now = state(wanted.files)
+    if now is None or not row["ingested_at"] or now.mtime_ns > _nanoseconds(row["ingested_at"]):
+        return False
+    found = _judged(instead, row, state, False, features)
+    return found.kind == "unchanged" and not found.open
+
+
+def _nanoseconds(moment: str) -> int:
+    """An ISO 8601 time, of the milliseconds that rows keep, as the last nanosecond since 1970 that it may mean."""
+    return (round(datetime.fromisoformat(moment).timestamp() * 1000) + 1) * 1_000_000 - 1
 
 
 def _settle(change: Change, digest: str) -> Change:

@@ -63,7 +63,7 @@ def list_manifest(
         parts.append(Part(Kind.IMAGE, name, _images(pictures, chosen, known, name)))
     for name in dict.fromkeys(group.dataset for group in manifest.image_groups):
         groups = [group for group in manifest.image_groups if group.dataset == name]
-        listed = list_written_references(registry, name, datasets, references, only=keys)
+        listed = list_written_references(registry, name, datasets, references, only=keys, or_cut=True)
         parts.append(Part(Kind.REFERENCE, name, _references(listed, groups, known, name, strict=keys is None)))
     return tuple(parts)
 

@@ -61,7 +61,8 @@ class Wanted:
     head, so it is asked only for items that have a row, and when one is made. `outputs` are files that the source also writes.
     `altitude_stated` says that the item's altitude comes from the registry or the capture's name: it then wins over the file's.
     `others` are further files that the item is made of. An item that has a `source_digest` already (a vector from elsewhere, with
-    a description beside it) states itself what it was made of, and is judged by that alone.
+    a description beside it) states itself what it was made of, and is judged by that alone. `instead` is the same item made of
+    another file: a row made that way is in order while that file is as it was, and `path` has not been written since.
     """
 
     item: Item
@@ -71,6 +72,7 @@ class Wanted:
     outputs: tuple[Path, ...] = ()
     altitude_stated: bool = False
     others: tuple[Path, ...] = ()
+    instead: Wanted | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:

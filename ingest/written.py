@@ -31,13 +31,17 @@ from outcrop.schema.written import WrittenReference, list_written, written_folde
 
 @dataclass(frozen=True)
 class WrittenSource:
-    """The written references of one photograph, which need not be there itself: `photo` is then what the registry says of it."""
+    """The written references of one photograph, which need not be there itself: `photo` is then what the registry says of it.
+
+    With `or_cut`, rows that were cut from the photograph are in order, too, until the written picture is newer than they are.
+    """
 
     files: tuple[WrittenReference, ...]
     photo: Item
     photo_path: Path | None
     altitude_stated: bool
     whole: bool = True
+    or_cut: bool = False
     atomic: ClassVar[bool] = False
     stage: ClassVar[str] = "decode"
 
@@ -60,9 +64,23 @@ class WrittenSource:
                 file.path,
                 reader=partial(reader_version, file.path),
                 altitude_stated=self.altitude_stated,
+                instead=self._cut(file),
             )
             for file in self.files
         ]
+
+    def _cut(self, file: WrittenReference) -> Wanted | None:
+        """The reference as `ingest references` cuts it from the photograph; None where that does not count, or is not on disk."""
+        crop = crop_numbered(file.crop)
+        if not self.or_cut or self.photo_path is None or crop is None:
+            return None
+        return Wanted(
+            reference_item(self.photo, file.rotation, file.crop),
+            self.photo_path,
+            CropSpec(file.rotation, crop).digest,
+            partial(reader_version, self.photo_path, cropped=True),
+            altitude_stated=self.altitude_stated,
+        )
 
     def read(self, path: Path) -> Contents:
         """See `outcrop.ingest.sources.Source.read`."""
@@ -118,8 +136,10 @@ def list_written_references(
     limit: int | None = None,
     only: Iterable[str] | None = None,
     keep_others: bool = False,
+    or_cut: bool = False,
 ) -> Listing:
-    """Lists the written references of a dataset below `folder`; `limit`, `only` and `keep_others` as in `list_references`.
+    """Lists the written references of a dataset below `folder`; `limit`, `only` and `keep_others` as in `list_references`,
+    `or_cut` as in `WrittenSource`.
 
     Photographs that are on disk lend their references what they say of themselves (place, time, heading).
 
@@ -140,7 +160,9 @@ def list_written_references(
         if files:
             stated = dataset.altitude(capture_id) is not None
             whole = keys is None and not keep_others
-            sources.append(WrittenSource(files, photo, frame.path if frame is not None else None, stated, whole))
+            sources.append(
+                WrittenSource(files, photo, frame.path if frame is not None else None, stated, whole, or_cut)
+            )
     if not sources and keys is None:
         raise InputError(
             f"no file below {folder} is a reference of dataset {name!r}; they are named "

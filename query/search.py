@@ -20,10 +20,11 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Hit, Query, Result, Results
 from outcrop.query.grouping import comparisons, grouped, ungrouped
 from outcrop.query.held import explained, queried_kind, require_held
+from outcrop.query.keys import full_keys
 from outcrop.query.pictures import expand, read_query, turn_angles
 from outcrop.schema.digests import SourceDigest
-from outcrop.schema.errors import InputError, OutcropError, PictureError
-from outcrop.schema.filters import Condition, Filter, equals
+from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.filters import Filter, equals
 from outcrop.schema.item import Item, Kind, item_id, parent_of
 from outcrop.store.collection import Collection
 from outcrop.store.search import MAX_HITS, Plan, search
@@ -122,18 +123,15 @@ def query_items(
     exact: bool = False,
     group: Grouping = "auto",
 ) -> Results:
-    """The best `k` items for each stored item, named by its key; needs no model. `exclude_self` leaves out all items that were
-    made of the same photograph or specimen; `group` as in `query_images`.
+    """The best `k` items for each stored item, named by its key or the end of it (`keys.py`); needs no model. `exclude_self`
+    leaves out all items that were made of the same photograph or specimen; `group` as in `query_images`.
 
     Raises:
         InputError: a key is not in the collection. FilterError: the filter names what the collection does not hold.
     """
     require_held(filter, collection)
-    ids = [item_id(key) for key in keys]
+    ids = [item_id(key) for key in full_keys(keys, collection)]
     stored = collection.items(ids)
-    for key, id in zip(keys, ids, strict=True):
-        if id not in stored:
-            raise InputError(f"no item {key!r} in collection {collection.name!r}{_near(key, collection)}")
     items = [stored[id][0] for id in ids]
     vectors = np.stack([stored[id][1] for id in ids])
     return _ask_items(collection, items, vectors, k, filter, exclude_self, exact, group)
@@ -274,16 +272,3 @@ def _holds_references(collection: Collection, filter: Filter | None) -> bool:
     """Whether what is searched may hold references, going by its partitions."""
     names, _ = collection.chosen(filter or Filter())
     return any(name.startswith(str(Kind.REFERENCE)) for name in (collection.partitions() if names is None else names))
-
-
-def _near(key: str, collection: Collection) -> str:
-    """A hint: a key that is there and begins as the missing one does."""
-    pieces = key.split("/")
-    for depth in range(len(pieces) - 1, 1, -1):
-        prefix = "/".join(pieces[:depth]) + "/"
-        try:
-            for items, _ in collection.scan(Filter((Condition("key", "prefix", (prefix,)),)), batch=1):
-                return f"; there is {items[0].key!r}"
-        except OutcropError:
-            return ""
-    return "; a key looks like image/<dataset>/<capture_id>/<frame>"

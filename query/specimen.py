@@ -24,6 +24,7 @@ from outcrop.embed.pooling import Pool, pooled
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Hit, Query, Result, Results
 from outcrop.query.held import explained, require_held
+from outcrop.query.keys import full_keys
 from outcrop.query.pictures import SUFFIXES as PICTURES
 from outcrop.render.preflight import SUFFIXES as MESHES
 from outcrop.render.views import ViewSpec
@@ -67,7 +68,8 @@ def query_specimens(
     exact: bool = False,
     workers: int = 1,
 ) -> Results:
-    """The best `k` specimens for each name: a mesh file, a folder of them, the key of a stored specimen, or a photograph.
+    """The best `k` specimens for each name: a mesh file, a folder of them, a photograph, or the key of a stored specimen or its
+    end (`keys.py`).
 
     Meshes are drawn as the specimens under the filter were. `filter` is about specimens, or with ``by="views"`` about the views
     that are compared (`view=0..5`). `exclude_self` leaves out the specimen itself, or those made of the very same file. What
@@ -83,8 +85,9 @@ def query_specimens(
     filter = filter or Filter()
     if filter.chosen("kind") is not None:
         raise InputError("--by chooses between specimens and views; leave kind= out of --where")
-    paths, keys = _sorted_out(names)
+    paths, ends = _sorted_out(names)
     require_held(filter, collection)
+    keys = full_keys(ends, collection, (Kind.SPECIMEN,))
     begun = time.perf_counter()
     asked: dict[str, _Asked | str] = {}
     if paths:
@@ -159,10 +162,10 @@ def _imported_views(collection: Collection, item: Item) -> list[tuple[Item, Vect
 
 
 def _sorted_out(names: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Files and keys, in their order.
+    """Files, and what must be keys of specimens or ends of them, in their order.
 
     Raises:
-        InputError: a name is neither.
+        InputError: there is no such file, or no mesh in a folder.
     """
     paths: list[Path] = []
     keys: list[str] = []
@@ -177,13 +180,8 @@ def _sorted_out(names: Sequence[str]) -> tuple[list[Path], list[str]]:
             if not path.is_file():
                 raise InputError(f"no file at {path}; check the path")
             paths.append(path)
-        elif name.split("/")[0] in (Kind.SPECIMEN, Kind.VIEW):
-            keys.append(parent_of(name))
         else:
-            raise InputError(
-                f"{name!r} must be a mesh ({', '.join(sorted(MESHES))}), a photograph, or the key of a specimen "
-                "(specimen/<dataset>/<category…>/<specimen>)"
-            )
+            keys.append(parent_of(name))
     return paths, keys
 
 
@@ -209,18 +207,9 @@ def _read(path: Path, look: ViewSpec, how: Pool, encoder: PictureEncoder, worker
 
 
 def _stored(keys: Sequence[str], collection: Collection) -> dict[str, _Asked | str]:
-    """Stored specimens as queries.
-
-    Raises:
-        InputError: one is not there.
-    """
+    """Stored specimens as queries."""
     found = collection.items([item_id(key) for key in keys])
     asked: dict[str, _Asked | str] = {}
-    for key in keys:
-        if item_id(key) not in found:
-            raise InputError(
-                f"no specimen {key!r} in collection {collection.name!r}; see `query item` for other kinds of items"
-            )
     for key, (_, views) in zip(keys, specimen_views(collection, [found[item_id(key)][0] for key in keys]), strict=True):
         item, vector = found[item_id(key)]
         query = Query(key, SourceDigest.parse(item.source_digest).file, item=item)
@@ -274,7 +263,8 @@ def _best_pairs(views: Vectors, others: Vectors) -> float:
 
 
 def _is_itself(item: Item, asked: _Asked) -> bool:
-    return item.key == asked.itself or SourceDigest.parse(item.source_digest).file == asked.query.digest
+    digest = asked.query.digest  # '' for a specimen whose file is not known
+    return item.key == asked.itself or (bool(digest) and SourceDigest.parse(item.source_digest).file == digest)
 
 
 def _ranked(scored: Sequence[tuple[float, Item]], k: int) -> tuple[Hit, ...]:

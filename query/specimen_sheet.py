@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image, ImageDraw, ImageFont
 
 from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.query.keys import full_keys
 from outcrop.query.specimen import specimen_views, stored_look
 from outcrop.render.preflight import SUFFIXES
 from outcrop.render.views import ViewSpec
@@ -16,7 +17,7 @@ from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError
 from outcrop.schema.files import whole_file
 from outcrop.schema.frames import on_disk
-from outcrop.schema.item import item_id, parent_of
+from outcrop.schema.item import Kind, item_id, parent_of
 from outcrop.store.collection import Collection
 
 GAP, CAPTION, TITLE = 10, 18, 30
@@ -42,10 +43,8 @@ def specimen_sheet(
         return _sheet(path.name, _drawn(path, look))
     if collection is None:
         raise InputError(f"no mesh at {name}; give a mesh file, or the key of a stored specimen")
-    key = parent_of(name)
+    (key,) = full_keys([parent_of(name)], collection, (Kind.SPECIMEN,))
     found = collection.items([item_id(key)])
-    if not found:
-        raise InputError(f"{name!r} is neither a mesh file nor a specimen in collection {collection.name!r}")
     item = found[item_id(key)][0]
     views, _ = specimen_views(collection, [item])[0]
     small = [(f"{view.view:02d}", thumbnails.read(view.id)) for view in views]

@@ -43,6 +43,8 @@ from outcrop.schema.space import Fit
 
 MAX_NUMBERS = 1_000_000
 """Frames or rotations that one field may name."""
+WEIGHT_ENDINGS = (".pth", ".pt", ".bin", ".safetensors")
+"""How names of files of weights end; what else `weights` says is a place in the registry."""
 _RANGE = re.compile(r"(\d{1,18})\s*(?:\.\.|-)\s*(\d{1,18})\Z")
 _STEPS = re.compile(r"(\d{1,4}(?:\.\d+)?):(\d{1,4}(?:\.\d+)?):(\d{1,4}(?:\.\d+)?)\Z")
 
@@ -270,6 +272,7 @@ class Manifest(_Strict):
     datasets: dict[str, DatasetPart] = Field(default_factory=dict, json_schema_extra=_names_too)
     image_groups: tuple[ImageGroup, ...] = ()
     variants: tuple[Variant, ...] = (Variant(name="raw"),)
+    """Of patch tokens; naming some asks for patch tokens."""
     features: Features = Features()
     run: RunOptions = RunOptions()
     output: Output = Output()
@@ -287,12 +290,18 @@ class Manifest(_Strict):
     def _something(self) -> Manifest:
         if not self.datasets and not self.image_groups:
             raise ValueError("there is nothing to embed; name datasets or image_groups")
+        if self._names_variants and "patch" in self.features.model_fields_set and not self.features.patch:
+            raise ValueError("variants are of patch tokens, and features.patch is false; leave out one of the two")
         return self
+
+    @property
+    def _names_variants(self) -> bool:
+        return "variants" in self.model_fields_set and bool(self.variants)
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of features to keep, as `ingest dataset --features` names them; none by default."""
-        kinds = [variant.kind for variant in self.variants] if self.features.patch else []
+        kinds = [variant.kind for variant in self.variants] if self.features.patch or self._names_variants else []
         kinds += [f"grid:side={self.features.grid}"] if self.features.grid else []
         kinds += ["dense"] if self.run.generate_denseft else []
         return tuple(dict.fromkeys(kinds))
@@ -347,6 +356,13 @@ def weights_of(
         return registry_folder / value
     if walked and (registry_folder / walked[-1]).is_dir():
         return registry_folder / walked[-1]
+    if isinstance(value, str):
+        raise ManifestError(
+            f"weights {manifest.weights!r}: the registry names {registry_folder / value}, and no file is there; "
+            "put the weights there, or correct the registry"
+        )
+    if "/" in manifest.weights or "\\" in manifest.weights or manifest.weights.endswith(WEIGHT_ENDINGS):
+        raise ManifestError(f"weights: no file at {direct.absolute()}; put the weights there, or correct the manifest")
     known = value if isinstance(value, Mapping) else registry_weights
     raise ManifestError(
         f"weights {manifest.weights!r} is neither a file beside the manifest "

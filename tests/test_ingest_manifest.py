@@ -77,6 +77,23 @@ def test_datasets_and_references_in_one_run_and_again(here: Path) -> None:
     assert "in all" in run("ingest", "manifest", here / "manifest.json", "--dry-run").out
 
 
+def test_references_that_were_embedded_as_they_were_written_stay(here: Path) -> None:
+    shutil.rmtree(here / "refs")
+    written = ("town", "--angles", "0:360:90", "--crops", "0.6", "--write-images", here / "refs")
+    model = ("--model", "efficientnet_lite0", "--quiet", "--json")
+    first = run("ingest", "references", *written, *model).json
+    assert first["embedded"] == 28
+    parts = {"image_groups": [GROUP]}
+    assert manifest(here, "--dry-run", **parts).json["to_embed"] == 0
+    assert (found := manifest(here, **parts).json)["embedded"] == 0 and found["unchanged"] == 16
+    rewritten = sorted((here / "refs").rglob("*rot090*.jpg"))[0]
+    rewritten.write_bytes(rewritten.read_bytes())
+    assert manifest(here, **parts).json["embedded"] == 1
+    photo = next((here / "town").rglob("*_0002.*"))
+    picture(9).save(photo)
+    assert manifest(here, **parts).json["embedded"] == 4  # cut from a photograph that is another now
+
+
 def test_a_plan_counts_items_that_lack_features(here: Path) -> None:
     assert manifest(here, datasets=["field"]).json["embedded"] == 2
     assert manifest(here, "--dry-run", datasets=["field"]).json["to_embed"] == 0

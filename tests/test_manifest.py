@@ -49,6 +49,12 @@ def test_examples_are_manifests_for_us_and_for_the_json_schema(path: Path) -> No
     jsonschema.validate(plain(path), json.loads((ROOT / "docs/manifest.schema.json").read_text()))
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_write_global_patch_and_grid_features(path: Path) -> None:
+    kinds = read_manifest(path).kinds
+    assert "patch" in kinds and "grid:side=4" in kinds
+
+
 def test_the_example_in_yaml_names_every_field() -> None:
     values = plain(ROOT / "docs/examples/manifest.yaml")
     assert set(values) == set(Manifest.model_fields)
@@ -73,7 +79,10 @@ def test_kinds_of_features() -> None:
     def kinds(**fields: Any) -> tuple[str, ...]:
         return Manifest.model_validate({"datasets": ["a"], **fields}).kinds
 
-    assert kinds() == kinds(variants=["subsample"]) == ()
+    assert kinds() == kinds(variants=[]) == kinds(features={"patch": False}) == ()
+    assert (
+        kinds(variants=["subsample"]) == kinds(variants=["subsample"], features={"patch": True}) == ("patch:stride=2",)
+    )
     assert kinds(features={"patch": True}) == ("patch",)
     variants = ["raw", "subsample", {"name": "subsample", "random": 9, "seed": 4}]
     several = kinds(features={"patch": True, "grid": 3}, variants=variants, run={"generate_denseft": True})
@@ -92,6 +101,7 @@ def test_kinds_of_features() -> None:
         ('{"image_groups": [\n{"dataset": "a"}]}', 2, "image_groups.0.capture_id: Field required"),
         ('{"datasets": ["a"],\n\n"variants": ["raw",\n"subsampel"]}', 4, "not 'subsampel'; did you mean 'subsample'?"),
         ('{"datasets": ["a"], "run":\n{"batch": -1}}', 2, "run.batch: Input should be greater than or equal to 0"),
+        ('{"datasets": ["a"], "variants": ["raw"],\n"features": {"patch": false}}', 1, "features.patch is false"),
         ('{"datasets": ["a"],\n"fit": "sqash"}', 2, "did you mean 'squash'?"),
         ("{}", 1, "there is nothing to embed"),
     ],
@@ -179,8 +189,12 @@ def test_weights_are_a_file_or_a_place_in_the_registry(tmp_path: Path) -> None:
     assert at("dinov3_weights.01_ViT_LVD-1689M") == folder
     with pytest.raises(ManifestError, match="did you mean '01_ViT_LVD-1689M'"):
         at("dinov3_weights.01_ViT_LVD")
-    with pytest.raises(ManifestError, match="that names one"):
+    with pytest.raises(ManifestError, match=f"the registry names {tmp_path}/w/gone.pth, and no file is there"):
         at("dinov3_weights.gone")
+    with pytest.raises(ManifestError, match=f"weights: no file at {tmp_path}/weights/own.pth"):
+        at("weights/own.pth")
+    with pytest.raises(ManifestError, match=f"weights: no file at {tmp_path}/gone.safetensors"):
+        at("gone.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_what_cannot_be_asked_is_said(collection: Collection, world: Path, tmp_p
         ("bad.jpg", PictureError, "not a picture"),
         ("gone.ply", InputError, "no file at gone.ply"),
         ("folder", InputError, "holds no mesh"),
-        ("image/a/b/0001", InputError, "must be a mesh"),
+        ("image/a/b/0001", InputError, "give a mesh"),
         (key("flat", 9), InputError, "no specimen"),
     ):
         with pytest.raises(kind, match=said):
@@ -191,7 +191,7 @@ def test_the_commands(world: Path) -> None:
         assert sheet.width > 4 * 256
     shutil.rmtree("state/thumbnails")
     assert command("sheet", key("tall", 0), "-o", "again.png").code == 0  # the file is still there
-    assert "neither a mesh file nor a specimen" in command("sheet", "specimen/no/thing").error(3)
+    assert "no specimen 'specimen/no/thing'" in command("sheet", "specimen/no/thing").error(3)
     assert "give the name of a file" in command("sheet", key("tall", 0), "-o", ".").error(3)
 
 

@@ -103,22 +103,12 @@ def write_files(found: Found, folder: Path, page: str | None = None) -> list[Pat
 
 
 def specimen_ids(found: Found) -> list[str]:
-    """What the CSV calls each row: the specimen's id; with its category before it where two have the same id; the key where
-    that is not unique either, or the row is not a specimen."""
-    facts = found.rows.facts
-    names = list(facts["capture_id"])
-    long = [f"{category}/{name}" if category else name for category, name in zip(facts["category"], names, strict=True)]
-    once, twice = Counter(names), Counter(long)
-    return [
-        key
-        if kind != "specimen"
-        else name
-        if once[name] == 1
-        else longer
-        if twice[longer] == 1 and longer not in once
-        else key
-        for key, kind, name, longer in zip(facts["key"], facts["kind"], names, long, strict=True)
-    ]
+    """What the CSV calls each row: a specimen as the layout fossilvit does in ``ids.txt``, ``<category…>/<specimen>``, so that
+    the two join; the whole key where specimens of two datasets have the same name, or the row is not a specimen."""
+    keys, kinds = found.rows.facts["key"], found.rows.facts["kind"]
+    names = [key.split("/", 2)[2] if kind == "specimen" else key for key, kind in zip(keys, kinds, strict=True)]
+    times = Counter(names)
+    return [name if times[name] == 1 else key for name, key in zip(names, keys, strict=True)]
 
 
 def summary(found: Found) -> dict[str, Any]:
