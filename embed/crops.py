@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from outcrop.embed.images import BACKGROUND, MIN_SIDE, REDUCING_GAP, Decoded, fit_to
+from outcrop.embed.resident import Resident
 from outcrop.schema.crops import Window
 from outcrop.schema.errors import PictureError
 from outcrop.schema.space import Fit, Space
@@ -52,12 +53,14 @@ def prepare(decoded: Decoded, space: Space) -> NDArray[np.uint8]:
     return fit_to(decoded.image, space.size, space.fit)
 
 
-def crop_sampler(decoded: Decoded, space: Space, device: str = "cpu") -> CropSampler:
-    """Cuts windows out of one picture as the encoders of a space want them.
+def crop_sampler(decoded: Decoded | Resident, space: Space, device: str = "cpu") -> CropSampler:
+    """Cuts windows out of one picture as the encoders of a space want them; out of one on a device, there.
 
     It works on the `device` of the encoder, but on the CPU where that is Apple's (no bicubic samples there) or several (they
     belong to other processes).
     """
+    if isinstance(decoded, Resident):
+        return CropSampler(decoded.planes, space.size, space.fit, decoded.planes.device)
     return CropSampler(decoded.image, space.size, space.fit, "cpu" if device == "mps" or "," in device else device)
 
 
@@ -67,14 +70,26 @@ class CropSampler:
     Threads must not share one.
     """
 
-    def __init__(self, image: Image.Image, size: tuple[int, int], fit: Fit, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, image: Image.Image | torch.Tensor, size: tuple[int, int], fit: Fit, device: torch.device | str = "cpu"
+    ) -> None:
         self._image, self._size, self._fit, self._device = image, size, fit, device
+        self._across, self._down = image.size if isinstance(image, Image.Image) else (image.shape[-1], image.shape[-2])
         self._scaled: dict[int, torch.Tensor] = {}
 
     def pixels(self, windows: Sequence[Window]) -> NDArray[np.uint8]:
         """The pixels of windows of the turned picture as `encode` wants them: uint8 [n, H, W, 3]."""
+        found: NDArray[np.uint8] = self.planes(windows).permute(0, 2, 3, 1).cpu().numpy()
+        return found
+
+    def planes(self, windows: Sequence[Window]) -> torch.Tensor:
+        """The same on the device: uint8 [n, 3, H, W]."""
+        import torch
+
         height, width = self._size
-        found = np.empty((len(windows), height, width, 3), dtype=np.uint8)
+        found = torch.empty((len(windows), 3, height, width), dtype=torch.uint8, device=self._device).to(
+            memory_format=torch.channels_last
+        )
         groups: dict[_Sampling, list[int]] = {}
         for number, window in enumerate(windows):
             groups.setdefault(self._sampling(window), []).append(number)
@@ -86,10 +101,11 @@ class CropSampler:
                 if self._fit == "pad":
                     down, across = sampling.inner
                     top, left = (height - down) // 2, (width - across) // 2
-                    found[some] = np.array(BACKGROUND, dtype=np.uint8)
-                    found[some, top : top + down, left : left + across] = turned
-                else:
-                    found[some] = turned
+                    around = torch.tensor(BACKGROUND, dtype=torch.uint8, device=self._device).view(1, 3, 1, 1)
+                    padded = around.repeat(len(some), 1, height, width)
+                    padded[:, :, top : top + down, left : left + across] = turned
+                    turned = padded
+                found[some] = turned
         return found
 
     def _inside(self, window: Window) -> tuple[int, int]:
@@ -97,7 +113,7 @@ class CropSampler:
         height, width = self._size
         if self._fit != "pad":
             return height, width
-        across, down = window.width * self._image.width, window.height * self._image.height
+        across, down = window.width * self._across, window.height * self._down
         scale = min(width / across, height / down)
         return max(1, round(down * scale)), max(1, round(across * scale))
 
@@ -105,14 +121,14 @@ class CropSampler:
         """Width and height of what is shown of a window, as fractions of the picture's: less than all where it is cut."""
         if self._fit != "crop":
             return window.width, window.height
-        across, down = window.width * self._image.width, window.height * self._image.height
+        across, down = window.width * self._across, window.height * self._down
         scale = min(across / inner[1], down / inner[0])
         return window.width * inner[1] * scale / across, window.height * inner[0] * scale / down
 
     def _sampling(self, window: Window) -> _Sampling:
         inner = self._inside(window)
         width, height = self._sides(window, inner)
-        own = height * self._image.height, width * self._image.width
+        own = height * self._down, width * self._across
         finer = min(pixels / side for pixels, side in zip(own, inner, strict=True)) / OVERSAMPLING
         most = tuple(math.ceil(OVERSAMPLING * side) for side in inner)
         if finer >= 1:
@@ -124,21 +140,28 @@ class CropSampler:
         """The picture at a level: float32 [1, 3, h, w] on the device."""
         import torch
 
+        from outcrop.embed.resizing import resized
+
         if level not in self._scaled:
             image, by = self._image, 2 ** (-level / LEVELS)
-            if level:
-                sides = max(1, round(image.width * by)), max(1, round(image.height * by))
-                image = image.resize(sides, Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
-            tensor = torch.from_numpy(np.array(image, dtype=np.uint8)).to(self._device)
-            self._scaled[level] = tensor.permute(2, 0, 1)[None].to(torch.float32).contiguous()
+            sides = (max(1, round(self._across * by)), max(1, round(self._down * by))) if level else None
+            if isinstance(image, Image.Image):
+                if sides:
+                    image = image.resize(sides, Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
+                image = torch.from_numpy(np.array(image, dtype=np.uint8)).to(self._device).permute(2, 0, 1)
+            elif sides:
+                image = resized(image, sides)
+            self._scaled[level] = image[None].to(torch.float32).contiguous()
         return self._scaled[level]
 
-    def _sampled(self, sampling: _Sampling, windows: Sequence[Window]) -> NDArray[np.uint8]:
+    def _sampled(self, sampling: _Sampling, windows: Sequence[Window]) -> torch.Tensor:
         import torch
         from torch.nn.functional import affine_grid, grid_sample, interpolate
 
+        from outcrop.embed.resizing import resized
+
         picture = self._picture(sampling.level)
-        ratio = self._image.width / self._image.height
+        ratio = self._across / self._down
         maps = torch.tensor([_map(w, *self._sides(w, sampling.inner), ratio) for w in windows], device=self._device)
         with torch.inference_mode():
             grid = affine_grid(maps, [len(windows), 3, *sampling.samples], align_corners=False)
@@ -147,12 +170,10 @@ class CropSampler:
             # Bytes in channels-last order have a fast path on CPUs.
             turned = turned.round_().clamp_(0, 255).to(torch.uint8).contiguous(memory_format=torch.channels_last)
             if sampling.samples != sampling.inner:
-                if turned.device.type != "cpu":
-                    turned = turned.to(torch.float32)
+                if turned.device.type != "cpu":  # where torch has no bytes that are resized as the CPU's
+                    return resized(turned, (sampling.inner[1], sampling.inner[0]))
                 turned = interpolate(turned, sampling.inner, mode="bicubic", antialias=True, align_corners=False)
-                if turned.dtype != torch.uint8:
-                    turned = turned.round_().clamp_(0, 255).to(torch.uint8)
-            return turned.permute(0, 2, 3, 1).cpu().numpy()
+            return turned
 
 
 def require_pixels(window: Window, width: int, height: int, name: str) -> None:

@@ -57,6 +57,11 @@ class LazyEncoder:
         self._encoder: PictureEncoder | None = None
         self._lock = threading.Lock()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a picture has opened it."""
+        return self._encoder is not None
+
     def encode(self, pixels: Rows) -> Vectors:
         """As `Encoder.encode`."""
         return self._now().encode(pixels)

@@ -68,11 +68,19 @@ class Resident:
         return self.planes.shape[-1], self.planes.shape[-2]
 
 
-@dataclass(frozen=True)
 class Small:
-    """A thumbnail that is still on the device: uint8 [3, h, w]."""
+    """A thumbnail that is made on a device, and brought to the host by `fetch`, with others in one copy."""
 
-    planes: Tensor
+    def __init__(self, planes: Tensor) -> None:
+        self.planes: Tensor | None = planes
+        self.pixels: NDArray[np.uint8] | None = None
+
+    def packed(self) -> bytes:
+        """As it is kept; after `fetch`."""
+        from PIL import Image
+
+        assert self.pixels is not None, "it is still on the device"
+        return webp(Image.fromarray(self.pixels))
 
 
 def undecoded(data: bytes, *, name: str, at_least: tuple[int, int] | None) -> Undecoded | str:
@@ -174,24 +182,30 @@ def small(planes: Tensor, edge: int = 160, *, shape: tuple[float, float] | None 
     return Small(resized(planes, size))
 
 
-def fetch(thumbnails: Sequence[Small]) -> list[NDArray[np.uint8]]:
-    """The pixels of thumbnails, uint8 [h, w, 3] each, in one copy from the device."""
+def smalls(planes: Tensor, edge: int = 160, *, shapes: Sequence[tuple[float, float] | None]) -> list[Small]:
+    """Thumbnails of pictures of one size, uint8 [n, 3, H, W], each with its shape; those that come out equally large at once."""
+    from outcrop.embed.resizing import resized
+
+    sizes = [thumbnail_size((planes.shape[-1], planes.shape[-2]), edge, shape) for shape in shapes]
+    found = [planes[n] for n in range(len(planes))]
+    for size in set(sizes):
+        some = [n for n, one in enumerate(sizes) if one == size]
+        for n, made in zip(some, resized(planes[some], size), strict=True):
+            found[n] = made
+    return [Small(one) for one in found]
+
+
+def fetch(thumbnails: Sequence[Small]) -> None:
+    """Brings thumbnails to the host, uint8 [h, w, 3] each, in one copy."""
     import torch
 
-    if not thumbnails:
-        return []
-    pixels = [one.planes.permute(1, 2, 0).reshape(-1) for one in thumbnails]
-    ends = np.cumsum([len(one) for one in pixels])[:-1]
-    parts = np.split(torch.cat(pixels).cpu().numpy(), ends)
-    shapes = [(one.planes.shape[1], one.planes.shape[2], 3) for one in thumbnails]
-    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def packed(pixels: NDArray[np.uint8]) -> bytes:
-    """A fetched thumbnail as it is kept."""
-    from PIL import Image
-
-    return webp(Image.fromarray(pixels))
+    planes = [one.planes for one in thumbnails if one.planes is not None]
+    if not planes:
+        return
+    together = torch.cat([one.permute(1, 2, 0).reshape(-1) for one in planes]).cpu().numpy()
+    parts = np.split(together, np.cumsum([one.numel() for one in planes])[:-1])
+    for thumbnail, one, part in zip(thumbnails, planes, parts, strict=True):
+        thumbnail.pixels, thumbnail.planes = part.reshape(one.shape[1], one.shape[2], 3), None
 
 
 @dataclass(frozen=True)

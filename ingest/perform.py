@@ -277,7 +277,14 @@ def _options(settings: Settings, target: _Target) -> Options:
         return Options(VECTORS_AT_ONCE, settings.workers, request.force, settings.patience)
     # Where views are drawn, a thread waits for each process that draws.
     workers = settings.drawing_processes if request.takes_space else settings.workers
-    return Options(settings.batch * len(device_names(settings.device)), workers, request.force, settings.patience)
+    return Options(
+        settings.batch * len(device_names(settings.device)),
+        workers,
+        request.force,
+        settings.patience,
+        decode=settings.decode,
+        decode_megapixels=settings.decode_megapixels,
+    )
 
 
 def _require_some(listed: Listing, only: Iterable[str] | None) -> None:

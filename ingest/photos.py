@@ -13,6 +13,7 @@ from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.placement import Placement
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import reader_version
+from outcrop.embed.resident import Resident, Undecoded, fitted, small, undecoded
 from outcrop.ingest.sources import Contents, Outcome, Prepared, Todo, Wanted
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item
 
@@ -49,16 +50,34 @@ class PhotoSource:
         self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder, thumbnails: bool
     ) -> Iterator[Outcome]:
         """See `outcrop.ingest.sources.Source.make`."""
-        wanted = todo[0].wanted
         decoded = decode(contents.data, name=str(self.path), at_least=encoder.space.size)
-        item = complete(wanted, decoded, contents)
-        del contents
-        small = thumbnail(decoded.image) if thumbnails else None
-        placement = Placement.of(decoded, encoder.space.size, encoder.space.fit)
-        yield Prepared(item, prepare(decoded, encoder.space), small, placement, decoded.remarks)
+        contents = replace(contents, data=b"")  # not held while it is embedded
+        yield from self.made_of(decoded, todo, contents, encoder, thumbnails)
+
+    def undecoded(self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder) -> Undecoded | str:
+        """See `outcrop.ingest.on_device.ReadOnDevice`."""
+        return undecoded(contents.data, name=str(self.path), at_least=encoder.space.size)
+
+    def made_of(
+        self,
+        picture: Decoded | Resident,
+        todo: Sequence[Todo],
+        contents: Contents,
+        encoder: PictureEncoder,
+        thumbnails: bool,
+    ) -> Iterator[Outcome]:
+        """See `outcrop.ingest.on_device.ReadOnDevice`."""
+        item, space = complete(todo[0].wanted, picture, contents), encoder.space
+        placement = Placement.of(picture, space.size, space.fit)
+        if isinstance(picture, Resident):
+            little = small(picture.planes) if thumbnails else None
+            yield Prepared(item, fitted(picture, space), None, placement, picture.remarks, little)
+        else:
+            packed = thumbnail(picture.image) if thumbnails else None
+            yield Prepared(item, prepare(picture, space), packed, placement, picture.remarks)
 
 
-def complete(wanted: Wanted, decoded: Decoded, contents: Contents) -> Item:
+def complete(wanted: Wanted, decoded: Decoded | Resident, contents: Contents) -> Item:
     """The wanted item with what its file says: size, time and digest, and what `with_metadata` adds."""
     known = with_metadata(wanted.item, decoded.width, decoded.height, decoded.metadata, wanted.altitude_stated)
     return replace(

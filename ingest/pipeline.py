@@ -7,6 +7,7 @@ item goes to the ledger and the run goes on; a broken stage stops the run.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -24,9 +25,10 @@ from outcrop.embed.protocol import Pending, PictureEncoder
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import STORED, Change, Present, compare, settled
 from outcrop.ingest.features import FeatureKeeper
+from outcrop.ingest.on_device import OnDevice
 from outcrop.ingest.row_writer import Rows, RowWriter
 from outcrop.ingest.runs import Failure, Run
-from outcrop.ingest.sources import Kept, Pools, Prepared, Ready, Source, Wanted, groups
+from outcrop.ingest.sources import Contents, Kept, Outcome, Pools, Prepared, Ready, Source, Todo, Wanted, groups
 from outcrop.ingest.stages import Stages
 from outcrop.schema.errors import MeshError, PictureError
 from outcrop.schema.item import Item, parent_of
@@ -46,7 +48,8 @@ class Options:
 
     `batch` pictures are encoded at once (0: as many as the encoder takes best); `workers` preparing threads; `force` embeds
     unchanged items too; `patience` seconds for which the writer waits for a server that went away; `digests` compares the bytes
-    of every file instead of trusting its size and time.
+    of every file instead of trusting its size and time. `decode` is where JPEGs are decoded: ``cpu``, ``device`` (the encoder's)
+    or ``auto`` (a GPU's decoder beside the CPU); `decode_megapixels` bounds what the device has in hand.
     """
 
     batch: int = 32
@@ -54,6 +57,8 @@ class Options:
     force: bool = False
     patience: float = 60.0
     digests: bool = False
+    decode: str = "auto"
+    decode_megapixels: int = 1024
 
     def worker_count(self) -> int:
         """The preparing threads: as asked for, else one per core."""
@@ -139,6 +144,7 @@ class Pipeline:
         self.features = features
         self.encoder, self.collection, self.run, self.options = encoder, collection, run, options
         self._thumbnails = thumbnails is not None
+        self._waiting = waiting
         self._writer = RowWriter(collection, thumbnails, features, options.patience, waiting)
         self._lock = threading.Lock()
         self._stages = Stages()
@@ -148,6 +154,10 @@ class Pipeline:
         self._to_prepare: queue.Queue[_Work | None] = self._stages.new_queue(depth)
         self._to_encode: queue.Queue[_Piece | _Vector | _End | None] = self._stages.new_queue(depth)
         self._to_write: queue.Queue[_Encoded | None] = self._stages.new_queue(4)
+        self._device: OnDevice | None = None
+        if options.decode != "cpu":
+            always = options.decode == "device"
+            self._device = OnDevice(encoder, self._stages, options.decode_megapixels, always, self._decoder)
         self.present = Present()
         """All items that are in the collection after the pass: written, or found unchanged."""
 
@@ -169,6 +179,7 @@ class Pipeline:
         workers = self.options.worker_count()
         self._preparing = workers
         stages: list[tuple[str, Callable[[], None]]] = [(f"prepare-{n}", self._prepare) for n in range(workers)]
+        stages += self._device.stages(self._prepared) if self._device is not None else []
         stages += [("list", lambda: self._list(sources, workers)), ("encode", self._encode), ("write", self._write)]
 
         def waiting() -> None:
@@ -223,48 +234,101 @@ class Pipeline:
             if self.stopped:
                 continue
             begun = time.thread_time()
-            complete = all(self._prepare_file(work, path, some) for path, some in _by_file(work.changes))
-            self._put(self._to_encode, _End(work, complete), always=True)
+            self._prepare_work(work)
             self.run.spent(work.source.stage, time.thread_time() - begun)
         with self._lock:
             self._preparing -= 1
             last = self._preparing == 0
-        if last:
-            self._put(self._to_encode, None, always=True)
+        if last and self._device is not None:
+            self._device.close()
+        elif last:
+            self._prepared()
 
-    def _prepare_file(self, work: _Work, path: Path, some: Sequence[Change]) -> bool:
-        """Reads one file of a source and makes what must be made of it; whether the pass was not stopped meanwhile."""
+    def _prepared(self) -> None:
+        self._put(self._to_encode, None, always=True)
+
+    def _prepare_work(self, work: _Work) -> None:
+        """Makes what must be made of a source, file by file, unless the device goes on with its only one."""
+        files = list(_by_file(work.changes))
+        complete = True
+        for path, some in files:
+            with self._breaking_off(work, path, some):
+                todo, contents = self._read(work, path, some)
+                if todo and len(files) == 1 and self._is_on_device(work, path, some, todo, contents):
+                    return
+                if todo:
+                    outcomes = work.source.make(todo, contents, self.encoder, self._thumbnails)
+                    del contents  # the source knows how long it needs the bytes
+                    self._deliver(work, path, outcomes)
+            complete = not self.stopped or not work.left
+            if not complete:
+                break
+        self._put(self._to_encode, _End(work, complete), always=True)
+
+    def _read(self, work: _Work, path: Path, some: Sequence[Change]) -> tuple[list[Todo], Contents]:
+        """Reads one file of a source: what must be made of it, and its contents."""
+        contents = work.source.read(path)
+        todo = []
+        for change in settled(work.source, some, contents.digest):
+            if change.kind == "unchanged":
+                del work.left[change.todo.item.id]
+                self._unchanged(change.todo.item)
+            else:
+                todo.append(change.todo)
+        return todo, contents
+
+    def _is_on_device(
+        self, work: _Work, path: Path, some: Sequence[Change], todo: Sequence[Todo], contents: Contents
+    ) -> bool:
+        """Hands a file over to the device, if it takes it."""
+        if self._device is None:
+            return False
+
+        def otherwise() -> Iterator[Outcome]:
+            return work.source.make(todo, contents, self.encoder, self._thumbnails)
+
+        def deliver(outcomes: Iterator[Outcome] | None) -> None:
+            begun = time.thread_time()
+            with self._breaking_off(work, path, some):
+                self._deliver(work, path, outcomes or iter(()))
+            self._put(self._to_encode, _End(work, not self.stopped or not work.left), always=True)
+            self.run.spent(work.source.stage, time.thread_time() - begun)
+
+        return self._device.offer(work.source, todo, contents, self._thumbnails, otherwise, deliver)
+
+    def _deliver(self, work: _Work, path: Path, outcomes: Iterator[Outcome]) -> None:
+        """Hands on what is made of a file, until the pass is stopped."""
+        for outcome in outcomes:
+            if isinstance(outcome, Ready) and outcome.keep is not None and self.features is not None:
+                outcome.keep(self.features.folder)
+            del work.left[outcome.item.id]
+            if isinstance(outcome, Prepared):
+                self.run.remark(outcome.item.key, path, outcome.remarks)
+                self._put(self._to_encode, _Piece(work, outcome), always=True)
+            elif isinstance(outcome, Ready):
+                self._put(self._to_encode, _Vector(work, outcome), always=True)
+            elif isinstance(outcome, Kept):
+                self._unchanged(outcome.item)
+            else:
+                self._failed(work, path, [outcome.item], work.source.stage, outcome.reason)
+            if self.stopped and work.left:
+                return
+
+    @contextlib.contextmanager
+    def _breaking_off(self, work: _Work, path: Path, some: Sequence[Change]) -> Iterator[None]:
+        """What is left of a file when it cannot be read or made is failed, and the pass goes on."""
         try:
-            contents = work.source.read(path)
-            todo = []
-            for change in settled(work.source, some, contents.digest):
-                if change.kind == "unchanged":
-                    del work.left[change.todo.item.id]
-                    self._unchanged(change.todo.item)
-                else:
-                    todo.append(change.todo)
-            outcomes = work.source.make(todo, contents, self.encoder, self._thumbnails) if todo else iter(())
-            del contents  # the source knows how long it needs the bytes
-            for outcome in outcomes:
-                if isinstance(outcome, Ready) and outcome.keep is not None and self.features is not None:
-                    outcome.keep(self.features.folder)
-                del work.left[outcome.item.id]
-                if isinstance(outcome, Prepared):
-                    self.run.remark(outcome.item.key, path, outcome.remarks)
-                    self._put(self._to_encode, _Piece(work, outcome), always=True)
-                elif isinstance(outcome, Ready):
-                    self._put(self._to_encode, _Vector(work, outcome), always=True)
-                elif isinstance(outcome, Kept):
-                    self._unchanged(outcome.item)
-                else:
-                    self._failed(work, path, [outcome.item], work.source.stage, outcome.reason)
-                if self.stopped and work.left:
-                    return False
+            yield
         except (PictureError, MeshError) as error:
             self._broke_off(work, path, some, work.source.stage, str(error))
         except OSError as error:
             self._broke_off(work, path, some, "read", error.strerror or str(error))
-        return not self.stopped or not work.left
+
+    def _decoder(self, text: str, wrong: bool) -> None:
+        """Notes where JPEGs are decoded, and says it aloud where the device was meant to."""
+        self.run.record.decoder = text
+        if wrong and self._waiting is not None:
+            self._waiting(text)
 
     def _encode(self) -> None:
         """Hands batches to the device, and takes vectors from it while it computes the next ones."""

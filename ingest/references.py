@@ -16,10 +16,11 @@ from typing import ClassVar
 
 from PIL import Image
 
-from outcrop.embed.crops import crop_sampler, require_pixels
+from outcrop.embed.crops import CropSampler, crop_sampler, require_pixels
 from outcrop.embed.images import Decoded, decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import reader_version
+from outcrop.embed.resident import Resident, Undecoded, smalls, undecoded
 from outcrop.ingest.dataset import frame_item, listing_of, missing_photographs
 from outcrop.ingest.photos import complete
 from outcrop.ingest.sources import Contents, Kept, Listing, Outcome, Prepared, Todo, Unfit, Wanted
@@ -83,9 +84,8 @@ class ReferenceSource:
     ) -> Iterator[Outcome]:
         """See `outcrop.ingest.sources.Source.make`."""
         width, height, _ = inspect(contents.data, name=str(self.path))
-        turns = {(turn.rotation, turn.crop.number): turn for turn in self.turns}
-        windows = {each.item.id: turns[each.item.rotation, each.item.crop].window(width, height) for each in todo}
-        embed: list[Wanted] = []
+        windows = self._windows(todo, width, height)
+        embed: list[Todo] = []
         full: Decoded | None = None
         for each in todo:
             window = windows[each.item.id]
@@ -99,32 +99,84 @@ class ReferenceSource:
                 yield Unfit(each.item, str(error))
                 continue
             if each.embed:
-                embed.append(each.wanted)
+                embed.append(each)
             else:
                 yield Kept(each.item)
         del full
         if not embed:
             return
-        needed = _needed(encoder, [windows[wanted.item.id] for wanted in embed])
+        needed = _needed(encoder, [windows[each.item.id] for each in embed])
         decoded = decode(contents.data, name=str(self.path), at_least=needed)
         contents = replace(contents, data=b"")  # not held while the references are embedded
-        sampler = crop_sampler(decoded, encoder.space, encoder.device)
-        for start in range(0, len(embed), AT_ONCE):
-            some = embed[start : start + AT_ONCE]
-            made = [complete(wanted, decoded, contents) for wanted in some]
-            for item, pixels in zip(made, sampler.pixels([windows[item.id] for item in made]), strict=True):
-                window = windows[item.id]
-                shape = (window.width * width, window.height * height) if encoder.space.fit == "squash" else None
-                small = thumbnail(Image.fromarray(pixels), shape=shape) if thumbnails else None
-                remarks = decoded.remarks if item is made[0] and start == 0 else ()
-                described = replace(item, extra={**item.extra, "crop_box": box_of(window)})
-                yield Prepared(described, pixels, small, remarks=remarks)
+        yield from self.made_of(decoded, embed, contents, encoder, thumbnails)
+
+    def undecoded(self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder) -> Undecoded | str:
+        """See `outcrop.ingest.on_device.ReadOnDevice`."""
+        if any(each.wanted.outputs or not each.embed for each in todo):
+            return "its references are also written"
+        width, height, _ = inspect(contents.data, name=str(self.path))
+        windows = self._windows(todo, width, height)
+        try:
+            for window in windows.values():
+                require_pixels(window, width, height, str(self.path))
+        except PictureError:
+            return "some of its references are too small"
+        return undecoded(contents.data, name=str(self.path), at_least=_needed(encoder, list(windows.values())))
+
+    def made_of(
+        self,
+        picture: Decoded | Resident,
+        todo: Sequence[Todo],
+        contents: Contents,
+        encoder: PictureEncoder,
+        thumbnails: bool,
+    ) -> Iterator[Outcome]:
+        """See `outcrop.ingest.on_device.ReadOnDevice`; all of `todo` are embedded."""
+        windows = self._windows(todo, picture.width, picture.height)
+        sampler = crop_sampler(picture, encoder.space, encoder.device)
+        at_once = AT_ONCE if isinstance(picture, Decoded) else len(todo)
+        for start in range(0, len(todo), at_once):
+            made = [complete(each.wanted, picture, contents) for each in todo[start : start + at_once]]
+            some = [windows[item.id] for item in made]
+            described = [
+                replace(item, extra={**item.extra, "crop_box": box_of(window)})
+                for item, window in zip(made, some, strict=True)
+            ]
+            shapes = [(window.width * picture.width, window.height * picture.height) for window in some]
+            proportions = shapes if encoder.space.fit == "squash" else [None] * len(shapes)
+            for n, prepared in enumerate(_prepared(picture, sampler, described, some, proportions, thumbnails)):
+                yield replace(prepared, remarks=picture.remarks) if start + n == 0 else prepared
+
+    def _windows(self, todo: Sequence[Todo], width: int, height: int) -> dict[str, Window]:
+        """The window of each reference, by the id of its item, in a photograph of upright sides in pixels."""
+        turns = {(turn.rotation, turn.crop.number): turn for turn in self.turns}
+        return {each.item.id: turns[each.item.rotation, each.item.crop].window(width, height) for each in todo}
 
     def _outputs(self, item: Item) -> tuple[Path, ...]:
         if self.write_to is None:
             return ()
         path = written_path(self.dataset, item.dataset, item.capture_id, item.frame, item.rotation, item.crop)
         return (self.write_to / path,)
+
+
+def _prepared(
+    picture: Decoded | Resident,
+    sampler: CropSampler,
+    items: Sequence[Item],
+    windows: Sequence[Window],
+    shapes: Sequence[tuple[float, float] | None],
+    thumbnails: bool,
+) -> Iterator[Prepared]:
+    """References with their pixels and thumbnails, whose proportions are `shapes`; on the device where the picture is there."""
+    if isinstance(picture, Resident):
+        planes = sampler.planes(windows)
+        little = smalls(planes, shapes=shapes) if thumbnails else [None] * len(items)
+        for item, row, one in zip(items, planes, little, strict=True):
+            yield Prepared(item, row, small=one)
+        return
+    for item, pixels, shape in zip(items, sampler.pixels(windows), shapes, strict=True):
+        packed = thumbnail(Image.fromarray(pixels), shape=shape) if thumbnails else None
+        yield Prepared(item, pixels, packed)
 
 
 def _write(file: Path, picture: Image.Image) -> None:

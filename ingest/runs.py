@@ -47,6 +47,8 @@ class RunSettings(BaseModel):
     drawing_processes: int = 0
     thumbnails: bool = True
     patience: float = 60.0
+    decode: str = "auto"
+    decode_megapixels: int = 1024
     metrics: Path | None = None
 
     @classmethod
@@ -60,7 +62,8 @@ class Record(BaseModel):
 
     `expected` items the source declares; `embedded` computed; `upserted` rows written; `unchanged` skipped since they were
     there already; `failed` in the ledger (those declared but `missing` from the disk among them); `removed` rows of sources
-    that no longer make them. `number` counts the runs of a state folder in the order in which they started.
+    that no longer make them. `number` counts the runs of a state folder in the order in which they started. `decoder` says where
+    JPEGs were decoded, if a device was to do it.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -77,6 +80,7 @@ class Record(BaseModel):
     space: str = ""
     model: str = ""
     device: str = ""
+    decoder: str = ""
     state: State = "running"
     ended: str = ""
     error: str = ""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,11 @@ from outcrop.ingest.runs import Failure
 from outcrop.schema.digests import SourceDigest, digest_of, digest_of_file
 from outcrop.schema.errors import PictureError
 from outcrop.schema.item import Item
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from outcrop.embed.resident import Small
 
 MAX_BYTES = 2**30
 """Larger files (bytes) are not photographs and are not read."""
@@ -105,17 +110,19 @@ class Todo:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An item ready to be embedded: complete but for `ingested_at`; `pixels` uint8 [H, W, 3] as `encode` wants them.
+    """An item ready to be embedded: complete but for `ingested_at`; `pixels` uint8 [H, W, 3] as `encode` wants them, or a tensor
+    [3, H, W] on the encoder's device, with `small` for a thumbnail that is there too.
 
     `placement` says where the pixels lie in the source's picture; None where it has none (a rendered view).
     `remarks` are what was odd about the source, said with the first item of it (`outcrop.embed.images.Decoded.remarks`).
     """
 
     item: Item
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[np.uint8] | Tensor
     thumbnail: bytes | None = None
     placement: Placement | None = None
     remarks: tuple[str, ...] = ()
+    small: Small | None = None
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,11 @@ class Stages:
         """Whether the pass was stopped, or broke."""
         return self._stop.is_set()
 
+    @property
+    def broken(self) -> bool:
+        """Whether a stage broke."""
+        return bool(self._broken)
+
     def run(self, stages: Sequence[tuple[str, Callable[[], None]]], waiting: Callable[[], None]) -> None:
         """Runs each stage in a thread of its name until all have ended; `waiting` is called every `POLL` seconds meanwhile.
 

@@ -6,7 +6,7 @@ Secrets come from the environment only: a token in ``outcrop.yaml`` is refused, 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, SecretStr, ValidationError
@@ -77,6 +77,18 @@ class Settings(BaseSettings):
         description="pictures in one forward pass; 0 finds by trial what a GPU takes best, 32 on a CPU",
     )
     workers: int = Field(0, ge=0, le=256, description="threads that decode pictures; 0: one per core")
+    decode: Literal["auto", "cpu", "device"] = Field(
+        "auto",
+        description="where an ingest decodes JPEGs: cpu, or auto, on a GPU and beside it on the CPU; "
+        "device takes a CPU for a device too, for tests",
+    )
+    decode_megapixels: int = Field(
+        1024,
+        ge=1,
+        le=65536,
+        description="megapixels that are decoded on a GPU and in hand there at once: 3 bytes each; "
+        "less where its memory is small",
+    )
     drawing_processes: int = Field(
         0, ge=0, le=256, description="processes that draw views of specimens; 0: one per core"
     )

@@ -1,0 +1,359 @@
+"""JPEGs on their way through the device that encodes them, beside the threads that decode on the CPU.
+
+A thread that has read a file offers it here; where there is room the device goes on with it and the thread takes the next file,
+else the thread decodes it itself. So both are busy, whatever the rates of the two. Files in hand are bounded by the pixels that
+they are decoded to and made into, not by their number: three bytes for each on the device, besides the floats of one picture for
+each of the `THREADS`, and the files themselves on the host.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+from outcrop.embed.images import Decoded, decode
+from outcrop.embed.protocol import PictureEncoder
+from outcrop.embed.resident import LIKE, DeviceReader, Resident, Small, Undecoded, compare, fetch
+from outcrop.ingest.sources import Contents, Outcome, Prepared, Todo
+from outcrop.ingest.stages import POLL, Stages
+from outcrop.schema.errors import MeshError, PictureError
+
+_log = logging.getLogger(__name__)
+
+THREADS = 2
+"""Threads that decode on the device: one waits for its decoder while the other cuts out what is embedded."""
+FINISHERS = 3
+"""Threads that pack thumbnails and hand on what the device has made."""
+BYTES_A_PIXEL = 16
+"""A device has room for one pixel in hand for so many bytes of its memory, so that most of it is left to the network."""
+ALIKE = 0.99
+"""The cosine of a photograph's two vectors below which the device is not trusted. EfficientNet-Lite0, the most sensitive of all,
+stays above 0.996 on real photographs where the decoders differ in nothing but their rounding."""
+
+
+@runtime_checkable
+class ReadOnDevice(Protocol):
+    """A source of one photograph that can be made of pixels on a device."""
+
+    def undecoded(self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder) -> Undecoded | str:
+        """The photograph where a device may decode it, or why not.
+
+        Raises:
+            PictureError: it cannot be read.
+        """
+        ...
+
+    def made_of(
+        self,
+        picture: Decoded | Resident,
+        todo: Sequence[Todo],
+        contents: Contents,
+        encoder: PictureEncoder,
+        thumbnails: bool,
+    ) -> Iterator[Outcome]:
+        """As `outcrop.ingest.sources.Source.make`, of a photograph that is decoded."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """A photograph that the device goes on with: `make` makes its items of pixels there, `otherwise` in the CPU's way. `deliver`
+    is given one of the two, or None where the pass was stopped before."""
+
+    file: Undecoded
+    pixels: int
+    make: Callable[[Resident], Iterator[Outcome]]
+    otherwise: Callable[[], Iterator[Outcome]]
+    deliver: Callable[[Iterator[Outcome] | None], None]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the device has made of a job, and the error that ended it."""
+
+    outcomes: Sequence[Outcome]
+    error: PictureError | MeshError | None = None
+
+    def finished(self) -> Iterator[Outcome]:
+        """The outcomes, with their thumbnails packed."""
+        for outcome in self.outcomes:
+            if isinstance(outcome, Prepared) and outcome.small is not None:
+                outcome = replace(outcome, thumbnail=outcome.small.packed(), small=None)
+            yield outcome
+        if self.error is not None:
+            raise self.error
+
+
+class _Room:
+    """Jobs that wait for the device, bounded by the pixels of all that are in hand: taken ones count until they are done."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._jobs: deque[Job] = deque()
+        self._pixels = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def has(self, pixels: int) -> bool:
+        """Whether there is room for so many more."""
+        return self._pixels + pixels <= self.most
+
+    def offer(self, job: Job) -> bool:
+        """Takes a job if there is room."""
+        with self._changed:
+            if self._closed or not self.has(job.pixels):
+                return False
+            self._pixels += job.pixels
+            self._jobs.append(job)
+            self._changed.notify()
+            return True
+
+    def take(self, most: int, broken: Callable[[], bool]) -> list[Job]:
+        """The next jobs, of up to `most` pixels but at least one; none at the end."""
+        with self._changed:
+            while not self._jobs:
+                if self._closed or broken():
+                    return []
+                self._changed.wait(POLL)
+            taken = [self._jobs.popleft()]
+            pixels = taken[0].pixels
+            while self._jobs and pixels + self._jobs[0].pixels <= most:
+                pixels += self._jobs[0].pixels
+                taken.append(self._jobs.popleft())
+            return taken
+
+    def done(self, job: Job) -> None:
+        """Makes the room of a job free."""
+        with self._changed:
+            self._pixels -= job.pixels
+
+    def close(self) -> None:
+        """Takes no more jobs."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class OnDevice:
+    """The stages of one pass that decode on the encoder's device. `say` is told where JPEGs are decoded, once that is known.
+
+    With `always` an encoder on the CPU counts as a device, and opening it is waited for; else photographs are decoded on the CPU
+    until it is open, and only a CUDA device is taken.
+    """
+
+    def __init__(
+        self, encoder: PictureEncoder, stages: Stages, megapixels: int, always: bool, say: Callable[[str, bool], None]
+    ) -> None:
+        self._encoder, self._stages, self._always, self._say = encoder, stages, always, say
+        self._megapixels = megapixels
+        self._room = _Room()
+        self._reader: DeviceReader | None = None
+        self._opening = threading.Lock()
+        self._settled = False
+        self._to_finish: queue.Queue[tuple[Job, _Made | None] | None] = stages.new_queue(0)
+        self._decoding, self._finishing = THREADS, FINISHERS
+        self._count = threading.Lock()
+
+    def stages(self, ended: Callable[[], None]) -> list[tuple[str, Callable[[], None]]]:
+        """The stages by name; `ended` is called when the last photograph has been delivered."""
+        decoding: list[tuple[str, Callable[[], None]]] = [(f"device-{n}", self._decode) for n in range(THREADS)]
+        return decoding + [(f"finish-{n}", lambda: self._finish(ended)) for n in range(FINISHERS)]
+
+    def offer(
+        self,
+        source: object,
+        todo: Sequence[Todo],
+        contents: Contents,
+        thumbnails: bool,
+        otherwise: Callable[[], Iterator[Outcome]],
+        deliver: Callable[[Iterator[Outcome] | None], None],
+    ) -> bool:
+        """Whether the device goes on with a photograph: `deliver` is then called later, in another thread.
+
+        Raises:
+            PictureError: the photograph cannot be read.
+        """
+        if not isinstance(source, ReadOnDevice) or (self._settled and (self._reader is None or not self._room.has(1))):
+            return False
+        if not self._settled and not self._is_near():
+            return False
+        file = source.undecoded(todo, contents, self._encoder)
+        if isinstance(file, str):
+            _log.debug("%s: decoded on the CPU (%s)", todo[0].wanted.path, file)
+            return False
+        if not self._settled:
+            self._settle(file)
+        if self._reader is None or file.pixels > self._reader.most:
+            return False
+        encoder = self._encoder
+        height, width = encoder.space.size
+        rest = replace(contents, data=b"")
+
+        def make(picture: Resident) -> Iterator[Outcome]:
+            return source.made_of(picture, todo, rest, encoder, thumbnails)
+
+        return self._room.offer(Job(file, file.pixels + len(todo) * height * width, make, otherwise, deliver))
+
+    def close(self) -> None:
+        """No more photographs are offered."""
+        self._room.close()
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    def _is_near(self) -> bool:
+        """Whether the encoder is open, or worth waiting for."""
+        return self._always or bool(getattr(self._encoder, "is_open", True))
+
+    def _settle(self, file: Undecoded) -> None:
+        """Opens the device's decoder and tries it on a first photograph; other threads go on decoding, unless it is `always` to
+        be taken."""
+        if not self._opening.acquire(blocking=self._always):
+            return
+        try:
+            if not self._settled:
+                self._open(file)
+                # Last, and only where a photograph could be tried: one that is damaged leaves it to the next.
+                self._settled = True
+        finally:
+            self._opening.release()
+
+    def _open(self, file: Undecoded) -> None:
+        device = self._encoder.device
+        if "," in device or not (self._always or device.startswith("cuda")):
+            return
+        found = find_reader(device, self._megapixels)
+        if isinstance(found, str):
+            self._say(f"JPEGs are decoded on the CPU: no decoder for {device} ({found})", True)
+            return
+        said = trusted(found, file, self._encoder)
+        self._say(said.text, not said.trusted)
+        if said.trusted:
+            self._room.most = found.most * (THREADS + 1)
+            self._reader = found
+
+    # -- stages ----------------------------------------------------------------------------------------------------
+
+    def _decode(self) -> None:
+        most = 0
+        while jobs := self._room.take(most, lambda: self._stages.broken):
+            reader = self._reader
+            assert reader is not None, "nothing is taken before it is there"
+            most = reader.most
+            for job, made in zip(jobs, self._made(reader, jobs), strict=True):
+                self._stages.put(self._to_finish, (job, made), always=True)
+        with self._count:
+            self._decoding -= 1
+            last = self._decoding == 0
+        for _ in range(FINISHERS if last else 0):
+            self._stages.put(self._to_finish, None, always=True)
+
+    def _made(self, reader: DeviceReader, jobs: Sequence[Job]) -> list[_Made | None]:
+        """What the device makes of jobs; None for one that the CPU has to do."""
+        from outcrop.embed.devices import out_of_memory, release
+
+        if self._stages.stopped:
+            return [None for _ in jobs]
+        try:
+            with reader.working():
+                pictures = reader.decode([job.file for job in jobs])
+                made: list[_Made | None] = []
+                for number, job in enumerate(jobs):
+                    picture, pictures[number] = pictures[number], None
+                    made.append(None if picture is None else _tried(job.make(picture)))
+                fetch([small for one in made if one is not None for small in _smalls(one)])
+            return made
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+        import torch
+
+        release(torch.device(reader.decoder.device))
+        reader.most = max(1, reader.most // 2)
+        _log.warning("%s has too little memory to decode: now %d megapixels at once", reader, reader.most // 10**6)
+        return [None for _ in jobs]
+
+    def _finish(self, ended: Callable[[], None]) -> None:
+        while (pair := self._stages.take(self._to_finish)) is not None:
+            job, made = pair
+            if made is not None:
+                job.deliver(made.finished())
+            else:
+                job.deliver(None if self._stages.stopped else job.otherwise())
+            self._room.done(job)
+        with self._count:
+            self._finishing -= 1
+            last = self._finishing == 0
+        if last:
+            ended()
+
+
+def _tried(outcomes: Iterator[Outcome]) -> _Made:
+    """All outcomes, and the error that ended them."""
+    found: list[Outcome] = []
+    try:
+        found.extend(outcomes)
+    except (PictureError, MeshError) as error:
+        return _Made(found, error)
+    return _Made(found)
+
+
+def _smalls(made: _Made) -> Iterator[Small]:
+    for outcome in made.outcomes:
+        if isinstance(outcome, Prepared) and outcome.small is not None:
+            yield outcome.small
+
+
+def find_reader(device: str, megapixels: int) -> DeviceReader | str:
+    """What decodes on a device, with `megapixels` in hand, or fewer where its memory is small; or why nothing does."""
+    from outcrop.embed.decoding import find_decoder
+
+    found = find_decoder(device)
+    if isinstance(found, str):
+        return found
+    pixels = megapixels * 10**6
+    if device.startswith("cuda"):
+        import torch
+
+        pixels = min(pixels, torch.cuda.get_device_properties(device).total_memory // BYTES_A_PIXEL)
+    return DeviceReader(found, max(1, pixels // (THREADS + 1)))
+
+
+@dataclass(frozen=True)
+class Said:
+    """Whether a device's decoder is trusted, and a sentence about it."""
+
+    trusted: bool
+    text: str
+
+
+def trusted(reader: DeviceReader, file: Undecoded, encoder: PictureEncoder) -> Said:
+    """Tries a device's decoder on a photograph that the CPU decodes too.
+
+    Raises:
+        PictureError: the CPU cannot decode it.
+    """
+    decoded = decode(file.data, name="the first photograph", at_least=encoder.space.size)
+    alone = replace(file, scale=_scale(file, encoder))
+    found = compare(reader, alone, decoded, encoder.space, encoder.encode)
+    cosine = f", cosine {found.cosine:.5f}" if found.cosine is not None else ""
+    seen = f"the first photograph differs by {found.difference:.2f} grey levels from the CPU's{cosine}"
+    if not found.same or found.cosine is None or found.cosine < ALIKE:
+        fix = f"more than {LIKE:g} levels, or a cosine below {ALIKE:g}, is not the same picture"
+        return Said(
+            False, f"JPEGs are decoded on the CPU: {reader.decoder.describe()} is not trusted, as {seen} ({fix})"
+        )
+    return Said(True, f"JPEGs are decoded by {reader.decoder.describe()} and on the CPU; {seen}")
+
+
+def _scale(file: Undecoded, encoder: PictureEncoder) -> int:
+    """The scale at which the whole of a photograph is decoded for an encoder, whatever was wanted of it."""
+    from outcrop.embed.images import DRAFT_MARGIN
+    from outcrop.embed.resizing import scale_of
+
+    height, width = encoder.space.size
+    return scale_of((file.width, file.height), (DRAFT_MARGIN * width, DRAFT_MARGIN * height))
