@@ -10,6 +10,8 @@ from outcrop.screen.options import application
 COMMANDS = {
     "images": Listed("outcrop.ingest.cli_images", "Embed the photographs of a folder and of all folders in it; no registry is needed."),
     "dataset": Listed("outcrop.ingest.cli_dataset", "Embed a dataset of the registry and upsert it: new and changed pictures only."),
+    "all": Listed("outcrop.ingest.cli_every", "Embed every dataset of the registry and every folder that the collection knows, one after the other; made for cron."),
+    "watch": Listed("outcrop.ingest.cli_every", "Follow a folder: embed what is in it and what comes into it, in batches, until Ctrl-C or SIGTERM."),
     "references": Listed("outcrop.ingest.cli_references", "Embed rotated crops of a dataset's photographs, so that a query of any heading finds them; writes no pictures."),
     "specimens": Listed("outcrop.ingest.cli_specimens", "Draw the specimens of a folder from several sides, embed the views and pool them; categories are the folders."),
     "features": Listed("outcrop.ingest.cli_features", "Read vectors that were made elsewhere into the collection; no model runs. New and changed files only."),

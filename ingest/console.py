@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,11 @@ class OnScreen(Watcher):
 
     def __exit__(self, *unused: object) -> None:
         self._closing.close()
+
+    @property
+    def stopped_by(self) -> int | None:
+        """The number of the signal that asked to stop; None where none did."""
+        return self._stopping.number
 
     def say(self, text: str) -> None:
         """On stderr, unless `--quiet` is given."""
@@ -90,10 +96,7 @@ def report(session: Session, record: Record) -> None:
     """
     from outcrop.ingest.records import ledger_of
 
-    if record.settings.metrics is not None:
-        figures = {name: float(getattr(record, name)) for name in (*COUNTS, "seconds", "images_per_second")}
-        labels = {"dataset": record.dataset, "collection": record.collection}
-        write_metrics(record.settings.metrics, "ingest", figures, labels)
+    figures_of(record)
     ledger = ledger_of(session.settings.state, record.run)
     print_record(session, record, ledger)
     if record.state == "interrupted":
@@ -107,6 +110,28 @@ def report(session: Session, record: Record) -> None:
             f"{record.failed} of {record.expected} items failed; they are listed in {ledger}; "
             f"`ingest retry {record.run}` tries them again"
         )
+
+
+def figures_of(record: Record) -> None:
+    """Writes the figures of a run for Prometheus, where that is asked for.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    if record.settings.metrics is not None:
+        figures = {name: float(getattr(record, name)) for name in (*COUNTS, "seconds", "images_per_second")}
+        labels = {"dataset": record.dataset, "collection": record.collection}
+        write_metrics(record.settings.metrics, "ingest", figures, labels)
+
+
+def print_line(session: Session, record: Record) -> None:
+    """Prints the counts of a run in one line: of a batch among many."""
+    counts = {name: getattr(record, name) for name in COUNTS}
+    if session.format == "json":
+        print(json.dumps({"run": record.run, "state": record.state, **counts, "seconds": record.seconds}), flush=True)
+    else:
+        said = ", ".join(f"{counts[name]} {name}" for name in ("embedded", "unchanged", "failed"))
+        print(f"run {record.run}: {said}, {record.seconds:g} s", flush=True)
 
 
 def print_record(session: Session, record: Record, ledger: Path) -> None:

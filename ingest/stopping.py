@@ -21,12 +21,14 @@ class Stopping:
     """A context in which the first signal stops the `pipeline` after the pictures in flight; without one, it ends the command.
 
     The second ends the process, whatever it waits for: threads, a server that does not answer, native code that never returns to
-    Python's own way out. What was written by then stays, as after a kill, and the next run continues from there.
+    Python's own way out. What was written by then stays, as after a kill, and the next run continues from there. `number` is that
+    of the signal; None where none came.
     """
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self.run: Run | None = None
         self.pipeline: Pipeline | None = None
+        self.number: int | None = None
         self._warn = warn
         self._asked = False
         self._before: dict[int, Any] = {}
@@ -43,7 +45,7 @@ class Stopping:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
             self._end_now()
-        self._asked = True
+        self._asked, self.number = True, number
         if self.pipeline is None or self.pipeline.stopped:
             raise KeyboardInterrupt
         self._warn("stopping after the pictures in flight; once more to stop at once")
