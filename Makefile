@@ -1,4 +1,5 @@
 # make demo   a first look: sets up, writes a small world, ingests it, asks it, and writes a report
+#             (TORCH_INDEX=…: an index with other builds of PyTorch, as pytorch.org names them)
 # make test   all tests, in two processes (PROCESSES=1: in one)
 # make check  style, types, rooms, generated documentation
 # make bench  the benchmarks     make docs    writes the generated documentation
@@ -9,21 +10,19 @@ BIN := .venv/bin
 EXACT := $(addprefix tests/test_,spanning.py geometry.py cluster.py measures.py)
 # What needs no server of the tests of deploy/.
 DEPLOYMENT := $(filter-out tests/test_deploy_user.py,$(wildcard tests/test_deploy*.py))
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
-export PYTHON
+TORCH_INDEX ?=
+export PYTHON TORCH_INDEX
 
 .PHONY: demo test check docs bench clean
 
 .venv/.runtime: pyproject.toml constraints.txt deploy/system-packages.txt
 	@deploy/system-packages.sh
-	@echo "setting up .venv (torch is large: this takes minutes, once)" >&2
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(PIP) -e .
+	@deploy/install.sh
 	@touch $@
 
 .venv/.dev: .venv/.runtime deploy/test-packages.txt
 	@deploy/system-packages.sh test
-	@$(PIP) -e '.[dev,server]'
+	@deploy/install.sh dev,server
 	@touch $@
 
 demo: .venv/.runtime

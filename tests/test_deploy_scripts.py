@@ -8,6 +8,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,86 @@ def test_no_file_is_written_without_digests(folder: Path, client: str, body: str
     done = run(folder / "pin-images.sh", path=disguised(folder, client, body))
     assert done.returncode != 0 and said in done.stderr
     assert not (folder / "images.yml").exists()
+
+
+# --- install.sh ----------------------------------------------------------------------------------------------------------
+
+
+def checkout(folder: Path, refused: str = "") -> Path:
+    """A checkout whose .venv only notes what pip is asked for; pip refuses what has `refused` in it."""
+    (folder / "deploy").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "deploy/install.sh", folder / "deploy")
+    shutil.copy(ROOT / "constraints.txt", folder)
+    (folder / ".venv/bin").mkdir(parents=True)
+    python = folder / ".venv/bin/python"
+    python.write_text(
+        "#!/bin/bash\n"
+        f'if [ "$2" = pip ]; then echo "$*" >>"{folder}/asked"; '
+        f'case "$*" in *"{refused or "nothing"}"*) echo "no such thing" >&2; exit 1;; esac; exit 0; fi\n'
+        f'if [ "$1" = -c ]; then exit 1; fi\nexec "{sys.executable}" "$@"\n'
+    )
+    python.chmod(0o755)
+    return folder
+
+
+def install(folder: Path, *arguments: str, **changed: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """What install.sh says, and what it asked pip for."""
+    done = subprocess.run(
+        [folder / "deploy/install.sh", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": os.environ["PATH"], **changed},
+    )
+    asked = folder / "asked"
+    return done, asked.read_text().splitlines() if asked.exists() else []
+
+
+def has_driver() -> bool:
+    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux" or has_driver(), reason="this machine has an NVIDIA driver, or is no Linux")
+@pytest.mark.parametrize("refused", ["", "+cpu"])
+def test_without_a_driver_the_build_for_the_processor_is_tried_first(tmp_path: Path, refused: str) -> None:
+    done, asked = install(checkout(tmp_path, refused))
+    assert done.returncode == 0, done.stderr
+    assert len(asked) == 2
+    assert re.search(r"--no-deps torch==[\d.]+\+cpu torchvision==[\d.]+\+cpu$", asked[0])
+    assert asked[1].endswith("-c constraints.txt -e .")
+    assert ("taking the usual one" in done.stderr) == bool(refused)
+    assert "no such thing" not in done.stderr
+
+
+@pytest.mark.parametrize("refused", ["", "--index-url"])
+def test_an_index_for_torch_is_asked_and_may_fail(tmp_path: Path, refused: str) -> None:
+    done, asked = install(checkout(tmp_path, refused), TORCH_INDEX="file:///builds/of/torch")
+    assert done.returncode == 0, done.stderr
+    assert asked[0].endswith("-c constraints.txt --no-deps --index-url file:///builds/of/torch torch torchvision")
+    assert asked[1].endswith("-e .") and len(asked) == 2
+    assert ("taking the usual build" in done.stderr) == bool(refused)
+
+
+def test_what_is_needed_is_said_first_and_failures_end_it(tmp_path: Path) -> None:
+    done, _ = install(checkout(tmp_path, "-e ."))
+    assert done.returncode == 1 and "no such thing" in done.stderr
+    first = done.stderr.splitlines()[0]
+    assert re.search(r"about \d+ GB of disk \(\d+ GB are free\), up to 3 GB to download, some minutes", first)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "df").write_text("#!/bin/sh\necho header\necho disk 100 99 1048576 99% /\n")
+    (tools / "df").chmod(0o755)
+    done, asked = install(checkout(tmp_path), PATH=f"{tools}:{os.environ['PATH']}")
+    assert done.returncode == 3 and re.search(r"has 1 GB free and \d+ GB are needed", done.stderr) and asked == []
+
+
+def test_extras_are_passed_on(tmp_path: Path) -> None:
+    done, asked = install(checkout(tmp_path), "dev,server")
+    assert done.returncode == 0 and asked[-1].endswith("-e .[dev,server]")
 
 
 # --- all of them ---------------------------------------------------------------------------------------------------------
