@@ -333,17 +333,71 @@ def literal_secrets(node: Any) -> list[str]:
 
 
 def manifests() -> list[dict[str, Any]]:
+    """What is handed to kubectl; values for Helm are none of it."""
     return [
         document
         for path in sorted(KUBERNETES.glob("*.yaml"))
-        if path.name != "milvus-values.yaml"
+        if not path.name.endswith("-values.yaml")
         for document in yaml.safe_load_all(path.read_text())
     ]
 
 
-def values() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((KUBERNETES / "milvus-values.yaml").read_text())
+def jobs() -> list[dict[str, Any]]:
+    """The manifests that run Outcrop."""
+    return [manifest for manifest in manifests() if manifest["kind"] in ("Job", "CronJob")]
+
+
+def pod(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The pod of a Job or CronJob: `metadata` and `spec`."""
+    spec = manifest["spec"]
+    template: dict[str, Any] = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]
+    return template
+
+
+def values(name: str = "milvus-values.yaml") -> dict[str, Any]:
+    """Values for Milvus's Helm chart."""
+    loaded: dict[str, Any] = yaml.safe_load((KUBERNETES / name).read_text())
     return loaded
+
+
+def network_faults(policies: list[dict[str, Any]]) -> list[str]:
+    """What the network policies leave open, or close that Outcrop needs."""
+    faults = []
+    everybody = [p for p in policies if p["spec"]["podSelector"] == {} and not p["spec"].get("ingress")]
+    if not any("Ingress" in p["spec"]["policyTypes"] for p in everybody):
+        faults.append("whoever is not named may be called by everybody")
+    for policy in policies:
+        for rule in [*policy["spec"].get("ingress", []), *policy["spec"].get("egress", [])]:
+            who = rule.get("from", []) + rule.get("to", [])
+            if not who or not all(one.get("podSelector") or one.get("namespaceSelector") for one in who):
+                faults.append(f"{policy['metadata']['name']}: a rule for everybody")
+    for manifest in jobs():
+        labels = pod(manifest)["metadata"]["labels"]
+        if not (called(policies, labels, "egress") and called(policies, labels, "ingress")):
+            faults.append(f"{manifest['metadata'].get('name', 'the Job')} cannot reach Milvus")
+    return faults
+
+
+def called(policies: list[dict[str, Any]], labels: dict[str, str], direction: str) -> bool:
+    """Whether pods with these labels may call port 19530 of the proxy, as far as rules of one direction go."""
+    proxy = {"app.kubernetes.io/instance": "milvus", "component": "proxy"}
+    caller, callee = (labels, proxy) if direction == "egress" else (proxy, labels)
+    for policy in policies:
+        if not selects(policy["spec"]["podSelector"], caller):
+            continue
+        for rule in policy["spec"].get(direction, []):
+            others = rule.get("to" if direction == "egress" else "from", [])
+            if any(selects(one.get("podSelector"), callee) for one in others) and any(
+                port["port"] == 19530 for port in rule.get("ports", [])
+            ):
+                return True
+    return False
+
+
+def selects(selector: dict[str, Any] | None, labels: dict[str, str]) -> bool:
+    """Whether a selector with labels chooses what has these."""
+    wanted = (selector or {}).get("matchLabels")
+    return bool(wanted) and wanted.items() <= labels.items()
 
 
 def installed(name: str) -> str | None:

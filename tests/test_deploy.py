@@ -30,8 +30,9 @@ from deployment import (
     example_variables,
     installed,
     instructions,
-    manifests,
+    jobs,
     mounts,
+    pod,
     tag_fault,
     values,
 )
@@ -81,10 +82,8 @@ def test_every_outcrop_variable_is_a_setting() -> None:
 
 def commands() -> Iterator[tuple[str, list[str]]]:
     """Every command of ours in the deployment's files and in docs/operations.md, with where it stands."""
-    for manifest in manifests():
-        spec = manifest["spec"]
-        pod = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"]
-        for container in pod["containers"]:
+    for manifest in jobs():
+        for container in pod(manifest)["spec"]["containers"]:
             yield manifest["kind"], container["command"]
     for service in yaml.safe_load(COMPOSE.read_text())["services"].values():
         test = service.get("healthcheck", {}).get("test", [])

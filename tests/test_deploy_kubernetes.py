@@ -3,21 +3,100 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from deployment import job_faults, manifests, values, values_faults
+import yaml
+from deployment import (
+    DOCKERFILE,
+    OPERATIONS,
+    USER_YAML,
+    job_faults,
+    jobs,
+    literal_secrets,
+    manifests,
+    network_faults,
+    pod,
+    values,
+    values_faults,
+)
+
+from outcrop.embed.presets import PRESETS
 
 
 def test_manifests_have_no_faults() -> None:
-    found = manifests()
-    assert {m["kind"] for m in found} == {"Job", "CronJob"}
+    found = jobs()
+    assert [manifest["kind"] for manifest in found] == ["CronJob", "CronJob", "Job"]
+    assert {m["kind"] for m in manifests()} == {"Job", "CronJob", "PersistentVolumeClaim", "NetworkPolicy"}
     assert [fault for manifest in found for fault in job_faults(manifest)] == []
+    assert [fault for manifest in manifests() for fault in literal_secrets(manifest)] == []
     assert values_faults(values()) == []
-    audits = [m for m in found if m["kind"] == "CronJob"]
-    run = {m["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["command"][1] for m in audits}
+    run = {pod(m)["spec"]["containers"][0]["command"][1] for m in found if m["kind"] == "CronJob"}
     assert run == {"verify", "audit"}
+
+
+def test_every_claim_that_is_mounted_is_there_to_be_made() -> None:
+    claimed = {
+        volume["persistentVolumeClaim"]["claimName"]
+        for manifest in jobs()
+        for volume in pod(manifest)["spec"]["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    made = {
+        m["metadata"]["name"]: m["spec"]["accessModes"] for m in manifests() if m["kind"] == "PersistentVolumeClaim"
+    }
+    assert set(made) == claimed == {"outcrop-datasets", "outcrop-weights", "outcrop-state"}
+    for name in made:
+        assert name in OPERATIONS.read_text()
+
+
+def test_the_job_says_its_model_and_runs_as_the_image_does() -> None:
+    (job,) = (m for m in jobs() if m["kind"] == "Job")
+    variables = {one["name"]: one.get("value") for one in pod(job)["spec"]["containers"][0]["env"]}
+    assert variables["OUTCROP_MODEL"] in PRESETS
+    number = re.search(r"^ARG UID=(\d+)$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert number and {pod(m)["spec"]["securityContext"]["runAsUser"] for m in jobs()} == {int(number[1])}
+    for manifest in jobs():
+        for container in pod(manifest)["spec"]["containers"]:
+            assert re.fullmatch(r"outcrop:[\d.]+-(gpu|cpu)", container["image"]), "the name that the Dockerfile shows"
+            assert f"-t {container['image']}" in DOCKERFILE.read_text()
+
+
+def policies() -> list[dict[str, Any]]:
+    return [manifest for manifest in manifests() if manifest["kind"] == "NetworkPolicy"]
+
+
+def test_network_policies_close_everything_but_what_outcrop_needs() -> None:
+    assert network_faults(policies()) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda p: p.pop(0), "whoever is not named"),
+        (lambda p: p[1]["spec"]["ingress"][0].pop("from"), "milvus-within: a rule for everybody"),
+        (lambda p: p[2]["spec"]["ingress"][0]["ports"][0].update(port=19531), "the Job cannot reach Milvus"),
+        (lambda p: p[4]["spec"]["egress"].pop(0), "outcrop-verify cannot reach Milvus"),
+        (lambda p: p[4]["spec"]["podSelector"]["matchLabels"].update(extra="x"), "outcrop-audit cannot reach Milvus"),
+    ],
+)
+def test_broken_network_policies_are_found_out(damage: Callable[[list[dict[str, Any]]], Any], fault: str) -> None:
+    damaged = policies()
+    damage(damaged)
+    assert any(fault in found for found in network_faults(damaged))
+
+
+def test_values_for_tls_keep_all_other_settings() -> None:
+    plain = yaml.safe_load(values()["extraConfigFiles"]["user.yaml"])
+    tls = yaml.safe_load(values("milvus-tls-values.yaml")["extraConfigFiles"]["user.yaml"])
+    assert tls["common"]["security"].pop("tlsMode") == 2
+    files = tls.pop("tls")
+    assert tls == plain
+    (mounted,) = values("milvus-tls-values.yaml")["proxy"]["volumeMounts"]
+    assert {path.rpartition("/")[0] for path in files.values()} == {mounted["mountPath"]} and mounted["readOnly"]
+    assert files == yaml.safe_load(USER_YAML.read_text())["tls"], "compose and Kubernetes differ"
 
 
 def _take_gpu(v: dict[str, Any]) -> None:
@@ -57,12 +136,12 @@ def test_broken_helm_values_are_found_out(damage: Callable[[dict[str, Any]], Non
 
 
 def test_a_broken_job_is_found_out() -> None:
-    (job,) = (m for m in manifests() if m["kind"] == "Job")
-    pod = job["spec"]["template"]["spec"]
-    pod["securityContext"]["runAsNonRoot"] = False
-    pod["containers"][0]["image"] = "outcrop"
-    pod["containers"][0]["env"].append({"name": "OUTCROP_TOKEN", "value": "root:hunter2"})
-    pod["containers"][0]["volumeMounts"][0]["readOnly"] = False
+    (job,) = (m for m in jobs() if m["kind"] == "Job")
+    inside = pod(job)["spec"]
+    inside["securityContext"]["runAsNonRoot"] = False
+    inside["containers"][0]["image"] = "outcrop"
+    inside["containers"][0]["env"].append({"name": "OUTCROP_TOKEN", "value": "root:hunter2"})
+    inside["containers"][0]["volumeMounts"][0]["readOnly"] = False
     job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"].append(5)
     assert set(job_faults(job)) == {
         "may run as root",

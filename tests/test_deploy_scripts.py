@@ -166,6 +166,35 @@ def test_no_file_is_written_without_digests(folder: Path, client: str, body: str
     assert not (folder / "images.yml").exists()
 
 
+# --- tls/make-certificates.sh --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_certificates_are_made_once_and_hold(folder: Path) -> None:
+    done = run(folder / "tls/make-certificates.sh", "10.0.0.5", "milvus.example")
+    assert done.returncode == 0, done.stderr
+    tls = folder / "tls"
+
+    def openssl(*arguments: str | Path) -> str:
+        said = subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False, timeout=60)
+        return said.stdout + said.stderr
+
+    for certificate, purpose in (("server/server.pem", "sslserver"), ("client/client.pem", "sslclient")):
+        other = "sslclient" if purpose == "sslserver" else "sslserver"
+        said = openssl("verify", "-CAfile", tls / "client/ca.pem", "-purpose", purpose, tls / certificate)
+        assert said.strip().endswith(": OK"), said
+        assert "OK" not in openssl("verify", "-CAfile", tls / "client/ca.pem", "-purpose", other, tls / certificate)
+    for name in ("milvus", "localhost", "milvus.example"):
+        assert "does match" in openssl("x509", "-in", tls / "server/server.pem", "-noout", "-checkhost", name)
+    assert "does match" in openssl("x509", "-in", tls / "server/server.pem", "-noout", "-checkip", "10.0.0.5")
+    for key in tls.rglob("*.key"):
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600, key
+    assert not (tls / "server/ca.key").exists() and not (tls / "client/server.key").exists()
+    before = {path: path.read_bytes() for path in tls.rglob("*.pem")}
+    assert run(folder / "tls/make-certificates.sh").returncode == 0
+    assert {path: path.read_bytes() for path in tls.rglob("*.pem")} == before
+
+
 # --- install.sh ----------------------------------------------------------------------------------------------------------
 
 
