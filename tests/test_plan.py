@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -189,3 +191,13 @@ def test_a_plan_sizes_what_create_would_build() -> None:
         built = PROFILES["GPU_CAGRA"].build_params(dim=768, rows=rows)
         assert built["graph_degree"] == degree
         assert plan(rows, 768, "GPU_CAGRA").gpu_memory == int(rows * (3072 + 4 * degree) * 1.1)
+
+
+def test_a_plan_covers_what_a_directory_really_takes(tmp_path: Path) -> None:
+    """Rows of aerial surveys on Milvus Lite, vectors and index files and all; 20,000 x 384 took 69 MB of 86 planned."""
+    sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+    import million
+
+    million.build(str(tmp_path / "p.db"), "planned", 3000, 384)
+    taken = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+    assert taken < plan(3000, 384, "FLAT").disk < 1.6 * taken
