@@ -6,6 +6,8 @@ Drawing: the same 12 views of one mesh of 81,920 triangles, by every renderer in
 own; what cannot be run says why. Reading the mesh and the first view (caches, shaders) are not counted.
 
 - raycast: ours, one process on one core; with every core, as an ingest uses it, about as many times faster as there are cores
+- egl: ours, by OpenGL on whatever EGL finds first (`egl_draws` says what; in software without a GPU): 12 views in one go, the
+  upload of the mesh counted in
 - filament: ours, through Open3D's OffscreenRenderer on whatever driver there is (in software without a GPU)
 - offscreen: Open3D's OffscreenRenderer as it is commonly used (lit mesh, post-processing), on the same driver
 - pyvista: VTK off screen (pip install pyvista), smooth shading
@@ -34,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-RENDERERS = ("raycast", "filament", "offscreen", "pyvista")
+RENDERERS = ("raycast", "egl", "filament", "offscreen", "pyvista")
 VIEWS = 12
 FEWER = {"offscreen": 3}
 """A renderer that takes seconds for a view draws every fourth of them; figures are for one view."""
@@ -71,6 +73,8 @@ def main() -> None:
                 for own, other in zip(rounds["raycast"], rounds[name], strict=True)
             ]
             result[f"raycast_times_{name}"] = round(statistics.median(ratio for ratio, _ in ratios), 1)
+            if "draws" in rounds[name][0]:
+                result[f"{name}_draws"] = rounds[name][0]["draws"]
             result[f"raycast_times_{name}_by_cpu"] = round(statistics.median(ratio for _, ratio in ratios), 1)
     if arguments.specimens:
         result |= ingest(arguments.specimens, arguments.rounds)
@@ -107,7 +111,7 @@ def apart(name: str, size: int) -> dict[str, Any]:
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def draw(name: str, size: int) -> dict[str, float]:
+def draw(name: str, size: int) -> dict[str, Any]:
     """Seconds and processor seconds of a view; the first one, drawn before, is not counted."""
     from outcrop.render.cameras import cameras
     from outcrop.render.geometry import Shape, normalised
@@ -116,15 +120,24 @@ def draw(name: str, size: int) -> dict[str, float]:
     vertices, faces = specimen()
     surface = surface_of(normalised(Shape("stone", vertices.astype(np.float32), faces.astype(np.int32))))
     placed = cameras("ring", VIEWS)
-    one: Callable[[Any], Any] = {"offscreen": _offscreen, "pyvista": _pyvista}.get(name, _ours)(name, surface, size)
-    covered = np.mean([(np.asarray(one(placed[0])) < 250).any(axis=-1).mean()])
+    if name == "egl":
+        several = _egl(surface, size)
+    else:
+        one: Callable[[Any], Any] = {"offscreen": _offscreen, "pyvista": _pyvista}.get(name, _ours)(name, surface, size)
+
+        def several(some: Any) -> list[Any]:
+            return [np.array(one(camera)) for camera in some]
+
+    # The egl renderer keeps its targets for a number of views: as many as below.
+    covered = (several(placed if name == "egl" else placed[:1])[0] < 250).any(axis=-1).mean()
     assert covered > 0.1, "nothing is drawn"
     drawn = placed[:: VIEWS // FEWER.get(name, VIEWS)]
     begun, cpu = time.perf_counter(), time.process_time()
-    pictures = [np.array(one(camera)) for camera in drawn]
+    pictures = several(drawn)
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     assert not np.array_equal(pictures[0], pictures[1]), "the camera does not move"
-    return {"seconds": seconds / len(drawn), "cpu": cpu / len(drawn)}
+    timed: dict[str, Any] = {"seconds": seconds / len(drawn), "cpu": cpu / len(drawn)}
+    return timed | ({"draws": _driver()} if name == "egl" else {})
 
 
 def _ours(name: str, surface: Any, size: int) -> Callable[[Any], Any]:
@@ -133,7 +146,20 @@ def _ours(name: str, surface: Any, size: int) -> Callable[[Any], Any]:
     from outcrop.render.raycast import Raycaster
 
     painter = Shader(surface, Raycaster(surface) if name == "raycast" else Filament(surface, size))
-    return lambda camera: painter.paint(camera, size)[0]
+    return lambda camera: painter.shade(camera, size)[0]
+
+
+def _egl(surface: Any, size: int) -> Callable[[Any], list[Any]]:
+    from outcrop.render import opengl
+
+    return lambda some: [picture for picture, _ in opengl.draw(surface, some, size)]
+
+
+def _driver() -> str:
+    from outcrop.render.egl import leased
+
+    with leased() as lease, lease.current() as context:
+        return str(context.info["GL_RENDERER"])
 
 
 def _offscreen(name: str, surface: Any, size: int) -> Callable[[Any], Any]:

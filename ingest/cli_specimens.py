@@ -35,7 +35,7 @@ class Making:
     layout: Annotated[str, option("--cameras", panel="What to make", show_default=True, help="Where the views are taken from: ring (around the up axis) or sphere (from all sides)."), Formerly("--layout")] = "ring"
     up: Annotated[str, option("--up", panel="What to make", show_default=True, help="The axis of the files that points up: x, y or z.")] = "y"
     seed: Annotated[int, option("--seed", hidden=True, help="Rotates the cameras about the up axis; 0 leaves them.")] = 0
-    renderer: Annotated[str, option("--renderer", panel="What to make", show_default=True, help="raycast (no GPU needed), filament, or auto: filament where a GPU draws for it.")] = "auto"
+    renderer: Annotated[str, option("--renderer", panel="What to make", show_default=True, help="raycast (no GPU needed), egl (a GPU, by OpenGL), filament, or auto: egl where a GPU answers.")] = "auto"
     pool: Annotated[str, option("--pool", panel="What to make", show_default=True, help="How a specimen's vector is made of those of its views: mean, max or gem.")] = "mean"
     save_renders: Annotated[Optional[Path], option("--save-renders", panel="What to make", help="Also write the views as PNG files below this folder.")] = None
     export_features: Annotated[Optional[Path], option("--export-features", panel="What to make", help="Afterwards write the dataset's vectors below this folder, as features/, embeddings/ and results/ (layout fossilvit).")] = None

@@ -131,20 +131,3 @@ class Filament:
 def gpu_devices(patterns: Sequence[str] = DEVICES) -> list[str]:
     """The device files of GPUs on this machine."""
     return sorted(str(path) for pattern in patterns for path in Path("/").glob(pattern.lstrip("/")))
-
-
-def probe() -> None:
-    """Draws one triangle; what Filament prints meanwhile names the device.
-
-    Raises:
-        RuntimeError: it does not show.
-    """
-    corners = np.array([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0, 0.5, 0]], np.float32)
-    normals = np.tile(np.array([0, 0, 1], np.float32), (1, 3, 1))
-    surface = Surface(corners, np.array([[0, 1, 2]], np.int32), normals)
-    middle = np.array([32], np.float32)
-    hits = Filament(surface, 64).cast(
-        Camera.looking_from(np.array([0.0, 0, 1]), np.array([0.0, 1, 0])), middle, middle, 64
-    )
-    if len(hits.places) != 1:
-        raise RuntimeError("a triangle in the middle of the picture does not show")

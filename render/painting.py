@@ -72,12 +72,11 @@ class Shader:
         self._colours = None
         if surface.colours is not None:
             self._colours = np.ascontiguousarray(lights.DECODED[surface.colours].T)
-        low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
-        self._box = np.array([[(low, high)[n >> axis & 1][axis] for axis in range(3)] for n in range(8)])
+        self._box = box_of(surface)
 
     def shade(self, camera: Camera, size: int) -> tuple[NDArray[np.uint8], Mask]:
         """The picture, uint8 [size, size, 3], and which pixels' middles show the surface, bool [size, size]."""
-        left, top, right, bottom = self._window(camera, size)
+        left, top, right, bottom = window_of(self._box, camera, size)
         columns, rows = np.meshgrid(np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32))
         x, y, shape = columns.ravel(), rows.ravel(), columns.shape
         hits = self._hits(camera, x, y, size)
@@ -107,13 +106,6 @@ class Shader:
         light[:, hits.places] = np.minimum(_returned(hits, np.tile(sky, len(OFFSETS))[hits.places]), 1)
         mean: Floats = light.reshape(3, len(OFFSETS), -1).mean(axis=1)
         return mean
-
-    def _window(self, camera: Camera, size: int) -> tuple[int, int, int, int]:
-        """The part of the picture that the surface's bounding box covers: left, top, right, bottom."""
-        places = camera.project(self._box, size)
-        left, top = np.clip(np.floor(places.min(axis=0)) - 1, 0, size - 1).astype(int)
-        right, bottom = np.clip(np.ceil(places.max(axis=0)) + 1, 1, size).astype(int)
-        return int(left), int(top), int(right), int(bottom)
 
     def _hits(self, camera: Camera, x: Floats, y: Floats, size: int) -> _Hits:
         found = self._renderer.cast(camera, x, y, size)
@@ -146,6 +138,20 @@ class Shader:
                 row = np.minimum((1 - up[of] % 1) * height, height - 1).astype(np.int64)
                 colours[:, of] = lights.DECODED[texture[row, column]].T
         return colours
+
+
+def box_of(surface: Surface) -> NDArray[np.float32]:
+    """The corners of a surface's bounding box, [8, 3]."""
+    low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
+    return np.array([[(low, high)[n >> axis & 1][axis] for axis in range(3)] for n in range(8)])
+
+
+def window_of(box: NDArray[np.float32], camera: Camera, size: int) -> tuple[int, int, int, int]:
+    """The part of a picture that a bounding box covers: left, top, right, bottom."""
+    places = camera.project(box, size)
+    left, top = np.clip(np.floor(places.min(axis=0)) - 1, 0, size - 1).astype(int)
+    right, bottom = np.clip(np.ceil(places.max(axis=0)) + 1, 1, size).astype(int)
+    return int(left), int(top), int(right), int(bottom)
 
 
 def _mixed(corners: Floats, triangles: Indices, weights: tuple[Floats, Floats, Floats]) -> Floats:
@@ -184,19 +190,28 @@ def open_sky(depth: Floats, facing: Floats, inside: Mask, size: int) -> Floats:
     as far as its surroundings are nearer to the viewer than it is: the depth is compared with its mean around each pixel, at
     several widths (T. Luft, C. Colditz and O. Deussen, Image enhancement by unsharp masking the depth buffer, 2006).
     """
-    pixels = focal_length(size) / DISTANCE
     sheltered = np.zeros(depth.shape, np.float32)
-    for width in WIDTHS:
-        below = np.maximum(depth - _mean_around(depth, inside, width * pixels), 0)
+    for width, reach in zip(WIDTHS, reaches(size), strict=True):
+        below = np.maximum(depth - _mean_around(depth, inside, reach), 0)
         sheltered += below / (below + np.float32(width))
     sheltered *= 0.25 + 0.75 * facing
     return np.maximum(1 - sheltered, 0)
 
 
+def reaches(size: int) -> tuple[float, ...]:
+    """`WIDTHS` in pixels of a picture of that side, at the distance of the middle."""
+    return tuple(width * focal_length(size) / DISTANCE for width in WIDTHS)
+
+
+def coarse_cells(width: int, height: int, reach: float) -> tuple[int, int]:
+    """How many cells, across and down, a field of pixels is reduced to before means are taken over `reach` pixels."""
+    return max(1, round(2 * width / reach)), max(1, round(2 * height / reach))
+
+
 def _mean_around(depth: Floats, inside: Mask, reach: float) -> Floats:
     """The mean depth of the surface around each pixel, [H, W], weighted by a bell about `reach` pixels wide."""
     height, width = depth.shape
-    coarse = (max(1, round(2 * width / reach)), max(1, round(2 * height / reach)))
+    coarse = coarse_cells(width, height, reach)
     near, weight = (
         _bell(np.asarray(Image.fromarray(field).resize(coarse, Image.Resampling.BILINEAR)))
         for field in (depth * inside, inside.astype(np.float32))

@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from outcrop.render.cameras import Camera, Layout, Up, cameras
 from outcrop.render.geometry import Shape, normalised
-from outcrop.render.painting import Shader
+from outcrop.render.painting import Shader, ViewRenderer
 from outcrop.render.surface import Surface, surface_of
 from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError, MeshError, nearest
 
-RendererName = Literal["raycast", "filament"]
+RendererName = Literal["raycast", "egl", "filament"]
 RENDERERS: tuple[str, ...] = get_args(RendererName)
+RENDERER_NAMES = f"auto, {', '.join(RENDERERS[:-1])} or {RENDERERS[-1]}"
+LOOKS: dict[RendererName, RendererName] = {"raycast": "raycast", "egl": "raycast", "filament": "filament"}
+"""The look that a renderer gives, by the name of the first that gave it: pictures of one look count as the same."""
 RECIPE = 1
 """Goes up when the same specimen would get other pictures, so that stored views are known to be old."""
 MIN_SIZE, MAX_SIZE = 32, 4096
@@ -45,7 +48,7 @@ class ViewSpec:
     def __post_init__(self) -> None:
         if self.renderer not in RENDERERS:
             raise InputError(
-                f"--renderer must be auto, {' or '.join(RENDERERS)}, got {self.renderer!r}{nearest(self.renderer, RENDERERS)}"
+                f"--renderer must be {RENDERER_NAMES}, got {self.renderer!r}{nearest(self.renderer, RENDERERS)}"
             )
         if not MIN_SIZE <= self.size <= MAX_SIZE:
             raise InputError(f"--size must be {MIN_SIZE} to {MAX_SIZE} pixels, got {self.size}")
@@ -54,8 +57,8 @@ class ViewSpec:
         self.cameras()
 
     def as_extra(self) -> dict[str, Any]:
-        """The spec as it is stored with an item."""
-        return {f"look_{name}": value for name, value in asdict(self).items()}
+        """The spec as it is stored with an item: with the renderer's look, which every machine can draw."""
+        return {f"look_{name}": value for name, value in asdict(replace(self, renderer=LOOKS[self.renderer])).items()}
 
     @classmethod
     def of_extra(cls, extra: Mapping[str, Any]) -> ViewSpec | None:
@@ -78,8 +81,9 @@ class ViewSpec:
 
     @property
     def digest(self) -> str:
-        """32 hex characters over everything that decides how pictures come out: equal specs give equal pictures of a file."""
-        text = repr((RECIPE, self.views, self.size, self.layout, self.seed, self.up, self.renderer))
+        """32 hex characters over everything that decides how pictures come out: specs with equal digests give pictures of a file
+        that are equal, or differ by what no model notices (`LOOKS`)."""
+        text = repr((RECIPE, self.views, self.size, self.layout, self.seed, self.up, LOOKS[self.renderer]))
         return digest_of(text)
 
 
@@ -92,20 +96,35 @@ def draw_views(shape: Shape, spec: ViewSpec) -> NDArray[np.uint8]:
         MeshError: the shape cannot be drawn, or a view is blank or clipped (the whole specimen is then refused).
         InputError: the renderer cannot be opened on this machine.
     """
+    if spec.renderer == "egl":
+        from outcrop.render.egl import beside_torch
+
+        beside_torch()
     return np.stack(list(iterate_views(shape, spec)))
 
 
-def iterate_views(shape: Shape, spec: ViewSpec) -> Iterator[NDArray[np.uint8]]:
-    """The pictures of `draw_views`, one after the other: uint8 [S, S, 3]."""
+def iterate_views(shape: Shape, spec: ViewSpec, card: int = 0) -> Iterator[NDArray[np.uint8]]:
+    """The pictures of `draw_views`, one after the other: uint8 [S, S, 3]. `card` is the number of the graphics card to draw on
+    where there are several, counted round and round."""
     surface = surface_of(normalised(shape))
-    shader = Shader(surface, _renderer(surface, spec))
-    for number, camera in enumerate(spec.cameras()):
-        picture, mask = shader.shade(camera, spec.size)
+    for number, (picture, mask) in enumerate(_drawn(surface, spec, card)):
         _check(mask, surface, shape.name, number, spec)
         yield picture
 
 
-def _renderer(surface: Any, spec: ViewSpec) -> Any:
+def _drawn(surface: Surface, spec: ViewSpec, card: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """The pictures, and which pixels' middles show the surface."""
+    if spec.renderer == "egl":
+        from outcrop.render.opengl import draw
+
+        yield from draw(surface, spec.cameras(), spec.size, card)
+        return
+    shader = Shader(surface, _renderer(surface, spec))
+    for camera in spec.cameras():
+        yield shader.shade(camera, spec.size)
+
+
+def _renderer(surface: Surface, spec: ViewSpec) -> ViewRenderer:
     if spec.renderer == "filament":
         from outcrop.render.filament import Filament
 

@@ -3,6 +3,7 @@ must cost that one specimen, not the run."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import subprocess
@@ -12,15 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.render.egl import SOFTWARE
 from outcrop.render.geometry import load
-from outcrop.render.views import RENDERERS, RendererName, ViewSpec, iterate_views
+from outcrop.render.views import RENDERER_NAMES, RENDERERS, RendererName, ViewSpec, iterate_views
 from outcrop.schema.errors import InputError, MeshError, OutcropError, nearest
 from outcrop.schema.processes import Ended, Handler, Pool, Worker, python_command
 
 PATIENCE = 600.0
 """Seconds after which a silent worker is given up."""
-SOFTWARE = ("software", "llvmpipe", "lavapipe", "swiftshader")
-"""What drivers that draw on the processor call themselves."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,9 @@ class Workers:
             MeshError: the file cannot be drawn, or drawing it broke the process. InputError: drawing is impossible here.
         """
         with self.pool.worker() as worker:
-            worker.send((os.fspath(path), spec))
+            # With several graphics cards each process draws on one of them.
+            number = next((n for n, one in enumerate(self.pool.workers) if one is worker), 0)
+            worker.send((os.fspath(path), spec, number))
             answer = worker.answer()
             try:
                 for remark in next(answer):
@@ -71,7 +73,7 @@ class Workers:
 
 def _start() -> Worker:
     # One thread each: there are as many processes as cores, and what Open3D prints would come between the lines of the meter.
-    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
     return Worker("outcrop.render.workers:drawing", environment=environment, patience=PATIENCE, quiet=True)
 
 
@@ -79,12 +81,12 @@ def drawing() -> Handler:
     """What a drawing process runs: the remarks on a file come first, then its views."""
     logging.getLogger(load.__module__).setLevel(logging.ERROR)  # the answer holds the remarks; they are not said twice
 
-    def draw(request: tuple[str, ViewSpec], data: memoryview) -> Iterator[tuple[str, ...] | NDArray[np.uint8]]:
-        path, spec = request
+    def draw(request: tuple[str, ViewSpec, int], data: memoryview) -> Iterator[tuple[str, ...] | NDArray[np.uint8]]:
+        path, spec, card = request
         try:
             shape = load(Path(path))
             yield tuple(shape.remarks)
-            yield from iterate_views(shape, spec)
+            yield from iterate_views(shape, spec, card)
         except OutcropError:
             raise
         except MemoryError:
@@ -97,7 +99,7 @@ def drawing() -> Handler:
 
 
 def choose_renderer(name: str) -> RendererName:
-    """The renderer that `--renderer` names. ``auto``: filament where a GPU draws for it, otherwise raycast.
+    """The renderer that `--renderer` names. ``auto``: egl where a graphics card answers, otherwise raycast.
 
     Raises:
         InputError: there is no such renderer.
@@ -105,15 +107,16 @@ def choose_renderer(name: str) -> RendererName:
     if name in RENDERERS:
         return name  # type: ignore[return-value]  # just checked
     if name != "auto":
-        raise InputError(f"--renderer must be auto, {' or '.join(RENDERERS)}, got {name!r}{nearest(name, RENDERERS)}")
+        raise InputError(f"--renderer must be {RENDERER_NAMES}, got {name!r}{nearest(name, RENDERERS)}")
     from outcrop.render.filament import gpu_devices
 
-    return "filament" if gpu_devices() and _gpu_draws() else "raycast"
+    return "egl" if gpu_devices() and _card_draws() else "raycast"
 
 
-def _gpu_draws() -> bool:
-    """Whether Filament opens, in a process of its own (it may abort), and on no software driver."""
-    command = python_command("from outcrop.render.filament import probe; probe()")
+@functools.cache
+def _card_draws() -> bool:
+    """Whether OpenGL opens, in a process of its own (a driver may crash), and on no software driver."""
+    command = python_command("from outcrop.render.opengl import probe; probe()")
     try:
         done = subprocess.run(command, capture_output=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired):

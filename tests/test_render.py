@@ -85,7 +85,7 @@ def test_the_wrong_words_are_named() -> None:
     ):
         with pytest.raises(InputError, match=said):
             ViewSpec(**wrong)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="auto, raycast or filament"):
+    with pytest.raises(InputError, match="auto, raycast, egl or filament"):
         choose_renderer("opengl")
 
 

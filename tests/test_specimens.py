@@ -159,7 +159,7 @@ def test_wrong_options_are_refused_before_any_work(folder: Path, lite_uri: str, 
     for given, options, said in (
         (folder, ("--pool", "men"), "did you mean 'mean'"),
         (folder, ("--layout", "cube"), "--cameras must be ring or sphere"),
-        (folder, ("--renderer", "gl"), "--renderer must be auto, raycast or filament"),
+        (folder, ("--renderer", "gl"), "--renderer must be auto, raycast, egl or filament"),
         (folder, ("--size", "7"), "--size must be 32 to"),
         (folder, ("--limit", "0"), "--limit must be at least 1"),
         (folder, ("--save-renders", tmp_path / "file"), "is a file"),
