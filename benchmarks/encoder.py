@@ -123,24 +123,28 @@ def turns(
 
 
 def bare_forward(model: str, weights: Path, device: str, precision: str, pixels: Any) -> Callable[[], Any]:
-    """timm's network as it is built, on planes that are there already, all pictures in the passes that our encoder makes."""
+    """timm's network as it is built, whole in the precision, on planes that are there already, in the passes that our
+    encoder makes.
+    """
     import torch
 
     from outcrop.embed.backbones import build
-    from outcrop.embed.devices import autocast, choose_device
+    from outcrop.embed.devices import choose_device
     from outcrop.embed.encoder import CPU_STEP
     from outcrop.embed.models import find_preset
+    from outcrop.embed.precision import HALVES
     from outcrop.embed.weights import load_state
 
     preset = find_preset(model)
+    dtype = HALVES.get(precision, torch.float32)
     chosen = choose_device(device)
-    network = build(preset, load_state(weights), preset.size, weights).network.to(chosen)
+    network = build(preset, load_state(weights), preset.size, weights).network.to(chosen).to(dtype)
     scaled = (pixels / 255.0 - np.array(preset.mean)) / np.array(preset.std)
-    planes = torch.from_numpy(scaled.astype(np.float32)).permute(0, 3, 1, 2).contiguous().to(chosen)
+    planes = torch.from_numpy(scaled.astype(np.float32)).permute(0, 3, 1, 2).contiguous().to(chosen).to(dtype)
     step = max(1, round(CPU_STEP * 224 * 224 / (preset.size[0] * preset.size[1]))) if chosen.type == "cpu" else 32
 
     def run() -> Any:
-        with torch.inference_mode(), autocast(chosen, precision):
+        with torch.inference_mode():
             return torch.cat([network(part).float() for part in planes.split(step)]).cpu()
 
     return run

@@ -27,8 +27,13 @@ class Backbone(nn.Module):
     """A network of timm's, in eval mode, that gives what all of them have in common.
 
     `forward` gives a vector per picture, [N, D]; `features` also the patch tokens [N, H, W, D], normalised as the network
-    ends. `pooling` is where the vector comes from: the model's own way, or another made from the patch tokens.
+    ends. `pooling` is where the vector comes from: the model's own way, or another made from the patch tokens. The network
+    takes numbers of the type `dtype`, and what follows its last block is done in fp32; `autocast` is the type into which torch
+    is to cast what it may (see `outcrop.embed.precision`).
     """
+
+    autocast: torch.dtype | None = None
+    dtype = torch.float32
 
     def __init__(self, network: nn.Module, own: Pooling, pooling: Pooling) -> None:
         super().__init__()
@@ -38,14 +43,18 @@ class Backbone(nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         """Vectors [N, D], not normalised to length 1, of pictures [N, 3, H, W]."""
-        ends = self.network.forward_features(planes)
+        ends = self._ends(planes)
         return self._pooled(ends) if self.pooling == self.own else self._pooled(ends, self._tokens(ends, planes))
 
     def features(self, planes: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors [N, D] and patch tokens [N, H, W, D], in one pass."""
-        ends = self.network.forward_features(planes)
+        ends = self._ends(planes)
         tokens = self._tokens(ends, planes)
         return self._pooled(ends, tokens), tokens
+
+    def _ends(self, planes: Tensor) -> Tensor:
+        ends: Tensor = self.network.forward_features(planes.to(self.dtype))
+        return ends.float()
 
     def _pooled(self, ends: Tensor, tokens: Tensor | None = None) -> Tensor:
         if self.pooling == self.own:

@@ -80,6 +80,7 @@ class Encoder:
         """How many submitted batches keep the device busy; more only take memory."""
         self._network = network
         self._device = device
+        self._autocast = network.autocast
         self._lane = open_lane(device)
         self._step = min(batch, _cpu_step(space)) if device.type == "cpu" else batch
         self._whole = False
@@ -102,9 +103,8 @@ class Encoder:
         """Open a model (see `outcrop.embed.models`): its weights are read as they are, and neither looked for nor digested.
 
         `device` is ``auto`` (CUDA, then Apple's MPS, then the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        `precision` ``auto`` is bf16 on CUDA from compute capability 8.0, fp32 elsewhere: on a CPU with AMX bf16 saves
-        a seventh of EfficientNet-Lite0's time and turns its vectors by up to 2 degrees (cosine 0.9994 to the fp32
-        ones), so there it is only taken when asked for. `batch` is the most pictures in one pass; where they do not
+        `precision` ``auto`` is bf16 on CUDA from compute capability 8.0, and for DINOv2 and DINOv3 on CPUs with units for it
+        (`outcrop.embed.precision`); fp32 elsewhere. `batch` is the most pictures in one pass; where they do not
         fit into the device's memory, it is halved until they do; 0 has a GPU try how many it takes best
         (`find_batch`), and is 32 on a CPU and with `compile`. `threads` sets torch's CPU threads for the whole
         process; None leaves them. `compile` has torch.compile rewrite the network (with the backend of that name),
@@ -122,10 +122,11 @@ class Encoder:
         import torch
 
         from outcrop.embed.backbones import build
-        from outcrop.embed.devices import adapt, choose_device, choose_precision
+        from outcrop.embed.devices import adapt, choose_device
+        from outcrop.embed.precision import choose_precision
 
         chosen = choose_device(device)
-        precision = choose_precision(precision, chosen)
+        precision = choose_precision(precision, chosen, model.preset.family)
         if threads is not None:
             torch.set_num_threads(threads)
         space = model.space
@@ -250,9 +251,9 @@ class Encoder:
         """One batch through the network, filled up to `fill` pictures."""
         import torch
 
-        from outcrop.embed.devices import autocast
+        from outcrop.embed.precision import autocast
 
-        with torch.inference_mode(), self._lane.working(), autocast(self._device, self.precision):
+        with torch.inference_mode(), self._lane.working(), autocast(self._device, self._autocast):
             try:
                 batch = self._lane.load(rows, fill).to(torch.float32)
                 # [n, H, W, 3] seen as [n, 3, H, W] is channels-last already, which is what fast convolutions
