@@ -57,7 +57,14 @@ def test_an_index_that_cannot_be_had(uri: str, medium: str) -> None:
         outcome = collection("index", name, "GPU_CAGRA")
         assert outcome.code == 0 and "Milvus Lite has no GPU_CAGRA; HNSW is used instead" in outcome.err
         assert outcome.json["index"] == "HNSW"
+        assert "IVF_FLAT is used instead" in collection("index", name, "IVF_RABITQ", "--dry-run").err
+        assert "it knows SQ8" in collection("index", name, "HNSW_SQ", "--build", "sq_type=SQ4U").error(3)
+        assert done("index", name, "HNSW_SQ")["build"]["sq_type"] == "SQ8"
+        assert answers_rightly(uri, name, 1500)
+        done("index", name, "HNSW")
     else:
+        for index, version in (("IVF_RABITQ", "2.6.0"), ("AISAQ", "2.6.4"), ("HNSW_SQ", "2.5.0")):
+            assert f"{index} needs Milvus {version} or newer" in collection("index", name, index).error(3)
         line = collection("index", name, "GPU_IVF_FLAT", "--deadline", 4).error(6)
         assert "GPU_IVF_FLAT" in line and "restored HNSW" in line and "-gpu image" in line
         assert "2.6.20" in collection("index", name, "GPU_CAGRA").error(3)
