@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import typer.main
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from outcrop.cli import ROOMS
@@ -19,6 +20,7 @@ from outcrop.schema.index_parameters import dotted
 from outcrop.schema.indexes import PROFILES
 from outcrop.schema.item import FIELDS
 from outcrop.schema.manifest import Manifest
+from outcrop.schema.registry import Registry
 from outcrop.schema.settings import Settings
 
 HERE = Path(__file__).parent
@@ -27,12 +29,17 @@ NOTE = "<!-- written by docs/generate.py: change the code, then run `make docs` 
 
 def pages() -> dict[str, str]:
     """The generated pages: file name to text."""
-    return {"cli.md": cli_page(), "reference.md": reference_page(), "manifest.schema.json": manifest_schema()}
+    return {
+        "cli.md": cli_page(),
+        "reference.md": reference_page(),
+        "manifest.schema.json": schema_of(Manifest),
+        "registry.schema.json": schema_of(Registry),
+    }
 
 
-def manifest_schema() -> str:
-    """The JSON Schema of manifests, for editors."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Manifest.model_json_schema()}
+def schema_of(model: type[BaseModel]) -> str:
+    """The JSON Schema of a file that people write, for editors."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -6,6 +6,7 @@ gaps. So the files that fit the template are listed, and the count is compared w
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import string
@@ -20,7 +21,9 @@ from outcrop.schema.positions import Position
 from outcrop.schema.registry import Dataset, Registry
 
 MAX_NAMED = 3
-"""Files that a message names of a folder in which none fits."""
+"""Files or folders that a message names where none fits."""
+MAX_COMPARED = 2000
+"""Names that are compared with the one that was looked for."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,10 @@ def dataset_root(registry: Registry, name: str, datasets: Path) -> Path:
     if root is None or not root.is_dir():
         if dataset.root == ".":
             raise RegistryError(f"dataset {name!r}: its folder {datasets} is not there; is its disk mounted?")
+        held = f" ({datasets} holds {_most_alike(dataset.root, there)})" if (there := _folders(datasets)) else ""
         raise RegistryError(
             f"dataset {name!r}: its root {datasets / dataset.root} is not a folder; "
-            f"set --datasets to the folder that holds {dataset.root!r}"
+            f"set --datasets to the folder that holds {dataset.root!r}{held}"
         )
     return root
 
@@ -94,7 +98,7 @@ def _list_capture(dataset: Dataset, name: str, capture_id: str, root: Path) -> C
     folder = on_disk(root, relative.parts, doubled)
     capture = dataset.images[capture_id]
     present: dict[int, Path] = {}
-    hint = f"; there is no folder {root / relative}"
+    hint = "" if folder is not None and folder.is_dir() else _no_folder(root, relative)
     if folder is not None and folder.is_dir():
         if not folder.resolve().is_relative_to(root.resolve()):
             raise RegistryError(
@@ -162,13 +166,35 @@ def _form(path: Path) -> str:
 
 
 def _hint(dataset: Dataset, capture_id: str, folder: Path, files: Sequence[Path]) -> str:
-    """Which files lie in a folder none of which fits, and what would."""
-    wanted = dataset.filename(capture_id, 1)
+    """What was looked for in a folder in which no file fits, and which files lie there instead, the most alike first."""
+    wanted = dataset.filename(capture_id, 1).as_posix()
     if not files:
-        return f"; {folder} holds no files (one would be named {wanted})"
-    names = ", ".join(path.relative_to(folder).as_posix() for path in files[:MAX_NAMED])
-    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
-    return f"; {folder} holds {names}{more}, and the template asks for {wanted}"
+        return f"; looked for {wanted} first, and {folder} holds no files"
+    names = [path.relative_to(folder).as_posix() for path in files]
+    return f"; looked for {wanted} first, and {folder} holds {_most_alike(wanted, names)}"
+
+
+def _no_folder(root: Path, relative: PurePosixPath) -> str:
+    """Which folder was looked for, and which lie there instead, the most alike first."""
+    parent = (root / relative).parent
+    said = f"; there is no folder {root / relative}"
+    return said + (f", and {parent} holds {_most_alike(relative.name, names)}" if (names := _folders(parent)) else "")
+
+
+def _folders(parent: Path) -> list[str]:
+    """The folders in a folder, without hidden ones; none where it cannot be listed."""
+    try:
+        return sorted(each.name for each in parent.iterdir() if each.is_dir() and not each.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _most_alike(wanted: str, names: Sequence[str]) -> str:
+    """``a.jpg, b.jpg and 3 more``."""
+    likeness = {name: difflib.SequenceMatcher(None, wanted, name).ratio() for name in names[:MAX_COMPARED]}
+    shown = sorted(likeness, key=lambda name: (-likeness[name], name))[:MAX_NAMED]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return ", ".join(shown) + more
 
 
 def _declared(frames: int | str | tuple[int, ...], present: set[int]) -> tuple[set[int], tuple[int, ...], int]:

@@ -20,17 +20,20 @@ import re
 import string
 import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
+from pydantic_core import CoreSchema
 
 from outcrop.schema.documents import first_complaint, read_document
 from outcrop.schema.errors import RegistryError, nearest
@@ -58,6 +61,23 @@ class _Checked(BaseModel):
         return values
 
 
+_FRAMES: dict[str, Any] = {
+    "anyOf": [
+        {"const": "all"},
+        {"type": "integer", "minimum": 0, "maximum": MAX_FRAMES},
+        {"type": "string", "pattern": r"^\s*[0-9]+\s*(\.\.|-)\s*[0-9]+\s*$"},
+        {"type": "array", "items": {"type": "integer", "minimum": 0}},
+    ]
+}
+Frames = Annotated[int | Literal["all"] | tuple[int, ...], WithJsonSchema(_FRAMES)]
+"""Frames as they are written: a count, ``"all"``, a range such as ``"1..40"``, or a list of numbers."""
+
+
+def _or_frames_alone(core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    """A capture may be written as its frames alone, or as null for all of them."""
+    return {"anyOf": [*_FRAMES["anyOf"], {"type": "null"}, handler(core)]}
+
+
 class Capture(_Checked):
     """One flight or sweep of a dataset.
 
@@ -65,7 +85,9 @@ class Capture(_Checked):
     `altitude` is in metres above ground; `folder` and `label` override what the templates would say.
     """
 
-    frames: int | Literal["all"] | tuple[int, ...] = "all"
+    __get_pydantic_json_schema__ = _or_frames_alone
+
+    frames: Frames = "all"
     altitude: float | None = Field(default=None, ge=0, le=100_000, allow_inf_nan=False)
     folder: str | None = None
     label: str | None = None

@@ -324,6 +324,18 @@ def test_where_no_file_fits_it_is_said_which_are_there() -> None:
     for part in ("DJI_0001.png", "DJI_0003.png", "and 2 more", "a_0001.jpg"):
         assert part in failure.reason
     assert "DJI_0004" not in failure.reason
-    assert "no folder root/b" in only({"b": 1}).hint
+    assert only({"b": 1}).hint == "; there is no folder root/b, and root holds a"
     Path("root/c").mkdir()
-    assert "holds no files" in only({"c": 1}).hint
+    assert only({"c": 1}).hint == "; looked for c_0001.jpg first, and root/c holds no files"
+
+
+def test_the_most_alike_names_come_first() -> None:
+    touch("root/a/IMG_7.jpg", "root/a/a_001.jpg", "root/a/zebra.jpg", "root/a/a-0001.jpg", "root/a/other.png")
+    assert (
+        "looked for a_0001.jpg first, and root/a holds a_001.jpg, a-0001.jpg, IMG_7.jpg and 2 more"
+        in only({"a": 1}).hint
+    )
+    Path("root/aa").mkdir()
+    assert "there is no folder root/ab, and root holds a, aa" in only({"ab": 1}).hint
+    with pytest.raises(RegistryError, match=r"its root rood is not a folder.*\(\. holds root\)"):
+        list_captures(registry({"a": 1}, root="rood"), "d", Path())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 import unicodedata
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import given
@@ -15,7 +17,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from outcrop.schema.errors import RegistryError
-from outcrop.schema.registry import TEMPLATE_FIELDS, Registry, read_registry, split_capture, weights_search
+from outcrop.schema.registry import (
+    TEMPLATE_FIELDS,
+    Capture,
+    Dataset,
+    Registry,
+    read_registry,
+    split_capture,
+    weights_search,
+)
 
 JAMSHILL = {
     "root": "01_02_jamshill_data_image",
@@ -366,3 +376,52 @@ def test_weights_lie_in_folders_that_keys_name(tmp_path: Path) -> None:
 def test_the_sample_registry_reads(shared_sample: Path) -> None:
     registry = read_registry(shared_sample / "data_key.json")
     assert {"brighton_beach", "caliterra"} <= set(registry.datasets)
+
+
+# -- docs/registry.md and its JSON Schema --------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[1] / "docs/registry.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs/registry.schema.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_examples_of_the_page_are_registries_for_us_and_for_the_json_schema(text: str, tmp_path: Path) -> None:
+    (tmp_path / "data_key.json").write_text(text)
+    assert read_registry(tmp_path / "data_key.json").datasets or "weights" in text
+    jsonschema.validate(json.loads(text), SCHEMA)
+
+
+def test_the_page_shows_every_field() -> None:
+    assert len(EXAMPLES) >= 5
+    for model in (Dataset, Capture):
+        for name in model.model_fields:
+            assert f"`{name}`" in PAGE, name
+    assert all(f"{{{name}}}" in PAGE for name in TEMPLATE_FIELDS)
+
+
+@pytest.mark.parametrize(
+    "frames", [3, 0, "all", "1..40", "1-40", [1, 2], None, {"frames": "all"}, {"altitude": 95.5}, {}]
+)
+def test_frames_that_both_take(frames: object) -> None:
+    jsonschema.validate({"datasets": {"d": {"root": "r", "images": {"c": frames}}}}, SCHEMA)
+    assert Dataset.model_validate({"root": "r", "images": {"c": frames}}).images["c"]
+
+
+@pytest.mark.parametrize("frames", [-1, "some", True, [1, -2], [1.5], {"altitude": -1}, {"frames": "x"}])
+def test_frames_that_neither_takes(frames: object) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"datasets": {"d": {"root": "r", "images": {"c": frames}}}}, SCHEMA)
+    with pytest.raises(ValueError):
+        Dataset.model_validate({"root": "r", "images": {"c": frames}})
+
+
+def test_notes_and_the_schema_itself_may_be_named(tmp_path: Path) -> None:
+    values = {
+        "$schema": "docs/registry.schema.json",
+        "flown_by": "us",
+        "datasets": {"d": {"root": "r", "sky": "clear"}},
+    }
+    (tmp_path / "data_key.json").write_text(json.dumps(values))
+    assert read_registry(tmp_path / "data_key.json").dataset("d").root == "r"
+    jsonschema.validate(values, SCHEMA)
