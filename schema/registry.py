@@ -73,11 +73,6 @@ Frames = Annotated[int | Literal["all"] | tuple[int, ...], WithJsonSchema(_FRAME
 """Frames as they are written: a count, ``"all"``, a range such as ``"1..40"``, or a list of numbers."""
 
 
-def _or_frames_alone(core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-    """A capture may be written as its frames alone, or as null for all of them."""
-    return {"anyOf": [*_FRAMES["anyOf"], {"type": "null"}, handler(core)]}
-
-
 class Capture(_Checked):
     """One flight or sweep of a dataset.
 
@@ -85,12 +80,15 @@ class Capture(_Checked):
     `altitude` is in metres above ground; `folder` and `label` override what the templates would say.
     """
 
-    __get_pydantic_json_schema__ = _or_frames_alone
-
     frames: Frames = "all"
     altitude: float | None = Field(default=None, ge=0, le=100_000, allow_inf_nan=False)
     folder: str | None = None
     label: str | None = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """A capture may be written as its frames alone, or as null for all of them."""
+        return {"anyOf": [*_FRAMES["anyOf"], {"type": "null"}, handler(core)]}
 
     @field_validator("frames", mode="before")
     @classmethod
