@@ -1,7 +1,8 @@
 # make demo   a first look: sets up, writes a small world, ingests it, asks it, and writes a report
 #             (TORCH_INDEX=…: an index with other builds of PyTorch, as pytorch.org names them)
 # make test   all tests, in two processes (PROCESSES=1: in one)
-# make check  style, types, rooms, generated documentation
+# make check  style, types, rooms, deployment, known advisories, generated documentation
+# make audit  asks pip-audit whether a package that constraints.txt names has an advisory: needs a connection
 # make bench  the benchmarks     make docs    writes the generated documentation
 PYTHON ?= python3
 PROCESSES ?= 2
@@ -13,7 +14,7 @@ DEPLOYMENT := $(filter-out tests/test_deploy_user.py,$(wildcard tests/test_deplo
 TORCH_INDEX ?=
 export PYTHON TORCH_INDEX
 
-.PHONY: demo test check docs bench clean
+.PHONY: demo test check audit docs bench clean
 
 .venv/.runtime: pyproject.toml constraints.txt deploy/system-packages.txt
 	@deploy/system-packages.sh
@@ -38,8 +39,14 @@ check: .venv/.dev
 	$(BIN)/python -c 'from setuptools import setup; setup()' --quiet build_py --build-lib build/shipped
 	cd build/shipped && ../../$(BIN)/mypy --cache-dir ../../.mypy_cache --config-file ../../pyproject.toml
 	cd build/shipped && ../../$(BIN)/lint-imports --no-logo --config ../../pyproject.toml
+	$(BIN)/python deploy/audit.py
 	$(BIN)/python -m pytest $(DEPLOYMENT) -rs
 	$(BIN)/python docs/generate.py --check
+
+# In an environment of its own: it is no part of what Outcrop needs.
+audit: .venv/.runtime
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit; }
+	.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 docs: .venv/.dev
 	$(BIN)/python docs/generate.py
