@@ -17,6 +17,7 @@ code is 1 when something was lost, doubled, not healed, answered wrongly, or end
   `retry last` end in an orderly way.
 - flips (200): one bit of one file of a Milvus Lite directory. Queries, an export and `collection verify` are refused in one
   line, or are right.
+- trees (60): a file of a tree of vectors, or an exported Parquet file, damaged. Reading it is refused, or goes on without it.
 - together (5 per backend): two first ingests at once. Both succeed.
 """
 
@@ -58,6 +59,7 @@ PARTS = {
     "places": Part(26, places.places),
     "ledgers": Part(20, spoilt.ledgers),
     "flips": Part(200, spoilt.flips),
+    "trees": Part(60, spoilt.trees),
     "together": Part(5, disturbed.together, on_server=True),
 }
 

@@ -174,3 +174,28 @@ def _difference(one: Any, other: Any) -> str:
     if isinstance(one, dict):
         one, other = ({name: row[name] for name in row if one.get(name) != other.get(name)} for row in (one, other))
     return f"{one!r:.150} instead of {other!r:.150}"
+
+
+def trees(trial: Trial, count: int) -> Iterator[Case]:
+    """One file of a tree of vectors, or of an exported Parquet file, damaged; then read into a new collection."""
+    whole = trial.place()
+    assert trial.ingest("specimens", whole, "--export-features", "tree").code == 0
+    exported = ("collection", "export", COLLECTION, "tree/all.parquet", "--uri", "outcrop.db")
+    assert run(whole, *exported).code == 0
+    tree = whole / "tree"
+    files = sorted(path.relative_to(tree) for path in tree.rglob("*") if path.is_file())
+    for number in range(count):
+        file, how = files[number % len(files)], trial.random.choice(sorted(set(DAMAGES) - {"wrong types"}))
+        folder = trial.root / f"tree{number}"
+        shutil.copytree(tree, folder / "tree")
+        data = (tree / file).read_bytes()
+        # Most of a file are numbers, of which any are right: half of the time its head or its end is hit.
+        edge = slice(0, 300) if number % 4 == 1 else slice(-300, None) if number % 4 == 3 else slice(None)
+        (folder / "tree" / file).write_bytes(data.replace(data[edge], DAMAGES[how](data[edge], trial.random), 1))
+        read = ("features", "tree", "--layout", "fossilvit", "--name", "bones", *MODEL, "--uri", "outcrop.db")
+        ended = run(folder, "ingest", *read)
+        if file.suffix == ".parquet":
+            ended = run(folder, "collection", "import", "tree/all.parquet", "--uri", "other.db")
+        yield f"{file.name} {how} ({ended.code})", ended.complaint(0, 3, 4, 6)
+        shutil.rmtree(folder)
+    trial.remove(whole)

@@ -63,9 +63,9 @@ def write_answer_files(batches: Sequence[Results], folder: Path, thumbnails: Thu
     try:
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
         try:
-            (made / "answer.json").write_text(json.dumps(answer, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            _write(made / "answer.json", json.dumps(answer, ensure_ascii=False, indent=1) + "\n")
             lines = [result.query.name.replace("\n", " ") for result in results]
-            (made / "queries.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            _write(made / "queries.txt", "".join(f"{line}\n" for line in lines))
             np.save(made / "ids.npy", np.array(ids, dtype="U32").reshape(len(results), most))
             np.save(made / "keys.npy", np.array(keys, dtype=np.str_).reshape(len(results), most))
             np.save(made / "scores.npy", scores)
@@ -89,3 +89,8 @@ def write_answer_files(batches: Sequence[Results], folder: Path, thumbnails: Thu
 def _safe(name: str) -> str:
     """The end of a name, as part of a file name."""
     return re.sub(r"[^\w.-]+", "_", name)[-80:].strip("._") or "query"
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a text in UTF-8; bytes in names of files that are not UTF-8 are spelt as in JSON (``\\udcff``)."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -28,7 +28,7 @@ def write_whole(path: Path, page: str) -> Path:
         InputError: the file cannot be written.
     """
     with whole_file(path, what=f"the report {path}", fix="give another --report FILE", durable=False) as file:
-        file.write_text(page, encoding="utf-8")
+        file.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files may be any bytes
     return path
 
 

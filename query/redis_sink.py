@@ -57,7 +57,11 @@ class RedisSink:
         self._ttl = ttl
         try:
             self._client: Redis = redis.Redis.from_url(
-                uri, socket_timeout=timeout, socket_connect_timeout=timeout, decode_responses=True
+                uri,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                decode_responses=True,
+                encoding_errors="backslashreplace",
             )
         except ValueError:
             raise InputError(

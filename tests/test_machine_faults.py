@@ -290,3 +290,15 @@ def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "PlaceUnusable: x cannot be written (File too large); make room" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_query_pictures_whose_names_are_not_utf8(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"a_300": 2}, name="town")
+    assert run("ingest", "dataset", "town", *MODEL).code == 0
+    picture = Path(os.fsdecode(b"q\xff.jpg"))
+    picture.write_bytes(next(tmp_path.rglob("*.jpg")).read_bytes())
+    outcome = run("query", "image", picture, "--output", "answer", "--report", "report.html", "--csv")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(Path("answer/answer.json").read_bytes())["queries"][0]["query"] == str(picture)
+    assert Path("answer/queries.txt").read_text() == "q\\udcff.jpg\n"
+    assert "q\\udcff.jpg" in Path("report.html").read_text() and outcome.out.splitlines()[1].startswith("q\\udcff.jpg,")

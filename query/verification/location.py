@@ -98,7 +98,9 @@ def write_geojson(located: Sequence[tuple[str, Location]], path: Path) -> Path:
         "features": [f for query, place in located for f in features(query, place)],
     }
     with whole_file(path, what=f"--geojson {path}", fix="give another file", durable=False) as file:
-        file.write_text(json.dumps(collection, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        file.write_text(
+            json.dumps(collection, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", errors="backslashreplace"
+        )
     return path
 
 
