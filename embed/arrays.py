@@ -7,7 +7,10 @@ threads: two threads that parse at once can fail with "SystemError: AST construc
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ def map_array(path: Path) -> NDArray[Any]:
     Raises:
         OSError, ValueError, EOFError, SyntaxError: the file cannot be read, or holds no array.
     """
-    with _PARSING:
+    with _PARSING, _damage_as_values():
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array
 
@@ -34,5 +37,14 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile: the file cannot be read, or is damaged.
     """
-    with _PARSING, path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+    with _PARSING, _damage_as_values(), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}
+
+
+@contextlib.contextmanager
+def _damage_as_values() -> Iterator[None]:
+    """Errors of the parsers below numpy, which a damaged header may raise, as ValueError."""
+    try:
+        yield
+    except (tokenize.TokenError, OverflowError, RecursionError, TypeError, MemoryError) as error:
+        raise ValueError(f"it does not hold an array ({str(error) or type(error).__name__})") from error

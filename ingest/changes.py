@@ -8,7 +8,8 @@ is the reason:
 2. another file name, another altitude in the registry, another position in a file of positions, another size of the file, or
    another transform (crop, cameras, reader): *changed*;
 3. features that are wanted are not kept: *lacking*;
-4. the file's time is another, or several files make the item: the bytes decide, so a touched file is *unchanged*;
+4. the file's time is another, it was written after the row was made (`outcrop.ingest.checked`), or several files make the item:
+   the bytes decide, so a touched file is *unchanged*;
 5. output files that are wanted are not there: *lacking*, without being embedded again;
 6. otherwise *unchanged*.
 
@@ -32,6 +33,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from outcrop.ingest.checked import CheckedFiles, written_since
 from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.sources import FileState, Listing, Source, Todo, Wanted, groups
 from outcrop.schema.digests import SourceDigest, digest_of_file
@@ -112,12 +114,13 @@ def changes(
     features: FeatureKeeper | None = None,
     outside: Outside | None = None,
     arrays_stay: bool = False,
+    checked: CheckedFiles | None = None,
 ) -> Iterator[Change]:
     """The change of everything that a listing declares, source by source, and then what is gone.
 
     `stored` is the collection (None = there is none yet). `digests` compares the bytes of every file; `force` makes everything
     again; with `features`, items that lack theirs count as lacking. With `arrays_stay` a row that was read from an array is in
-    order as it is, whatever file is wanted; an ingest of that file would replace it.
+    order as it is, whatever file is wanted; an ingest of that file would replace it. `checked` are files that need not be read.
 
     Raises:
         OutcropError: the collection cannot be read. Whatever `outside` raises.
@@ -132,10 +135,10 @@ def changes(
             for each in some:
                 present.add(each.item, found=each.item.id in rows)
             present.cover(source, some)
-            found = compare(source, some, rows, digests=digests, features=features)
+            found = compare(source, some, rows, digests=digests, features=features, checked=checked)
             yield from _closed(source, [_kept(change, rows) for change in found] if arrays_stay else found)
     if stored is not None:
-        yield from present.gone(stored, outside, digests=digests)
+        yield from present.gone(stored, outside, digests=digests, checked=checked)
 
 
 def compare(
@@ -145,13 +148,14 @@ def compare(
     *,
     digests: bool = False,
     features: FeatureKeeper | None = None,
+    checked: CheckedFiles | None = None,
 ) -> list[Change]:
     """The changes of a source's wanted items, given the stored rows (by id); opens no file.
 
     Those whose file has another time are left open (all that seem unchanged with `digests`): see `settled`.
     """
     state = functools.cache(_state_or_none)
-    found = [_judged(each, rows.get(each.item.id), state, digests, features) for each in wanted]
+    found = [_judged(each, rows.get(each.item.id), state, digests, features, checked) for each in wanted]
     return _all_or_none(found) if source.atomic else found
 
 
@@ -203,6 +207,7 @@ def _judged(
     state: Callable[[tuple[Path, ...]], FileState | None],
     digests: bool,
     features: FeatureKeeper | None,
+    checked: CheckedFiles | None,
 ) -> Change:
     item = wanted.item
 
@@ -238,6 +243,8 @@ def _judged(
     touched = digests or bool(wanted.others) or now.mtime_ns != row["source_mtime_ns"]
     if touched and not digest.file:
         return change("changed", "the time of its file is another")
+    if not touched and digest.file and written_since(now, row):
+        touched = checked is None or not checked.knows(wanted.path, now, digest.file)
     against = digest.file if touched else ""
     if (unwritten := next((path for path in wanted.outputs if not path.exists()), None)) is not None:
         return change("lacking", f"{unwritten} is missing", embed=False, against=against)
@@ -312,7 +319,14 @@ class Present:
             self._covered.add(parent_of(wanted[0].item.key))
             self._scopes.update((each.item.kind, each.item.dataset) for each in wanted)
 
-    def gone(self, stored: Table, outside: Outside | None = None, *, digests: bool = False) -> Iterator[Change]:
+    def gone(
+        self,
+        stored: Table,
+        outside: Outside | None = None,
+        *,
+        digests: bool = False,
+        checked: CheckedFiles | None = None,
+    ) -> Iterator[Change]:
         """The rows that nobody accounted for: stale ones of covered parents, and those on which `outside` decides.
 
         Rows are looked through only where there are more of a kind and dataset than were found.
@@ -330,7 +344,7 @@ class Present:
                     if parent_of(row["key"]) in self._covered:
                         yield Change("gone", row["key"], row["source"], STALE)
                     elif outside is not None:
-                        yield from _outside(row, outside, digests)
+                        yield from _outside(row, outside, digests, checked)
 
     def absent(self, stored: Table) -> int:
         """How many of the items have no row."""
@@ -340,10 +354,10 @@ class Present:
         return len(self) - found
 
 
-def _outside(row: Row, outside: Outside, digests: bool) -> Iterator[Change]:
+def _outside(row: Row, outside: Outside, digests: bool, checked: CheckedFiles | None) -> Iterator[Change]:
     verdict = outside.judge(row)
     if isinstance(verdict, str):
         yield Change("gone", row["key"], row["source"], verdict)
     elif verdict is not None:
-        change = _judged(verdict, row, _state_or_none, digests, None)
+        change = _judged(verdict, row, _state_or_none, digests, None, checked)
         yield _settle(change, _digest_or_none(verdict.files)) if change.open else change

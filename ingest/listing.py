@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import Present, changes
+from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.pipeline import Options, Pipeline
 from outcrop.ingest.runs import Record, Run, running
@@ -32,11 +33,16 @@ class Outlook:
 
 
 def look_ahead(
-    listing: Listing, collection: Collection | None, *, force: bool = False, features: FeatureKeeper | None = None
+    listing: Listing,
+    collection: Collection | None,
+    *,
+    force: bool = False,
+    features: FeatureKeeper | None = None,
+    checked: CheckedFiles | None = None,
 ) -> Outlook:
     """What `ingest_listing` would do with a listing; reads only files whose time is another, embeds and writes nothing."""
     counts: Counter[str] = Counter()
-    for change in changes(listing, collection, force=force, features=features):
+    for change in changes(listing, collection, force=force, features=features, checked=checked):
         counts["embed" if change.embed else change.kind] += 1
     return Outlook(
         listing.dataset,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.dataset import list_dataset
 from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.listing import Outlook, look_ahead
@@ -86,9 +87,11 @@ def plan(
     *,
     force: bool = False,
     features: FeatureKeeper | None = None,
+    checked: CheckedFiles | None = None,
 ) -> list[tuple[Part, Outlook]]:
     """What a run would do, part by part; embeds and writes nothing. Items that lack `features` would be embedded."""
-    return [(part, look_ahead(part.listing, collection, force=force, features=features)) for part in parts]
+    how = {"force": force, "features": features, "checked": checked}
+    return [(part, look_ahead(part.listing, collection, **how)) for part in parts]
 
 
 def expected_rate(state: Path, model: str) -> float | None:

@@ -19,6 +19,7 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.sharded import device_names
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.bundles import dim_of
+from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.layouts import space_of_tree
 from outcrop.ingest.listing import Outlook, ingest_listing, look_ahead
@@ -109,12 +110,12 @@ def preview(request: AnyRequest, settings: Settings, watcher: Watcher = Watcher(
     """
     request.check()
     with _opened(request, settings, watcher, None, create=False) as target:
-        keeper = _keeper(target, settings)
+        keeper, checked = _keeper(target, settings), CheckedFiles(settings.state)
         if not isinstance(request, ManifestRequest):
-            outlook = look_ahead(target.listing, target.found, force=request.force, features=keeper)
+            outlook = look_ahead(target.listing, target.found, force=request.force, features=keeper, checked=checked)
             shown = examples(target.listing) if isinstance(request, ImagesRequest) else ()
             return Preview(target.space, outlook, examples=shown, others=target.listing.others)
-        parts = plan(request.parts(), target.found, force=request.force, features=keeper)
+        parts = plan(request.parts(), target.found, force=request.force, features=keeper, checked=checked)
         rate = expected_rate(settings.state, target.space.model)
         return Preview(target.space, _sum(request.name, [outlook for _, outlook in parts]), tuple(parts), rate)
 
@@ -272,9 +273,9 @@ def _created(store: Store, settings: Settings, space: Space, watcher: Watcher, *
 
 
 def _options(settings: Settings, target: _Target) -> Options:
-    request = target.request
+    request, checked = target.request, CheckedFiles(settings.state)
     if target.model is None:
-        return Options(VECTORS_AT_ONCE, settings.workers, request.force, settings.patience)
+        return Options(VECTORS_AT_ONCE, settings.workers, request.force, settings.patience, checked=checked)
     # Where views are drawn, a thread waits for each process that draws.
     workers = settings.drawing_processes if request.takes_space else settings.workers
     return Options(
@@ -282,6 +283,7 @@ def _options(settings: Settings, target: _Target) -> Options:
         workers,
         request.force,
         settings.patience,
+        checked=checked,
         decode=settings.decode,
         decode_megapixels=settings.decode_megapixels,
     )

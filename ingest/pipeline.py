@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from outcrop.embed.protocol import Pending, PictureEncoder
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import STORED, Change, Present, compare, settled
+from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.on_device import OnDevice
 from outcrop.ingest.row_writer import Rows, RowWriter
@@ -48,8 +49,10 @@ class Options:
 
     `batch` pictures are encoded at once (0: as many as the encoder takes best); `workers` preparing threads; `force` embeds
     unchanged items too; `patience` seconds for which the writer waits for a server that went away; `digests` compares the bytes
-    of every file instead of trusting its size and time. `decode` is where JPEGs are decoded: ``cpu``, ``device`` (the encoder's)
-    or ``auto`` (a GPU's decoder beside the CPU); `decode_megapixels` bounds what the device has in hand.
+    of every file instead of trusting its size and time; `checked` are files that need not be read for their ctime.
+
+    `decode` is where JPEGs are decoded: ``cpu``, ``device`` (the encoder's) or ``auto`` (a GPU's decoder beside the CPU);
+    `decode_megapixels` bounds what the device has in hand.
     """
 
     batch: int = 32
@@ -57,6 +60,7 @@ class Options:
     force: bool = False
     patience: float = 60.0
     digests: bool = False
+    checked: CheckedFiles | None = None
     decode: str = "auto"
     decode_megapixels: int = 1024
 
@@ -214,7 +218,8 @@ class Pipeline:
 
     def _compare(self, source: Source, wanted: Sequence[Wanted], rows: dict[str, dict[str, Any]]) -> None:
         """Counts what is unchanged, and hands on the rest."""
-        found = compare(source, wanted, rows, digests=self.options.digests, features=self.features)
+        digests, checked = self.options.digests, self.options.checked
+        found = compare(source, wanted, rows, digests=digests, features=self.features, checked=checked)
         todo = [change for change in found if change.kind != "unchanged" or change.open]
         if todo and source.atomic:
             todo = found  # one that turns out to be changed takes the others along
@@ -268,6 +273,8 @@ class Pipeline:
     def _read(self, work: _Work, path: Path, some: Sequence[Change]) -> tuple[list[Todo], Contents]:
         """Reads one file of a source: what must be made of it, and its contents."""
         contents = work.source.read(path)
+        if self.options.checked is not None and any(change.open for change in some):
+            self.options.checked.note(path, contents.state, contents.digest)
         todo = []
         for change in settled(work.source, some, contents.digest):
             if change.kind == "unchanged":

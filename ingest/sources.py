@@ -40,10 +40,15 @@ MAX_BYTES = 2**30
 
 @dataclass(frozen=True)
 class FileState:
-    """What a file's directory says of it: `size` in bytes and the time of its last change; of several, the sum and the newest."""
+    """What a file's directory says of it: `size` in bytes and the time of its last change; of several, the sum and the newest.
+
+    `ctime_ns` (when its bytes or its entry last changed, which no program sets) and `inode` are hints.
+    """
 
     size: int
     mtime_ns: int
+    ctime_ns: int = 0
+    inode: int = 0
 
     @classmethod
     def of(cls, *paths: Path) -> Self:
@@ -53,7 +58,8 @@ class FileState:
             OSError: one cannot be accessed.
         """
         stats = [path.stat() for path in paths]
-        return cls(sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats))
+        size, newest = sum(stat.st_size for stat in stats), max(stat.st_mtime_ns for stat in stats)
+        return cls(size, newest, max(stat.st_ctime_ns for stat in stats), stats[0].st_ino)
 
 
 @dataclass(frozen=True)

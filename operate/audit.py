@@ -16,6 +16,7 @@ from outcrop.embed.models import resolve_space
 from outcrop.embed.opening import LazyEncoder, open_encoder
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import STALE, STORED, Change, changes
+from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.listing import ingest_listing
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.requests import AuditRequest
@@ -94,7 +95,10 @@ def audit(
         RegistryError: unknown dataset, or a root that is not there. InputError: a folder is not there, or empty.
     """
     stale = stale_space(collection, settings)
-    return [_audit(collection, desired, digests, stale) for desired in _desired(collection, settings, names, root)]
+    checked = CheckedFiles(settings.state)
+    return [
+        _audit(collection, desired, digests, stale, checked) for desired in _desired(collection, settings, names, root)
+    ]
 
 
 def repair(
@@ -121,7 +125,7 @@ def repair(
         encoder = LazyEncoder(collection.space, lambda: open_encoder(model, settings))
         run = Run.begin(settings.state, "audit", AuditRequest(name=found.dataset, collection=collection.name))
         thumbnails = ThumbnailStore.below(settings.state)
-        options = Options(digests=digests)
+        options = Options(digests=digests, checked=CheckedFiles(settings.state))
         record = ingest_listing(listing, encoder, collection, run, options, thumbnails=thumbnails)
         say(f"{found.dataset}: {record.upserted} items embedded, {record.failed} failed (run {record.run})")
     if orphans:
@@ -186,9 +190,11 @@ def _desired(
         yield desired_specimens(collection, name, root)
 
 
-def _audit(collection: Collection, desired: Desired, digests: bool, stale: str) -> Audit:
+def _audit(collection: Collection, desired: Desired, digests: bool, stale: str, checked: CheckedFiles) -> Audit:
     good, findings = 0, []
-    found = changes(desired.listing, collection, digests=digests, outside=desired.files, arrays_stay=True)
+    found = changes(
+        desired.listing, collection, digests=digests, outside=desired.files, arrays_stay=True, checked=checked
+    )
     for parent, some in groupby(found, key=_unit):
         together = list(some)
         wrong = [change for change in together if change.kind != "unchanged"]

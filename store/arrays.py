@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,10 @@ def _faiss_writer(path: Path, dim: int) -> Iterator[Callable[[NDArray[np.float32
         raise OSError(str(error).splitlines()[0].rpartition(": ")[2]) from None
 
 
+_DAMAGE = (ValueError, OSError, RuntimeError, EOFError, SyntaxError, OverflowError, TypeError, tokenize.TokenError)
+"""What numpy and faiss raise for a damaged file."""
+
+
 def _read_vectors(path: Path) -> NDArray[np.float32]:
     if not path.is_file():
         raise InputError(f"no file {path}; check the path")
@@ -142,7 +147,7 @@ def _read_vectors(path: Path) -> NDArray[np.float32]:
             return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False), dtype=np.float32)
         index = _faiss().read_index(str(path))
         return np.asarray(index.reconstruct_n(0, index.ntotal), dtype=np.float32)
-    except (ValueError, OSError, RuntimeError, EOFError, MemoryError) as error:
+    except (*_DAMAGE, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(f"{path} cannot be read ({reason}); make it again") from None
 

@@ -44,3 +44,16 @@ def test_pickles_are_refused(tmp_path: Path):
         map_array(tmp_path / "a.npy")
     with pytest.raises(ValueError, match="allow_pickle"):
         read_arrays(tmp_path / "a.npz")
+
+
+def test_a_header_that_no_parser_takes_is_damage(tmp_path: Path):
+    np.save(tmp_path / "a.npy", np.zeros(3, np.float32))
+    whole = (tmp_path / "a.npy").read_bytes()
+    for header in (
+        b"{'descr': (",
+        b"{'descr': '<f4', 'shape': (9999999999999999999999,), 'fortran_order': False}",
+        b"(" * 60,
+    ):
+        (tmp_path / "a.npy").write_bytes(whole[:10] + header.ljust(117) + b"\n" + whole[128:])
+        with pytest.raises((ValueError, SyntaxError)):
+            map_array(tmp_path / "a.npy")

@@ -163,6 +163,8 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def test_a_file_is_read_once_however_it_is_found_changed(here: Path, opened: list[str]) -> None:
     """The digest is that of the bytes that are decoded: a touched file is not read first and then once more."""
     photographs = sorted((here / "town").rglob("*.jpg"))
+    run("ingest", "references", "town", *FEW)  # the files were copied here: they are read once to be known
+    opened.clear()
     assert answer(run("ingest", "references", "town", *FEW, "--json"))["unchanged"] == 9
     assert not [name for name in opened if name.endswith(".jpg")]
     os.utime(photographs[0], (1, 1))
@@ -182,3 +184,37 @@ def test_what_is_there_is_all_in_order(here: Path) -> None:
     with Store.connect("outcrop.db") as store:
         assert Collection.open(store, "outcrop").count(Filter()) == 12
     assert audit()["findings"] == []
+
+
+def replaced(path: Path) -> None:
+    """Another content of the same size, with the time put back."""
+    stat, data = path.stat(), bytearray(path.read_bytes())
+    data[-9] ^= 1  # within the pixels
+    path.with_suffix(".new").write_bytes(data)
+    path.with_suffix(".new").replace(path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+
+
+def test_another_content_of_the_same_size_and_time_is_found(here: Path) -> None:
+    """Its ctime is later than the row; the bytes decide."""
+    one, other = sorted(here.rglob("*_150*.jpg"))[0], sorted(here.rglob("*_300*.jpg"))[0]
+    assert dry_run("dataset", "town")["to_embed"] == 0
+    replaced(one)
+    os.utime(other, ns=(other.stat().st_atime_ns, other.stat().st_mtime_ns))  # touched only: its ctime is new
+    assert dry_run("dataset", "town")["to_embed"] == 1
+    for more in ((), ("--digests",)):
+        found = audit(*more, code=4)["findings"]
+        assert [each["trouble"] for each in found] == ["changed"] * 4  # with its three references
+    done = answer(run("ingest", "dataset", "town", "--json"))
+    assert (done["upserted"], done["unchanged"]) == (1, 2)
+
+
+def test_a_copied_dataset_is_read_once_more_and_then_known(here: Path, opened: list[str]) -> None:
+    assert answer(run("ingest", "dataset", "town", "--json"))["unchanged"] == 3
+    assert sorted(set(opened)) and len([each for each in opened if each.endswith(".jpg")]) == 3
+    opened.clear()
+    assert answer(run("ingest", "dataset", "town", "--json"))["unchanged"] == 3
+    assert not [each for each in opened if each.endswith(".jpg")]
+    Path(".outcrop/checked.sqlite").write_bytes(b"damaged " * 200)
+    assert answer(run("ingest", "dataset", "town", "--json"))["unchanged"] == 3
