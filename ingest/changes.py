@@ -120,7 +120,8 @@ def changes(
 
     `stored` is the collection (None = there is none yet). `digests` compares the bytes of every file; `force` makes everything
     again; with `features`, items that lack theirs count as lacking. With `arrays_stay` a row that was read from an array is in
-    order as it is, whatever file is wanted; an ingest of that file would replace it. `checked` are files that need not be read.
+    order as it is, whatever file is wanted; an ingest of that file would replace it. Without `checked` (files whose
+    bytes are known), a file of the same size and time is taken for the same, whatever its ctime.
 
     Raises:
         OutcropError: the collection cannot be read. Whatever `outside` raises.
@@ -243,8 +244,8 @@ def _judged(
     touched = digests or bool(wanted.others) or now.mtime_ns != row["source_mtime_ns"]
     if touched and not digest.file:
         return change("changed", "the time of its file is another")
-    if not touched and digest.file and written_since(now, row):
-        touched = checked is None or not checked.knows(wanted.path, now, digest.file)
+    if checked is not None and not touched and digest.file and written_since(now, row):
+        touched = not checked.knows(wanted.path, now, digest.file)
     against = digest.file if touched else ""
     if (unwritten := next((path for path in wanted.outputs if not path.exists()), None)) is not None:
         return change("lacking", f"{unwritten} is missing", embed=False, against=against)
@@ -261,7 +262,7 @@ def _made_instead(
     now = state(wanted.files)
     if now is None or not row["ingested_at"] or now.mtime_ns > _nanoseconds(row["ingested_at"]):
         return False
-    found = _judged(instead, row, state, False, features)
+    found = _judged(instead, row, state, False, features, None)
     return found.kind == "unchanged" and not found.open
 
 

@@ -90,8 +90,9 @@ def plan(
     checked: CheckedFiles | None = None,
 ) -> list[tuple[Part, Outlook]]:
     """What a run would do, part by part; embeds and writes nothing. Items that lack `features` would be embedded."""
-    how = {"force": force, "features": features, "checked": checked}
-    return [(part, look_ahead(part.listing, collection, **how)) for part in parts]
+    return [
+        (part, look_ahead(part.listing, collection, force=force, features=features, checked=checked)) for part in parts
+    ]
 
 
 def expected_rate(state: Path, model: str) -> float | None:
