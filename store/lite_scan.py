@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +81,8 @@ def select(store: Store, physical: str, expression: str, partitions: list[str] |
     """
     try:
         return _select(_engine(store, physical), expression, partitions)
+    except MemoryError:  # asking Milvus would take more
+        raise
     except Exception as error:  # noqa: BLE001  whatever it is, Milvus is asked instead: the same answer, only slower
         _log.debug("no direct reading of %s: %s: %s", physical, type(error).__name__, error)
         return None
@@ -90,7 +92,8 @@ def _engine(store: Store, physical: str) -> Any:
     """Milvus Lite's own collection behind a name."""
     from milvus_lite.server_manager import server_manager_instance
 
-    _, database, _ = server_manager_instance._servers[str(Path(store.uri).absolute())]
+    path = os.path.abspath(store._directory)  # noqa: PTH100  as Milvus Lite does: `resolve` would follow links
+    _, database, _ = server_manager_instance._servers[path]
     return database.get_collection(physical)
 
 

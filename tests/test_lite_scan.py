@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,26 @@ def test_this_milvus_lite_is_read_straight(collection: Collection) -> None:
     """Otherwise everything would work, many times slower, without a word."""
     found = lite_scan.select(collection.store, collection.physical, "", None)
     assert found is not None and len(found) == ROWS - 10
+
+
+def test_a_relative_address_is_read_straight_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Milvus Lite knows its directories by their whole paths; the process may have gone elsewhere since it opened one."""
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    with Store.connect("../r.db") as store:
+        made = Collection.create(store, "relative", SPACE, index="FLAT")
+        made.load()
+        monkeypatch.chdir(tmp_path.parent)
+        assert lite_scan.select(store, made.physical, "", None) is not None
+
+
+def test_missing_memory_is_said(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(lite_scan, "_select", full)
+    with pytest.raises(MemoryError):
+        collection.count()
 
 
 def test_a_milvus_lite_made_otherwise_is_asked(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
