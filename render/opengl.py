@@ -129,7 +129,7 @@ class _Drawing:
             self._fill(programs.around, targets.for_around, *square, side=self._size)
             self._draw(programs.further, targets.for_further, frames[1], len(OFFSETS) * len(cameras), ground=1.0)
             self._fill(programs.picture, targets.for_pictures, *square, side=self._size)
-            pixels = gl.buffer(reserve=targets.width * targets.height * 4)
+            pixels = gl.buffer(reserve=targets.width * targets.height * 4, dynamic=True)
             self._buffers.append(pixels)
             targets.for_pictures.read_into(pixels, components=4)
             for each in (squares, *frames):

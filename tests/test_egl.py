@@ -305,6 +305,14 @@ def test_a_drawing_process_gives_the_same_bytes(tmp_path: Path) -> None:
             assert np.array_equal(np.stack(list(pool.views(path, spec))), here)
 
 
+def test_a_drawing_process_without_a_driver_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of every renderer that cannot be opened: it is no specimen's fault."""
+    monkeypatch.setenv("GLCONTEXT_DEVICE_INDEX", "99")
+    path = meshes.write(tmp_path / "a.ply", *meshes.ball(1))
+    with Workers(1) as pool, pytest.raises(InputError, match=r"requested device index 99.*--renderer raycast"):
+        list(pool.views(path, ViewSpec(views=1, size=64, renderer="egl")))
+
+
 def test_specimens_that_raycast_drew_are_not_drawn_again(tmp_path: Path, lite_uri: str) -> None:
     """A machine with a graphics card takes over a collection that was made without one, and the other way round."""
     on_card = replace(LOOK, renderer="egl")
