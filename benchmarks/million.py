@@ -28,6 +28,8 @@ GOALS = {"collection describe": 10.0, "collection verify": 45.0, "collection exp
 """Seconds at 200,000 rows on Milvus Lite with two cores."""
 GOAL_MIB = 2048
 PAGE = 5000
+PATIENCE = 600.0
+"""Seconds for one answer: Milvus Lite writes its files within a request, on a busy machine for more than half a minute."""
 DATASETS = ("harbour", "moor", "quarry", "town")
 
 
@@ -137,7 +139,7 @@ def build(uri: str, name: str, rows: int, dim: int) -> None:
     space = Space(model="million", weights_digest="0", size=(8, 8), mean=zero, std=one, pooling="avg", dim=dim)
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(max(16, rows // 500), dim)).astype(np.float32)
-    with Store.connect(uri) as store:
+    with Store.connect(uri, timeout=PATIENCE) as store:
         made = Collection.create(store, name, space)
         for start in range(0, rows, PAGE):
             count = min(PAGE, rows - start)
