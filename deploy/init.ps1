@@ -108,11 +108,12 @@ Next, in ${PSScriptRoot}:
   2. docker compose run --rm demo          first look: a small world, without a server; then open $(Get-Value 'EXPORT_HOST')/demo/report.html
   3. docker compose up -d --wait           starts Milvus
   4. docker compose run --rm milvus-user   makes Outcrop's own user in Milvus (once)
-  5. Photographs into $(Get-Value 'DATASET_HOST'), and what they are into $registry ("Your own pictures" in README.md).
-  6. docker compose run --rm $app ingest dataset NAME
+  5. A folder of photographs, with any names, into $(Get-Value 'DATASET_HOST'), say as photos
+  6. docker compose run --rm $app ingest images /opt/datasets/photos
+     What should have captures, altitudes and names of its own goes into $registry ("Your own pictures" in README.md).
   7. A photograph into $(Get-Value 'QUERY_HOST'), then: docker compose run --rm $app query image /queries/photo.jpg --report /exports/report.html
 
-Weights: those of efficientnet_lite0 come with the image (OUTCROP_MODEL=efficientnet_lite0). DINOv3 and DINOv2 are published by Meta,
-under licences that you accept there; put the files into $(Get-Value 'WEIGHTS_HOST') as they come, and docs/models.md says which
-model they belong to.
+Weights: those of efficientnet_lite0, the model in .env, come with the image. DINOv3 and DINOv2 see more; they are published by Meta,
+under licences that you accept there. Put the files into $(Get-Value 'WEIGHTS_HOST') as they come, and name the model in OUTCROP_MODEL
+of .env before the first ingest (docs/models.md).
 "@
