@@ -79,6 +79,7 @@ def create_for_model(
     if dry_run or store is None:
         version = store.version if store is not None else None
         profile, note = profile_for(index or ("FLAT" if version is None else "HNSW"), version)
+        profile.build_params(build if not note else None, server=version, dim=space.dim)  # what would be refused is
         return Created(f"{name}__{space.fingerprint[:8]}", space, profile.name, beside, [note] if note else [])
     made = Collection.create(store, name, space, index=index, build=build, weights=model.hint, alias=present is None)
     return Created(made.physical, space, made.profile.name, beside, made.notes)

@@ -36,6 +36,8 @@ from outcrop.store.maintenance import PROPERTY_PREVIOUS
 
 def test_create_then_another_size_beside_it(uri: str, name: str) -> None:
     before = state_of(uri, name)
+    refused = ("create", name, *MODEL, "--index", "HNSW", "--build", "M=1")
+    assert collection(*refused, "--dry-run").error(3) == collection(*refused).error(3), "a dry run refuses the same"
     dry = done("create", name, *MODEL, "--dry-run")
     assert dry["dry_run"] and state_of(uri, name) == before
     first = done("create", name, *MODEL)
