@@ -61,6 +61,16 @@ class JpegDecoder:
                 found.append(None)
         return found
 
+    def refusal(self, data: bytes) -> str:
+        """Why a file cannot be decoded, in the library's words; '' where it can."""
+        import torch
+
+        try:
+            self.batch([torch.frombuffer(bytearray(data), dtype=torch.uint8)])
+        except (RuntimeError, ValueError) as error:
+            return (str(error) or type(error).__name__).splitlines()[0]
+        return ""
+
     def describe(self) -> str:
         """In a few words: ``torchcodec 0.17.0 on cuda:0``."""
         return f"{self.library} on {self.device}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.embed.images import DRAFT_MARGIN, Decoded, opened_jpeg, thumbnail_size, webp
+from outcrop.embed.images import DRAFT_MARGIN, Decoded, fit_to, opened_jpeg, thumbnail_size, webp
 from outcrop.embed.jpeg import Markers, read_markers, unfit
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.schema.errors import PictureError
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from outcrop.embed.decoding import JpegDecoder
-
-LIKE = 2.0
-"""Grey levels by which a photograph that is decoded both ways may differ on average: libjpeg and nvJPEG stay below 0.5."""
 
 
 @dataclass(frozen=True)
@@ -210,32 +207,24 @@ def fetch(thumbnails: Sequence[Small]) -> None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A photograph decoded on the device and on the CPU: the mean difference of its fitted pixels in grey levels, and whether
-    that is as it should be; `cosine` of the two vectors, where they were made."""
+    """A photograph decoded on the device and on the CPU: the mean difference of its fitted pixels in grey levels, the `cosine` of
+    the two vectors, and whether it came out in the right size at all; `failure` says why the device gave none."""
 
     difference: float
-    same: bool
-    cosine: float | None = None
+    cosine: float
+    failure: str = ""
 
 
 def compare(
-    reader: DeviceReader,
-    file: Undecoded,
-    decoded: Decoded,
-    space: Space,
-    encode: Callable[[Any], Any] | None = None,
+    reader: DeviceReader, file: Undecoded, decoded: Decoded, space: Space, encode: Callable[[Any], Any]
 ) -> Comparison:
     """Compares a photograph with what the CPU made of the same bytes; `encode` makes vectors of fitted pixels."""
-    from outcrop.embed.images import fit_to
-
     expected = fit_to(decoded.image, space.size, space.fit)
     with reader.working():
         (picture,) = reader.decode([file])
         found = None if picture is None else fitted(picture, space).permute(1, 2, 0).cpu().numpy()
-    if found is None or picture is None or (picture.width, picture.height) != (decoded.width, decoded.height):
-        return Comparison(255.0, False)
+    if found is None:
+        return Comparison(255.0, 0.0, reader.decoder.refusal(file.data) or "its sides are wrong")
     difference = float(np.abs(found.astype(np.int16) - expected).mean())
-    if encode is None:
-        return Comparison(difference, difference <= LIKE)
     one, other = np.asarray(encode(np.stack([found, expected])), np.float64)
-    return Comparison(difference, difference <= LIKE, float(one @ other))
+    return Comparison(difference, float(one @ other))

@@ -234,7 +234,7 @@ def test_a_wrong_decoder_is_not_trusted(
     said: list[str] = []
     device = Ingested(tmp_path / "device", listing, lite, said, decode="device")
     same(device, cpu, 0.9999999)
-    assert "a library 1 on cpu is not trusted" in device.record.decoder
+    assert "JPEGs are decoded on the CPU: a library 1 on cpu " in device.record.decoder
     assert said == [device.record.decoder]
 
 

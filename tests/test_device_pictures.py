@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from pictures import picture
 from PIL import Image, ImageCms, ImageFilter
 
+from outcrop.embed import decoding
 from outcrop.embed.adobe_rgb import adobe_rgb
 from outcrop.embed.decoding import JpegDecoder, find_decoder
 from outcrop.embed.encoder import Encoder
@@ -246,6 +248,20 @@ def test_too_little_memory_for_one_picture_is_an_error() -> None:
         JpegDecoder("a library", "cpu", full).decode([PLAIN, PLAIN])
 
 
+@pytest.mark.parametrize(
+    ("library", "opener"), [("torchvision", decoding._torchvision), ("torchcodec", decoding._torchcodec)]
+)
+def test_both_libraries_decode(library: str, opener: Callable[[str], Any]) -> None:
+    pytest.importorskip(library)
+    made = JpegDecoder("a library", "cpu", opener("cpu"))
+    found, nothing = made.decode([PLAIN, PLAIN[:200]])
+    assert found is not None and nothing is None
+    assert np.array_equal(rows(found), np.asarray(decode(PLAIN, name="a").image))
+    assert made.refusal(PLAIN) == "" and made.refusal(PLAIN[:200])
+    grey, _ = made.decode([jpeg(picture(2).convert("L")), PLAIN])
+    assert grey is not None and grey.shape == (3, 240, 320)
+
+
 def test_a_machine_without_a_decoder_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torchcodec.decoders", None)
     monkeypatch.setitem(__import__("sys").modules, "torchvision.io", None)
@@ -293,7 +309,7 @@ def test_thumbnails_come_in_one_copy() -> None:
 def both(data: bytes, lite: Encoder) -> float:
     decoded = decode(data, name="a", at_least=lite.space.size)
     found = compare(READER, taken(data), decoded, lite.space, lite.encode)
-    assert found.same and found.cosine is not None
+    assert not found.failure and found.difference < 0.3
     return found.cosine
 
 
@@ -302,6 +318,15 @@ def test_vectors_of_small_photographs_do_not_depend_on_the_decoder(lite: Encoder
     """Decoded at full size, nothing but a rounding in thousands differs."""
     for seed in range(3):
         assert both(jpeg(picture(seed, 800, 600), subsampling=subsampling), lite) > 0.9999
+
+
+@pytest.mark.parametrize(("name", "least"), [("DJI_0018", 0.995), ("DJI_0025", 0.999), ("IMG_9384", 0.999)])
+def test_vectors_of_large_photographs_hardly_depend_on_the_decoder(
+    lite: Encoder, shared_sample: Path, name: str, least: float
+) -> None:
+    """What libjpeg decodes at a quarter is rounded there once, and at full size before: EfficientNet-Lite0 sees one pixel in ten
+    differ by a grey level. (Vision transformers stay above 0.9999.)"""
+    assert both((shared_sample / "full_size" / f"{name}.jpg").read_bytes(), lite) > least
 
 
 @pytest.mark.parametrize("name", ["brighton_beach/DJI_0021.JPG", "caliterra/IMG_9381.jpg"])
