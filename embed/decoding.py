@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from outcrop.embed.jpeg import without_exif
+
 if TYPE_CHECKING:
     import torch
 
@@ -38,12 +40,9 @@ class JpegDecoder:
         Raises:
             RuntimeError: the device has too little memory for one picture.
         """
-        import torch
-
         from outcrop.embed.devices import out_of_memory
 
-        # A copy: torch warns of memory that it may not write to.
-        tensors = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in files]
+        tensors = [_tensor(data) for data in files]
         found: list[torch.Tensor | None] = []
         parts = [tensors] if tensors else []
         while parts:
@@ -63,10 +62,8 @@ class JpegDecoder:
 
     def refusal(self, data: bytes) -> str:
         """Why a file cannot be decoded, in the library's words; '' where it can."""
-        import torch
-
         try:
-            self.batch([torch.frombuffer(bytearray(data), dtype=torch.uint8)])
+            self.batch([_tensor(data)])
         except (RuntimeError, ValueError) as error:
             return (str(error) or type(error).__name__).splitlines()[0]
         return ""
@@ -85,6 +82,13 @@ def find_decoder(device: str) -> JpegDecoder | str:
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
             missing.append(f"{name}: {(str(error) or type(error).__name__).splitlines()[0]}")
     return "; ".join(missing)
+
+
+def _tensor(data: bytes) -> torch.Tensor:
+    """A file as libraries take it, in a copy that torch may write to; torchcodec would turn the picture by its EXIF."""
+    import torch
+
+    return torch.frombuffer(without_exif(data), dtype=torch.uint8)
 
 
 def _torchcodec(device: str) -> Batch:

@@ -258,6 +258,10 @@ def test_both_libraries_decode(library: str, opener: Callable[[str], Any]) -> No
     assert found is not None and nothing is None
     assert np.array_equal(rows(found), np.asarray(decode(PLAIN, name="a").image))
     assert made.refusal(PLAIN) == "" and made.refusal(PLAIN[:200])
+    exif = Image.Exif()
+    exif[274] = 6
+    (stored,) = made.decode([jpeg(picture(1), exif=exif)])
+    assert stored is not None and np.array_equal(stored, found), "turned by nobody"
     grey, _ = made.decode([jpeg(picture(2).convert("L")), PLAIN])
     assert grey is not None and grey.shape == (3, 240, 320)
 
