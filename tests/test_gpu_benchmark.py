@@ -1,0 +1,64 @@
+"""The benchmark of a GPU runs on the CPU, on a few of everything, and says what cannot be run and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import picture
+
+GPU = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+
+
+def rows(*arguments: object) -> dict[str, dict[str, Any]]:
+    command = [sys.executable, str(GPU), "--small", "--json", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=250)
+    assert done.returncode == 0, done.stderr
+    return {row["figure"]: row for row in json.loads(done.stdout)["rows"]}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        picture(number, 900, 700).save(folder / f"{number}.jpg", quality=90)
+    return folder
+
+
+def test_the_table_has_every_row(photos: Path) -> None:
+    found = rows("--device", "cpu", "--photos", photos)
+    for figure in (
+        "CPU threads alone",
+        "device's decoder alone",
+        "photographs to rows, efficientnet_lite0",
+        "references to rows, efficientnet_lite0",
+        "encoder, efficientnet_lite0",
+        "bare network, efficientnet_lite0",
+    ):
+        assert found[figure]["value"] > 0, figure
+    ingested = found["photographs to rows, efficientnet_lite0"]
+    alone = found["CPU threads alone"]["value"] + found["device's decoder alone"]["value"]
+    assert ingested["ratio"] == pytest.approx(ingested["value"] / alone)
+    assert ingested["note"].startswith("JPEGs are decoded by torch"), "both decoded"
+    assert found["least cosine to fp32 on the CPU, efficientnet_lite0"]["value"] > 0.9999
+    assert 0.99 < found["least cosine decoded on the device, efficientnet_lite0"]["value"] <= 1.000001
+    for section in ("drawing", "compiling"):
+        assert found[section]["note"].startswith("not run: a small run "), section
+
+
+def test_without_a_gpu_rows_say_why(photos: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    found = rows("--photos", photos)
+    assert found
+    for figure, row in found.items():
+        assert row["value"] is None and row["note"].startswith("not run: "), figure
