@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pictures import picture
 
-GPU = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
+sys.path.append(str(Path(__file__).parents[1]))
+
+Rows = Callable[..., dict[str, dict[str, Any]]]
 
 
-def rows(*arguments: object) -> dict[str, dict[str, Any]]:
-    command = [sys.executable, str(GPU), "--small", "--json", *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=250)
-    assert done.returncode == 0, done.stderr
-    return {row["figure"]: row for row in json.loads(done.stdout)["rows"]}
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Rows:
+    """The rows of a small run, by their figures."""
+    from benchmarks import gpu
+
+    def run(*arguments: object) -> dict[str, dict[str, Any]]:
+        monkeypatch.setattr(sys, "argv", ["gpu.py", "--small", "--json", *map(str, arguments)])
+        gpu.main()
+        return {row["figure"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+
+    return run
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_table_has_every_row(photos: Path) -> None:
+def test_the_table_has_every_row(rows: Rows, photos: Path) -> None:
     found = rows("--device", "cpu", "--photos", photos)
     for figure in (
         "CPU threads alone",
@@ -53,7 +59,7 @@ def test_the_table_has_every_row(photos: Path) -> None:
         assert found[section]["note"].startswith("not run: a small run "), section
 
 
-def test_without_a_gpu_rows_say_why(photos: Path) -> None:
+def test_without_a_gpu_rows_say_why(rows: Rows, photos: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
