@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store, is_lite, lock_holder, shown_uri
-from outcrop.store.inventory import list_collections
-from outcrop.store.maintenance import drop
+from outcrop.store.inventory import Entry, list_collections
+from outcrop.store.maintenance import PROPERTY_PREVIOUS, drop
 
 OLDEST = (2, 3, 0)
 LITTLE_DISK = 2 * 2**30
@@ -107,10 +107,14 @@ def _indexes(store: Store) -> Finding:
 
 
 def _collections(store: Store) -> Iterator[Finding]:
-    for entry in list_collections(store):
+    entries = list_collections(store)
+    for entry in entries:
         name = entry.aliases[0] if entry.aliases else entry.physical
         if entry.space is None:
             yield Finding(f"collection {name}", "ok", "not made by Outcrop; left alone")
+            continue
+        if not entry.aliases:
+            yield _nameless(store, entry, entries)
             continue
         collection = Collection.open(store, entry.physical)
         state = collection.index_state()
@@ -131,6 +135,22 @@ def _collections(store: Store) -> Iterator[Finding]:
             yield Finding(f"collection {name}", "warning", seen, advice)
         else:
             yield Finding(f"collection {name}", "ok", seen)
+
+
+def _nameless(store: Store, entry: Entry, entries: Sequence[Entry]) -> Finding:
+    """What to do about a physical collection that no name leads to: left by a creation that was cut short, made beside another
+    (blue/green), or the one that a name led to before."""
+    name, check = entry.physical.rpartition("__")[0], f"collection {entry.physical}"
+    current = next((other for other in entries if name in other.aliases), None)
+    seen = f"about {entry.rows} rows of {entry.space.model if entry.space else '?'}, and no name leads to it"
+    if current is None:
+        model = f" --model {entry.space.model}" if entry.space else ""
+        advice = f"its creation was cut short: ingest again (--collection {name}{model}) finishes it"
+        return Finding(check, "warning", seen, f"{advice}; or: collection drop {entry.physical}")
+    if Collection.open(store, current.physical).properties().get(PROPERTY_PREVIOUS) == entry.physical:
+        return Finding(check, "ok", f"{seen}; {name} led to it before", f"collection rollback {name} goes back to it")
+    advice = f"collection switch {name} {entry.physical} (it is {current.physical} now)"
+    return Finding(check, "warning", seen, f"{advice}; or: collection drop {entry.physical}")
 
 
 def _probe(store: Store, index: str, deadline: float) -> Finding:

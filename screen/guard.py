@@ -6,6 +6,7 @@ import contextlib
 import errno
 import logging
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -18,6 +19,8 @@ from outcrop.screen.texts import harmless_lines
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+RESENT_AFTER = 0.05
+"""Seconds after which a lost Ctrl-C is sent again."""
 
 
 OF_THE_PLACE = {
@@ -84,6 +87,16 @@ def _watch(broken: threading.ExceptHookArgs) -> None:
     threading.__excepthook__(broken)
 
 
+def _again(ignored: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C that came within a finaliser or a library's callback is lost there, with a traceback: it is sent again instead."""
+    if not issubclass(ignored.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(ignored)
+        return
+    sender = threading.Timer(RESENT_AFTER, signal.raise_signal, (signal.SIGINT,))
+    sender.daemon = True
+    sender.start()
+
+
 def _give_up_output() -> None:
     """Where stdout cannot take what is left (a full disk), lets it go: the interpreter would complain of it at its end."""
     try:
@@ -115,7 +128,7 @@ def leave(message: str, code: int) -> NoReturn:
 def main_guard(app: Callable[..., Any]) -> None:
     """Runs a whole typer application, keeping unforeseen errors to a traceback and exit code 1."""
     be_sparing()
-    threading.excepthook = _watch
+    threading.excepthook, sys.unraisablehook = _watch, _again
     try:
         app()
     except Exception as error:  # noqa: BLE001  the last resort of a program

@@ -83,7 +83,7 @@ class Collection(Table):
             Refused: the name belongs to something that Outcrop did not make.
         """
         check_name(name)
-        with store.calling(f"look for collection {name!r}"):
+        with store.reading(f"look for collection {name!r}"):
             if not store.client.has_collection(name, timeout=store.timeout):
                 return None
             facts = store.client.describe_collection(name, timeout=store.timeout)
@@ -252,7 +252,7 @@ class Collection(Table):
 
     def index_state(self) -> IndexState:
         """What the server says of the vector index."""
-        with self.store.calling(f"describe the index of {self.name!r}"):
+        with self.store.reading(f"describe the index of {self.name!r}"):
             facts = self.store.client.describe_index(self.physical, "vector", timeout=self.store.timeout) or {}
         return IndexState(
             facts.get("index_type", "none"),
@@ -324,7 +324,7 @@ class Collection(Table):
 
     def properties(self) -> dict[str, str]:
         """The collection's properties as Milvus has them now."""
-        with self.store.calling(f"describe {self.name!r}"):
+        with self.store.reading(f"describe {self.name!r}"):
             facts = self.store.client.describe_collection(self.physical, timeout=self.store.timeout)
         return dict(facts.get("properties") or {})
 
@@ -352,7 +352,7 @@ def check_name(name: str) -> None:
 def collection_names(store: Store) -> list[str]:
     """The names by which collections can be opened: aliases, and physical names that have none."""
     names: list[str] = []
-    with store.calling("list collections"):
+    with store.reading("list collections"):
         for physical in store.client.list_collections(timeout=store.timeout):
             aliases = store.client.list_aliases(physical, timeout=store.timeout).get("aliases", [])
             names += aliases or [physical]

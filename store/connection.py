@@ -148,6 +148,32 @@ class Store:
         """Maps whatever pymilvus raises within the block; `action` completes "cannot …"."""
         return calling(action, shown_uri(self.uri))
 
+    @contextlib.contextmanager
+    def reading(self, action: str, raw: str = "") -> Iterator[None]:
+        """As `calling`, for calls that only read. `raw` is the expression among their filter that a person wrote.
+
+        What Milvus Lite did not foresee comes of its files, or of an expression that fits some rows and not others. With such an
+        expression both are named.
+
+        Raises:
+            Damaged: Milvus Lite stumbles over its own files.
+        """
+        try:
+            with self.calling(action):
+                yield
+        except OutcropError as error:
+            if type(error) is not OutcropError or not self.lite or not _unforeseen(error.__cause__):
+                raise
+            if raw:
+                raise InputError(
+                    f"{error}: the filter {raw!r} does not fit every row, or a file of {self.uri} is damaged; without the "
+                    "filter, `collection verify` finds out"
+                ) from None
+            raise Damaged(
+                f"{error}: a file of {self.uri} is damaged; put back a copy of the directory, or choose another --uri and "
+                "ingest again"
+            ) from None
+
     def persist(self) -> None:
         """Makes what was flushed survive a power cut: Milvus Lite writes its files without fsync."""
         if not self.lite:
@@ -277,6 +303,11 @@ def translate(error: Exception, action: str, uri: str) -> OutcropError | None:
     if is_lite(uri) and (found := _lite_error(message, action, uri)) is not None:
         return found
     return OutcropError(f"cannot {action}: Milvus says: {message or name}")
+
+
+def _unforeseen(error: BaseException | None) -> bool:
+    """Whether Milvus Lite reports an exception that is not one of its own (its code is 1): filters that are wrong have others."""
+    return getattr(error, "code", None) == 1
 
 
 def _says_nothing(error: Exception, message: str) -> bool:

@@ -84,7 +84,7 @@ class Statistics:
 def list_collections(store: Store) -> list[Entry]:
     """Every collection of the store, by physical name; costs a few requests per collection and counts nothing."""
     entries = []
-    with store.calling("list collections"):
+    with store.reading("list collections"):
         names = sorted(store.client.list_collections(timeout=store.timeout))
     for physical in names:
         aliases, rows = aliases_of(store, physical), estimated_rows(store, physical)
@@ -153,19 +153,19 @@ def statistics(collection: Collection) -> Statistics:
 
 def estimated_rows(store: Store, physical: str) -> int:
     """The server's own count of a physical collection: superseded rows count until compaction."""
-    with store.calling(f"read the statistics of {physical!r}"):
+    with store.reading(f"read the statistics of {physical!r}"):
         return int(store.client.get_collection_stats(physical, timeout=store.timeout).get("row_count", 0))
 
 
 def aliases_of(store: Store, physical: str) -> tuple[str, ...]:
     """The aliases that lead to a physical collection."""
-    with store.calling(f"list the aliases of {physical!r}"):
+    with store.reading(f"list the aliases of {physical!r}"):
         return tuple(sorted(store.client.list_aliases(physical, timeout=store.timeout).get("aliases", [])))
 
 
 def is_loaded(store: Store, physical: str) -> bool:
     """Whether a collection answers queries without being loaded first."""
-    with store.calling(f"ask for the state of {physical!r}"):
+    with store.reading(f"ask for the state of {physical!r}"):
         state = store.client.get_load_state(physical, timeout=store.timeout)
     return str(getattr(state.get("state"), "name", state.get("state"))).endswith("Loaded") and "Not" not in str(
         state.get("state")

@@ -179,7 +179,7 @@ def index_search(
     # A few hits are read whole, and compared with their checksums; of many only what is shown, and judged by id and score.
     fields = ["*"] if min(len(vectors), MAX_QUERIES) * k <= CHECKED_HITS else list(FIELDS)
     for start in range(0, len(vectors), MAX_QUERIES):
-        with store.calling(f"search {collection.name!r}"):
+        with store.reading(f"search {collection.name!r}", rest.raw):
             answer = store.client.search(
                 collection.physical,
                 data=list(vectors[start : start + MAX_QUERIES]),
@@ -208,7 +208,7 @@ def _hits(hits: Sequence[Any], query: NDArray[np.float32] | None, collection: st
     if check:
         right = _scores(rows, query)
         for place, row in enumerate(rows):
-            if fault := fault_of(row) or _fault_of_score(scores[place], None if right is None else float(right[place])):
+            if fault := fault_of(row) or fault_of_score(scores[place], None if right is None else float(right[place])):
                 raise damaged(row, fault, collection)
     items = (Item.from_row({name: row[name] for name in FIELDS}) for row in rows)
     return tuple(Hit(rank, score, item) for rank, (score, item) in enumerate(zip(scores, items, strict=True), 1))
@@ -229,7 +229,7 @@ def _scores(rows: list[dict[str, Any]], query: NDArray[np.float32] | None) -> ND
         return matrix.astype(np.float64) @ query.astype(np.float64)
 
 
-def _fault_of_score(score: float, right: float | None) -> str:
+def fault_of_score(score: float, right: float | None) -> str:
     """What is wrong with a hit's score; '' where nothing is seen to be."""
     if right is not None and not abs(right - score) <= SCORE_ERROR:
         return f"the index gives it a score of {score:.6g}, its vector one of {right:.6g}"

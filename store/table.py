@@ -124,7 +124,7 @@ class Table:
         if self.store.lite and (selection := select(self.store, self.physical, filter.expression, names)) is not None:
             return len(selection)
         expression = filter.expression or 'id >= ""'  # without any expression Milvus Lite counts superseded rows
-        with self.store.calling(f"count in {self.name!r}"):
+        with self.store.reading(f"count in {self.name!r}", filter.raw):
             found = self.store.client.query(
                 self.physical,
                 filter=expression,
@@ -142,7 +142,7 @@ class Table:
         self.load()
         found: dict[str, dict[str, Any]] = {}
         for start in range(0, len(ids), LOOKUP):
-            with self.store.calling(f"look up items in {self.name!r}"):
+            with self.store.reading(f"look up items in {self.name!r}"):
                 rows = self.store.client.query(
                     self.physical,
                     filter=ids_expression(ids[start : start + LOOKUP]),
@@ -208,7 +208,7 @@ class Table:
             if batch >= LARGE:  # its iterator looks at every row for every page
                 batch = max(batch, min(MOST_ROWS, PAGE_BYTES // (self.dim * VALUE_BYTES + 4096)))
         seen: set[str] = set()
-        with self.store.calling(f"scan {self.name!r}"):
+        with self.store.reading(f"scan {self.name!r}", rest.raw):
             pages = self.store.client.query_iterator(
                 self.physical,
                 batch_size=batch,
@@ -220,7 +220,7 @@ class Table:
             )
         try:
             while True:
-                with self.store.calling(f"scan {self.name!r}"):
+                with self.store.reading(f"scan {self.name!r}", rest.raw):
                     page = pages.next()
                 if not page:
                     return
@@ -249,7 +249,7 @@ class Table:
         if self._loaded:
             return
         client, timeout = self.store.client, max(120.0, self.store.timeout)
-        with self.store.calling(f"load {self.name!r}"):
+        with self.store.reading(f"load {self.name!r}"):
             if self.partly_loaded:
                 # Milvus 2.3.5 calls a collection loaded of which only some partitions are, and counts 0 in the others.
                 client.release_collection(self.physical, timeout=timeout)
@@ -262,7 +262,7 @@ class Table:
     def partitions(self, fresh: bool = False) -> set[str]:
         """The names of the partitions (remembered; `fresh` asks again)."""
         if self._partitions is None or fresh:
-            with self.store.calling(f"list the partitions of {self.name!r}"):
+            with self.store.reading(f"list the partitions of {self.name!r}"):
                 self._partitions = set(self.store.client.list_partitions(self.physical, timeout=self.store.timeout))
         return self._partitions
 

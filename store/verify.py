@@ -18,7 +18,7 @@ from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.filters import Filter
 from outcrop.store.collection import Collection
 from outcrop.store.integrity import fault_of
-from outcrop.store.search import index_search
+from outcrop.store.search import fault_of_score, index_search
 from outcrop.store.topk import TopK
 
 SHARES = (1.0, 0.5, 0.1, 0.01)
@@ -120,6 +120,7 @@ def verify(
     kept = dict.fromkeys(shares, 0)
     damaged: dict[str, str] = {}
     for rows in collection.scan_rows(Filter(), ["*"], check=False):
+        damaged |= _index_faults(collection, rows)
         damaged |= {str(row.get("key") or row["id"]): fault for row in rows if (fault := fault_of(row))}
         ids = np.asarray([row["id"] for row in rows])
         vectors = np.asarray([row["vector"] for row in rows], dtype=np.float32)
@@ -154,6 +155,29 @@ def verify(
                 )
             )
     return Verification(collection.name, collection.profile.name, k, len(queries), kept[1.0], tuple(checks), damaged)
+
+
+def _index_faults(collection: Collection, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Rows of a page that an exact index of Milvus Lite, a file of its own beside theirs, gives a score that is not that of the
+    vector, or does not find: by key (or id), with what is wrong."""
+    if not (collection.store.lite and collection.profile.exact):
+        return {}
+    # Every number of a vector counts the same in the product with this one.
+    probe = np.random.default_rng(0).choice((-1.0, 1.0), (1, collection.dim)) / np.sqrt(collection.dim)
+    query = probe.astype(np.float32)
+    ids = sorted(row["id"] for row in rows)
+    page = Filter(raw=f'id >= "{ids[0]}" and id <= "{ids[-1]}"')
+    params = collection.profile.search_params(len(ids), 1.0)
+    (hits,) = index_search(collection, query, len(ids), page, None, params, "Strong", check=False)
+    scores = {hit.item.id: hit.score for hit in hits}
+    faults = {}
+    for row in rows:
+        right = float(np.asarray(row["vector"], dtype=np.float64) @ query[0])
+        score = scores.get(row["id"])
+        fault = "the index does not find it" if score is None else fault_of_score(score, right)
+        if fault:
+            faults[str(row.get("key") or row["id"])] = fault
+    return faults
 
 
 def _with_ties(

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from vectors import unit_vectors
 
+from outcrop.operate.doctor import examine
 from outcrop.schema.errors import OutcropError, SpaceMismatch, StoreUnreachable
 from outcrop.schema.item import Item, Kind
+from outcrop.schema.settings import read_settings
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
+from outcrop.store.maintenance import switch
 
 SPACE = Space(model="m", weights_digest="1", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=8)
 OTHER = SPACE.model_copy(update={"weights_digest": "2"})
@@ -108,3 +111,25 @@ def test_patience_covers_looking_up_and_creating(lite_uri: str, name: str, monke
             Collection.ensure(store, name, SPACE)
         made = Collection.ensure(store, name, SPACE, patience=20.0, waiting=reasons.append)
     assert made.name == name and len(reasons) == 1 and "away" in reasons[0]
+
+
+def test_the_doctor_names_collections_without_a_name(lite_uri: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said() -> dict[str, tuple[str, str]]:
+        found = examine(read_settings(None, uri=lite_uri))
+        return {each.check: (each.verdict, each.advice) for each in found if each.check.startswith("collection ")}
+
+    ours, others = (f"{name}__{space.fingerprint[:8]}" for space in (SPACE, OTHER))
+    with Store.connect(lite_uri, create=True) as store:
+        cut_short(store, name, "create_alias", monkeypatch)
+    verdict, advice = said()[f"collection {ours}"]
+    assert verdict == "warning" and f"--collection {name} --model m" in advice
+    assert advice.endswith(f"collection drop {ours}")
+    with Store.connect(lite_uri) as store:
+        Collection.ensure(store, name, SPACE)
+        Collection.create(store, name, OTHER, alias=False)
+    assert said()[f"collection {name}"] == ("ok", "")
+    verdict, advice = said()[f"collection {others}"]
+    assert verdict == "warning" and f"collection switch {name} {others} (it is {ours} now)" in advice
+    with Store.connect(lite_uri) as store:
+        switch(store, name, others)
+    assert said()[f"collection {ours}"] == ("ok", f"collection rollback {name} goes back to it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from vectors import unit_vectors
 
-from outcrop.schema.errors import Damaged
+from outcrop.schema.errors import Damaged, InputError
 from outcrop.schema.filters import Filter, where
 from outcrop.schema.item import CHECKSUM, FIELDS, Item, Kind
 from outcrop.schema.space import Space
@@ -179,3 +180,51 @@ def test_a_damaged_manifest_is_found_before_rows_are_removed(lite_uri: str, name
     manifest.write_bytes(whole)
     with Store.connect(lite_uri) as store:
         assert Collection.open(store, name).count() == 2
+
+
+def test_damage_in_the_index_alone_is_found_by_verify(lite_uri: str, name: str) -> None:
+    """The index of Milvus Lite is a file of its own."""
+    with Store.connect(lite_uri, create=True) as store:
+        made = Collection.create(store, name, SPACE)
+        made.upsert([item(n) for n in range(ROWS)], unit_vectors(ROWS, DIM))
+        made.flush()
+        made.wait_for_index()
+        assert verify(made, k=3, samples=3).damaged == {}
+    (index,) = Path(lite_uri).rglob("*.idx")
+    data = bytearray(index.read_bytes())
+    place = data.index(unit_vectors(ROWS, DIM)[7].tobytes()) + 4 * 5 + 2
+    data[place] ^= 1 << 6
+    index.write_bytes(data)
+    with Store.connect(lite_uri) as store:
+        found = verify(Collection.open(store, name), k=3, samples=3).damaged
+    assert list(found) == ["image/d/c/0007"] and "the index gives it a score of" in found["image/d/c/0007"]
+
+
+@pytest.mark.parametrize("file", ["*.parquet", "*.idx"])
+@pytest.mark.parametrize("how", ["cut", "zeroed", "header"])
+def test_files_that_milvus_lite_stumbles_over_are_damage(lite_uri: str, name: str, file: str, how: str) -> None:
+    vectors = unit_vectors(ROWS, DIM)
+    with Store.connect(lite_uri, create=True) as store:
+        made = Collection.create(store, name, SPACE)
+        made.upsert([item(n) for n in range(ROWS)], vectors)
+        made.flush()
+        made.wait_for_index()
+    (path,) = Path(lite_uri).rglob(file)
+    whole = path.read_bytes()
+    spoilt = {"cut": whole[: len(whole) // 2], "zeroed": bytes(len(whole)), "header": b"\xff" * 40 + whole[40:]}
+    path.write_bytes(spoilt[how])
+    with contextlib.suppress(Damaged), Store.connect(lite_uri) as store:  # refused, or right
+        verify(Collection.open(store, name), k=3, samples=3)
+        assert search(Collection.open(store, name), vectors[:1], 3).hits[0][0].score == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("raw", ["frame >", "altitude == 'x'", "no_field > 3", "label > 3 and frame >= 0", "1 ="])
+def test_a_filter_that_is_wrong_is_not_taken_for_damage(filled: Collection, raw: str) -> None:
+    for ask in (
+        lambda: filled.count(where(raw=raw)),
+        lambda: search(filled, unit_vectors(ROWS, DIM)[:1], 3, where(raw=raw)),
+    ):
+        try:
+            ask()
+        except InputError as error:
+            assert "filter" in str(error) or raw in str(error)

@@ -302,3 +302,14 @@ def test_query_pictures_whose_names_are_not_utf8(tmp_path: Path) -> None:
     assert json.loads(Path("answer/answer.json").read_bytes())["queries"][0]["query"] == str(picture)
     assert Path("answer/queries.txt").read_text() == "q\\udcff.jpg\n"
     assert "q\\udcff.jpg" in Path("report.html").read_text() and outcome.out.splitlines()[1].startswith("q\\udcff.jpg,")
+
+
+def test_an_interrupt_within_a_finaliser_is_not_lost() -> None:
+    code = (
+        "import os, signal, time; from outcrop.screen.guard import main_guard, run_guarded\n"
+        "class Made:\n    def __del__(self): os.kill(os.getpid(), signal.SIGINT); time.sleep(0.01)\n"
+        "def work():\n    made = Made(); del made\n    for _ in range(300): time.sleep(0.1)\n"
+        "main_guard(lambda: run_guarded(work))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=25, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
