@@ -131,6 +131,7 @@ def print_line(session: Session, record: Record) -> None:
         print(json.dumps({"run": record.run, "state": record.state, **counts, "seconds": record.seconds}), flush=True)
     else:
         said = ", ".join(f"{counts[name]} {name}" for name in ("embedded", "unchanged", "failed"))
+        said += f", not read: {kinds_of(record.others)}" if record.others else ""
         print(f"run {record.run}: {said}, {record.seconds:g} s", flush=True)
 
 
@@ -146,6 +147,7 @@ def print_record(session: Session, record: Record, ledger: Path) -> None:
                 "device": record.device,
                 "state": record.state,
                 **counts,
+                "others": record.others,
                 "failures": str(ledger),
                 "seconds": record.seconds,
                 "images_per_second": round(record.images_per_second, 2),
@@ -155,6 +157,8 @@ def print_record(session: Session, record: Record, ledger: Path) -> None:
     else:
         row = {**counts, "seconds": record.seconds, "images/s": round(record.images_per_second, 1)}
         print_table([row], tuple(row), f"run {record.run}", whole=("expected", "embedded", "unchanged", "failed"))
+        if record.others:
+            print(f"not read: {kinds_of(record.others)}")
 
 
 def print_preview(session: Session, preview: Preview) -> None:

@@ -60,8 +60,8 @@ def list_folder(
     """
     listing = list_dataset(folder, name, folder, limit=limit, only=only, positions=positions)
     if only is None and not listing.expected:
-        held = f" but {kinds_of(listing.others)}" if listing.others else ""
-        raise InputError(f"the folder {folder} holds no photograph{held}: is its disk mounted? Nothing is changed")
+        held = f" but {kinds_of(listing.others)}" if listing.others else ": is its disk mounted?"
+        raise InputError(f"the folder {folder} holds no photograph{held}; nothing is changed")
     return replace(listing, summary=summary_of(listing, folder))
 
 

@@ -88,6 +88,7 @@ def ingest_listing(
             encoder.space.fingerprint,
         )
         record.expected, record.undeclared = listing.expected, len(listing.undeclared)
+        record.others = dict(listing.others)
         for failure in listing.missing:
             run.fail(failure)
         run.count(missing=len(listing.missing))

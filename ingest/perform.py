@@ -30,7 +30,6 @@ from outcrop.ingest.requests import AnyRequest, FeaturesRequest, ImagesRequest, 
 from outcrop.ingest.runs import FIX, Record, Run, RunSettings
 from outcrop.ingest.sources import Listing, Wanted, examples
 from outcrop.ingest.watcher import Watcher
-from outcrop.schema.any_names import kinds_of
 from outcrop.schema.errors import InputError, WeightsError
 from outcrop.schema.files import require_writable
 from outcrop.schema.settings import Settings
@@ -137,9 +136,9 @@ def _opened(
     listing = None if request.takes_space or request.undeclared else request.list(None, only=only)
     with _store(settings, watcher, create=create) as store:
         found = Collection.find(store, settings.collection) if store is not None else None
-        request = request.located(found, settings)
-        if listing is None and not request.takes_space:
-            listing = request.list(None, only=only)
+        located = request.located(found, settings)
+        if located is not request or (listing is None and not request.takes_space):
+            request, listing = located, located.list(None, only=only)
         space, model = _space_and_model(request, listing, settings, found, watcher)
         if listing is None:
             request = request.settled(space)
@@ -227,8 +226,6 @@ def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str
         )
     for remark in run.remarks:
         watcher.say(remark)
-    if target.listing.others:
-        watcher.say(f"not read: {kinds_of(target.listing.others)}")
     return record
 
 

@@ -247,9 +247,11 @@ def turns_of_keys(keys: Iterable[str]) -> dict[str, tuple[CropSpec, ...]]:
     """The crop specs that keys of references name, by the key of their photograph; other keys and unknown crops are ignored."""
     found: dict[str, list[CropSpec]] = {}
     for key in keys:
+        if not key.startswith(f"{Kind.REFERENCE}/"):
+            continue
         item = item_of_key(key)
         crop = crop_numbered(item.crop)
-        if item.kind is Kind.REFERENCE and crop is not None:
+        if crop is not None:
             found.setdefault(parent_of(item.key), []).append(CropSpec(item.rotation, crop))
     return {photo: tuple(turns) for photo, turns in found.items()}
 

@@ -175,11 +175,15 @@ class ImagesRequest(Request):
         return list_folder(self.folder, self.name, limit=limit, only=only, positions=self.positions)
 
     def located(self, collection: Collection | None, settings: Settings) -> Self:
-        """The request as it is; refused where the name already is that of another dataset."""
+        """The request with the file of positions that the collection remembers; refused where the name is another dataset's."""
         from outcrop.ingest.folder_names import require_own_name
+        from outcrop.store.folders import known_folders
 
         require_own_name(self.name, self.folder, collection, settings)
-        return self
+        known = known_folders(collection).get(self.name) if collection is not None else None
+        if self.positions is not None or known is None or known.positions is None or not known.positions.is_file():
+            return self
+        return self.model_copy(update={"positions": known.positions})
 
 
 class ReferencesRequest(_OfRegistry):

@@ -62,8 +62,8 @@ class Record(BaseModel):
 
     `expected` items the source declares; `embedded` computed; `upserted` rows written; `unchanged` skipped since they were
     there already; `failed` in the ledger (those declared but `missing` from the disk among them); `removed` rows of sources
-    that no longer make them. `number` counts the runs of a state folder in the order in which they started. `decoder` says where
-    JPEGs were decoded, if a device was to do it.
+    that no longer make them; `others` counts by kind the files of a folder that are not read. `number` counts the runs of a
+    state folder in the order in which they started. `decoder` says where JPEGs were decoded, if a device was to do it.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -91,6 +91,7 @@ class Record(BaseModel):
     failed: int = 0
     missing: int = 0
     undeclared: int = 0
+    others: dict[str, int] = {}
     removed: int = 0
     seconds: float = 0.0
     stages: dict[str, float] = {}

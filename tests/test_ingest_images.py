@@ -65,7 +65,8 @@ def test_it_says_what_it_will_do_and_what_it_does_not_read(tmp_path: Path) -> No
     assert not Path("outcrop.db").exists()
     told = run("ingest", "images", "p", "--model", "efficientnet_lite0")
     assert told.code == 0, told.err
-    assert "7 photographs in 1 capture, such as" in told.err and "not read: 1 .txt" in told.err
+    assert "7 photographs in 1 capture, such as" in told.err and "not read: 1 .txt" in told.out
+    assert run("ingest", "images", "p", *MODEL, "--json").json["others"] == {".txt": 1}
 
 
 def test_everything_else_works_without_a_registry(here: Path) -> None:
@@ -85,6 +86,19 @@ def test_everything_else_works_without_a_registry(here: Path) -> None:
     assert written.code == 0, written.err
     again = run("ingest", "references", "photos", "--from", "turned", "--quiet", "--json")
     assert again.code == 0 and again.json["embedded"] == 4, again.err
+
+
+def test_the_folder_is_remembered_by_either_backend(uri: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTCROP_COLLECTION", name)
+    Path("photos/north").mkdir(parents=True)
+    picture(1).save("photos/DJI_0001.JPG")
+    picture(2).save("photos/north/x.jpg")
+    assert images()["embedded"] == 2
+    assert run("ingest", "references", "photos", "--angles", "0", "--quiet", "--json").json["embedded"] == 2
+    assert audit()["rows"][0]["good"] == 4
+    assert run("ingest", "all", "--quiet", "--json").json["datasets"][0]["unchanged"] == 2
+    Path("photos/north/x.jpg").unlink()
+    assert {each["trouble"] for each in audit(code=4)["findings"]} == {"orphan"}
 
 
 def test_audit_and_prune_know_the_folder(here: Path) -> None:

@@ -142,8 +142,12 @@ def test_positions_are_stored_with_their_source_and_followed() -> None:
     Path("geo.txt").write_text("EPSG:4326\n0001.jpg 8.5 47.25 400\n")
     wrong = run("collection", "audit", "--json").json["findings"]
     assert [each["trouble"] for each in wrong] == ["changed", "changed"] and "positions" in wrong[0]["reason"]
-    assert run("ingest", "images", "p", "--positions", "geo.txt", *MODEL).json["embedded"] == 1
+    assert run("ingest", "images", "p", *MODEL).json["embedded"] == 1, "the collection remembers the file"
     assert rows("p")["image/0001.jpg"][0] == 47.25
+    Path("geo.txt").unlink()
+    assert "no file of positions" in run("collection", "audit").error(3)
+    assert run("ingest", "images", "p", *MODEL).json["unchanged"] == 2
+    assert run("collection", "audit", "--json").json["findings"] == []
 
 
 def test_a_registry_and_a_manifest_name_positions() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
+import uuid
 import zipfile
 from pathlib import Path
 
@@ -102,6 +104,24 @@ def test_the_wheel_works_without_the_checkout(wheel: Path, tmp_path: Path) -> No
     for command in PROJECT["project"]["scripts"]:
         assert installed.run(installed.python.parent / command, "--version").endswith(PROJECT["project"]["version"])
     assert not list(installed.elsewhere.iterdir())
+
+
+@pytest.mark.slow
+def test_two_commands_find_a_photograph_in_an_environment_with_the_wheel_alone(
+    wheel: Path, tmp_path: Path, shared_sample: Path
+) -> None:
+    installed = Environment(tmp_path / "venv")
+    installed.pip("install", "--no-deps", "--no-index", wheel)
+    photos, names = installed.elsewhere / "photos", {}
+    photos.mkdir()
+    for number, path in enumerate(sorted((shared_sample / "aerial/caliterra").glob("*.jpg"))[:8]):
+        names[path.name] = f"{uuid.uuid5(uuid.NAMESPACE_URL, str(number))}.jpg"
+        shutil.copy(path, photos / names[path.name])
+    outcrop = installed.python.parent / "outcrop"
+    assert json.loads(installed.run(outcrop, "ingest", "images", "photos", "--json"))["embedded"] == 8
+    one = shared_sample / "aerial/caliterra/IMG_9363.jpg"
+    answer = json.loads(installed.run(outcrop, "query", "image", one, "--json"))
+    assert answer["queries"][0]["hits"][0]["source"] == names[one.name]
 
 
 @pytest.fixture(scope="module")
