@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from outcrop.embed import layouts
 from outcrop.embed.layouts import Layout, Misfit, State
+from outcrop.embed.lean_timm import bare_network, timm
 from outcrop.embed.presets import PRESETS, Preset
 from outcrop.embed.timm_models import build_network, patch_sides
 from outcrop.schema.errors import WeightsError
@@ -127,8 +127,7 @@ def bare(preset: Preset, size: tuple[int, int]) -> nn.Module:
     options: dict[str, Any] = {"num_classes": 0, "global_pool": preset.pooling, **preset.options}
     if preset.family == "dinov2":
         options["img_size"] = size
-    with torch.device("meta"):
-        network: nn.Module = timm.create_model(preset.timm_name, pretrained=False, **options)
+    network: nn.Module = bare_network(preset.timm_name, **options)
     return network
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 
 import torch
-from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from outcrop.embed.lean_timm import timm
 
 Sides = tuple[int, int]
 
@@ -46,7 +47,7 @@ def fold_padding(network: nn.Module, size: Sides) -> nn.Module:
     def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen[layer] = (inputs[0].shape[-2], inputs[0].shape[-1])
 
-    layers = [layer for layer in network.modules() if isinstance(layer, Conv2dSame)]
+    layers = [layer for layer in network.modules() if isinstance(layer, timm.layers.Conv2dSame)]
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     if layers:
         with torch.inference_mode():
@@ -55,12 +56,12 @@ def fold_padding(network: nn.Module, size: Sides) -> nn.Module:
         hook.remove()
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, Conv2dSame):
+            if isinstance(child, timm.layers.Conv2dSame):
                 setattr(module, name, _symmetric(child, seen[child]))
     return network
 
 
-def _symmetric(layer: Conv2dSame, size: Sides) -> nn.Conv2d:
+def _symmetric(layer: nn.Conv2d, size: Sides) -> nn.Conv2d:
     (before_y, after_y), (before_x, after_x) = (_same(layer, axis, size[axis]) for axis in (0, 1))
     weight = functional.pad(layer.weight, (after_x - before_x, 0, after_y - before_y, 0))
     build = functools.partial(nn.Conv2d, layer.in_channels, layer.out_channels, device="meta")
@@ -76,7 +77,7 @@ def _symmetric(layer: Conv2dSame, size: Sides) -> nn.Conv2d:
     return symmetric
 
 
-def _same(layer: Conv2dSame, axis: int, length: int) -> Sides:
+def _same(layer: nn.Conv2d, axis: int, length: int) -> Sides:
     """Pixels that SAME puts before and after an axis: as many as let every stride begin inside, the odd one
     after."""
     step, kernel = layer.stride[axis], layer.kernel_size[axis]

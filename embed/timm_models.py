@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import timm
 import torch
 from torch import Tensor, nn
 
+from outcrop.embed.lean_timm import bare_network, timm
 from outcrop.embed.presets import TIMM, Preset
 from outcrop.schema.errors import WeightsError, nearest
 from outcrop.schema.space import Pooling
@@ -33,8 +33,7 @@ def describe(name: str) -> Preset:
         raise WeightsError(f"timm has no model {architecture!r}{hint}")
     config = timm.get_pretrained_cfg(architecture) if not tag else _tagged(architecture, tag)
     full = f"{architecture}.{config.tag}" if config is not None and config.tag else architecture
-    with torch.device("meta"):
-        network: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+    network: Any = bare_network(architecture, num_classes=0)
     settings = config.to_dict() if config is not None else {}
     height, width = settings.get("input_size", (3, 224, 224))[1:]
     transformer = hasattr(network, "num_prefix_tokens")
@@ -99,8 +98,7 @@ def build_network(preset: Preset, state: Mapping[str, Tensor], size: tuple[int, 
     config = timm.get_pretrained_cfg(preset.timm_name)
     options: dict[str, Any] = {} if size == preset.size else {"img_size": size}
     classes = config.num_classes if config is not None else 0
-    with torch.device("meta"):
-        expected = timm.create_model(preset.timm_name, pretrained=False, num_classes=classes).state_dict()
+    expected = bare_network(preset.timm_name, num_classes=classes).state_dict()
     tensors = _with_classifier(dict(state), expected, config.classifier if config is not None else None)
     overlay = {"state_dict": tensors, "custom_load": False}
     try:

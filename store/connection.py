@@ -97,12 +97,12 @@ class Store:
         if "pymilvus" not in sys.modules:
             require_address_space(LITE if is_lite(uri) else STORE, "Milvus Lite" if is_lite(uri) else "pymilvus")
         with calling(f"connect to {shown}", shown):
-            from pymilvus import MilvusClient
+            from outcrop.store.lean_pymilvus import pymilvus
 
             quiet_libraries()
             try:
                 # A shared channel would serve the next connection too, whatever its certificates: one of our own, then.
-                client = MilvusClient(
+                client = pymilvus.MilvusClient(
                     uri=uri, token=token or "", timeout=timeout, dedicated=not is_lite(uri), **secured
                 )
             except Exception as error:

@@ -6,9 +6,12 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer.main
+from commands import run
+from pictures import write_dataset
 from typer.testing import CliRunner
 
 import outcrop.cli
@@ -61,8 +64,6 @@ def test_lists_say_what_the_commands_say(name: str, group: typer.core.TyperGroup
 
 
 def test_every_module_of_commands_is_listed() -> None:
-    from pathlib import Path
-
     root = Path(__file__).parents[1]
     there = {f"outcrop.{path.parent.name}.{path.stem}" for path in root.glob("*/cli_*.py")}
     listed = {each.module for _, group in groups() for each in type(group).table.values()}  # type: ignore[attr-defined]
@@ -116,3 +117,21 @@ def test_help_is_drawn_in_any_encoding() -> None:
     code = "import sys; sys.argv = ['query', 'image', '--help']; from outcrop.query.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=environment)
     assert done.returncode == 0 and b"+- Options -" in done.stdout
+
+
+UNUSED = {
+    *("torch._dynamo", "torch._inductor", "sympy", "triton", "torch.distributed.fsdp"),
+    *("sklearn", "open3d", "trimesh", "hdbscan", "jinja2", "cv2", "plyfile", "scipy.stats", "scipy.spatial"),
+}
+"""What a query by a picture has no use for."""
+
+
+def test_a_query_by_a_picture_imports_what_it_uses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path, {"250918092555_300": 3})
+    assert run("ingest", "dataset", "jamshill_image", "--model", "efficientnet_lite0").code == 0
+    picture = tmp_path / "images/250918092555_300/250918092555_300_0002.jpg"
+    modules, said = imported("query", "image", str(picture), "--json")
+    assert "250918092555_300/0002" in said
+    assert {"torch", "timm", "pymilvus"} <= modules
+    assert not UNUSED & modules
