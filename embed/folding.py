@@ -8,11 +8,14 @@ private.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.overrides import TorchFunctionMode
 
 from outcrop.embed.lean_timm import timm
 
@@ -50,7 +53,7 @@ def fold_padding(network: nn.Module, size: Sides) -> nn.Module:
     layers = [layer for layer in network.modules() if isinstance(layer, timm.layers.Conv2dSame)]
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     if layers:
-        with torch.inference_mode():
+        with torch.inference_mode(), _Shapes():
             network(torch.zeros(1, 3, *size))
     for hook in hooks:
         hook.remove()
@@ -59,6 +62,47 @@ def fold_padding(network: nn.Module, size: Sides) -> nn.Module:
             if isinstance(child, timm.layers.Conv2dSame):
                 setattr(module, name, _symmetric(child, seen[child]))
     return network
+
+
+class _Shapes(TorchFunctionMode):
+    """Gives zeros of the right shape in place of convolutions: a pass that only asks for shapes need not wait for them.
+
+    (The meta device would do the same, but importing what it needs for some activations takes seconds.)
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__name__", "") == "conv2d":
+            return _zeros_of_conv2d(*args, **named)
+        return func(*args, **named)
+
+
+def _zeros_of_conv2d(
+    planes: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sides = 1,
+    padding: int | Sides | str = 0,
+    dilation: int | Sides = 1,
+    groups: int = 1,
+) -> Tensor:
+    if padding == "same":
+        return planes.new_zeros(len(planes), len(weight), *planes.shape[2:])
+    steps, edges, gaps = (
+        (each, each) if isinstance(each, int) else each
+        for each in (stride, 0 if isinstance(padding, str) else padding, dilation)
+    )
+    sides = (
+        (planes.shape[2 + axis] + 2 * edges[axis] - gaps[axis] * (weight.shape[2 + axis] - 1) - 1) // steps[axis] + 1
+        for axis in (0, 1)
+    )
+    return planes.new_zeros(len(planes), len(weight), *sides)
 
 
 def _symmetric(layer: nn.Conv2d, size: Sides) -> nn.Conv2d:

@@ -16,7 +16,7 @@ from PIL import Image
 from outcrop.embed.backbones import build
 from outcrop.embed.crops import prepare
 from outcrop.embed.encoder import Encoder
-from outcrop.embed.folding import fold_batch_norms, fold_padding
+from outcrop.embed.folding import _zeros_of_conv2d, fold_batch_norms, fold_padding
 from outcrop.embed.images import decode, fit_to
 from outcrop.embed.models import find_model, find_preset
 from outcrop.embed.trial import best_batch
@@ -276,6 +276,20 @@ def test_folding_changes_the_layers_and_not_the_numbers(size: tuple[int, int]) -
     planes = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.allclose(plain(planes), folded(planes), atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", [0, 3, (1, 2), "same", "valid"])
+@pytest.mark.parametrize("stride, dilation", [(1, 1), (1, (2, 3))])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 5)])
+def test_shapes_of_convolutions_are_known_without_them(
+    kernel: tuple[int, int], stride: int, dilation: int | tuple[int, int], padding: int | tuple[int, int] | str
+) -> None:
+    planes, weight = torch.ones(2, 4, 17, 20), torch.ones(6, 2, *kernel)
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": 2}
+    assert _zeros_of_conv2d(planes, weight, **how).shape == torch.conv2d(planes, weight, **how).shape
+    if not isinstance(padding, str):
+        how["stride"] = (2, 3)
+        assert _zeros_of_conv2d(planes, weight, **how).shape == torch.conv2d(planes, weight, **how).shape
 
 
 # Memory
