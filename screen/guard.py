@@ -52,9 +52,7 @@ def run_guarded(command: Callable[[], Any]) -> None:
         sys.stdout.flush()  # a reader that went away is found here, not while the interpreter ends
     except OutcropError as error:
         logging.getLogger(__name__).debug("traceback", exc_info=True)
-        if limited() and of_memory(error):
-            _leave_at_once(error if isinstance(error, OutOfMemory) else OutOfMemory(OUT_OF_MEMORY))
-        leave(f"error: {error}", error.exit_code)
+        _leave_with(error)
     except KeyboardInterrupt:
         leave("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -70,6 +68,13 @@ def run_guarded(command: Callable[[], Any]) -> None:
         if limited() and isinstance(fault, OutOfMemory):
             _leave_at_once(fault)
         leave(f"error: {fault}", fault.exit_code)
+
+
+def _leave_with(error: OutcropError) -> NoReturn:
+    """Ends the process with an error's line and code; at once where memory is limited and none is left."""
+    if limited() and of_memory(error):
+        _leave_at_once(error if isinstance(error, OutOfMemory) else OutOfMemory(OUT_OF_MEMORY))
+    leave(f"error: {error}", error.exit_code)
 
 
 def _leave_at_once(error: OutOfMemory) -> NoReturn:
