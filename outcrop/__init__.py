@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from outcrop.library import cluster as cluster
     from outcrop.library import evaluate as evaluate
     from outcrop.library import ingest_dataset as ingest_dataset
+    from outcrop.library import ingest_images as ingest_images
     from outcrop.library import ingest_references as ingest_references
     from outcrop.library import ingest_specimens as ingest_specimens
     from outcrop.library import match as match
@@ -40,6 +41,7 @@ _HOME = {
     "cluster": "outcrop.library",
     "evaluate": "outcrop.library",
     "ingest_dataset": "outcrop.library",
+    "ingest_images": "outcrop.library",
     "ingest_references": "outcrop.library",
     "ingest_specimens": "outcrop.library",
     "match": "outcrop.library",

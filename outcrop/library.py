@@ -140,6 +140,35 @@ def ingest_dataset(
     return collection.ingest(DatasetRequest.of(collection.settings, name, limit=limit, force=force, features=features))
 
 
+def ingest_images(
+    collection: OpenCollection,
+    folder: str | Path,
+    *,
+    name: str | None = None,
+    positions: str | Path | None = None,
+    limit: int | None = None,
+    force: bool = False,
+) -> Record:
+    """Embeds the photographs of a folder and of all folders in it, whatever their names; no registry is needed.
+
+        outcrop.ingest_images(collection, "photos").embedded
+
+    `name` is the dataset's (the folder's own by default), `positions` a file with the places of the photographs (ODM's geo.txt,
+    or CSV); `limit` and `force` as in `ingest_dataset`.
+
+    Raises:
+        InputError: no such folder, no photograph in it, wrong positions, or a name that is another dataset's. SpaceMismatch: as
+        `ingest_dataset`.
+    """
+    from outcrop.ingest.options import dataset_name
+    from outcrop.ingest.requests import ImagesRequest
+
+    place = Path(folder)
+    places = Path(positions) if positions is not None else None
+    named = dataset_name(place, name)
+    return collection.ingest(ImagesRequest(name=named, folder=place, positions=places, limit=limit, force=force))
+
+
 def ingest_references(
     collection: OpenCollection, name: str, *, angles: str = "0:360:30", crops: str = "0.6", force: bool = False
 ) -> Record:

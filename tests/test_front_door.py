@@ -21,6 +21,7 @@ NAMES = [
     "cluster",
     "evaluate",
     "ingest_dataset",
+    "ingest_images",
     "ingest_references",
     "ingest_specimens",
     "match",
@@ -73,6 +74,17 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def collection(filled: Path, tmp_path: Path) -> outcrop.OpenCollection:
     shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
     return outcrop.open_collection("outcrop.db", registry="data_key.json")
+
+
+def test_a_folder_without_a_registry(collection: outcrop.OpenCollection, tmp_path: Path) -> None:
+    (tmp_path / "loose/north").mkdir(parents=True)
+    picture(40).save(tmp_path / "loose/north/any name.jpg", quality=70)
+    with collection:
+        record = outcrop.ingest_images(collection, "loose", name="mine")
+        assert (record.embedded, record.dataset) == (1, "mine")
+        (found,) = outcrop.query_images(collection, "loose/north/any name.jpg", k=1).results
+        assert found.hits[0].item.source == "north/any name.jpg" and found.hits[0].item.capture_id == "north"
+        assert outcrop.ingest_dataset(collection, "mine").unchanged == 1
 
 
 def test_queries_answer_as_the_commands_do(collection: outcrop.OpenCollection) -> None:
