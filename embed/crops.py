@@ -12,7 +12,7 @@ EfficientNet-Lite0's vectors fall to 0.97.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,34 +79,38 @@ class CropSampler:
 
     def pixels(self, windows: Sequence[Window]) -> NDArray[np.uint8]:
         """The pixels of windows of the turned picture as `encode` wants them: uint8 [n, H, W, 3]."""
-        found: NDArray[np.uint8] = self.planes(windows).permute(0, 2, 3, 1).cpu().numpy()
+        height, width = self._size
+        found = np.empty((len(windows), height, width, 3), dtype=np.uint8)
+        for numbers, (left, top, right, bottom), turned in self._made(windows):
+            if (right - left, bottom - top) != (width, height):
+                found[numbers] = np.array(BACKGROUND, dtype=np.uint8)
+            found[numbers, top:bottom, left:right] = turned.permute(0, 2, 3, 1).cpu().numpy()
         return found
 
     def planes(self, windows: Sequence[Window]) -> torch.Tensor:
         """The same on the device: uint8 [n, 3, H, W]."""
         import torch
 
-        height, width = self._size
-        found = torch.empty((len(windows), 3, height, width), dtype=torch.uint8, device=self._device).to(
-            memory_format=torch.channels_last
-        )
+        white = torch.tensor(BACKGROUND, dtype=torch.uint8, device=self._device).view(1, 3, 1, 1)
+        found = white.repeat(len(windows), 1, *self._size)
+        for numbers, (left, top, right, bottom), turned in self._made(windows):
+            found[numbers, :, top:bottom, left:right] = turned
+        return found
+
+    def _made(self, windows: Sequence[Window]) -> Iterator[tuple[list[int], tuple[int, int, int, int], torch.Tensor]]:
+        """Windows by their numbers, with the place (left, top, right, bottom) that they fill of the network's input, and their
+        pixels there, uint8 [n, 3, h, w] on the device."""
         groups: dict[_Sampling, list[int]] = {}
         for number, window in enumerate(windows):
             groups.setdefault(self._sampling(window), []).append(number)
+        step = 1 if str(self._device) == "cpu" else AT_ONCE
         for sampling, numbers in groups.items():
-            step = 1 if str(self._device) == "cpu" else AT_ONCE
+            down, across = sampling.inner
+            top, left = (self._size[0] - down) // 2, (self._size[1] - across) // 2
             for start in range(0, len(numbers), step):
                 some = numbers[start : start + step]
                 turned = self._sampled(sampling, [windows[n] for n in some])
-                if self._fit == "pad":
-                    down, across = sampling.inner
-                    top, left = (height - down) // 2, (width - across) // 2
-                    around = torch.tensor(BACKGROUND, dtype=torch.uint8, device=self._device).view(1, 3, 1, 1)
-                    padded = around.repeat(len(some), 1, height, width)
-                    padded[:, :, top : top + down, left : left + across] = turned
-                    turned = padded
-                found[some] = turned
-        return found
+                yield some, (left, top, left + across, top + down), turned
 
     def _inside(self, window: Window) -> tuple[int, int]:
         """The pixels (height, width) of the network's input that a window fills: all of them unless it is padded."""

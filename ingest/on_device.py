@@ -209,8 +209,14 @@ class OnDevice:
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def _is_near(self) -> bool:
-        """Whether the encoder is open, or worth waiting for."""
-        return self._always or bool(getattr(self._encoder, "is_open", True))
+        """Whether the encoder is open, or worth waiting for; one that is open on no GPU settles it."""
+        if self._always:
+            return True
+        if not getattr(self._encoder, "is_open", True):
+            return False
+        device = self._encoder.device
+        self._settled = self._settled or not device.startswith("cuda") or "," in device
+        return not self._settled
 
     def _settle(self, file: Undecoded) -> None:
         """Opens the device's decoder and tries it on a first photograph; other threads go on decoding, unless it is `always` to
