@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +10,19 @@ import numpy as np
 
 from outcrop.embed.features import Features
 from outcrop.embed.models import Model
-from outcrop.embed.trial import best_batch
 from outcrop.embed.weights import load_state
 from outcrop.schema.errors import InputError, PictureError, nearest
 from outcrop.schema.memory import require_address_space, torch_bytes
 from outcrop.schema.space import Space
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from outcrop.embed.backbones import Backbone
     from outcrop.embed.staging import Fetched, Rows
+    from outcrop.embed.trial import Trial
 
     Run = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
@@ -34,6 +35,12 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 IN_FLIGHT = 2
 """Batches that a GPU has to hand at once: one that it computes and one that waits for it."""
+
+Compile = bool | str | None
+"""Whether torch.compile rewrites a network: with a backend of that name, or (None) where a run is long enough."""
+
+FEW = 2000
+"""Pictures below which a run is over before trying batches, or a compiler, would have paid."""
 
 BATCH = 32
 """Pictures that are handed over at once where nothing else is said and nothing is to be found by trial."""
@@ -98,7 +105,9 @@ class Encoder:
         precision: str = "auto",
         batch: int = BATCH,
         threads: int | None = None,
-        compile: bool | str = False,
+        compile: Compile = False,
+        expected: int | None = None,
+        memory: Path | None = None,
     ) -> Encoder:
         """Open a model (see `outcrop.embed.models`): its weights are read as they are, and neither looked for nor digested.
 
@@ -106,10 +115,13 @@ class Encoder:
         `precision` ``auto`` is bf16 on CUDA from compute capability 8.0, and for DINOv2 and DINOv3 on CPUs with units for it
         (`outcrop.embed.precision`); fp32 elsewhere. `batch` is the most pictures in one pass; where they do not
         fit into the device's memory, it is halved until they do; 0 has a GPU try how many it takes best
-        (`find_batch`), and is 32 on a CPU and with `compile`. `threads` sets torch's CPU threads for the whole
-        process; None leaves them. `compile` has torch.compile rewrite the network (with the backend of that name),
-        which takes minutes at the first pass; smaller batches are then filled up, as each size would be compiled
-        anew.
+        (`find_batch`), and is 32 on a CPU and for few pictures. `threads` sets torch's CPU threads for the whole
+        process; None leaves them.
+
+        `compile` has torch.compile rewrite the network's blocks, each kind once (with the backend of that name); smaller batches
+        are then filled up, as each size would be compiled anew, and where it fails the network stays as it is, with a
+        warning. None has it done on CUDA where the run is long enough to earn it back: `expected` pictures are to come.
+        `memory` is a file of the state folder that remembers trials.
 
         Raises `WeightsError` (damaged or misfit weights) and `InputError` (device, precision, batch, threads).
         """
@@ -133,39 +145,44 @@ class Encoder:
         network = build(model.preset, load_state(model.weights), space.size, model.weights, space.pooling)
         network = adapt(network, model.preset, space, chosen, precision)
         encoder = cls(space, network, chosen, precision, batch or BATCH)
-        if batch == 0 and chosen.type != "cpu" and not compile:
-            encoder.find_batch()
-        if compile:
-            backend = compile if isinstance(compile, str) else "inductor"
-            network.compile(backend=backend)
-            network.features = torch.compile(network.features, backend=backend)  # type: ignore[method-assign]  # as torch.compile is used
-            encoder._whole = True
+        encoder._tune(batch, compile, expected, memory)
         return encoder
 
-    def find_batch(self) -> int:
-        """Tries how many pictures at once the device takes best, and goes by it from now on; a few seconds.
+    def _tune(self, batch: int, compile: Compile, expected: int | None, memory: Path | None) -> None:
+        """Finds the batch and compiles, where that is asked for or pays."""
+        on_trial = batch == 0 and self._device.type != "cpu" and (expected is None or expected >= FEW)
+        unasked = compile is None and self._device.type == "cuda" and expected is not None and expected >= FEW
+        if not (on_trial or compile or unasked):
+            return  # a query, or a run on a CPU: nothing of this is imported
+        from outcrop.embed.tuning import earns, rate_of
 
-        Each trial is run twice, since the first pass of a size also chooses how it is computed.
+        rate = self.find_batch(memory).rate if on_trial else 0.0
+        if unasked:
+            compile = earns(self.device, expected, rate or rate_of(self))
+        if compile:
+            self.compile(compile if isinstance(compile, str) else "inductor")
+
+    def find_batch(self, memory: Path | None = None) -> Trial:
+        """Tries how many pictures at once the device takes best, and goes by it from now on; some seconds. See
+        `outcrop.embed.tuning.find_batch`.
         """
-        from outcrop.embed.devices import out_of_memory, release
+        from outcrop.embed.tuning import find_batch
 
-        def seconds(count: int) -> float | None:
-            pixels = np.zeros((count, *self.space.size, 3), np.uint8)
-            taken = None
-            try:
-                for _ in range(2):
-                    begun = time.perf_counter()
-                    self._pass(pixels, count, lambda planes: (self._network(planes).float(),)).arrays()
-                    taken = time.perf_counter() - begun
-            except RuntimeError as error:
-                if not out_of_memory(error):
-                    raise
-                taken = None
-            release(self._device)
-            return taken
+        found = find_batch(self, memory)
+        self.batch = self._step = found.batch
+        return found
 
-        self.batch = self._step = best_batch(seconds)
-        return self.batch
+    def compile(self, backend: str = "inductor") -> bool:
+        """Has torch.compile rewrite the network's blocks; False, and a warning, where that fails."""
+        from outcrop.embed.tuning import compiled
+
+        self._whole = True
+        self._whole = compiled(self, self._network, backend)
+        return self._whole
+
+    def launch(self, pixels: Pixels) -> Fetched:
+        """One pass of all pictures at once, however many; raises torch's error where they do not fit."""
+        return self._pass(pixels, len(pixels), lambda planes: (self._network(planes).float(),))
 
     def encode(self, pixels: Rows) -> Vectors:
         """Vectors of prepared pictures: uint8 [N, H, W, 3] -> float32 [N, D], L2-normalised and finite; N may

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
-from outcrop.embed.encoder import BATCH, Encoder, Vectors
+from outcrop.embed.encoder import BATCH, Compile, Encoder, Vectors
 from outcrop.embed.features import Features
 from outcrop.embed.models import Model
 from outcrop.embed.protocol import Pending, PictureEncoder
@@ -19,19 +20,37 @@ if TYPE_CHECKING:
     from outcrop.embed.staging import Rows
 
 
-def open_encoder(model: Model, settings: Settings, batch: int = BATCH) -> PictureEncoder:
+class Asked(TypedDict):
+    """What the settings ask of an encoder, on one device or on several."""
+
+    precision: str
+    batch: int
+    compile: Compile
+    memory: Path
+
+
+TRIALS = "batches.json"
+"""The file in the state folder that keeps which batch a device takes best."""
+
+
+def open_encoder(
+    model: Model, settings: Settings, batch: int = BATCH, *, expected: int | None = None
+) -> PictureEncoder:
     """A model on the device of the settings or, in a process each, on several; `batch` is for each.
 
-    Raises what `Encoder.open` raises.
+    `expected` pictures are to come: what pays only in long runs is left out of short ones. Raises what `Encoder.open` raises.
     """
     devices = device_names(settings.device)
+    asked: Asked = {
+        "precision": settings.precision,
+        "batch": batch,
+        "compile": settings.compile,
+        "memory": settings.state / TRIALS,
+    }
     if len(devices) == 1:
-        return Encoder.open(
-            model, device=devices[0], precision=settings.precision, batch=batch, compile=settings.compile
-        )
-    return ShardedEncoder.open(
-        model, devices=devices, precision=settings.precision, batch=batch, compile=settings.compile
-    )
+        return Encoder.open(model, device=devices[0], expected=expected, **asked)
+    share = None if expected is None else expected // len(devices)
+    return ShardedEncoder.open(model, devices=devices, expected=share, **asked)
 
 
 def open_for_query(model: Model, settings: Settings) -> Encoder:

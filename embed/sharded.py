@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from outcrop.embed.encoder import BATCH, IN_FLIGHT, Encoder, Pixels, Vectors, check_pixels, describe
+from outcrop.embed.encoder import BATCH, IN_FLIGHT, Compile, Encoder, Pixels, Vectors, check_pixels, describe
 from outcrop.embed.features import Features
 from outcrop.embed.models import Model
 from outcrop.schema.errors import InputError, OutcropError, PictureError
@@ -22,6 +22,8 @@ from outcrop.schema.processes import Ended, Handler, Worker
 from outcrop.schema.space import Space
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from outcrop.embed.staging import Rows
 
 
@@ -57,15 +59,23 @@ class ShardedEncoder:
         precision: str = "auto",
         batch: int = BATCH,
         threads: int | None = None,
-        compile: bool | str = False,
+        compile: Compile = False,
+        expected: int | None = None,
+        memory: Path | None = None,
     ) -> ShardedEncoder:
-        """Opens a model on each of the devices; options and errors are those of `Encoder.open`.
+        """Opens a model on each of the devices; options and errors are those of `Encoder.open`, `expected` is for each.
 
         `threads` is for each process; None shares the cores among those on the CPU.
         """
         if threads is None and "cpu" in devices:
             threads = max(1, cores() // devices.count("cpu"))
-        options = {"precision": precision, "batch": batch, "compile": compile}
+        options = {
+            "precision": precision,
+            "batch": batch,
+            "compile": compile,
+            "expected": expected,
+            "memory": memory,
+        }
         opening: list[_Device] = []
         try:
             for name in devices:

@@ -232,7 +232,13 @@ def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str
 def _open(target: _Target, settings: Settings, watcher: Watcher) -> PictureEncoder:
     assert target.model is not None, "no picture is embedded where the vectors are there already"
     watcher.say(f"opening {target.model.space.model}")
-    return open_encoder(target.model, settings, settings.batch)
+    return open_encoder(target.model, settings, settings.batch, expected=_to_come(target))
+
+
+def _to_come(target: _Target) -> int:
+    """About how many pictures an ingest will embed: those listed beyond the rows that there are already."""
+    held = target.found.count() if target.found is not None else 0
+    return max(0, target.listing.expected - held)
 
 
 def _encoder(

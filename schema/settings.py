@@ -60,8 +60,9 @@ class Settings(BaseSettings):
     redis_ttl: int | None = Field(
         None, ge=1, description="seconds after which answers vanish from Redis; default: never"
     )
-    compile: bool = Field(
-        False, description="let torch.compile rewrite the network of an ingest: minutes first, faster then"
+    compile: bool | None = Field(
+        None,
+        description="torch.compile rewrites the network of an ingest: true, false, or (default) on a GPU where the run is long",
     )
     input_size: int | None = Field(
         None, description="side of the network's input in pixels, for a new collection; default: the preset's"

@@ -127,7 +127,11 @@ WEIGHTS: Group = {"weights": MODEL["weights"]}
 COMPILE: Group = {
     "compile": Annotated[
         bool | None,
-        option("--compile/--no-compile", hidden=True, help="Let torch.compile rewrite the network. [OUTCROP_COMPILE]"),
+        option(
+            "--compile/--no-compile",
+            hidden=True,
+            help="Let torch.compile rewrite the network. [OUTCROP_COMPILE]",
+        ),
     ],
 }
 STATE: Group = {

@@ -19,7 +19,6 @@ from outcrop.embed.encoder import Encoder
 from outcrop.embed.folding import _zeros_of_conv2d, fold_batch_norms, fold_padding
 from outcrop.embed.images import decode, fit_to
 from outcrop.embed.models import find_model, find_preset
-from outcrop.embed.trial import best_batch
 from outcrop.embed.weights import load_state, locate
 from outcrop.schema.errors import InputError, PictureError, WeightsError
 
@@ -339,20 +338,6 @@ def test_where_memory_is_full_the_batch_is_halved_and_stays_so(
     assert greedy.seen == [4, 2]
 
 
-@pytest.mark.parametrize(
-    ("fixed", "fit", "expected"),
-    [
-        (0.010, 10_000, 128),  # 256 would make 962 a second instead of 928
-        (0.010, 40, 32),
-        (0.0, 10_000, 8),
-        (1e6, 10_000, 512),
-        (0.010, 7, 4),
-    ],
-)
-def test_a_batch_grows_while_that_is_worth_it_and_fits(fixed: float, fit: int, expected: int) -> None:
-    assert best_batch(lambda count: fixed + 0.001 * count if count <= fit else None) == expected
-
-
 def test_the_batch_is_found_on_the_device_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder.open(find_model("efficientnet_lite0", size=64), device="cpu", batch=0)
     assert encoder.batch == 32  # a CPU gains nothing from more
@@ -360,13 +345,13 @@ def test_the_batch_is_found_on_the_device_itself(monkeypatch: pytest.MonkeyPatch
     expected = encoder.encode(pixels)
     greedy = Greedy(encoder._network, 20, FULL[0])
     monkeypatch.setattr(encoder._network, "forward", greedy)
-    found = encoder.find_batch()
+    found = encoder.find_batch().batch
     assert found == encoder.batch and found in (8, 16)
-    assert greedy.seen[:2] == [8, 8] and max(greedy.seen) <= 32
+    assert greedy.seen[:2] == [8, 16] and max(greedy.seen) <= 32
     greedy.seen.clear()
     assert np.abs(encoder.encode(pixels) - expected).max() < 1e-5 and max(greedy.seen) == found
     greedy.most = 6
-    assert encoder.find_batch() == 4
+    assert encoder.find_batch().batch == 4
     monkeypatch.setattr(greedy, "error", RuntimeError("shapes differ"))
     with pytest.raises(RuntimeError, match="shapes differ"):
         encoder.find_batch()
