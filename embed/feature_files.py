@@ -186,6 +186,15 @@ class FeatureFolder:
             self._noted = noted
 
     @property
+    def kinds(self) -> Mapping[str, Sequence[int]]:
+        """The shapes of the features that are kept, by kind.
+
+        Raises:
+            InputError: there are no features.
+        """
+        return dict(_facts(self.root)["kinds"])
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of patches in the input.
 

@@ -91,6 +91,13 @@ class FeatureKind:
         """Kinds with commas between them, each once."""
         return tuple(dict.fromkeys(cls.parse(part) for part in text.split(",")))
 
+    @classmethod
+    def named(cls, name: str) -> FeatureKind:
+        """The kind of a `name`. Raises `InputError` where no kind has it."""
+        text = re.sub(r"-(stride|random|seed)(\d+)", r":\1=\2", name)
+        text = re.sub(r"^grid(\d+)$", r"grid:side=\1", re.sub(r"^dense(\d+)$", r"dense:stride=\1", text))
+        return cls.parse(text)
+
     @property
     def name(self) -> str:
         """``global``, ``patch``, ``patch-stride2``, ``patch-random256-seed7``, ``grid4`` or ``dense8``: fit for a folder."""

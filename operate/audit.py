@@ -22,6 +22,7 @@ from outcrop.ingest.pipeline import Options
 from outcrop.ingest.requests import AuditRequest
 from outcrop.ingest.runs import Run
 from outcrop.ingest.sources import Listing
+from outcrop.operate.companions import REASONS, Companions
 from outcrop.operate.desired import Desired
 from outcrop.operate.photographs import desired_photographs
 from outcrop.operate.specimens import datasets_of, desired_specimens
@@ -95,9 +96,10 @@ def audit(
         RegistryError: unknown dataset, or a root that is not there. InputError: a folder is not there, or empty.
     """
     stale = stale_space(collection, settings)
-    checked = CheckedFiles(settings.state)
+    checked, companions = CheckedFiles(settings.state), Companions.of(collection, settings, whole=digests)
     return [
-        _audit(collection, desired, digests, stale, checked) for desired in _desired(collection, settings, names, root)
+        _audit(collection, desired, digests, stale, checked, companions)
+        for desired in _desired(collection, settings, names, root)
     ]
 
 
@@ -117,19 +119,38 @@ def repair(
     assert found.desired is not None, "an audit made by `audit` knows what is desired"
     stale = [finding for finding in found.findings if finding.reason == STALE]
     orphans = [finding for finding in found.findings if finding.trouble == "orphan" and finding.reason != STALE]
-    wanted = [finding.key for finding in found.findings if finding.trouble in ("missing", "changed")]
+    made = [finding for finding in found.findings if finding.trouble in ("missing", "changed")]
+    wanted = [finding.key for finding in made if finding.reason not in REASONS]
+    beside = [finding.key for finding in made if finding.reason in REASONS]
     if (wanted or stale) and not found.stale:
-        parents = {parent_of(key) for key in (*wanted, *(finding.key for finding in stale))}
-        listing = _narrowed(found.desired, parents, wanted)
-        model = resolve_space(collection.space, settings, collection.weights_hint)
-        encoder = LazyEncoder(collection.space, lambda: open_encoder(model, settings))
-        run = Run.begin(settings.state, "audit", AuditRequest(name=found.dataset, collection=collection.name))
-        thumbnails = ThumbnailStore.below(settings.state)
         options = Options(digests=digests, checked=CheckedFiles(settings.state))
-        record = ingest_listing(listing, encoder, collection, run, options, thumbnails=thumbnails)
-        say(f"{found.dataset}: {record.upserted} items embedded, {record.failed} failed (run {record.run})")
+        _made(collection, found, settings, wanted, [*wanted, *(finding.key for finding in stale)], options, say)
+    if beside and not found.stale:  # their rows are in order: without force nothing would be made
+        _made(collection, found, settings, beside, beside, Options(force=True), say)
     if orphans:
         say(f"{found.dataset}: {prune(collection, orphans)} orphans removed")
+
+
+def _made(
+    collection: Collection,
+    found: Audit,
+    settings: Settings,
+    wanted: Sequence[str],
+    keys: Sequence[str],
+    options: Options,
+    say: Callable[[str], None],
+) -> None:
+    """Makes the wanted items, with their thumbnails and the features that are kept; `keys` are of all whose sources are taken."""
+    assert found.desired is not None
+    listing = _narrowed(found.desired, set(map(parent_of, keys)), wanted)
+    model = resolve_space(collection.space, settings, collection.weights_hint)
+    encoder = LazyEncoder(collection.space, lambda: open_encoder(model, settings))
+    run = Run.begin(settings.state, "audit", AuditRequest(name=found.dataset, collection=collection.name))
+    features = Companions.of(collection, settings).keeper() if options.force else None
+    record = ingest_listing(
+        listing, encoder, collection, run, options, thumbnails=ThumbnailStore.below(settings.state), features=features
+    )
+    say(f"{found.dataset}: {record.upserted} items embedded, {record.failed} failed (run {record.run})")
 
 
 def orphans(
@@ -190,7 +211,14 @@ def _desired(
         yield desired_specimens(collection, name, root)
 
 
-def _audit(collection: Collection, desired: Desired, digests: bool, stale: str, checked: CheckedFiles) -> Audit:
+def _audit(
+    collection: Collection,
+    desired: Desired,
+    digests: bool,
+    stale: str,
+    checked: CheckedFiles,
+    companions: Companions,
+) -> Audit:
     good, findings = 0, []
     found = changes(
         desired.listing, collection, digests=digests, outside=desired.files, arrays_stay=True, checked=checked
@@ -200,6 +228,8 @@ def _audit(collection: Collection, desired: Desired, digests: bool, stale: str, 
         wrong = [change for change in together if change.kind != "unchanged"]
         good += len(together) - len(wrong)
         findings += _of_specimen(parent, wrong) if _is_specimen(parent) else list(map(_finding, wrong))
+    beside = _beside(collection, desired, companions, {finding.key for finding in findings})
+    good, findings = good - sum(beside.values()), [*findings, *beside]
     order = {trouble: place for place, trouble in enumerate(TROUBLES)}
     findings.sort(key=lambda finding: (order[finding.trouble], finding.key))
     return Audit(
@@ -211,6 +241,19 @@ def _audit(collection: Collection, desired: Desired, digests: bool, stale: str, 
         tuple(_repairs(collection.name, desired, findings, stale)),
         desired,
     )
+
+
+def _beside(collection: Collection, desired: Desired, companions: Companions, known: set[str]) -> dict[Finding, int]:
+    """Findings of thumbnails and features of what is in order otherwise, each with how many rows it is of: a specimen with its
+    views is one."""
+    faults: dict[str, Finding] = {}
+    rows: dict[str, set[str]] = {}
+    for row, fault in companions.faults(collection, desired.files.scopes):
+        key = parent_of(row["key"]) if _is_specimen(row["key"]) else row["key"]
+        if key not in known and row["key"] not in known:
+            faults.setdefault(key, Finding("changed", key, row["source"], fault))
+            rows.setdefault(key, set()).add(row["key"])
+    return {finding: len(rows[key]) for key, finding in faults.items()}
 
 
 def _unit(change: Change) -> str:

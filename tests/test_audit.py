@@ -186,3 +186,26 @@ def test_vectors_read_from_files_are_no_orphans(lite: str, lite_dataset: Path, n
     assert image_key("town", "c_100", 1) in rows_of(lite, name)
     assert done("prune", "--yes")["removed"] == 0
     assert done("audit")["findings"] == []
+
+
+def test_thumbnails_and_kept_features_are_looked_at(lite_dataset: Path) -> None:
+    def reasons(*more: object) -> dict[str, str]:
+        outcome = collection("audit", *more)
+        return {each["key"]: each["reason"] for each in outcome.json["findings"]}
+
+    features = ("--features", "dense,patch")
+    assert run("ingest", "dataset", "town", "--force", *features, "--json").code == 0
+    assert reasons() == {}
+    thumbnails, kept = sorted(Path(".outcrop/thumbnails").rglob("*.webp")), sorted(Path().rglob("patch/*/*.npy"))
+    thumbnails[0].unlink()
+    thumbnails[1].write_bytes(thumbnails[1].read_bytes()[:-7])
+    kept[2].write_bytes(kept[2].read_bytes()[:-100])
+    found = reasons()
+    assert set(found.values()) == {
+        "its thumbnail is missing",
+        "its thumbnail is damaged",
+        "its kept features are damaged",
+    }
+    assert collection("audit", "--fix", "--yes").code == 0
+    assert reasons("--digests") == {}
+    assert len(sorted(Path(".outcrop/thumbnails").rglob("*.webp"))) == len(thumbnails)

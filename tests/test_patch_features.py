@@ -154,6 +154,7 @@ def test_poolings_that_a_model_has_not(tiny_vit: Path) -> None:
 )
 def test_kinds_as_they_are_written(text: str, name: str) -> None:
     assert FeatureKind.parse(text).name == name
+    assert FeatureKind.named(name) == FeatureKind.parse(text)
 
 
 @pytest.mark.parametrize(
