@@ -17,7 +17,7 @@ from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.space import Fit, Pooling
 
 CONFIG_FILE = Path("outcrop.yaml")
-SECRETS = ("token", "redis")
+SECRETS = ("token", "redis", "serve_token")
 
 
 class Settings(BaseSettings):
@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     precision: str = Field("auto", description="auto, fp32, bf16 or fp16")
     redis: SecretStr | None = Field(
         None, description="Redis into which answers are written too, with its password (environment only)"
+    )
+    serve_token: SecretStr | None = Field(
+        None, description="what everybody must show to `query serve` (environment only)"
     )
     redis_ttl: int | None = Field(
         None, ge=1, description="seconds after which answers vanish from Redis; default: never"

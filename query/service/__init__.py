@@ -1,0 +1,1 @@
+"""`query serve`: one process with the model warm, answering browsers and programs."""

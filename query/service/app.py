@@ -1,0 +1,239 @@
+"""The routes of the service. Every page is an address that can be sent on, and answers JSON where that is accepted."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from outcrop.embed.images import decode
+from outcrop.query.service import pages
+from outcrop.query.service.asked import Asked
+from outcrop.query.service.engine import Busy, Engine
+from outcrop.query.service.guards import Application, Guards, TooLarge, TooSlow
+from outcrop.query.service.metrics import Metrics
+from outcrop.query.service.uploads import MAX_BYTES
+from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
+from outcrop.screen.texts import harmless_lines
+
+STATIC = Path(__file__).parent / "static"
+SHOWN_AS_THEY_ARE = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+"""Pictures that browsers show; others are sent as JPEG."""
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+MAX_FIELDS = 400
+
+
+def application(engine: Engine, *, host: str = "127.0.0.1", token: str = "") -> Application:
+    """The service as an ASGI application; `host` is the address that it is bound to, and `token` what it asks of everybody."""
+    service = _Service(engine)
+    app = Starlette(
+        routes=service.routes(),
+        exception_handlers={
+            OutcropError: service.refused,
+            HTTPException: service.refused,
+            MultiPartException: service.refused,
+            TooLarge: service.refused,
+            TooSlow: service.refused,
+            ClientDisconnect: service.refused,
+        },
+        lifespan=service.lifespan,
+    )
+    return Guards(app, host=host, token=token, max_bytes=MAX_BYTES)
+
+
+class _Service:
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.metrics = engine, Metrics()
+
+    def routes(self) -> list[Route | Mount]:
+        return [
+            Route("/", self._counted("search", self.search), methods=["GET", "POST"]),
+            Route("/api/search", self._counted("api", self.api), methods=["GET", "POST"]),
+            Route("/items", self._counted("items", self.items)),
+            Route("/items/{key:path}", self._counted("item", self.item)),
+            Route("/thumbnails/{id}", self.thumbnail),
+            Route("/pictures/{id}", self._counted("picture", self.picture)),
+            Route("/uploads/{digest}", self.upload),
+            Route("/healthz", self.health),
+            Route("/metrics", self.figures),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await run_in_threadpool(self.engine.close)
+
+    def _counted(self, route: str, answer: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        async def counted(request: Request) -> Response:
+            try:
+                response: Response = await answer(request)
+            except Exception as error:
+                self.metrics.answered(route, _status(error)[0])
+                raise
+            self.metrics.answered(route, response.status_code)
+            return response
+
+        return counted
+
+    async def search(self, request: Request) -> Response:
+        """The page; a post keeps the picture that came, and leads to the address of its answer."""
+        if request.method == "POST":
+            asked = await self._posted(request)
+            return RedirectResponse(f"/?{asked.address()}", 303)
+        asked = Asked.of(request.query_params)
+        found = None if asked.empty else await self._asked(asked)
+        if _wants_json(request):
+            held = await self.engine.run(self.engine.held)
+            return JSONResponse(found.as_json() if found is not None else pages.held_json(held))
+        held = await self.engine.run(self.engine.held)
+        return pages.search_page(self.engine, asked, found, held)
+
+    async def api(self, request: Request) -> Response:
+        """The answer as `query image --json` gives it; a post may bring a picture."""
+        asked = await self._posted(request) if request.method == "POST" else Asked.of(request.query_params)
+        if asked.empty:
+            raise InputError("nothing is asked; give a picture or an item")
+        return JSONResponse((await self._asked(asked)).as_json())
+
+    async def items(self, request: Request) -> Response:
+        """The first items under conditions."""
+        conditions = [value for value in request.query_params.getlist("where") if value.strip()]
+        found, count = await self.engine.run(lambda: self.engine.listed(conditions))
+        if _wants_json(request):
+            return JSONResponse({"count": count, "items": [pages.item_json(item) for item in found]})
+        held = await self.engine.run(self.engine.held)
+        return pages.items_page(self.engine, found, count, conditions, held)
+
+    async def item(self, request: Request) -> Response:
+        """All that is stored of an item."""
+        item = await self.engine.run(lambda: self.engine.item(request.path_params["key"]))
+        if _wants_json(request):
+            return JSONResponse(pages.item_json(item))
+        return pages.item_page(self.engine, item)
+
+    async def thumbnail(self, request: Request) -> Response:
+        """What an item's picture looks like, small."""
+        id = request.path_params["id"].removesuffix(".webp")
+        data = await run_in_threadpool(self.engine.thumbnails.read, id) if _ID.match(id) else None
+        if data is None:
+            raise HTTPException(404, "no thumbnail is kept of this item")
+        return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=600"})
+
+    async def picture(self, request: Request) -> Response:
+        """The photograph of an item, from its dataset's folder, in full size."""
+        id = request.path_params["id"]
+        if not _ID.match(id):
+            raise HTTPException(404, "no such picture")
+        try:
+            original = await self.engine.run(lambda: self.engine.original(id))
+        except InputError as error:
+            raise HTTPException(404, str(error)) from None
+        return await run_in_threadpool(_shown, original.path)
+
+    async def upload(self, request: Request) -> Response:
+        """A picture that was asked with."""
+        try:
+            upload = self.engine.uploads.find(request.path_params["digest"])
+        except InputError as error:
+            raise HTTPException(404, str(error)) from None
+        return await run_in_threadpool(_shown, upload.path)
+
+    async def health(self, _: Request) -> Response:
+        """Whether questions are answered."""
+        return JSONResponse({"ready": True, "collection": self.engine.collection.name, "waiting": self.engine.waiting})
+
+    async def figures(self, _: Request) -> Response:
+        """Figures for Prometheus."""
+        return PlainTextResponse(self.metrics.text(self.engine.waiting), media_type="text/plain; version=0.0.4")
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """An error as JSON, or as a page for people."""
+        status, reason = _status(error)
+        headers = {"retry-after": f"{error.seconds:.0f}"} if isinstance(error, Busy) else {}
+        if request.url.path.startswith("/api/") or _wants_json(request):
+            return JSONResponse({"error": reason}, status, headers)
+        return pages.error_page(reason, status, headers)
+
+    async def _asked(self, asked: Asked) -> Any:
+        begun = time.perf_counter()
+        found = await self.engine.run(lambda: self.engine.search(asked))
+        self.metrics.asked(time.perf_counter() - begun)
+        return found
+
+    async def _posted(self, request: Request) -> Asked:
+        """The question of a post, whose picture is kept."""
+        async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=1 << 16) as form:
+            files = [value for value in form.getlist("picture") if isinstance(value, UploadFile)]
+            rest = FormData([(name, value) for name, value in form.multi_items() if not isinstance(value, UploadFile)])
+            if any(isinstance(value, UploadFile) for name, value in form.multi_items() if name != "picture"):
+                raise InputError("a file must be sent as 'picture'")
+            data = await files[0].read() if files else b""
+            if not data and not (files and files[0].filename):
+                return Asked.of(rest)
+            upload = await run_in_threadpool(self.engine.uploads.keep, data, files[0].filename or "picture")
+            return Asked.of(rest, picture=upload.digest)
+
+
+def _wants_json(request: Request) -> bool:
+    accepted = request.headers.get("accept", "")
+    return "application/json" in accepted and "text/html" not in accepted
+
+
+def _status(error: Exception) -> tuple[int, str]:
+    """The status of an error, and what it says."""
+    match error:
+        case HTTPException():
+            return error.status_code, str(error.detail)
+        case TooLarge():
+            return 413, f"the request is larger than {MAX_BYTES:,} bytes"
+        case TooSlow() | ClientDisconnect():
+            return 408, "the request did not arrive whole"
+        case MultiPartException():
+            return 400, f"the form cannot be read: {error.message}"
+        case Busy():
+            return 503, str(error)
+        case StoreUnreachable():
+            return 502, str(error)
+        case Refused():
+            return 409, str(error)
+        case OutcropError():
+            return 400, harmless_lines(str(error))
+    return 500, "something went wrong here; the service's log has it"
+
+
+def _shown(path: Path) -> Response:
+    """A picture file as a browser shows it."""
+    headers = {"cache-control": "private, max-age=600"}
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise HTTPException(404, "the picture cannot be read") from None
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            kind = SHOWN_AS_THEY_ARE.get(picture.format or "")
+    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        kind = None
+    if kind is None:
+        made = io.BytesIO()
+        decode(data, name=path.name).image.save(made, "JPEG", quality=92)
+        data, kind = made.getvalue(), "image/jpeg"
+    return Response(data, media_type=kind, headers=headers)

@@ -1,0 +1,164 @@
+"""What a request asks, read from its parameters: the same for pages, forms and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlencode
+
+from outcrop.query.service.uploads import Box
+from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.filters import Filter, where
+
+MAX_K = 200
+MAX_EXAMPLES = 50
+"""Items that one question may name."""
+NAMES = ("picture", "item", "not", "k", "where", "rerank", "box", "group", "min_score")
+METHODS = ("geometric",)
+
+
+class Parameters(Protocol):
+    """Parameters of a request; a name may come several times."""
+
+    def getlist(self, key: str) -> Sequence[object]:
+        """The values of a name, in their order."""
+        ...
+
+    def keys(self) -> object:
+        """The names."""
+        ...
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question: an uploaded `picture` (its digest) or a `box` of it, stored `items`, or both; and what the answer is not like.
+
+    Several examples are asked by the mean of their vectors, less a share of the mean of those it is `unlike`.
+    """
+
+    picture: str = ""
+    items: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
+    k: int = 24
+    conditions: tuple[str, ...] = ()
+    rerank: bool = False
+    box: Box | None = None
+    min_score: float | None = None
+
+    @property
+    def filter(self) -> Filter:
+        """The conditions as a filter.
+
+        Raises:
+            FilterError: one is not valid.
+        """
+        return where(*self.conditions)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is asked."""
+        return not self.picture and not self.items
+
+    def address(self, **other: object) -> str:
+        """The query of the address that asks this again, with `other` values in place of its own."""
+        values: dict[str, object] = {
+            "picture": self.picture,
+            "item": self.items,
+            "not": self.unlike,
+            "k": self.k if self.k != Asked.k else "",
+            "where": self.conditions,
+            "rerank": METHODS[0] if self.rerank else "",
+            "box": ",".join(f"{share:.4f}" for share in self.box) if self.box else "",
+            "min_score": "" if self.min_score is None else self.min_score,
+        } | other
+        return urlencode({name: value for name, value in values.items() if value not in ("", (), None)}, doseq=True)
+
+    @classmethod
+    def of(cls, given: Parameters, *, picture: str | None = None) -> Asked:
+        """The question that parameters ask; `picture` is the digest of one that came with them.
+
+        Raises:
+            InputError: a parameter is unknown or does not fit; FilterError: a condition is not valid.
+        """
+        values = {str(name): [str(value) for value in given.getlist(str(name))] for name in given.keys()}  # type: ignore[attr-defined]  # noqa: SIM118
+        for name in values:
+            if name not in NAMES:
+                raise InputError(f"{name!r} is not a valid parameter{nearest(name, NAMES)}")
+        asked = cls(
+            picture=picture if picture is not None else _one(values, "picture"),
+            items=_several(values, "item"),
+            unlike=_several(values, "not"),
+            k=_whole(values, "k", Asked.k, MAX_K),
+            conditions=_several(values, "where"),
+            rerank=_method(values),
+            box=_box(values),
+            min_score=_score(values),
+        )
+        asked.filter  # noqa: B018  # checked now
+        if asked.box is not None and not asked.picture:
+            raise InputError("box marks a part of a picture; give a picture")
+        if asked.rerank and (asked.unlike or len(asked.items) + bool(asked.picture) != 1):
+            raise InputError(
+                "re-ranking compares one picture with its hits; ask with one picture or item, or leave rerank out"
+            )
+        return asked
+
+
+Values = Mapping[str, Sequence[str]]
+
+
+def _one(values: Values, name: str) -> str:
+    given = [value for value in values.get(name, ()) if value.strip()]
+    if len(given) > 1:
+        raise InputError(f"{name} is given {len(given)} times; give it once")
+    return given[0].strip() if given else ""
+
+
+def _several(values: Values, name: str) -> tuple[str, ...]:
+    given = tuple(dict.fromkeys(value.strip() for value in values.get(name, ()) if value.strip()))
+    if len(given) > MAX_EXAMPLES:
+        raise InputError(f"{name} is given {len(given)} times; give it at most {MAX_EXAMPLES} times")
+    return given
+
+
+def _whole(values: Values, name: str, default: int, most: int) -> int:
+    text = _one(values, name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= most):
+        raise InputError(f"{name} must be a whole number from 1 to {most}, got {text[:40]!r}")
+    return int(text)
+
+
+def _method(values: Values) -> bool:
+    text = _one(values, "rerank")
+    if text and text not in METHODS:
+        raise InputError(f"rerank must be {METHODS[0]}, got {text[:40]!r}")
+    return bool(text)
+
+
+def _score(values: Values) -> float | None:
+    text = _one(values, "min_score")
+    if not text:
+        return None
+    try:
+        score = float(text)
+    except ValueError:
+        score = 2.0
+    if not -1 <= score <= 1:
+        raise InputError(f"min_score must be from -1 to 1, got {text[:40]!r}")
+    return score
+
+
+def _box(values: Values) -> Box | None:
+    text = _one(values, "box")
+    if not text:
+        return None
+    try:
+        left, top, right, bottom = (float(part) for part in text.split(","))
+    except ValueError:
+        left = right = top = bottom = 0.0
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise InputError(f"box must be left,top,right,bottom as shares of the picture from 0 to 1, got {text[:60]!r}")
+    return (left, top, right, bottom)

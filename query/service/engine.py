@@ -1,0 +1,248 @@
+"""What the service asks of a collection: the model warm, one question at a time, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.query.answers import Query, Result, Results
+from outcrop.query.held import datasets, explained, require_held
+from outcrop.query.keys import full_keys
+from outcrop.query.rerank_plan import RerankPlan, hits_to_search, reranker
+from outcrop.query.search import ask, query_images, query_items
+from outcrop.query.service.asked import Asked
+from outcrop.query.service.uploads import Upload, Uploads
+from outcrop.query.verification.originals import Original, Originals
+from outcrop.schema.errors import InputError, OutcropError
+from outcrop.schema.filters import where
+from outcrop.schema.item import Item, Kind, item_id
+from outcrop.schema.settings import Settings
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+from outcrop.store.partitions import holds_kind
+
+if TYPE_CHECKING:
+    from outcrop.embed.encoder import Encoder
+
+QUEUE = 64
+"""Questions that wait at most; the next one is told to come back."""
+UNLIKE = 0.5
+"""The share of the mean of negative examples that is taken off the mean of the positive ones (Rocchio, 1971, has .15 to .75)."""
+LISTED = 200
+"""Items on a page of the browser."""
+USUAL_SECONDS = 0.5
+"""What a question takes, until one has been answered."""
+
+T = TypeVar("T")
+
+
+class Busy(OutcropError):
+    """Too many questions wait; `seconds` is about when there will be room."""
+
+    exit_code = 5
+
+    def __init__(self, waiting: int, seconds: float) -> None:
+        super().__init__(f"{waiting} questions wait already; try again in {seconds:.0f} seconds")
+        self.seconds = seconds
+
+
+@dataclass(frozen=True)
+class Held:
+    """What can be chosen from: the collection's kinds and datasets, and its number of rows."""
+
+    kinds: tuple[str, ...]
+    datasets: tuple[str, ...]
+    rows: int
+
+
+class Engine:
+    """An open collection and its model. `run` takes work from the event loop; the methods below are that work."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Opens store, collection and model.
+
+        Raises:
+            OutcropError: as `query image` does.
+        """
+        from outcrop.embed.models import resolve
+        from outcrop.embed.opening import open_for_query
+
+        self.settings = settings
+        self.uploads = Uploads(settings.state / "uploads")
+        self.thumbnails = ThumbnailStore.below(settings.state)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="questions")
+        self._waiting = 0
+        self._seconds = USUAL_SECONDS
+        self._store = Store.of(settings)
+        try:
+            self.collection = Collection.open(self._store, settings.collection)
+            model = resolve(settings, self.collection.space, self.collection.weights_hint)
+            self.encoder: Encoder = open_for_query(model, settings)
+        except BaseException:
+            self._store.close()
+            raise
+        size = self.encoder.space.size
+        self.encoder.encode(np.zeros((1, *size, 3), np.uint8))  # what the first pass must set up is done now
+
+    def close(self) -> None:
+        """Waits for the question in hand, then closes model and store."""
+        self._worker.shutdown(wait=True, cancel_futures=True)
+        self.encoder.close()
+        self._store.close()
+
+    @property
+    def waiting(self) -> int:
+        """Questions that wait or are being answered."""
+        return self._waiting
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Does work in the engine's thread, after the work that was asked for before.
+
+        Raises:
+            Busy: too much waits. Whatever the work raises.
+        """
+        if self._waiting >= QUEUE:
+            raise Busy(self._waiting, max(1.0, self._waiting * self._seconds))
+        self._waiting += 1
+        try:
+            begun = time.perf_counter()
+            waiting = self._waiting
+            made = await asyncio.get_running_loop().run_in_executor(self._worker, work)
+            self._seconds += 0.2 * ((time.perf_counter() - begun) / waiting - self._seconds)
+            return made
+        finally:
+            self._waiting -= 1
+
+    def search(self, asked: Asked) -> Results:
+        """The answer to a question.
+
+        Raises:
+            OutcropError: as the query commands.
+        """
+        filter = asked.filter
+        require_held(filter, self.collection)
+        upload = self._picture(asked) if asked.picture else None
+        if asked.unlike or len(asked.items) + bool(upload) != 1:
+            found = self._by_examples(asked, upload)
+        else:
+            plan = RerankPlan.of(None, None) if asked.rerank else None
+            most = hits_to_search(plan, asked.k)
+            step = reranker(plan, asked.k, self.collection, self.settings, self.encoder, locate=asked.rerank)
+            with step as reranked:
+                if upload is not None:
+                    found = query_images([upload.path], self.encoder, self.collection, most, filter)
+                else:
+                    found = query_items(asked.items, self.collection, most, filter, exclude_self=True)
+                found = reranked(found)
+        return _named(_scored(found, asked.min_score), upload)
+
+    def _picture(self, asked: Asked) -> Upload:
+        upload = self.uploads.find(asked.picture)
+        return upload if asked.box is None else self.uploads.part(upload, asked.box)
+
+    def _by_examples(self, asked: Asked, upload: Upload | None) -> Results:
+        """Items near the mean of the examples, less a share of the mean of those they should not be like."""
+        from outcrop.query.pictures import read_query
+
+        begun = time.perf_counter()
+        likes, known = self._vectors(asked.items)
+        unlike, others = self._vectors(asked.unlike)
+        query = Query(f"{len(likes) + bool(upload)} examples, {len(unlike)} counterexamples")
+        if upload is not None:
+            read = read_query(upload.path, self.encoder)
+            if read.pixels is None:
+                raise InputError(read.error)
+            likes, query = (
+                np.concatenate([likes, self.encoder.encode(read.pixels)]),
+                replace(read.query, name=query.name),
+            )
+        if not len(likes):
+            raise InputError("nothing says what the answer should be like; give a picture or an item")
+        aim = likes.mean(axis=0) - (UNLIKE * unlike.mean(axis=0) if len(unlike) else 0)
+        length = float(np.linalg.norm(aim))
+        if length < 1e-6:
+            raise InputError("the examples and the counterexamples cancel out; leave some out")
+        embedded = time.perf_counter()
+        own = {item.key for item in (*known, *others)}
+        vector = (aim / length).astype(np.float32)
+        found, plan = ask(self.collection, vector[None, None], asked.k, asked.filter, [lambda item: item.key in own])
+        timings = {"embed": embedded - begun, "search": time.perf_counter() - embedded}
+        answers = Results(self.collection.name, plan, (Result(query, found[0]),), timings)
+        return explained(answers, asked.filter, self.collection)
+
+    def _vectors(self, names: Sequence[str]) -> tuple[NDArray[np.float32], list[Item]]:
+        """The stored vectors [N, D] of items, and the items."""
+        ids = [item_id(key) for key in full_keys(names, self.collection)]
+        stored = self.collection.items(ids) if ids else {}
+        vectors = [stored[id][1] for id in ids] or np.empty((0, self.collection.space.dim), np.float32)
+        return np.asarray(vectors, np.float32), [stored[id][0] for id in ids]
+
+    def held(self) -> Held:
+        """What the collection holds."""
+        existing = self.collection.partitions(fresh=True)
+        kinds = tuple(str(kind) for kind in Kind if holds_kind(kind, existing))
+        return Held(kinds, tuple(datasets(self.collection)), self.collection.count())
+
+    def item(self, name: str) -> Item:
+        """A stored item, by its key or the end of it.
+
+        Raises:
+            InputError: there is none.
+        """
+        (key,) = full_keys([name], self.collection)
+        return self.collection.items([item_id(key)])[item_id(key)][0]
+
+    def listed(self, conditions: Sequence[str]) -> tuple[list[Item], int]:
+        """The first items under conditions, by key, and how many there are.
+
+        Raises:
+            FilterError: a condition is not valid.
+        """
+        filter = where(*conditions)
+        require_held(filter, self.collection)
+        found: list[Item] = []
+        for items, _ in self.collection.scan(filter, batch=LISTED):
+            found = sorted([*found, *items], key=lambda item: item.key)[:LISTED]
+            if len(found) == LISTED:
+                break
+        return found, self.collection.count(filter)
+
+    def original(self, id: str) -> Original:
+        """The photograph that a stored item was made of, below its dataset's root.
+
+        Raises:
+            InputError: there is no such item, or its photograph is not to be had.
+        """
+        stored = self.collection.items([id])
+        if id not in stored:
+            raise InputError("no such item")
+        return Originals.of_collection(self.collection, self.settings).find(stored[id][0])
+
+
+def _scored(results: Results, least: float | None) -> Results:
+    """The answers without hits below a score."""
+    if least is None:
+        return results
+    kept = tuple(replace(each, hits=tuple(hit for hit in each.hits if hit.score >= least)) for each in results.results)
+    return replace(results, results=kept)
+
+
+def _named(results: Results, upload: Upload | None) -> Results:
+    """The answers with the picture's own name in place of the path that it is kept under."""
+    if upload is None:
+        return results
+
+    def named(result: Result) -> Result:
+        kept = Path(result.query.name) == upload.path
+        return replace(result, query=replace(result.query, name=upload.name)) if kept else result
+
+    return replace(results, results=tuple(named(each) for each in results.results))

@@ -1,0 +1,198 @@
+"""The service's pages, drawn by templates from plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from starlette.responses import HTMLResponse
+
+from outcrop.query.answers import Hit, Result, Results
+from outcrop.query.report import LittleMap, little_map
+from outcrop.query.service.asked import Asked
+from outcrop.schema.item import AERIAL, UNKNOWN_COORDINATE, Item, item_id, parent_of
+
+if TYPE_CHECKING:
+    import jinja2
+
+    from outcrop.query.service.engine import Engine, Held
+
+MAP_SIDE = 190
+
+
+@dataclass(frozen=True)
+class Card:
+    """A hit or an item as a card: what is shown and where its links lead."""
+
+    key: str
+    name: str
+    thumbnail: str
+    picture: str
+    more: str
+    item: str
+    rank: int = 0
+    score: str = ""
+    facts: tuple[str, ...] = ()
+    outline: str = ""
+    plus: str = ""
+    minus: str = ""
+
+
+def search_page(engine: Engine, asked: Asked, found: Results | None, held: Held) -> HTMLResponse:
+    """The page of a question and its answer."""
+    result = found.results[0] if found is not None else None
+    return _page(
+        "search.html.j2",
+        asked=asked,
+        held=held,
+        known=_known(held),
+        query=_query(asked, result),
+        cards=[_hit(asked, hit, result) for hit in result.hits] if result is not None else [],
+        remarks=_remarks(found),
+        map=_map(result),
+        side=MAP_SIDE,
+        seconds=sum(found.timings.values()) if found is not None else 0.0,
+        plan=str(found.plan) if found is not None and found.plan is not None else "",
+        collection=engine.collection.name,
+    )
+
+
+def items_page(
+    engine: Engine, found: Sequence[Item], count: int, conditions: Sequence[str], held: Held
+) -> HTMLResponse:
+    """The page of items under conditions."""
+    cards = [_card(Asked(), item, item.key) for item in found]
+    return _page(
+        "items.html.j2",
+        cards=cards,
+        count=count,
+        conditions=conditions,
+        held=held,
+        known=_known(held),
+        collection=engine.collection.name,
+    )
+
+
+def item_page(engine: Engine, item: Item) -> HTMLResponse:
+    """The page of one item."""
+    facts = [(name, str(value)) for name, value in item_json(item).items() if value not in ("", None)]
+    return _page("item.html.j2", card=_card(Asked(), item, item.key), facts=facts, collection=engine.collection.name)
+
+
+def error_page(reason: str, status: int, headers: Mapping[str, str]) -> HTMLResponse:
+    """The page that says why there is no answer."""
+    return _page("error.html.j2", status=status, headers=headers, reason=reason, collection="")
+
+
+def item_json(item: Item) -> dict[str, Any]:
+    """An item as plain values; a place that is not known is left out."""
+    row = item.row()
+    if item.latitude == UNKNOWN_COORDINATE:
+        row = {name: value for name, value in row.items() if name not in ("latitude", "longitude")}
+    return row
+
+
+def held_json(held: Held) -> dict[str, Any]:
+    """What can be asked for, as plain values."""
+    return {"rows": held.rows, "kinds": list(held.kinds), "datasets": list(held.datasets)}
+
+
+def _page(template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> HTMLResponse:
+    text = _templates().get_template(template).render(**values)
+    return HTMLResponse(text, status, dict(headers or {}) | {"cache-control": "no-store"})
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    import jinja2
+
+    folder = Path(__file__).parent / "templates"
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _known(held: Held) -> list[str]:
+    """The conditions that a page offers for choice."""
+    return [*(f"kind={kind}" for kind in held.kinds), *(f"dataset={name}" for name in held.datasets)]
+
+
+def _card(asked: Asked, item: Item, key: str, **more: Any) -> Card:
+    seen = item.kind in AERIAL
+    return Card(
+        key=key,
+        name="/".join(key.split("/")[1:]),
+        thumbnail=f"/thumbnails/{item_id(key) if key != item.key else item.id}.webp",
+        picture=f"/pictures/{item.id}" if seen else "",
+        more=f"/?{Asked(items=(item.key,), k=asked.k, conditions=asked.conditions).address()}",
+        item=f"/items/{quote(key)}",
+        **more,
+    )
+
+
+def _hit(asked: Asked, hit: Hit, result: Result) -> Card:
+    item, group, verification = hit.item, hit.group, result.verification(hit)
+    facts = [fact for fact in (item.category, f"{item.altitude:g} m" if item.altitude else "") if fact]
+    facts += [f"turned {group.rotation:.0f}°"] if group is not None and group.rotation is not None else []
+    outline = ""
+    if verification is not None and verification.verified and verification.match is not None:
+        facts.append(f"{verification.match.inliers} matching points, turned {verification.match.rotation or 0:.0f}°")
+        match = verification.match
+        if match.footprint is not None:
+            width, height = match.candidate_size
+            outline = " ".join(f"{100 * x / width:.2f},{100 * y / height:.2f}" for x, y in match.footprint)
+    elif verification is not None:
+        facts.append("not verified")
+    facts += [item.captured_at.replace("T", " ")] if item.captured_at else []
+    key = parent_of(item.key) if group is not None or outline else item.key
+    return _card(
+        asked,
+        item,
+        key,
+        rank=hit.rank,
+        score=f"{hit.score:.3f}",
+        facts=tuple(facts),
+        outline=outline,
+        plus=f"/?{asked.address(item=(*asked.items, item.key), rerank='')}",
+        minus=f"/?{asked.address(**{'not': (*asked.unlike, item.key), 'rerank': ''})}",
+    )
+
+
+def _query(asked: Asked, result: Result | None) -> dict[str, Any] | None:
+    """What was asked, beside the answer."""
+    if result is None:
+        return None
+    place = result.location
+    located = (
+        f"taken at {place.latitude:.6f}, {place.longitude:.6f} ± {place.sigma_m:.1f} m, heading {place.heading:.0f}°"
+        if place is not None
+        else ""
+    )
+    shown = result.query.item
+    thumbnail = f"/thumbnails/{shown.id}.webp" if shown is not None else ""
+    return {
+        "name": result.query.name,
+        "picture": f"/uploads/{asked.picture}" if asked.picture else thumbnail,
+        "located": located,
+    }
+
+
+def _remarks(found: Results | None) -> list[str]:
+    """Why there is no hit, or no match."""
+    if found is None:
+        return []
+    result = found.results[0]
+    remarks = [f"No hit: {found.no_hits}." if found.no_hits else ""]
+    remarks += [f"No match: {result.no_match}." if result.no_match else ""]
+    return [remark for remark in remarks if remark]
+
+
+def _map(result: Result | None) -> LittleMap | None:
+    if result is None:
+        return None
+    place = result.location
+    return little_map(result.query.place, result.hits, (place.latitude, place.longitude) if place is not None else None)

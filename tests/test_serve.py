@@ -1,0 +1,373 @@
+"""`query serve`: what it answers, by pages and by JSON, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import run
+from pictures import picture, write_dataset
+from PIL import Image
+from starlette.testclient import TestClient
+
+from outcrop.query.search import query_items
+from outcrop.query.service.app import application
+from outcrop.query.service.asked import Asked
+from outcrop.query.service.engine import Busy, Engine
+from outcrop.query.service.guards import Guards
+from outcrop.schema.errors import InputError
+from outcrop.schema.item import item_id
+from outcrop.schema.settings import Settings
+
+CAPTURE = "250918092555_300"
+KEY = f"image/town/{CAPTURE}/0003"
+HERE = "http://127.0.0.1:8421"
+JSON = {"accept": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("serve")
+    write_dataset(folder, {CAPTURE: 8}, name="town", root="town")
+    write_dataset(folder, {"<b>evil<i>_100": 2}, name="field", root="field", seed=1)
+    for name in ("town", "field"):
+        made = run(
+            *("ingest", "dataset", name, "--registry", folder / "data_key.json", "--model", "efficientnet_lite0"),
+            *("--uri", folder / "outcrop.db", "--state", folder / "state", "--quiet"),
+        )
+        assert made.code == 0, made.err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(place: Path) -> Iterator[Engine]:
+    settings = Settings(uri=str(place / "outcrop.db"), registry=place / "data_key.json", state=place / "state")
+    opened = Engine(settings)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def client(engine: Engine) -> TestClient:
+    return TestClient(application(engine), base_url=HERE, follow_redirects=False)
+
+
+@pytest.fixture
+def photo(place: Path) -> bytes:
+    return (place / f"town/{CAPTURE}/{CAPTURE}_0003.jpg").read_bytes()
+
+
+def uploaded(data: bytes, name: str = "mine.jpg") -> dict[str, Any]:
+    return {"picture": (name, data, "image/jpeg")}
+
+
+def test_a_program_asks_with_a_picture(client: TestClient, photo: bytes) -> None:
+    answer = client.post("/api/search", files=uploaded(photo), data={"k": "2", "where": ["kind=image", "dataset=town"]})
+    assert answer.status_code == 200 and answer.json()["collection"] == "outcrop"
+    (asked,) = answer.json()["queries"]
+    assert asked["query"] == "mine.jpg"
+    assert [hit["rank"] for hit in asked["hits"]] == [1, 2] and asked["hits"][0]["key"] == KEY
+    assert asked["hits"][0]["score"] > 0.999 and {hit["dataset"] for hit in asked["hits"]} == {"town"}
+
+
+def test_the_shape_is_that_of_the_command(engine: Engine, client: TestClient) -> None:
+    served = client.get("/api/search", params={"item": KEY, "k": 3}).json()
+    said = query_items([KEY], engine.collection, 3, exclude_self=True).as_json()
+    assert served.keys() == said.keys() and served["queries"] == said["queries"]
+
+
+def test_a_box_asks_with_a_part(client: TestClient, place: Path) -> None:
+    wide = Image.new("RGB", (640, 240))
+    wide.paste(picture(99), (0, 0))
+    wide.paste(Image.open(place / f"town/{CAPTURE}/{CAPTURE}_0005.jpg"), (320, 0))
+    made = io.BytesIO()
+    wide.save(made, "PNG")
+    data = {"k": "1", "box": "0.5,0,1,1", "where": "dataset=town"}
+    (hit,) = client.post("/api/search", files=uploaded(made.getvalue(), "wide.png"), data=data).json()["queries"][0][
+        "hits"
+    ]
+    assert hit["key"].endswith("0005") and hit["score"] > 0.98
+    small = client.post("/api/search", files=uploaded(made.getvalue()), data={"box": "0,0,0.001,0.001"})
+    assert small.status_code == 400 and "at least 16 a side" in small.json()["error"]
+
+
+def test_the_page_keeps_the_picture_and_leads_to_an_address(client: TestClient, photo: bytes) -> None:
+    posted = client.post(
+        "/", files=uploaded(photo, "C:\\photos\\mine.jpg"), data={"k": "3", "where": ["kind=image", ""]}
+    )
+    assert posted.status_code == 303
+    address = posted.headers["location"]
+    assert address.startswith("/?picture=") and "k=3" in address and "kind%3Dimage" in address
+    page = client.get(address)
+    assert page.status_code == 200 and ">mine.jpg<" in page.text and page.text.count('class="rank"') == 3
+    assert KEY.removeprefix("image/") in page.text
+    assert client.get(address, headers=JSON).json()["queries"][0]["hits"][0]["key"] == KEY
+    kept = re.search(r"/uploads/[0-9a-f]{32}", page.text)
+    assert kept is not None and client.get(kept[0]).content == photo
+
+
+def test_examples_and_counterexamples(client: TestClient) -> None:
+    one, two = f"image/town/{CAPTURE}/0001", f"image/town/{CAPTURE}/0002"
+    hits = client.get("/api/search", params={"item": [one, two], "k": 30}).json()["queries"][0]["hits"]
+    assert not {one, two} & {hit["key"] for hit in hits} and len(hits) == 8
+    without = client.get("/api/search", params={"item": one, "not": two, "k": 30}).json()["queries"][0]["hits"]
+    plain = client.get("/api/search", params={"item": one, "k": 30}).json()["queries"][0]["hits"]
+    assert {hit["key"] for hit in plain} == {hit["key"] for hit in without} | {two}
+    refused = client.get("/api/search", params={"not": two})
+    assert refused.status_code == 400 and "nothing is asked" in refused.json()["error"]
+
+
+def test_negative_examples_move_the_answer_away(engine: Engine) -> None:
+    one, two = f"image/town/{CAPTURE}/0001", f"image/town/{CAPTURE}/0002"
+    (near,) = engine._vectors([two])[0]
+    with_it = engine.search(Asked(items=(one, f"image/town/{CAPTURE}/0004"), k=5))
+    less = engine.search(Asked(items=(one, f"image/town/{CAPTURE}/0004"), unlike=(two,), k=5))
+    assert with_it.results[0].hits and less.results[0].hits
+
+    def likeness(results: Any) -> float:
+        keys = [hit.item.key for hit in results.results[0].hits][:3]
+        return float(sum(vector @ near for vector in engine._vectors(keys)[0]))
+
+    assert likeness(less) <= likeness(with_it) + 1e-6
+
+
+def test_verified_hits(client: TestClient, photo: bytes) -> None:
+    answer = client.post(
+        "/api/search", files=uploaded(photo), data={"rerank": "geometric", "k": "2", "where": "kind=image"}
+    )
+    assert answer.status_code == 200, answer.text
+    asked = answer.json()["queries"][0]
+    assert asked["match"] is True and asked["hits"][0]["key"] == KEY
+    page = client.get("/", params={"item": KEY, "rerank": "geometric", "k": 3})
+    assert page.status_code == 200 and "verified" in page.text
+
+
+def test_items_their_pictures_and_thumbnails(client: TestClient, photo: bytes) -> None:
+    listed = client.get("/items", params={"where": "dataset=town"}, headers=JSON).json()
+    assert listed["count"] == 8 and [item["key"] for item in listed["items"]] == sorted(
+        i["key"] for i in listed["items"]
+    )
+    assert client.get("/items", params={"where": ["", "dataset=town"]}).text.count("<figure>") == 8
+    item = client.get(f"/items/{KEY}", headers=JSON).json()
+    assert item["key"] == KEY and item["width"] == 320 and "latitude" not in item
+    assert "full picture" in client.get(f"/items/{CAPTURE}/3").text
+    full = client.get(f"/pictures/{item_id(KEY)}")
+    assert full.content == photo and full.headers["content-type"] == "image/jpeg"
+    small = client.get(f"/thumbnails/{item_id(KEY)}.webp")
+    assert small.headers["content-type"] == "image/webp" and Image.open(io.BytesIO(small.content)).width >= 100
+
+
+def test_names_are_text_in_pages(client: TestClient) -> None:
+    page = client.get("/items", params={"where": "dataset=field"}).text
+    assert "&lt;b&gt;evil&lt;i&gt;" in page and "<b>evil" not in page
+    refused = client.get("/", params={"where": "<script>alert(1)</script>=x"})
+    assert refused.status_code == 400 and "&lt;script&gt;" in refused.text and "<script>alert" not in refused.text
+
+
+def test_every_answer_forbids_what_pages_do_not_need(client: TestClient) -> None:
+    for path in ("/", "/items", "/healthz", "/static/service.js", "/nowhere", "/thumbnails/x"):
+        headers = client.get(path).headers
+        assert headers["content-security-policy"].startswith("default-src 'self';"), path
+        assert headers["x-content-type-options"] == "nosniff" and headers["x-frame-options"] == "DENY"
+    page = client.get("/").text + client.get("/static/service.css").text + client.get("/static/service.js").text
+    assert "http://" not in page and "https://" not in page and "style=" not in page and "onclick" not in page
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/pictures/..%2f..%2fetc%2fpasswd",
+        "/pictures/" + "0" * 32,
+        "/thumbnails/..%2f..%2fsecret.webp",
+        "/uploads/..%2fdata_key.json",
+        "/uploads/" + "0" * 32,
+        "/static/..%2f..%2fapp.py",
+        "/static/../app.py",
+    ],
+)
+def test_nothing_is_served_from_outside(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+def test_a_source_that_leads_out_of_its_root_is_not_served(client: TestClient, place: Path) -> None:
+    secret = place / "secret.jpg"
+    secret.write_bytes(b"secret")
+    path = place / f"town/{CAPTURE}/{CAPTURE}_0008.jpg"
+    kept = path.read_bytes()
+    folder = path.parent
+    moved = place / "elsewhere"
+    folder.rename(moved)
+    folder.symlink_to(moved, target_is_directory=True)
+    try:
+        assert client.get(f"/pictures/{item_id(f'image/town/{CAPTURE}/0008')}").status_code == 404
+    finally:
+        folder.unlink()
+        moved.rename(folder)
+    assert client.get(f"/pictures/{item_id(f'image/town/{CAPTURE}/0008')}").content == kept
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"k": "0"}, "k must be a whole number from 1 to 200"),
+        ({"k": "9" * 5000}, "k must be a whole number"),
+        ({"k": ["1", "2"]}, "k is given 2 times"),
+        ({"wehre": "x"}, "did you mean 'where'"),
+        ({"where": "altitud=3"}, "altitude"),
+        ({"where": "dataset=twon"}, "did you mean 'town'"),
+        ({"item": "image/town/nowhere/0001"}, "no item"),
+        ({"item": KEY, "rerank": "magic"}, "rerank must be geometric"),
+        ({"item": KEY, "box": "0,0,1,1"}, "give a picture"),
+        ({"picture": "0" * 32, "box": "1,1,0,0"}, "box must be"),
+        ({"picture": "0" * 32, "box": "nan,0,1,1"}, "box must be"),
+        ({"picture": "../../etc/passwd"}, "not kept here any more"),
+        ({"item": KEY, "min_score": "nan"}, "min_score must be"),
+        ({"item": [KEY, "image/x"], "rerank": "geometric"}, "re-ranking compares one picture"),
+        ({"item": [str(n) for n in range(60)]}, "at most 50 times"),
+    ],
+)
+def test_what_does_not_fit_is_named(client: TestClient, params: dict[str, Any], said: str) -> None:
+    answer = client.get(
+        "/api/search", params=params if params.keys() - {"k", "wehre", "where"} else {"item": KEY, **params}
+    )
+    assert answer.status_code == 400, answer.text
+    assert said in answer.json()["error"]
+
+
+@pytest.mark.parametrize("data", [b"", b"GIF89a", b"\xff\xd8\xff\xe0" + b"\0" * 100, b"<svg onload=alert(1)>" * 50])
+def test_broken_pictures_are_refused(client: TestClient, data: bytes) -> None:
+    answer = client.post("/api/search", files=uploaded(data))
+    assert answer.status_code == 400 and answer.json()["error"]
+
+
+def test_odd_forms_are_refused(client: TestClient, photo: bytes) -> None:
+    assert client.post("/api/search", files={"file": ("a.jpg", photo)}).status_code == 400
+    two = [("picture", ("a.jpg", photo)), ("picture", ("b.jpg", photo))]
+    assert client.post("/api/search", files=two).status_code == 400
+    torn = client.post(
+        "/api/search", content=b"--x\r\nnonsense", headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    assert torn.status_code == 400
+    assert client.put("/api/search").status_code == 405
+    assert client.get("/api/search").status_code == 400
+
+
+def test_pages_of_other_sites_and_other_names_are_refused(client: TestClient, photo: bytes) -> None:
+    for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}):
+        assert client.post("/", files=uploaded(photo), headers=headers).status_code == 403
+    assert client.post("/", files=uploaded(photo), headers={"origin": HERE}).status_code == 303
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 421
+    assert client.get("/", headers={"host": "localhost:8421"}).status_code == 200
+
+
+def test_the_token(engine: Engine) -> None:
+    closed = TestClient(
+        application(engine, token="open sesame".replace(" ", "-")), base_url=HERE, follow_redirects=False
+    )
+    assert closed.get("/").status_code == 401 and closed.get("/healthz").status_code == 200
+    assert closed.get("/", headers={"authorization": "Bearer wrong"}).status_code == 401
+    assert closed.get("/", headers={"authorization": "Bearer open-sesame"}).status_code == 200
+    assert closed.get("/?token=wrong").status_code == 401
+    entered = closed.get("/?token=open-sesame&k=5")
+    assert entered.status_code == 303 and entered.headers["location"] == "/?k=5"
+    assert "HttpOnly" in entered.headers["set-cookie"] and "SameSite=Strict" in entered.headers["set-cookie"]
+    assert closed.get("/").status_code == 200  # the client kept the cookie
+
+
+def test_health_and_figures(client: TestClient) -> None:
+    assert client.get("/healthz").json()["ready"] is True
+    client.get("/api/search", params={"item": KEY})
+    text = client.get("/metrics").text
+    assert re.search(r'outcrop_answers_total\{route="api",status="200"\} [1-9]', text)
+    assert re.search(r'outcrop_question_seconds_bucket\{le="\+Inf"\} [1-9]', text)
+
+
+def test_too_many_questions_are_told_to_come_back(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_waiting", 64)
+    with pytest.raises(Busy, match="64 questions wait already"):
+        asyncio.run(engine.run(lambda: None))
+    client = TestClient(application(engine), base_url=HERE)
+    answer = client.get("/api/search", params={"item": KEY})
+    assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
+
+
+def test_bodies_are_bounded_in_bytes_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    received: list[bytes] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            received.append(message["body"])
+            more = message["more_body"]
+
+    async def ask(messages: list[dict[str, Any]], headers: list[tuple[bytes, bytes]], slow: float = 0.0) -> int:
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(slow)
+            return messages.pop(0)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
+        await Guards(app, host="127.0.0.1", token="", max_bytes=100)(scope, receive, send)
+        return int(sent[0]["status"])
+
+    host = (b"host", b"127.0.0.1")
+    chunk = {"type": "http.request", "body": b"x" * 40_000, "more_body": True}
+    assert asyncio.run(ask([dict(chunk) for _ in range(9)], [host])) == 413
+    assert sum(map(len, received)) <= 100 + (1 << 16)
+    assert asyncio.run(ask([], [host, (b"content-length", b"99999999999")])) == 413
+    assert asyncio.run(ask([], [host, (b"content-length", b"-1")])) == 400
+    monkeypatch.setattr("outcrop.query.service.guards.BODY_SECONDS", 0.05)
+    assert asyncio.run(ask([dict(chunk)], [host], slow=5)) == 408
+
+
+def test_old_uploads_are_forgotten(engine: Engine, tmp_path: Path) -> None:
+    from outcrop.query.service.uploads import Uploads
+
+    uploads = Uploads(tmp_path / "kept", limit=2500)
+    kept = [uploads.keep(bytes([n]) * 1000, f"dir/{n}.jpg") for n in range(4)]
+    with pytest.raises(InputError, match="upload it again"):
+        uploads.find(kept[0].digest)
+    assert uploads.find(kept[-1].digest).name == "3.jpg"
+    assert len(list((tmp_path / "kept").iterdir())) <= 6
+
+
+def test_other_addresses_want_a_token(place: Path) -> None:
+    from outcrop.query.service.run import serve_until_stopped
+    from outcrop.schema.errors import UsageError
+
+    settings = Settings(uri=str(place / "outcrop.db"))
+    with pytest.raises(UsageError, match="OUTCROP_SERVE_TOKEN"):
+        serve_until_stopped(settings, "0.0.0.0", 0, None, print)
+    with pytest.raises(UsageError, match="at least 8"):
+        serve_until_stopped(settings, "0.0.0.0", 0, "short", print)
+
+
+def test_the_command_listens_and_stops_in_order(place: Path, engine: Engine, tmp_path: Path) -> None:
+    """A copy of the place: the service in the other tests holds the original."""
+    shutil.copytree(place / "outcrop.db", tmp_path / "outcrop.db")
+    command = [sys.executable, "-m", "outcrop", "query", "serve", "--port", "0", "--uri", tmp_path / "outcrop.db"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        address = next(found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+/", line)))
+        with urllib.request.urlopen(f"{address}healthz", timeout=20) as answer:
+            assert json.load(answer)["ready"] is True
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+        assert "Traceback" not in process.stderr.read()
