@@ -100,7 +100,8 @@ class Guards:
         """The token of an address such as ``/?token=…``, which a browser is given once and then keeps as a cookie."""
         if not self._token or scope["method"] != "GET" or scope["path"] != "/":
             return None
-        return (parse_qs(scope["query_string"].decode("latin-1")).get("token") or [None])[0]
+        query: str = scope["query_string"].decode("latin-1")
+        return next(iter(parse_qs(query).get("token", ())), None)
 
 
 class TooLarge(Exception):
