@@ -82,9 +82,10 @@ class CropSampler:
         height, width = self._size
         found = np.empty((len(windows), height, width, 3), dtype=np.uint8)
         for numbers, (left, top, right, bottom), turned in self._made(windows):
-            if (right - left, bottom - top) != (width, height):
-                found[numbers] = np.array(BACKGROUND, dtype=np.uint8)
-            found[numbers, top:bottom, left:right] = turned.permute(0, 2, 3, 1).cpu().numpy()
+            for number, one in zip(numbers, turned.permute(0, 2, 3, 1).cpu().numpy(), strict=True):
+                if (right - left, bottom - top) != (width, height):
+                    found[number] = BACKGROUND
+                found[number, top:bottom, left:right] = one
         return found
 
     def planes(self, windows: Sequence[Window]) -> torch.Tensor:
