@@ -74,8 +74,7 @@ def main() -> int:
     parser.add_argument("--failures-only", action="store_true", help="print no line for a case that went well")
     arguments = parser.parse_args()
     if arguments.part == "all":
-        given = sys.argv[1:]
-        return max(subprocess.run([sys.executable, __file__, *given, "--part", part]).returncode for part in PARTS)
+        return _run_all()
     if arguments.part == "places" and not _may_mount():
         return 0
     warm_up()
@@ -85,6 +84,23 @@ def main() -> int:
         if arguments.backend in (backend, "both") and (backend == "lite" or part.on_server):
             failed += _run_part(arguments, part, backend)
     return int(failed > 0)
+
+
+def _run_all() -> int:
+    """Runs every part in a process of its own, and prints their last lines once more at the end."""
+    code, last = 0, []
+    for part in PARTS:
+        command = [sys.executable, "-u", __file__, *sys.argv[1:], "--part", part]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                if line.startswith((f"{part} on ", f"{part}: skipped", "skipped")):
+                    last.append(line)
+        code = max(code, abs(process.returncode))
+    print("\n" + "".join(last), end="")
+    print("all well" if not code else "MISSES: see the lines above that do not end in ok", flush=True)
+    return min(1, code)
 
 
 def _run_part(arguments: argparse.Namespace, part: Part, backend: str) -> int:
