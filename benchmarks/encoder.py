@@ -1,6 +1,9 @@
-"""The encoder against timm's bare forward pass, bf16 against fp32, and the time from a cold start to the first vector.
+"""The encoder, eager and compiled, against timm's bare network whole in the same precision, bf16 against fp32, and the time from
+a cold start to the first vector.
 
-    python benchmarks/encoder.py [--repeat 9] [--pictures 16] [--device cpu] [--json]
+    python benchmarks/encoder.py [--repeat 9] [--pictures 16] [--device cpu] [--compile] [--json]
+
+On a card, `--pictures 256 --compile` gives its rates.
 
 Both sides of a comparison run in turns in the same process, at the same batch and precision, so that noise meets both; ratios
 are medians of the ratios of neighbouring turns. On a CPU the clock is the processor's, of one thread, which other processes
@@ -19,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,9 @@ import sys, time
 begun = time.perf_counter()
 import numpy as np
 from outcrop.embed.encoder import Encoder
-Encoder.open("efficientnet_lite0", device=sys.argv[1]).encode(np.zeros((1, 224, 224, 3), np.uint8) + np.arange(3, dtype=np.uint8))
+from outcrop.embed.models import find_model
+model = find_model("efficientnet_lite0")
+Encoder.open(model, device=sys.argv[1]).encode(np.zeros((1, 224, 224, 3), np.uint8) + np.arange(3, dtype=np.uint8))
 print(time.perf_counter() - begun)
 """
 
@@ -45,6 +50,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--threads", type=int, default=1, help="torch's threads on a CPU")
+    parser.add_argument("--compile", action="store_true", help="a compiled encoder beside the eager one")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     import torch
@@ -54,7 +60,7 @@ def main() -> None:
     for model in arguments.models:
         with tempfile.TemporaryDirectory() as folder:
             result["models"][model] = measure(
-                model, Path(folder), arguments.device, arguments.pictures, arguments.repeat
+                model, Path(folder), arguments.device, arguments.pictures, arguments.repeat, arguments.compile
             )
     cold = [float(run_cold(arguments.device)) for _ in range(3)]
     result["cold_start_seconds"] = round(statistics.median(cold), 2)
@@ -75,8 +81,9 @@ def run_cold(device: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout.strip()
 
 
-def measure(model: str, folder: Path, device: str, pictures: int, repeat: int) -> dict[str, Any]:
-    """Pictures per second of ours and timm's in fp32 and bf16, their ratios, and the cosine of bf16 to fp32."""
+def measure(model: str, folder: Path, device: str, pictures: int, repeat: int, compile: bool = False) -> dict[str, Any]:
+    """Pictures per second of ours, eager and (with `compile`) compiled, and of timm's, in fp32 and bf16; their ratios, and the
+    cosine of bf16 to fp32."""
     from outcrop.embed.encoder import Encoder
     from outcrop.embed.models import find_model, find_preset
     from outcrop.embed.weights import locate
@@ -89,18 +96,26 @@ def measure(model: str, folder: Path, device: str, pictures: int, repeat: int) -
         weights, real = random_weights(model, folder), False
     pixels = photographs(write_photos(folder / "photos", pictures, size=(640, 480)), preset.size)
     figures: dict[str, Any] = {"weights": "real" if real else "random"}
+    clock = time.process_time if device == "cpu" else time.perf_counter
     vectors = {}
     for precision in ("fp32", "bf16"):
-        encoder = Encoder.open(find_model(model, weights=weights), device=device, precision=precision)
-        bare = bare_forward(model, weights, device, precision, pixels)
-        vectors[precision] = encoder.encode(pixels)
-        clock = time.process_time if device == "cpu" else time.perf_counter
-        ours, theirs = turns(lambda encoder=encoder: encoder.encode(pixels), bare, repeat, clock)
-        figures |= {
-            f"{precision}_ours_per_second": round(pictures / statistics.median(ours), 2),
-            f"{precision}_timm_per_second": round(pictures / statistics.median(theirs), 2),
-            f"{precision}_ours_by_timm": round(statistics.median(b / a for a, b in zip(ours, theirs, strict=True)), 3),
+        found = find_model(model, weights=weights)
+        encoder = Encoder.open(found, device=device, precision=precision, batch=pictures)
+        runs = {
+            "ours": lambda encoder=encoder: encoder.encode(pixels),
+            "timm": bare_forward(model, weights, device, precision, pixels),
         }
+        if compile:
+            other = Encoder.open(found, device=device, precision=precision, batch=pictures)
+            if other.compile():  # where that fails, a warning has said so
+                runs["compiled"] = lambda other=other: other.encode(pixels)
+        vectors[precision] = encoder.encode(pixels)
+        seconds = turns(runs, repeat, clock)
+        for name, taken in seconds.items():
+            figures[f"{precision}_{name}_per_second"] = round(pictures / statistics.median(taken), 2)
+            if name != "timm":
+                ratios = [b / a for a, b in zip(taken, seconds["timm"], strict=True)]
+                figures[f"{precision}_{name}_by_timm"] = round(statistics.median(ratios), 3)
     cosines = (vectors["fp32"].astype(np.float64) * vectors["bf16"]).sum(1)
     return figures | {
         "bf16_cosine_least": round(float(cosines.min()), 5),
@@ -108,17 +123,16 @@ def measure(model: str, folder: Path, device: str, pictures: int, repeat: int) -
     }
 
 
-def turns(
-    ours: Callable[[], Any], theirs: Callable[[], Any], repeat: int, clock: Callable[[], float]
-) -> tuple[list[float], list[float]]:
-    """Seconds of both by a clock, one after the other, after one unmeasured turn each."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    ours(), theirs()
+def turns(runs: Mapping[str, Callable[[], Any]], repeat: int, clock: Callable[[], float]) -> dict[str, list[float]]:
+    """Seconds of each by a clock, one after the other, after one unmeasured turn each."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
     for _ in range(repeat):
-        for run, into in zip((ours, theirs), seconds, strict=True):
+        for name, run in runs.items():
             begun = clock()
             run()
-            into.append(clock() - begun)
+            seconds[name].append(clock() - begun)
     return seconds
 
 
@@ -141,7 +155,9 @@ def bare_forward(model: str, weights: Path, device: str, precision: str, pixels:
     network = build(preset, load_state(weights), preset.size, weights).network.to(chosen).to(dtype)
     scaled = (pixels / 255.0 - np.array(preset.mean)) / np.array(preset.std)
     planes = torch.from_numpy(scaled.astype(np.float32)).permute(0, 3, 1, 2).contiguous().to(chosen).to(dtype)
-    step = max(1, round(CPU_STEP * 224 * 224 / (preset.size[0] * preset.size[1]))) if chosen.type == "cpu" else 32
+    step = (
+        max(1, round(CPU_STEP * 224 * 224 / (preset.size[0] * preset.size[1]))) if chosen.type == "cpu" else len(pixels)
+    )
 
     def run() -> Any:
         with torch.inference_mode():
