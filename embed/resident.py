@@ -8,6 +8,7 @@ limits apply.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,7 @@ class DeviceReader:
 
     def __init__(self, decoder: JpegDecoder, most: int) -> None:
         self.decoder, self.most = decoder, most
+        self._own = threading.local()
 
     def decode(self, files: Sequence[Undecoded]) -> list[Resident | None]:
         """Photographs on the device; None for one that its decoder cannot take. Call it within `working`.
@@ -147,10 +149,14 @@ class DeviceReader:
             with torch.inference_mode():
                 yield
             return
-        stream = torch.cuda.Stream(self.decoder.device)  # type: ignore[no-untyped-call]  # as of torch 2.14
+        stream = getattr(self._own, "stream", None)
+        if stream is None:  # one for each thread: memory that was used on another is not used again here
+            stream = self._own.stream = torch.cuda.Stream(self.decoder.device)  # type: ignore[no-untyped-call]
         with torch.inference_mode(), torch.cuda.stream(stream):
-            yield
-            stream.synchronize()
+            try:
+                yield
+            finally:
+                stream.synchronize()
 
 
 def fitted(picture: Resident, space: Space) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -272,6 +274,36 @@ def test_a_machine_without_a_decoder_says_why(monkeypatch: pytest.MonkeyPatch) -
     found = find_decoder("cpu")
     assert isinstance(found, str)
     assert "torchcodec" in found and "torchvision" in found
+
+
+def test_a_thread_keeps_its_stream_and_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nvJPEG writes into memory that is free again while what read it may still be pending: also after an error."""
+    made: list[Any] = []
+
+    class Stream:
+        def __init__(self, device: str) -> None:
+            made.append(self)
+            self.waited = 0
+
+        def synchronize(self) -> None:
+            self.waited += 1
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    reader = DeviceReader(JpegDecoder("a library", "cuda:0", lambda files: []), 1)
+    with reader.working():
+        pass
+    with pytest.raises(RuntimeError), reader.working():
+        raise RuntimeError("out of memory")
+
+    def elsewhere() -> None:
+        with reader.working():
+            pass
+
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    other.join()
+    assert [stream.waited for stream in made] == [2, 1]
 
 
 # Fits, thumbnails, placements
