@@ -133,7 +133,9 @@ def _keeper(target: _Target, settings: Settings) -> FeatureKeeper | None:
 def _opened(
     request: AnyRequest, settings: Settings, watcher: Watcher, only: Iterable[str] | None, *, create: bool
 ) -> Iterator[_Target]:
-    listing = None if request.takes_space or request.undeclared else request.list(None, only=only)
+    # What only a collection can locate waits for it; without one the registry says what is wrong, and nothing is created.
+    later = request.takes_space or (request.undeclared and not is_missing(settings.uri))
+    listing = None if later else request.list(None, only=only)
     with _store(settings, watcher, create=create) as store:
         found = Collection.find(store, settings.collection) if store is not None else None
         located = request.located(found, settings)
