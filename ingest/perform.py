@@ -226,6 +226,8 @@ def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str
             waiting=watcher.warn,
             progress=lambda done: watcher.progress(run.record),
         )
+    if record.decoder:
+        watcher.say(record.decoder)
     for remark in run.remarks:
         watcher.say(remark)
     return record

@@ -401,3 +401,14 @@ def test_threads_that_come_while_it_is_tried_decode_themselves(lite: Encoder, mo
     go_on.set()
     first.join(10)
     assert device._settled
+
+
+def test_the_command_says_where_photographs_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from commands import run
+    from pictures import write_dataset
+
+    registry = write_dataset(tmp_path, {CAPTURE: 2})
+    monkeypatch.setenv("OUTCROP_DECODE", "device")
+    place = ("--registry", registry, "--model", "efficientnet_lite0", "--uri", tmp_path / "c.db")
+    outcome = run("ingest", "dataset", "jamshill_image", *place)
+    assert "JPEGs are decoded by torch" in outcome.err
