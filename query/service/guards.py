@@ -30,6 +30,7 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-cache",
 }
 """Of every answer: nothing is loaded from elsewhere, no page of another site may show or read ours."""
 
