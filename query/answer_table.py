@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from outcrop.query.answers import Hit, Result, Results, hit_json
+from outcrop.query.keys import shorter_keys
 
-WHOLE = ("rank", "score", "key", "parent")
-"""Columns that are never cut or wrapped on a narrow screen."""
+WHOLE = ("rank", "score", "parent", "key")
+"""Columns that are never cut or folded on a narrow screen; keys are shortened."""
 COLUMNS = ("rank", "score", "key", "altitude", "rotation", "crop", "view", "source")
 QUIET = {"rotation": 0.0, "crop": 0, "view": -1, "altitude": 0.0, "source": ""}
 """Values that say nothing: a column that holds only these is left out."""
@@ -46,7 +47,14 @@ def table_columns(result: Result) -> list[str]:
     columns = _group_columns(result) if grouped else _item_columns(result)
     if result.match is None:
         return columns
-    return ["rank", *GEOMETRY, *(name for name in columns[1:] if name != "margin")]
+    others = [name for name in columns if name not in ("rank", "score", "margin")]
+    return ["rank", "score", "inliers", "verified", "turned", "scale", *others, "combined"]
+
+
+def table_forms(result: Result) -> dict[str, list[list[str]]]:
+    """Shorter forms of the keys in `table_rows`."""
+    rows = table_rows(result)
+    return {name: shorter_keys([row[name] for row in rows]) for name in ("key", "parent") if rows and name in rows[0]}
 
 
 def csv_rows(results: Results) -> list[dict[str, Any]]:

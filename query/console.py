@@ -70,7 +70,7 @@ def print_answers(session: Session, results: Results, places: Delivery, *, expla
 
 
 def _print(session: Session, results: Results) -> None:
-    from outcrop.query.answer_table import WHOLE, csv_columns, csv_rows, table_columns, table_rows
+    from outcrop.query.answer_table import WHOLE, csv_columns, csv_rows, table_columns, table_forms, table_rows
 
     if session.format == "json":
         print_json(results.as_json())
@@ -79,7 +79,7 @@ def _print(session: Session, results: Results) -> None:
     else:
         for each in results.results:
             if not each.error:
-                print_table(table_rows(each), table_columns(each), each.query.name, whole=WHOLE)
+                print_table(table_rows(each), table_columns(each), each.query.name, WHOLE, table_forms(each))
 
 
 def _print_plan(session: Session, results: Results) -> None:

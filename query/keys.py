@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from urllib.parse import unquote
 
 from outcrop.schema.errors import InputError, OutcropError
@@ -15,19 +15,45 @@ from outcrop.store.collection import Collection
 
 SHOWN = 5
 """Items that an ambiguous name lists."""
+PARTS = (Kind.REFERENCE, Kind.VIEW)
+KINDS = (Kind.SPECIMEN, Kind.IMAGE, *PARTS)
+"""In which order an end of a key is looked for."""
+ENDS = {Kind.IMAGE: 2, Kind.REFERENCE: 4, Kind.VIEW: 2, Kind.SPECIMEN: 1}
+"""Pieces of a key, from its end, that are never left out of its shorter forms: captures and specimens keep their names."""
 
 
 def full_keys(names: Sequence[str], collection: Collection, kinds: Sequence[Kind] = tuple(Kind)) -> list[str]:
-    """The keys of stored items for keys, or ends of keys, of images and specimens.
+    """The keys of stored items for keys, or ends of keys.
 
     An end may leave out components in the middle (``caliterra/9354``); one that is a key's end as it is, wins. Frames are
-    compared as numbers. References and views are named by their whole key.
+    compared as numbers. Of references and views, the photograph or specimen may be typed so: ``9354/rot030/crop00``, ``000/03``.
 
     Raises:
         InputError: an end names no item of these kinds, or several.
     """
     stored = collection.items([item_id(name) for name in names])
     return [name if item_id(name) in stored else _lengthened(name, collection, kinds) for name in names]
+
+
+def shorter_keys(keys: Sequence[str]) -> list[list[str]]:
+    """Ever shorter forms of the keys of a table, for narrow terminals: in each, every key is an end of its own that no other
+    key of the table has, and `full_keys` takes it (or, where the collection holds another such end, lists both)."""
+    forms: list[list[str]] = []
+    pieces = {key: key.split("/") for key in keys}
+    least = {key: _least_end(some) for key, some in pieces.items()}
+    for left_out in range(1, max(map(len, pieces.values()), default=0)):
+        shown = {key: "/".join(some[min(left_out, len(some) - least[key]) :]) for key, some in pieces.items()}
+        if len(set(shown.values())) < len(shown):
+            break
+        form = [shown[key] for key in keys]
+        if forms and form == forms[-1]:
+            break
+        forms.append(form)
+    return forms
+
+
+def _least_end(pieces: Sequence[str]) -> int:
+    return ENDS[Kind(pieces[0])] if pieces[0] in tuple(Kind) else len(pieces)
 
 
 def _lengthened(name: str, collection: Collection, kinds: Sequence[Kind]) -> str:
@@ -50,18 +76,32 @@ def _lengthened(name: str, collection: Collection, kinds: Sequence[Kind]) -> str
     raise InputError(f"no item {name!r} in collection {collection.name!r}{_near(name, collection)}")
 
 
-def _candidates(pieces: Sequence[str], collection: Collection, kinds: Sequence[Kind]) -> Iterator[Item]:
-    """Images and specimens whose keys hold the pieces in their order, the last one at the end."""
-    if not pieces:
-        return
-    filters = []
-    if Kind.SPECIMEN in kinds:
-        filters.append(equals("kind", str(Kind.SPECIMEN)) & equals("capture_id", unquote(pieces[-1])))
-    if Kind.IMAGE in kinds and _number(pieces[-1]) is not None:
-        filters.append(equals("kind", str(Kind.IMAGE)) & equals("frame", str(_number(pieces[-1]))))
-    for filter in filters:
-        for items, _ in collection.scan(filter):
-            yield from (item for item in items if _holds(item.key, pieces))
+def _candidates(pieces: Sequence[str], collection: Collection, kinds: Sequence[Kind]) -> list[Item]:
+    """Items whose keys hold the pieces in their order, the last ones at the end; references and views where nothing else does."""
+    found: list[Item] = []
+    for kind in KINDS:
+        if kind in kinds and (not found or kind not in PARTS) and (said := _said(pieces, kind)) is not None:
+            filter, wanted = said
+            for items, _ in collection.scan(equals("kind", str(kind)) & filter):
+                found += [item for item in items if _holds(item.key, wanted)]
+    return found
+
+
+def _said(pieces: Sequence[str], kind: Kind) -> tuple[Filter, Sequence[str]] | None:
+    """What the last pieces say of an item of a kind, and the pieces as its key has them; None where they cannot be its end."""
+    last = _number(pieces[-1]) if pieces else None
+    match kind:
+        case Kind.SPECIMEN if pieces:
+            return equals("capture_id", unquote(pieces[-1])), pieces
+        case Kind.IMAGE if last is not None:
+            return equals("frame", last), pieces
+        case Kind.VIEW if last is not None and len(pieces) > 1:
+            return equals("capture_id", unquote(pieces[-2])) & equals("view", last), pieces
+        case Kind.REFERENCE if len(pieces) > 2:
+            frame, crop = _number(pieces[-3]), _number(pieces[-1].removeprefix("crop"))
+            if frame is not None and crop is not None:
+                return equals("frame", frame) & equals("crop", crop), [*pieces[:-3], f"{frame:04d}", *pieces[-2:]]
+    return None
 
 
 def _holds(key: str, pieces: Sequence[str]) -> bool:

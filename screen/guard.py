@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from outcrop.schema.errors import InputError, OutcropError, OutOfMemory
 from outcrop.schema.memory import ADVICE, be_sparing, limited, of_memory
 from outcrop.screen.texts import harmless_lines
+from outcrop.screen.width import remark
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -126,7 +127,7 @@ def fault_of_machine(error: BaseException) -> InputError | None:
 
 def leave(message: str, code: int) -> NoReturn:
     """Prints a last line on stderr and ends the process with `code`."""
-    print(harmless_lines(message), file=sys.stderr, flush=True)
+    print(remark(message, sys.stderr), file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 

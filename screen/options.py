@@ -48,7 +48,8 @@ from outcrop.screen.groups import (
 from outcrop.screen.guard import run_guarded
 from outcrop.screen.help import Helped
 from outcrop.screen.lazy import Commands, Listed
-from outcrop.screen.texts import harmless_lines, require_utf8
+from outcrop.screen.texts import require_utf8
+from outcrop.screen.width import remark
 
 if TYPE_CHECKING:
     from outcrop.schema.settings import Settings
@@ -96,11 +97,11 @@ class Session:
     def say(self, text: str) -> None:
         """A remark for people, on stderr; `--quiet` keeps it back."""
         if not self.quiet:
-            print(harmless_lines(text), file=sys.stderr, flush=True)
+            print(remark(text, sys.stderr), file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """A warning on stderr; said even with `--quiet`."""
-        print(f"warning: {harmless_lines(text)}", file=sys.stderr, flush=True)
+        print(remark(f"warning: {text}", sys.stderr), file=sys.stderr, flush=True)
 
 
 def application(help: str, table: Mapping[str, Listed] | None = None, group: type[Commands] = Commands) -> typer.Typer:

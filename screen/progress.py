@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
+from outcrop.screen.width import screen_width
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -15,6 +17,39 @@ T = TypeVar("T")
 
 EVERY = 10.0
 """Seconds between two lines without a terminal."""
+NARROW, WIDE, WIDEST = 72, 100, 120
+"""Columns of a terminal from which a bar is shown, then the rate, then the time passed."""
+
+
+def _bar(width: int) -> Progress:
+    """A bar of one line on a terminal of `width` columns; what there is no room for is left out."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Column
+
+    def text(field: str) -> ProgressColumn:
+        most = Column(no_wrap=True, overflow="ellipsis", max_width=max(12, width // 4))
+        return TextColumn(f"{{task.{field}}}", table_column=most)
+
+    columns = (
+        (0, text("description")),
+        (NARROW, BarColumn(bar_width=min(40, width // 8))),
+        (0, MofNCompleteColumn()),
+        (WIDE, text("fields[rate]")),
+        (WIDEST, TimeElapsedColumn()),
+        (0, TimeRemainingColumn(compact=True)),
+        (0, text("fields[note]")),
+    )
+    shown = [column for least, column in columns if width >= least]
+    return Progress(*shown, console=Console(file=sys.stderr, width=width))
 
 
 class Meter:
@@ -30,27 +65,7 @@ class Meter:
     def __enter__(self) -> Meter:
         self._started = self._said = time.monotonic()
         if not self.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                MofNCompleteColumn,
-                Progress,
-                TextColumn,
-                TimeElapsedColumn,
-                TimeRemainingColumn,
-            )
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeElapsedColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-                console=Console(file=sys.stderr),
-            )
+            self._bar = _bar(screen_width(sys.stderr))
             self._bar.start()
             self._task = self._bar.add_task(self.title, total=self.total, rate="", note="")
         return self

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from outcrop.screen.columns import Forms, Layout, fitted
 from outcrop.screen.texts import harmless
+from outcrop.screen.width import screen_width
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-PIPE_WIDTH = 200
-"""Columns of a table that goes into a pipe or a log; longer rows are kept whole there too."""
-GAP = 2
-"""Columns between two columns of a table."""
 
 
 def print_json(value: Any) -> None:
@@ -44,56 +40,24 @@ def cell(value: Any) -> Any:
 
 
 def print_table(
-    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title: str = "", whole: Sequence[str] = ()
-) -> None:
-    """Rows as a table on stdout; numbers to the right.
-
-    Columns named in `whole` are never wrapped: where a terminal is too narrow, other columns are left out, from the last. Other
-    long texts wrap instead of being cut.
-    """
-    texts = [[harmless(shown(row.get(column))) for column in columns] for row in rows]
-    kept = _fitting(texts, columns, whole, _width())
-    text = _drawn(rows, texts, columns, kept, title)
-    sys.stdout.write(text)
-
-
-def _width() -> int:
-    """Columns of the terminal, as COLUMNS or the terminal says; `PIPE_WIDTH` without one."""
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
-        import shutil
-
-        return shutil.get_terminal_size((PIPE_WIDTH, 24)).columns
-    return PIPE_WIDTH
-
-
-def _fitting(texts: Sequence[Sequence[str]], columns: Sequence[str], whole: Sequence[str], width: int) -> list[int]:
-    """The numbers of the columns to show: those in `whole`, and as many of the others as fit beside them, the first ones first.
-
-    Without `whole` all are shown.
-    """
-    from rich.cells import cell_len
-
-    if not whole:
-        return list(range(len(columns)))
-    widths = [max(map(cell_len, (name, *(row[n] for row in texts)))) + GAP for n, name in enumerate(columns)]
-    left = width + GAP - sum(w for name, w in zip(columns, widths, strict=True) if name in whole)
-    kept = []
-    for number, name in enumerate(columns):
-        if name not in whole:
-            left -= widths[number]
-            if left < 0:
-                continue
-        kept.append(number)
-    return kept
-
-
-def _drawn(
     rows: Sequence[Mapping[str, Any]],
-    texts: Sequence[Sequence[str]],
     columns: Sequence[str],
-    kept: Sequence[int],
-    title: str,
-) -> str:
+    title: str = "",
+    whole: Sequence[str] = (),
+    forms: Forms | None = None,
+) -> None:
+    """Rows as a table on stdout, as wide as the terminal allows (`outcrop.screen.columns`); numbers to the right.
+
+    Columns named in `whole` are neither cut nor folded; where a terminal is too narrow for them, their shorter `forms` are
+    shown. Of the others, those that do not fit are left out, from the last, and named below the table.
+    """
+    cells = {name: [harmless(shown(row.get(name))) for row in rows] for name in columns}
+    numeric = {name for name in columns if rows and all(_is_number(row.get(name)) for row in rows)}
+    layout = fitted(cells, whole, forms or {}, screen_width(sys.stdout), tuple(numeric))
+    sys.stdout.write(_drawn(layout, numeric, title))
+
+
+def _drawn(layout: Layout, numeric: Collection[str], title: str) -> str:
     """The table as text, drawn before any of it is written: a closed pipe is found by the write alone."""
     from rich.markup import escape
     from rich.table import Table
@@ -101,16 +65,15 @@ def _drawn(
     table = Table(
         title=escape(harmless(title)) if title else None, title_justify="left", header_style="bold", pad_edge=False
     )
-    for number in kept:
-        numeric = all(_is_number(row.get(columns[number])) for row in rows)
-        table.add_column(
-            columns[number], justify="right" if numeric and rows else "left", overflow="fold", no_wrap=numeric
-        )
-    for row in texts:
-        table.add_row(*(escape(row[number]) for number in kept))
+    for name, width, _ in layout.columns:
+        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold", width=width)
+    for row in zip(*(cells for _, _, cells in layout.columns), strict=True):
+        table.add_row(*map(escape, row))
     console = _console()
     with console.capture() as captured:
         console.print(table)
+        if layout.left_out:
+            console.print(f"no room here for: {', '.join(layout.left_out)}", markup=False, highlight=False)
     return captured.get()
 
 
@@ -118,7 +81,7 @@ def _console() -> Console:
     from rich.console import Console
 
     # Without a terminal (a pipe, a log) nothing is gained by squeezing: keep every row on its line.
-    return Console(file=sys.stdout, soft_wrap=False, width=_width())
+    return Console(file=sys.stdout, soft_wrap=False, width=screen_width(sys.stdout))
 
 
 def _is_number(value: Any) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from commands import run
 
-from outcrop.query.keys import full_keys
+from outcrop.query.keys import full_keys, shorter_keys
 from outcrop.schema.errors import InputError
-from outcrop.schema.item import Item, Kind, image_key, specimen_key, view_key
+from outcrop.schema.item import Item, Kind, image_key, reference_key, specimen_key, view_key
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
@@ -34,6 +34,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
     items = [Item(specimen_key(*names), Kind.SPECIMEN, names[0], names[2], names[1]) for names in SPECIMENS]
     items += [Item(view_key(*SPECIMENS[0], 3), Kind.VIEW, "molars", "000", "Alouatta", view=3)]
+    turned = {"frame": 7, "rotation": 30.0, "crop": 2}
+    items.append(
+        Item(reference_key("caliterra", "flight", 7, 30.0, 2), Kind.REFERENCE, "caliterra", "flight", **turned)
+    )
     items += [Item(image_key(*names), Kind.IMAGE, names[0], names[1], frame=names[2]) for names in IMAGES]
     vectors = np.random.default_rng(0).normal(size=(len(items), 8))
     space = Space(model="m", weights_digest="0", size=(8, 8), mean=(0, 0, 0), std=(1, 1, 1), pooling="avg", dim=8)
@@ -58,11 +62,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("bones/001", "specimen/bones/001"),
         ("종%2F1", "specimen/bones/종%2F1"),
         ("view/molars/Alouatta/000/03", "view/molars/Alouatta/000/03"),
+        ("000/3", "view/molars/Alouatta/000/03"),
+        ("caliterra/flight/7/rot030/crop02", "reference/caliterra/flight/0007/rot030/crop02"),
+        ("0007/rot030/crop02", "reference/caliterra/flight/0007/rot030/crop02"),
     ],
 )
 def test_as_much_of_the_end_as_names_one(place: Path, typed: str, key: str) -> None:
     with Store.connect(str(place / "outcrop.db")) as store:
         assert full_keys([typed], Collection.open(store, "outcrop")) == [key]
+
+
+def test_the_shorter_forms_of_a_table_are_ends_that_are_taken(place: Path) -> None:
+    with Store.connect(str(place / "outcrop.db")) as store:
+        collection = Collection.open(store, "outcrop")
+        keys = sorted(item.key for items, _ in collection.scan() for item in items)
+        forms = shorter_keys(keys)
+        assert len(forms) > 1
+        for form in forms:
+            assert len(set(form)) == len(keys)
+            assert full_keys(form, collection) == keys
+    assert shorter_keys(["image/d/c/0001"]) == [["d/c/0001"], ["c/0001"]] and shorter_keys([]) == []
+    assert shorter_keys(["image/a/c/0001", "image/b/c/0001"]) == [["a/c/0001", "b/c/0001"]]
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,14 @@ from pathlib import Path
 import pytest
 from commands import run
 from pictures import write_dataset
+from rich.cells import cell_len
+from rich.text import Text
 
+from outcrop.query.keys import shorter_keys
+from outcrop.screen.progress import Meter
 from outcrop.screen.tables import cell, print_csv, print_json, print_table
 from outcrop.screen.texts import harmless, harmless_lines
+from outcrop.screen.width import remark
 
 KEY = "reference/jamshill_image/250918092555_300/0002/rot030/crop00"
 ROW = {
@@ -39,6 +44,81 @@ def test_rank_score_and_key_are_whole(
     assert max(map(len, lines)) <= width
     assert [line for line in lines if KEY in line and "0.9876" in line]
     assert ("altitude" in lines[1]) == (width > 80) and ("source" in lines[1]) == (width >= 140)
+
+
+KEYS = tuple(f"reference/jamshill_image/250918092555_300/{frame:04d}/rot030/crop00" for frame in (2, 3, 12))
+PARENTS = tuple(key.replace("reference", "image").rsplit("/", 2)[0] for key in KEYS)
+GROUPS = [
+    {
+        "rank": rank,
+        "score": f"0.98{rank}1",
+        "margin": 0.01,
+        "parent": parent,
+        "votes": 3,
+        "key": key,
+        "source": "DJI.JPG",
+    }
+    for rank, (key, parent) in enumerate(zip(KEYS, PARENTS, strict=True), 1)
+]
+
+
+@pytest.mark.parametrize("width", range(60, 201, 10))
+def test_every_width_shows_which_item_it_is(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At any width, rank, score and photograph are there in one line and tell the rows apart; nothing vanishes in silence."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    forms = {"key": shorter_keys(KEYS), "parent": shorter_keys(PARENTS)}
+    print_table(GROUPS, tuple(GROUPS[0]), "3 hits", ("rank", "score", "parent", "key"), forms)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, lines)) <= width
+    head = [cell.strip() for cell in lines[2].strip("┃").split("┃")]
+    for row, line in zip(GROUPS, lines[4:7], strict=True):
+        cells = dict(zip(head, (cell.strip() for cell in line.strip("│").split("│")), strict=True))
+        assert (cells["rank"], cells["score"]) == (str(row["rank"]), row["score"])
+        assert row["parent"].endswith(f"250918092555_300/{row['parent'][-4:]}") and row["parent"].endswith(
+            cells["parent"]
+        )
+        assert "key" not in cells or row["key"].endswith(cells["key"])
+    missing = " ".join(lines[8:]).removeprefix("no room here for: ").replace(",", "").split()
+    assert set(head) | set(missing) == set(GROUPS[0]) and not set(head) & set(missing)
+    assert ("key" in head) == (width >= 80) and (not missing) == (width >= 150)
+
+
+def test_long_texts_are_folded_and_wide_letters_take_two_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    advice = "벡터를 다시 만들려면 다음 명령을 실행하십시오 " * 3
+    print_table([{"check": "store", "verdict": "wrong", "advice": advice}], ("check", "verdict", "advice"))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(cell_len, lines)) <= 60 and "store │ wrong" in lines[3]
+    assert "".join(line.strip("│").split("│")[2].strip() for line in lines[3:-1]).replace(" ", "") == advice.replace(
+        " ", ""
+    )
+
+
+class Screen(io.StringIO):
+    """A terminal that keeps what is written."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_remarks_and_bars_stay_within_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = "the collection was made by another model; " * 6 + "/a/path/that/is/" + "long" * 20  # 96 characters
+    lines = remark(text, Screen()).split("\n")
+    assert all(len(line) <= width for line in lines if "long" not in line)
+    assert all(len(line) <= max(width, 100) for line in lines) and text.split()[-1] in lines[-1]
+    assert " ".join(" ".join(lines).split()) == " ".join(text.split()) and remark(text, io.StringIO()) == text
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with Meter("photographs of a dataset with a long name", 1_234_567, "photographs") as meter:
+        meter.update(123_456, "3 failed, and 12 were left out because of their size")
+    drawn = Text.from_ansi(screen.getvalue().replace("\r", "\n")).plain.splitlines()
+    assert max(map(len, drawn)) <= width and any("123456/1234567" in line for line in drawn), drawn
 
 
 def test_without_a_terminal_rows_stay_whole(
