@@ -36,7 +36,7 @@ def _bar(width: int) -> Progress:
     from rich.table import Column
 
     def text(field: str) -> ProgressColumn:
-        most = Column(no_wrap=True, overflow="ellipsis", max_width=max(12, width // 4))
+        most = Column(no_wrap=True, overflow="ellipsis", max_width=max(12, width // 5))
         return TextColumn(f"{{task.{field}}}", table_column=most)
 
     columns = (
@@ -94,7 +94,10 @@ class Meter:
     def rate(self) -> str:
         """``12.3 items/s`` since the beginning."""
         seconds = time.monotonic() - self._started
-        return f"{self.done / seconds:.1f} {self.unit}/s" if seconds > 0 and self.done else ""
+        if not seconds or not self.done:
+            return ""
+        rate = self.done / seconds
+        return f"{rate:.1f} {self.unit}/s" if rate < 1000 else f"{rate:,.0f} {self.unit}/s"
 
     def _line(self) -> None:
         seconds = time.monotonic() - self._started
