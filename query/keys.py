@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import unquote
 
@@ -38,15 +39,14 @@ def full_keys(names: Sequence[str], collection: Collection, kinds: Sequence[Kind
 def shorter_keys(keys: Sequence[str]) -> list[list[str]]:
     """Ever shorter forms of the keys of a table, for narrow terminals: in each, every key is an end of its own that no other
     key of the table has, and `full_keys` takes it (or, where the collection holds another such end, lists both)."""
-    forms: list[list[str]] = []
     pieces = {key: key.split("/") for key in keys}
     least = {key: _least_end(some) for key, some in pieces.items()}
+    ends = Counter("/".join(some[start:]) for some in pieces.values() for start in range(len(some)))
+    forms: list[list[str]] = []
     for left_out in range(1, max(map(len, pieces.values()), default=0)):
         shown = {key: "/".join(some[min(left_out, len(some) - least[key]) :]) for key, some in pieces.items()}
-        if len(set(shown.values())) < len(shown):
-            break
         form = [shown[key] for key in keys]
-        if forms and form == forms[-1]:
+        if form in forms[-1:] or any(ends[end] > 1 for end in form):
             break
         forms.append(form)
     return forms
