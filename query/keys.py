@@ -42,14 +42,15 @@ def shorter_keys(keys: Sequence[str]) -> list[list[str]]:
     pieces = {key: key.split("/") for key in keys}
     least = {key: _least_end(some) for key, some in pieces.items()}
     ends = Counter("/".join(some[start:]) for some in pieces.values() for start in range(len(some)))
-    forms: list[list[str]] = []
+    shown, forms = {key: key for key in keys}, [list(keys)]
     for left_out in range(1, max(map(len, pieces.values()), default=0)):
-        shown = {key: "/".join(some[min(left_out, len(some) - least[key]) :]) for key, some in pieces.items()}
-        form = [shown[key] for key in keys]
-        if form in forms[-1:] or any(ends[end] > 1 for end in form):
-            break
-        forms.append(form)
-    return forms
+        for key, some in pieces.items():
+            end = "/".join(some[left_out:])
+            if left_out <= len(some) - least[key] and ends[end] == 1:
+                shown[key] = end
+        if (form := [shown[key] for key in keys]) != forms[-1]:
+            forms.append(form)
+    return forms[1:]
 
 
 def _least_end(pieces: Sequence[str]) -> int:
