@@ -27,7 +27,7 @@ FROM system AS build
 # The address of a package index with other builds of Torch (CPU only, or another CUDA); empty: the default index.
 ARG TORCH_INDEX=
 # Optional extras of pyproject.toml, separated by commas.
-ARG EXTRAS=
+ARG EXTRAS=serve
 ENV PATH=/opt/outcrop/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/var/cache/pip
 RUN python3 -m venv /opt/outcrop
 WORKDIR /src

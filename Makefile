@@ -18,12 +18,12 @@ export PYTHON TORCH_INDEX
 
 .venv/.runtime: pyproject.toml constraints.txt deploy/system-packages.txt
 	@deploy/system-packages.sh
-	@deploy/install.sh
+	@deploy/install.sh serve
 	@touch $@
 
 .venv/.dev: .venv/.runtime deploy/test-packages.txt
 	@deploy/system-packages.sh test
-	@deploy/install.sh dev,server
+	@deploy/install.sh dev,server,serve
 	@touch $@
 
 demo: .venv/.runtime

@@ -77,7 +77,7 @@ if ($env:OS -eq 'Windows_NT') {
 else {
     & chmod 600 $file
 }
-foreach ($name in 'MILVUS_ROOT_PASSWORD', 'MILVUS_USER_PASSWORD', 'S3_ACCESS_KEY', 'S3_SECRET_KEY') {
+foreach ($name in 'MILVUS_ROOT_PASSWORD', 'MILVUS_USER_PASSWORD', 'S3_ACCESS_KEY', 'S3_SECRET_KEY', 'SERVE_TOKEN') {
     if (-not (Get-Value $name)) {
         Set-Value $name (New-Secret)
         Write-Output "made a secret in .env, which only you can read: $name"

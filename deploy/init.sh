@@ -68,7 +68,7 @@ if [ "${1:-}" = --gpu ] && [ "$(value COMPOSE_PROFILES)" != gpu ]; then
   echo ".env says COMPOSE_PROFILES=$(value COMPOSE_PROFILES): it stays so. Write COMPOSE_PROFILES=gpu there for the GPU" >&2
 fi
 made=()
-for name in MILVUS_ROOT_PASSWORD MILVUS_USER_PASSWORD S3_ACCESS_KEY S3_SECRET_KEY; do
+for name in MILVUS_ROOT_PASSWORD MILVUS_USER_PASSWORD S3_ACCESS_KEY S3_SECRET_KEY SERVE_TOKEN; do
   if [ -z "$(value "$name")" ]; then
     put "$name" "$(secret)"
     made+=("$name")

@@ -205,7 +205,7 @@ def compose_client() -> list[str]:
 
 def filled() -> str:
     """The example with something in the place of every secret."""
-    secrets = "MILVUS_ROOT_PASSWORD|MILVUS_USER_PASSWORD|S3_ACCESS_KEY|S3_SECRET_KEY"
+    secrets = "MILVUS_ROOT_PASSWORD|MILVUS_USER_PASSWORD|S3_ACCESS_KEY|S3_SECRET_KEY|SERVE_TOKEN"
     return re.sub(rf"^({secrets})=$", r"\1=filled-in", EXAMPLE.read_text(), flags=re.MULTILINE)
 
 
@@ -227,6 +227,7 @@ def resolve(client: list[str], env_file: Path, *profiles: str) -> subprocess.Com
     ("profiles", "started"),
     [
         (("gpu", "ui", "app"), {"etcd", "rustfs", "standalone-gpu", "attu", "app"}),
+        (("cpu", "serve"), {"etcd", "rustfs", "standalone-cpu", "serve"}),
         (("cpu", "app-cpu"), {"etcd", "rustfs", "standalone-cpu", "app-cpu"}),
     ],
 )
@@ -244,7 +245,7 @@ def test_a_compose_client_resolves_the_file(
         assert not tag_fault(services[name]["image"])
         for port in services[name].get("ports", []):
             assert (port["host_ip"] if isinstance(port, dict) else str(port).partition(":")[0]) == "127.0.0.1"
-    for name in started & {"app", "app-cpu"}:
+    for name in started & {"app", "app-cpu", "serve"}:
         assert environment(services[name])["OUTCROP_TOKEN"] == "outcrop:filled-in"
 
 

@@ -18,7 +18,7 @@ from deployment import ROOT, SECRET, example_variables, installed, tag_fault
 from outcrop.schema.registry import read_registry
 
 SCRIPTS = sorted([*(ROOT / "deploy").rglob("*.sh"), ROOT / "sample/demo.sh", ROOT / ".ci/run"])
-SECRETS = ("MILVUS_ROOT_PASSWORD", "MILVUS_USER_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY")
+SECRETS = ("MILVUS_ROOT_PASSWORD", "MILVUS_USER_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "SERVE_TOKEN")
 
 
 @pytest.fixture
