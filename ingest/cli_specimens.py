@@ -37,6 +37,7 @@ class Making:
     seed: Annotated[int, option("--seed", hidden=True, help="Rotates the cameras about the up axis; 0 leaves them.")] = 0
     renderer: Annotated[str, option("--renderer", panel="What to make", show_default=True, help="raycast (no GPU needed), egl (a GPU, by OpenGL), filament, or auto: egl where a GPU answers.")] = "auto"
     pool: Annotated[str, option("--pool", panel="What to make", show_default=True, help="How a specimen's vector is made of those of its views: mean, max or gem.")] = "mean"
+    split: Annotated[bool, option("--split", panel="What to make", help="Make a specimen of each mesh in a GLB, glTF, 3MF, DAE or ZIP file, not of all together.")] = False
     save_renders: Annotated[Optional[Path], option("--save-renders", panel="What to make", help="Also write the views as PNG files below this folder.")] = None
     export_features: Annotated[Optional[Path], option("--export-features", panel="What to make", help="Afterwards write the dataset's vectors below this folder, as features/, embeddings/ and results/ (layout fossilvit).")] = None
 
@@ -44,7 +45,7 @@ class Making:
 @command(app, STORE, hidden(REGISTRY), MODEL, NEW, DRAWING_RUN, STATE)
 def specimens(
     session: Session,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of .ply, .obj, .stl and .off files; its folders are the categories.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of meshes (PLY, OBJ, STL, OFF, GLB, glTF, 3MF, DAE, VTP, also as .gz or .zip); its folders are the categories.", show_default=False)],
     making: Making,
     name: Annotated[Optional[str], option("--name", panel="Source", help="Name of the dataset. [the folder's name]")] = None,
     limit: Annotated[Optional[int], option("--limit", panel="Run", help="Only the first N specimens.")] = None,

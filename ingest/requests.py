@@ -251,7 +251,8 @@ class WrittenReferencesRequest(_OfRegistry):
 class SpecimensRequest(Request):
     """The meshes and point clouds below a folder: views of each, and the specimens pooled from them.
 
-    `size` is the side of the views in pixels, None as large as the model takes them; `layout` where the cameras are.
+    `size` is the side of the views in pixels, None as large as the model takes them; `layout` where the cameras are; `split`
+    makes a specimen of each mesh of a file.
     """
 
     command: ClassVar[str] = "specimens"
@@ -267,6 +268,7 @@ class SpecimensRequest(Request):
     pool: str = "mean"
     save_renders: AbsolutePath | None = None
     export_features: AbsolutePath | None = None
+    split: bool = False
     limit: int | None = None
 
     def check(self) -> None:
@@ -321,6 +323,7 @@ class SpecimensRequest(Request):
             renders=self.save_renders,
             limit=self.limit if only is None else None,
             only=only,
+            split=self.split,
         )
 
     def finish(self, collection: Collection, settings: Settings, say: Say) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +27,25 @@ from outcrop.embed.pooling import Pool, pooled
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Contents, Listing, Outcome, Pooled, Prepared, Todo, Wanted
-from outcrop.render.preflight import SUFFIXES, reader_version
+from outcrop.render.preflight import SUFFIXES, reader_version, stem_of
+from outcrop.render.reading import files_beside, may_hold_mesh, part_names
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
+from outcrop.schema.any_names import kinds_of
 from outcrop.schema.digests import SourceDigest, digest_of
-from outcrop.schema.errors import InputError, PictureError, PlaceUnusable
+from outcrop.schema.errors import InputError, MeshError, PictureError, PlaceUnusable
 from outcrop.schema.files import whole_file
 from outcrop.schema.item import FIELDS, Item, Kind, parent_of, specimen_key, view_key
+
+WITH_FILES = frozenset((".obj", ".ply", ".gltf", ".dae"))
+"""Endings of meshes that name other files, and (`BESIDE`) of what they name: materials, textures and buffers."""
+BESIDE = frozenset((".mtl", ".bin", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".tga", ".webp", ".gif", ".ppm"))
 
 
 @dataclass(frozen=True)
 class SpecimenSource:
-    """One mesh file, its views and its specimen. `root` is the folder that `path` lies below."""
+    """One mesh file, its views and its specimen. `root` is the folder that `path` lies below; `part` is one mesh of several in
+    the file (see `outcrop.render.reading.part_names`), '' all of them."""
 
     path: Path
     root: Path
@@ -45,6 +54,7 @@ class SpecimenSource:
     how: Pool
     workers: Workers
     renders: Path | None = None
+    part: str = ""
     whole: ClassVar[bool] = True
     atomic: ClassVar[bool] = True
     stage: ClassVar[str] = "render"
@@ -52,13 +62,15 @@ class SpecimenSource:
 
     @property
     def specimen(self) -> str:
-        """The specimen's id: the file's name without its ending."""
-        return unicodedata.normalize("NFC", self.path.stem)
+        """The specimen's id: the file's name without its ending, or the name of the part."""
+        return unicodedata.normalize("NFC", self.part or stem_of(self.path))
 
     @property
     def category(self) -> str:
-        """The folders between the root and the file, separated by ``/``."""
-        return unicodedata.normalize("NFC", self.path.relative_to(self.root).parent.as_posix().removeprefix("."))
+        """The folders between the root and the file, separated by ``/``; of a part, the file's name is the last."""
+        folder = self.path.relative_to(self.root).parent
+        folder = folder / stem_of(self.path) if self.part else folder
+        return unicodedata.normalize("NFC", folder.as_posix().removeprefix("."))
 
     @property
     def key(self) -> str:
@@ -78,6 +90,7 @@ class SpecimenSource:
     def wanted(self) -> Sequence[Wanted]:
         """The views in their order, then the specimen; the views' pictures are outputs where they are wanted."""
         extra = {**self.look.as_extra(), "pool": self.how, "root": str(self.root)}
+        extra |= {"part": self.part} if self.part else {}
         specimen = Item(
             self.key,
             Kind.SPECIMEN,
@@ -96,15 +109,15 @@ class SpecimenSource:
         pictures = [self._picture(n) for n in range(self.look.views)]
         return [
             *(
-                Wanted(view, self.path, self.look.digest, reader, some)
+                Wanted(view, self.path, self.look.digest, reader, some, others=self._beside)
                 for view, some in zip(views, pictures, strict=True)
             ),
-            Wanted(specimen, self.path, pooled_how, reader),
+            Wanted(specimen, self.path, pooled_how, reader, others=self._beside),
         ]
 
     def read(self, path: Path) -> Contents:
         """The state and the digest of the file: a drawing process reads it by itself."""
-        return Contents.digested(path)
+        return Contents.digested(path, *self._beside)
 
     def make(
         self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder, thumbnails: bool
@@ -112,7 +125,9 @@ class SpecimenSource:
         """See `outcrop.ingest.sources.Source.make`; `todo` is everything."""
         views = [each.wanted for each in todo if each.item.kind is Kind.VIEW]
         remarks: list[str] = []
-        for wanted, pixels in zip(views, self.workers.views(self.path, self.look, remarks.append), strict=True):
+        for wanted, pixels in zip(
+            views, self.workers.views(self.path, self.look, remarks.append, part=self.part), strict=True
+        ):
             picture = Image.fromarray(pixels)
             for path in wanted.outputs:
                 _write(path, picture)
@@ -140,11 +155,19 @@ class SpecimenSource:
         )
         return Pooled([specimen], pooled(vectors, self.how)[None], [self._small[0]])
 
+    @cached_property
+    def _beside(self) -> tuple[Path, ...]:
+        """The files in which the mesh's coordinates lie, where these are not in its own."""
+        return files_beside(self.path)
+
     def _picture(self, view: int) -> tuple[Path, ...]:
         """Where a view's picture is to be written, if anywhere."""
         if self.renders is None:
             return ()
-        return (self.renders / self.path.relative_to(self.root).parent / f"{self.path.stem}_view{view:02d}.png",)
+        folder, stem = self.path.relative_to(self.root).parent, stem_of(self.path)
+        if self.part:  # what a scene calls its parts may be any text
+            folder, stem = folder / stem, quote(self.part, safe=" ()+,-=[]").lstrip(".") or "part"
+        return (self.renders / folder / f"{stem}_view{view:02d}.png",)
 
 
 def _complete(wanted: Wanted, contents: Contents) -> Item:
@@ -172,22 +195,42 @@ def _write(path: Path, picture: Image.Image) -> None:
         raise PictureError(str(error)) from None
 
 
-def find_meshes(folder: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Meshes:
+    """The mesh files of a folder, and the other files in it counted by kind."""
+
+    files: Sequence[Path]
+    others: Mapping[str, int]
+
+
+def find_meshes(folder: Path) -> Meshes:
     """The mesh files below a folder, by path; hidden files and folders are left out.
+
+    Materials and pictures in a folder with meshes are read with these, and are not counted among the others.
 
     Raises:
         InputError: no such folder, or no mesh in it.
     """
     if not folder.is_dir():
         raise InputError(f"no folder at {folder}; give the folder that holds the meshes")
-    found = []
+    found: list[Path] = []
+    others: Counter[str] = Counter()
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place, name) for name in files if not name.startswith(".")]
-    meshes = sorted(path for path in found if path.suffix.lower() in SUFFIXES)
-    if not meshes:
-        raise InputError(f"the folder {folder} holds no mesh ({', '.join(sorted(SUFFIXES))})")
-    return meshes
+        paths = [Path(place, name) for name in files if not name.startswith(".")]
+        meshes = {path for path in paths if may_hold_mesh(path)}
+        found += meshes
+        beside = {path.suffix.lower() for path in meshes} & WITH_FILES
+        others.update(
+            path.suffix.lower() or "without an ending"
+            for path in paths
+            if path not in meshes and not (beside and path.suffix.lower() in BESIDE)
+        )
+    if not found:
+        held = f", but {kinds_of(others)}" if others else ""
+        endings = ", ".join([*sorted(SUFFIXES), ".gz of these", ".zip"])
+        raise InputError(f"the folder {folder} holds no mesh ({endings}){held}")
+    return Meshes(sorted(found), dict(sorted(others.items())))
 
 
 def list_specimens(
@@ -200,12 +243,14 @@ def list_specimens(
     renders: Path | None = None,
     limit: int | None = None,
     only: Iterable[str] | None = None,
-    meshes: Sequence[Path] | None = None,
+    meshes: Meshes | None = None,
+    split: bool = False,
 ) -> Listing:
     """Lists the specimens below a folder; the folders between are their categories.
 
     `renders` is a folder for the views as PNG files; `only` keeps the specimens with these keys (or with views of these keys),
-    `limit` the first N; `meshes` are the files where they have been found already (see `find_meshes`). Files that would
+    `limit` the first N; `meshes` are the files where they have been found already (see `find_meshes`). With `split` each part of
+    a file of several meshes is a specimen, in a category named after the file. Files that would
     make the same specimen, and names that cannot be keys, are failures of the listing.
 
     Raises:
@@ -216,13 +261,14 @@ def list_specimens(
     root = folder.absolute()
     sources: dict[str, list[SpecimenSource]] = {}
     missing: list[Failure] = []
-    for path in find_meshes(folder) if meshes is None else meshes:
-        source = SpecimenSource(path.absolute(), root, dataset, look, pool, workers, renders)
-        try:
-            sources.setdefault(_usable_key(source), []).append(source)
-        except InputError as error:
-            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
-            missing.append(Failure(shown, shown, "list", str(error)))
+    meshes = find_meshes(folder) if meshes is None else meshes
+    for path in meshes.files:
+        whole = SpecimenSource(path.absolute(), root, dataset, look, pool, workers, renders)
+        for source in _parts(whole, missing) if split else [whole]:
+            try:
+                sources.setdefault(_usable_key(source), []).append(source)
+            except InputError as error:
+                missing.append(Failure(_shown(path), _shown(path), "list", str(error)))
     for key, same in sources.items():
         if len(same) > 1:
             names = ", ".join(source.path.relative_to(root).as_posix() for source in same)
@@ -235,7 +281,21 @@ def list_specimens(
         missing = [failure for failure in missing if failure.key in keys]
     if limit is not None:
         wanted, missing = wanted[:limit], []
-    return Listing(dataset, [source for _, source in wanted], missing)
+    return Listing(dataset, [source for _, source in wanted], missing, others=meshes.others)
+
+
+def _parts(source: SpecimenSource, missing: list[Failure]) -> list[SpecimenSource]:
+    """A source for each part of a file, or the whole where its format has none; what cannot be opened is a failure."""
+    try:
+        names = part_names(source.path)
+    except MeshError as error:
+        missing.append(Failure(_shown(source.path), _shown(source.path), "list", str(error)))
+        return []
+    return [replace(source, part=name) for name in names] or [source]
+
+
+def _shown(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _usable_key(source: SpecimenSource) -> str:

@@ -62,7 +62,7 @@ def desired_specimens(collection: Collection, name: str, root: Path | None = Non
     known = _known(collection, name)
     folder = _folder(known.roots, name, root)
     look, how = stored_look(collection, equals("dataset", name))
-    listed = list_specimens(folder, name, look, require_pool(how), workers=Workers(2))
+    listed = list_specimens(folder, name, look, require_pool(how), workers=Workers(2), split=known.split)
     sources: list[Source] = []
     for source in listed.sources:
         assert isinstance(source, SpecimenSource)
@@ -106,23 +106,27 @@ class MeshFiles:
 
 @dataclass(frozen=True)
 class _Known:
-    """What stored specimens remember: the folders they came from, and how each was looked at and pooled, by key."""
+    """What stored specimens remember: the folders they came from, how each was looked at and pooled, by key, and whether
+    files of several meshes were split."""
 
     roots: frozenset[str]
     looks: dict[str, tuple[ViewSpec, Pool]]
+    split: bool
 
 
 def _known(collection: Collection, name: str) -> _Known:
     roots: set[str] = set()
     looks: dict[str, tuple[ViewSpec, Pool]] = {}
+    split = False
     filter = equals("kind", str(Kind.SPECIMEN)) & equals("dataset", name)
-    for rows in collection.scan_rows(filter, ["id", "key", "root", "pool", *_LOOK]):
+    for rows in collection.scan_rows(filter, ["id", "key", "root", "pool", "part", *_LOOK]):
         for row in rows:
             roots |= {str(row["root"])} if row.get("root") else set()
+            split |= bool(row.get("part"))
             look = ViewSpec.of_extra(row)
             if look is not None and row.get("pool") is not None:
                 looks[row["key"]] = look, require_pool(row["pool"])
-    return _Known(frozenset(roots), looks)
+    return _Known(frozenset(roots), looks, split)
 
 
 def _folder(roots: frozenset[str], name: str, root: Path | None) -> Path:

@@ -27,6 +27,7 @@ from outcrop.query.held import explained, require_held
 from outcrop.query.keys import full_keys
 from outcrop.query.pictures import SUFFIXES as PICTURES
 from outcrop.render.preflight import SUFFIXES as MESHES
+from outcrop.render.preflight import is_mesh
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.digests import SourceDigest, digest_of
@@ -172,11 +173,11 @@ def _sorted_out(names: Sequence[str]) -> tuple[list[Path], list[str]]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MESHES and p.is_file())
+            inside = sorted(p for p in path.rglob("*") if is_mesh(p) and p.is_file())
             if not inside:
                 raise InputError(f"the folder {path} holds no mesh ({', '.join(sorted(MESHES))})")
             paths += inside
-        elif path.suffix.lower() in MESHES | PICTURES:
+        elif is_mesh(path) or path.suffix.lower() in PICTURES:
             if not path.is_file():
                 raise InputError(f"no file at {path}; check the path")
             paths.append(path)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.query.keys import full_keys
 from outcrop.query.specimen import specimen_views, stored_look
-from outcrop.render.preflight import SUFFIXES
+from outcrop.render.preflight import is_mesh
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError
@@ -37,7 +37,7 @@ def specimen_sheet(
         InputError: no such specimen, or there is nothing to show of it. MeshError: the mesh cannot be drawn.
     """
     path = Path(name)
-    if path.suffix.lower() in SUFFIXES and path.is_file():
+    if is_mesh(path) and path.is_file():
         if look is None:
             look = stored_look(collection)[0] if collection is not None else ViewSpec()
         return _sheet(path.name, _drawn(path, look))
@@ -55,7 +55,7 @@ def specimen_sheet(
         stored = ViewSpec.of_extra(item.extra)
         if stored is None or not source.is_file():
             raise InputError(f"no thumbnails of {key} were kept, and its file is not at {source}; give the mesh file")
-        pictures = _drawn(source, stored)
+        pictures = _drawn(source, stored, str(item.extra.get("part", "")))
     return _sheet(key, pictures)
 
 
@@ -70,10 +70,13 @@ def write_sheet(path: Path, picture: bytes) -> Path:
     return path
 
 
-def _drawn(path: Path, look: ViewSpec) -> list[tuple[str, Image.Image]]:
+def _drawn(path: Path, look: ViewSpec, part: str = "") -> list[tuple[str, Image.Image]]:
     larger = look.sized_for((DRAWN, DRAWN))
     with Workers(1) as workers:
-        return [(f"{number:02d}", Image.fromarray(view)) for number, view in enumerate(workers.views(path, larger))]
+        return [
+            (f"{number:02d}", Image.fromarray(view))
+            for number, view in enumerate(workers.views(path, larger, part=part))
+        ]
 
 
 def _opened(data: bytes) -> Image.Image:

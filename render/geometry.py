@@ -13,20 +13,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.render.obj import read_obj
-from outcrop.render.off import read_off
-from outcrop.render.ply import read_ply
 from outcrop.render.polygons import Polygons, runs, starts_of, triangles
-from outcrop.render.preflight import check_file, check_size, read_file
-from outcrop.render.stl import read_stl
-from outcrop.render.text import is_marked_text, text_of
+from outcrop.render.preflight import check_size
+from outcrop.render.reading import read_polygons
 from outcrop.schema.errors import MeshError
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
 
-READERS = {".ply": read_ply, ".obj": read_obj, ".stl": read_stl, ".off": read_off}
 FAR = 8.0
 """Extents from the origin beyond which the middle is taken off before coordinates become 32-bit numbers."""
 LARGEST = 1e30
@@ -67,29 +62,25 @@ class Shape:
         return len(self.faces) == 0
 
 
-def load(path: Path, data: bytes | None = None) -> Shape:
-    """Reads a `.ply`, `.obj`, `.stl` or `.off` file (any letter case); `data` spares reading it again.
+def load(path: Path, data: bytes | None = None, part: str = "") -> Shape:
+    """Reads a mesh file (`outcrop.render.preflight.SUFFIXES`, any letter case), also compressed; `data` spares reading it again.
 
-    Materials and textures are taken from below the file's own folder only. Remarks are logged as warnings too.
+    A file of several meshes is one shape, or with `part` (see `outcrop.render.reading.part_names`) one of them. Materials and
+    textures are taken from below the file's own folder only. Remarks are logged as warnings too.
 
     Raises:
         MeshError: what is wrong with the file, and what to do.
     """
-    name, suffix = str(path), path.suffix.lower()
-    if data is None:
-        data = read_file(path)
-    check_file(data, suffix, name)
-    if is_marked_text(data):
-        data = text_of(data).encode("latin-1")
+    name = str(path)
     try:
-        shape = _shape(name, READERS[suffix](path, data))
+        shape = _shape(name, read_polygons(path, data, part))
     except MeshError:
         raise
     except MemoryError:
         raise MeshError(f"{name}: reading it needs more memory than there is; simplify it") from None
     except Exception as error:  # what nobody foresaw costs this file only
         cause = " ".join(str(error).split())[:120] or type(error).__name__
-        raise MeshError(f"{name}: damaged {suffix[1:].upper()} ({cause}); export it again") from error
+        raise MeshError(f"{name}: damaged {path.suffix[1:].upper()} ({cause}); export it again") from error
     for remark in shape.remarks:
         log.warning("%s: %s", name, remark)
     return shape

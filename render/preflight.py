@@ -7,12 +7,14 @@ Readers that believe headers ask for 24 GB where one claims 10^9 vertices. Here 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from outcrop.schema.errors import MeshError
 
-SUFFIXES = frozenset((".ply", ".obj", ".stl", ".off"))
+SUFFIXES = frozenset((".ply", ".obj", ".stl", ".off", ".glb", ".gltf", ".3mf", ".dae", ".vtp"))
 """Endings of the files that can be drawn (compared in lower case)."""
+ARCHIVES = frozenset((".zip", *(f"{suffix}.gz" for suffix in SUFFIXES)))
+"""Endings of compressed ones: any of the others with ``.gz`` behind it, or a ZIP archive."""
 MAX_VERTICES = 20_000_000
 MAX_FACES = 10_000_000
 MAX_BYTES = 2**30
@@ -23,7 +25,23 @@ READER = 2
 
 def reader_version(path: Path) -> str:
     """The version of the reader of a file's format: part of what a stored view was made with; '' for other files."""
-    return str(READER) if path.suffix.lower() in SUFFIXES else ""
+    return str(READER) if is_mesh(path) else ""
+
+
+def ending_of(path: PurePath) -> str:
+    """A file's ending in lower case, both of them before ``.gz`` (``.ply.gz``)."""
+    ending = path.suffix.lower()
+    return PurePath(path.stem).suffix.lower() + ending if ending == ".gz" else ending
+
+
+def is_mesh(path: PurePath) -> bool:
+    """Whether a file can be drawn, by its name: a ZIP archive may hold anything."""
+    return ending_of(path) in SUFFIXES | ARCHIVES
+
+
+def stem_of(path: PurePath) -> str:
+    """A mesh file's name without its ending, whatever that is."""
+    return path.name[: -len(ending)] if (ending := ending_of(path)) else path.name
 
 
 def read_file(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from outcrop.render.polygons import Bytes
 from outcrop.render.text import readable, spellings
+from outcrop.schema.errors import MeshError
 
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
@@ -50,6 +51,27 @@ class Folder:
         except _Unfit as unfit:
             self._note(key, unfit)
         return None
+
+    def decoded(self, data: bytes, name: str) -> Bytes | None:
+        """A texture inside of the mesh file as `pixels` gives it; `name` is what a remark calls it."""
+        try:
+            return _decoded(data)
+        except _Unfit as unfit:
+            self._note(name, unfit)
+        return None
+
+    def required(self, key: str) -> bytes:
+        """The bytes of a file without which there is no mesh.
+
+        Raises:
+            MeshError: it cannot be had.
+        """
+        try:
+            return self._bytes(key)
+        except _Unfit as unfit:
+            raise MeshError(
+                f"{self.mesh}: needs the file {readable(key)[:120]!r}: {unfit}; put it beside the mesh"
+            ) from None
 
     def _bytes(self, key: str) -> bytes:
         path = self.find(key)

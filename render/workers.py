@@ -32,12 +32,12 @@ class Workers:
         self.pool = Pool(_start, count)
 
     def views(
-        self, path: Path, spec: ViewSpec, remarked: Callable[[str], object] | None = None
+        self, path: Path, spec: ViewSpec, remarked: Callable[[str], object] | None = None, *, part: str = ""
     ) -> Iterator[NDArray[np.uint8]]:
         """The views of a mesh file, uint8 [S, S, 3], one after the other (see `outcrop.render.views.draw_views`).
 
-        `remarked` is called with each remark on the file (`outcrop.render.geometry.Shape.remarks`) before the first view comes;
-        without it they are logged as warnings.
+        `part` is one of several meshes in the file. `remarked` is called with each remark on the file
+        (`outcrop.render.geometry.Shape.remarks`) before the first view comes; without it they are logged as warnings.
 
         Raises:
             MeshError: the file cannot be drawn, or drawing it broke the process. InputError: drawing is impossible here.
@@ -45,7 +45,7 @@ class Workers:
         with self.pool.worker() as worker:
             # With several graphics cards each process draws on one of them.
             number = next((n for n, one in enumerate(self.pool.workers) if one is worker), 0)
-            worker.send((os.fspath(path), spec, number))
+            worker.send((os.fspath(path), spec, number, part))
             answer = worker.answer()
             try:
                 for remark in next(answer):
@@ -81,10 +81,12 @@ def drawing() -> Handler:
     """What a drawing process runs: the remarks on a file come first, then its views."""
     logging.getLogger(load.__module__).setLevel(logging.ERROR)  # the answer holds the remarks; they are not said twice
 
-    def draw(request: tuple[str, ViewSpec, int], data: memoryview) -> Iterator[tuple[str, ...] | NDArray[np.uint8]]:
-        path, spec, card = request
+    def draw(
+        request: tuple[str, ViewSpec, int, str], data: memoryview
+    ) -> Iterator[tuple[str, ...] | NDArray[np.uint8]]:
+        path, spec, card, part = request
         try:
-            shape = load(Path(path))
+            shape = load(Path(path), part=part)
             yield tuple(shape.remarks)
             yield from iterate_views(shape, spec, card)
         except OutcropError:

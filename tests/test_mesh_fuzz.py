@@ -5,16 +5,23 @@ A few hundred examples in every run; ``OUTCROP_EXAMPLES=20000`` tries as many of
 
 from __future__ import annotations
 
+import functools
+import gzip
+import io
 import os
 import struct
 import unicodedata
+import zipfile
 from pathlib import Path
 
 import meshes
 import numpy as np
 import pytest
+import trimesh
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from trimesh.exchange.dae import export_collada
+from vtk_files import VTK
 
 from outcrop.render.geometry import Shape, load
 from outcrop.schema.errors import MeshError
@@ -109,12 +116,51 @@ def seed(kind: str) -> bytes:
             return b"mtllib a.mtl\nusemtl a\nvt 0 0\nvt 1 1\n" + meshes.obj(vertices, faces).replace(
                 b"\nf 1 ", b"\nf 1/1/1 "
             )
+        case "vtp":
+            return VTK["Binary_none_0_32"]
+        case "glb" | "3mf" | "dae":
+            return scene(kind)
+        case "ply.gz":
+            return gzip.compress(meshes.ply(vertices, faces))
+        case "zip":
+            return packed("a.ply", meshes.ply(vertices, faces))
         case _:
             return meshes.obj(vertices, faces)
 
 
+@functools.cache
+def scene(kind: str) -> bytes:
+    """Two boxes in a scene, as trimesh writes it."""
+    box = trimesh.Trimesh(*meshes.box(), process=False)
+    if kind == "dae":
+        return bytes(export_collada([box]))
+    return bytes(trimesh.Scene([box, box.copy().apply_translation([2, 0, 0])]).export(file_type=kind))
+
+
+def packed(name: str, data: bytes) -> bytes:
+    """A ZIP archive of one file, as it is: damage of an archive is then damage of what is in it, too."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def reads(kind: str, data: bytes) -> bytes:
+    """Bytes with checksums that fit: 3MF is damaged inside of its archive."""
+    return packed("3D/3dmodel.model", data) if kind == "3mf" else data
+
+
+def inner(kind: str, data: bytes) -> bytes:
+    """What a damaged file is made from: of a 3MF its model."""
+    if kind != "3mf":
+        return data
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return archive.read("3D/3dmodel.model")
+
+
 KINDS = [
     "ply", "text.ply", "big.ply", "cloud.ply", "polygons.ply", "stl", "text.stl", "off", "polygons.off", "obj", "textured.obj",
+    "glb", "3mf", "dae", "vtp", "ply.gz", "zip",
 ]  # fmt: skip
 
 
@@ -122,7 +168,7 @@ KINDS = [
 @pytest.mark.parametrize("kind", KINDS)
 @FUZZ
 def test_a_damaged_file_is_read_or_refused(tmp_path: Path, data: st.DataObject, kind: str) -> None:
-    whole = bytearray(seed(kind))
+    whole = bytearray(inner(kind, seed(kind)))
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, max(len(whole) - 1, 0)))
         match data.draw(st.sampled_from(["byte", "cut", "double", "insert", "number", "tail"])):
@@ -140,7 +186,8 @@ def test_a_damaged_file_is_read_or_refused(tmp_path: Path, data: st.DataObject, 
                 )
             case _:
                 del whole[at:]
-    judged(tmp_path / f"a.{kind.split('.')[-1]}", bytes(whole))
+    ending = kind if kind == "ply.gz" else kind.split(".")[-1]
+    judged(tmp_path / f"a.{ending}", reads(kind, bytes(whole)))
 
 
 @given(data=st.data())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.listing import ingest_listing, look_ahead
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.runs import Run
-from outcrop.ingest.specimens import list_specimens
+from outcrop.ingest.specimens import find_meshes, list_specimens
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError, PictureError
@@ -346,3 +347,61 @@ def test_views_of_an_older_reader_are_drawn_again(ingest: Ingest) -> None:
     outlook = look_ahead(ingest.listing(), ingest.collection)
     assert (outlook.unchanged, outlook.to_embed) == (0, 16)
     assert ingest()[0].embedded == 16 and ingest()[0].unchanged == 16
+
+
+def scene(path: Path, names: tuple[str, ...]) -> None:
+    """Balls in a row, as a GLB that trimesh writes; of two of one name trimesh itself renames the second."""
+    import trimesh
+
+    balls = trimesh.Scene()
+    for place, name in enumerate(names):
+        mesh = trimesh.Trimesh(*meshes.ball(2, (1, 0.4 + 0.3 * place, 1)))
+        balls.add_geometry(
+            mesh, node_name=name, geom_name=name, transform=np.diag([1, 1, 1, 1]) + np.eye(4, k=3) * 3 * place
+        )
+    path.write_bytes(balls.export(file_type="glb"))
+
+
+def test_a_scene_is_one_specimen_or_split_one_a_node(ingest: Ingest) -> None:
+    scene(ingest.folder / "snails/plate.glb", ("left", "right/2"))
+    assert ingest(renders=Path("renders"))[0].embedded == 20
+    assert "specimen/shells/snails/plate" in ingest.rows()
+    record, _ = ingest(split=True, renders=Path("renders"))
+    assert (record.embedded, record.unchanged) == (8, 16)
+    rows = ingest.rows()
+    row, vector = rows["specimen/shells/snails/plate/left"]
+    assert (row["category"], row["capture_id"], row["part"]) == ("snails/plate", "left", "left")
+    assert row["source"] == "snails/plate.glb"
+    assert not np.allclose(vector, rows["specimen/shells/snails/plate/right%2F2"][1])
+    assert Path("renders/snails/plate/right%2F2_view00.png").is_file()
+    scene(ingest.folder / "snails/plate.glb", ("left", "right/2", "third"))
+    again, _ = ingest(split=True)
+    assert (again.embedded, again.unchanged) == (12, 16), "the file is another; its parts keep their keys"
+    assert ingest(split=True)[0].unchanged == 28
+
+
+def test_what_a_folder_holds_besides_meshes_is_counted_by_kind(ingest: Ingest, tmp_path: Path) -> None:
+    (ingest.folder / "film.MP4").write_bytes(b"?")
+    (ingest.folder / "snails/shell.png").write_bytes(b"of the mesh beside it")
+    with zipfile.ZipFile(ingest.folder / "papers.zip", "w") as archive:
+        archive.writestr("a.txt", "no mesh")
+    assert ingest()[0].others == {".mp4": 1, ".txt": 1, ".zip": 1}
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/a.jpg").write_bytes(b"?")
+    with pytest.raises(InputError, match=r"holds no mesh .*, but 1 \.jpg"):
+        find_meshes(tmp_path / "empty")
+
+
+def test_the_numbers_of_a_gltf_may_lie_beside_it(ingest: Ingest) -> None:
+    import trimesh
+
+    files = trimesh.Scene(trimesh.Trimesh(*meshes.ball(2))).export(file_type="gltf")
+    for name, data in files.items():
+        (ingest.folder / name).write_bytes(data)
+    assert ingest()[0].embedded == 20
+    assert ingest()[0].unchanged == 20
+    (buffer,) = (path for path in ingest.folder.glob("*.bin") if path.stat().st_size == 162 * 12)
+    places = np.frombuffer(buffer.read_bytes(), "<f4").reshape(-1, 3) * np.float32([1, 0.5, 1])
+    buffer.write_bytes(places.tobytes())
+    again, _ = ingest()
+    assert (again.embedded, again.unchanged) == (4, 16)
