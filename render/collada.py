@@ -244,7 +244,7 @@ class _Reader:
             inner = next((each for each in below if each.tag in ("source", "init_from", "instance_image")), None)
             if inner is None:
                 break
-            name = (inner.text or inner.get("url", "")).strip().lstrip("#")
+            name = (inner.text or inner.get("url") or "").strip().lstrip("#")
         image = self.ids.get(name)
         file = next(iter(image.iter("init_from")), None) if image is not None else None
         if file is None:
