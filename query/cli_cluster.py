@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import typer
+
 from outcrop.query.commands import app
 from outcrop.query.console import opened
 from outcrop.query.options import Conditions, kind_named
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.filters import Filter, equals
 from outcrop.schema.item import FIELDS
-from outcrop.screen.options import SEED, STATE, STORE, Formerly, Session, command, option
+from outcrop.screen.options import CSV, SEED, STATE, STORE, Formerly, Session, command, option
 from outcrop.screen.progress import Meter
-from outcrop.screen.tables import print_json, print_table
+from outcrop.screen.tables import print_csv, print_json, print_table
 
 if TYPE_CHECKING:
+    from outcrop.query.clusters.assign import Assigned, Clustered
     from outcrop.query.clusters.cluster import Recipe
     from outcrop.query.clusters.run import Found
 
@@ -99,6 +102,49 @@ def cluster(
         print_json({**summary(found), "files": [str(file) for file in files]})
     else:
         _print(found)
+
+
+@command(app, STORE, STATE, CSV, name="cluster assign")
+def assign(
+    session: Session,
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="The folder of a clustering (query cluster --output).", show_default=False),
+    ],
+    conditions: Conditions,
+    force_assign: Annotated[
+        bool, option("--force-assign", help="Leave no item out: each goes to the cluster nearest to it.")
+    ] = False,
+    output: Annotated[
+        Path | None, option("--output", help="Folder for assigned.csv and assigned.json. [that of the clustering]")
+    ] = None,
+) -> None:
+    """Put new items into an existing clustering, whose clusters and ids stay as they are."""
+    from outcrop.query.clusters.assign import assign_collection
+    from outcrop.query.clusters.assign_files import read_clustered, write_assigned
+
+    known, condition = read_clustered(folder), conditions.condition
+    with opened(session) as collection, Meter("read", None, "items", session.quiet) as meter:
+        found = assign_collection(collection, known, condition, force=force_assign, progress=meter.update)
+    if found.gone:
+        session.say(f"{found.gone:,} clustered items are no longer in collection {found.collection!r}")
+    files = write_assigned(found, known, output or folder)
+    session.say(f"written: {', '.join(file.name for file in files)} in {(output or folder).absolute()}")
+    _print_assigned(session, found, known)
+
+
+def _print_assigned(session: Session, found: Assigned, known: Clustered) -> None:
+    from outcrop.query.clusters.assign_files import assigned_rows, assigned_summary
+
+    rows = assigned_rows(found, known)
+    if session.format == "json":
+        print_json(assigned_summary(found, known))
+    elif session.format == "csv":
+        print_csv(rows, tuple(rows[0]))
+    else:
+        shown = [{**row, "cluster": "none" if row["cluster_id"] < 0 else row["cluster_id"]} for row in rows]
+        columns = ("specimen_id", "cluster", "prob", "category", "nearest")
+        print_table(shown, columns, f"{len(rows)} new items", whole=columns[:3])
 
 
 def _of_kind(kind: str | None, condition: Filter) -> Filter:

@@ -14,6 +14,7 @@ COMMANDS = {
     "sheet": Listed("outcrop.query.cli_specimen", "Draw all views of a specimen on one sheet."),
     "match": Listed("outcrop.query.cli_match", "Compare pictures with each other: matching local features, the homography, relative rotation and scale."),
     "cluster": Listed("outcrop.query.cli_cluster", "Find groups of items that are alike, with exemplars and outliers of each, and ids that last from run to run."),
+    "cluster assign": Listed("outcrop.query.cli_cluster", "Put new items into an existing clustering, whose clusters and ids stay as they are."),
     "serve": Listed("outcrop.query.cli_serve", "Answer questions in the browser and over HTTP, with the model kept warm."),
     "evaluate": Listed("outcrop.query.cli_evaluate", "Measure how often answers are right: recall@k, mAP and median rank against a truth, with confidence intervals."),
 }

@@ -49,6 +49,11 @@ class Commands(Helped, typer.core.TyperGroup):
             self.commands.update({name: each for name, each in read.items() if not isinstance(each, Unread)})
         return self.commands.get(cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """As click does it; a command may have a name of two words."""
+        both = " ".join(args[:2])
+        return super().resolve_command(ctx, [both, *args[2:]] if both in self.commands else args)
+
     def read(self, name: str) -> dict[str, Any]:
         """The command `name`, from the module that the table names, and the others that have been imported."""
         app = importlib.import_module(self.table[name].module).app

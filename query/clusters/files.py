@@ -18,6 +18,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,11 @@ def write_files(found: Found, folder: Path, page: str | None = None) -> list[Pat
 def specimen_ids(found: Found) -> list[str]:
     """What the CSV calls each row: a specimen as the layout fossilvit does in ``ids.txt``, ``<category…>/<specimen>``, so that
     the two join; the whole key where specimens of two datasets have the same name, or the row is not a specimen."""
-    keys, kinds = found.rows.facts["key"], found.rows.facts["kind"]
+    return names_of(found.rows.facts["key"], found.rows.facts["kind"])
+
+
+def names_of(keys: Sequence[str], kinds: Sequence[str]) -> list[str]:
+    """What the CSV calls items with these keys, of these kinds (see `specimen_ids`)."""
     names = [key.split("/", 2)[2] if kind == "specimen" else key for key, kind in zip(keys, kinds, strict=True)]
     times = Counter(names)
     return [name if times[name] == 1 else key for name, key in zip(names, keys, strict=True)]
