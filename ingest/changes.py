@@ -115,13 +115,15 @@ def changes(
     outside: Outside | None = None,
     arrays_stay: bool = False,
     checked: CheckedFiles | None = None,
+    stale: bool = True,
 ) -> Iterator[Change]:
     """The change of everything that a listing declares, source by source, and then what is gone.
 
     `stored` is the collection (None = there is none yet). `digests` compares the bytes of every file; `force` makes everything
     again; with `features`, items that lack theirs count as lacking. With `arrays_stay` a row that was read from an array is in
     order as it is, whatever file is wanted; an ingest of that file would replace it. Without `checked` (files whose
-    bytes are known), a file of the same size and time is taken for the same, whatever its ctime.
+    bytes are known), a file of the same size and time is taken for the same, whatever its ctime. Without `stale`, it is not asked
+    what is gone: that is for whoever has the whole listing.
 
     Raises:
         OutcropError: the collection cannot be read. Whatever `outside` raises.
@@ -138,8 +140,32 @@ def changes(
             present.cover(source, some)
             found = compare(source, some, rows, digests=digests, features=features, checked=checked)
             yield from _closed(source, [_kept(change, rows) for change in found] if arrays_stay else found)
-    if stored is not None:
+    if stored is not None and stale:
         yield from present.gone(stored, outside, digests=digests, checked=checked)
+
+
+def accounted(listing: Listing, stored: Table) -> tuple[Present, int]:
+    """The items of a listing that have rows, and how many have none; opens no file.
+
+    The parents of sources all of whose items are in order are covered. A file whose time alone is another counts as in order:
+    whoever ingested it has compared its bytes.
+
+    Raises:
+        OutcropError: the collection cannot be read.
+    """
+    present, absent = Present(), 0
+    for group in groups(listing.sources, LOOKUP):
+        wanted = [source.wanted for source in group]
+        rows = stored.lookup([each.item.id for some in wanted for each in some], STORED)
+        for source, some in zip(group, wanted, strict=True):
+            for each in some:
+                if each.item.id in rows:
+                    present.add(each.item, found=True)
+                else:
+                    absent += 1
+            if all(change.kind == "unchanged" for change in compare(source, some, rows)):
+                present.cover(source, some)
+    return present, absent
 
 
 def compare(

@@ -10,7 +10,7 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import OnScreen, figures_of, print_line
-from outcrop.ingest.options import NEW_OF_PICTURES, DryRun, Features, FeaturesFolder, Force, PositionsFile
+from outcrop.ingest.options import NEW_OF_PICTURES, SHARD, DryRun, Features, FeaturesFolder, Force, PositionsFile
 from outcrop.screen.guard import INTERRUPTED, leave
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden, option
 from outcrop.screen.tables import print_json, print_table
@@ -23,7 +23,7 @@ COLUMNS = ("dataset", "expected", "embedded", "unchanged", "failed", "seconds", 
 WOULD = ("dataset", "expected", "missing", "unchanged", "to_embed", "result")
 
 
-@command(app, STORE, REGISTRY, MODEL, hidden(NEW_OF_PICTURES), COMPILE, RUN, STATE)
+@command(app, STORE, REGISTRY, MODEL, hidden(NEW_OF_PICTURES), COMPILE, RUN, SHARD, STATE)
 def all_(
     session: Session,
     features: Features = None,

@@ -9,11 +9,11 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import INDEX, DryRun, FeaturesFolder, Force, dataset_name
+from outcrop.ingest.options import INDEX, SHARD, DryRun, FeaturesFolder, Force, dataset_name
 from outcrop.screen.options import MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden, option
 
 
-@command(app, STORE, hidden(REGISTRY), hidden(MODEL, "device", "pooling", "precision"), INDEX, RUN, STATE)
+@command(app, STORE, hidden(REGISTRY), hidden(MODEL, "device", "pooling", "precision"), INDEX, RUN, SHARD, STATE)
 def features(
     session: Session,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the tree.", show_default=False)],

@@ -11,6 +11,7 @@ from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
 from outcrop.ingest.options import (
     NEW_OF_PICTURES,
+    SHARD,
     DryRun,
     Features,
     FeaturesFolder,
@@ -22,7 +23,7 @@ from outcrop.ingest.options import (
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden, option
 
 
-@command(app, STORE, hidden(REGISTRY), MODEL, NEW_OF_PICTURES, COMPILE, RUN, STATE)
+@command(app, STORE, hidden(REGISTRY), MODEL, NEW_OF_PICTURES, COMPILE, RUN, SHARD, STATE)
 def images(
     session: Session,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photographs with any names; its folders are the captures.", show_default=False)],

@@ -10,11 +10,11 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW_OF_PICTURES, DryRun, Force
+from outcrop.ingest.options import NEW_OF_PICTURES, SHARD, DryRun, Force
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden
 
 
-@command(app, STORE, REGISTRY, MODEL, hidden(NEW_OF_PICTURES), COMPILE, RUN, STATE)
+@command(app, STORE, REGISTRY, MODEL, hidden(NEW_OF_PICTURES), COMPILE, RUN, SHARD, STATE)
 def manifest(
     session: Session,
     file: Annotated[Path, typer.Argument(help="The manifest, JSON or YAML.", show_default=False)],

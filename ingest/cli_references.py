@@ -9,12 +9,12 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW_OF_PICTURES, DryRun, Features, FeaturesFolder, Force
+from outcrop.ingest.options import NEW_OF_PICTURES, SHARD, DryRun, Features, FeaturesFolder, Force
 from outcrop.schema.errors import UsageError
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command, option
 
 
-@command(app, STORE, REGISTRY, MODEL, NEW_OF_PICTURES, COMPILE, RUN, STATE)
+@command(app, STORE, REGISTRY, MODEL, NEW_OF_PICTURES, COMPILE, RUN, SHARD, STATE)
 def references(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name of the dataset in the registry.")],

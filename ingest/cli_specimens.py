@@ -10,7 +10,7 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW, DryRun, Force, dataset_name
+from outcrop.ingest.options import NEW, SHARD, DryRun, Force, dataset_name
 from outcrop.screen.options import (
     DRAWING_RUN,
     MODEL,
@@ -42,7 +42,7 @@ class Making:
     export_features: Annotated[Optional[Path], option("--export-features", panel="What to make", help="Afterwards write the dataset's vectors below this folder, as features/, embeddings/ and results/ (layout fossilvit).")] = None
 
 
-@command(app, STORE, hidden(REGISTRY), MODEL, NEW, DRAWING_RUN, STATE)
+@command(app, STORE, hidden(REGISTRY), MODEL, NEW, DRAWING_RUN, SHARD, STATE)
 def specimens(
     session: Session,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of meshes (PLY, OBJ, STL, OFF, GLB, glTF, 3MF, DAE, VTP, also as .gz or .zip); its folders are the categories.", show_default=False)],

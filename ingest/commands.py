@@ -17,6 +17,7 @@ COMMANDS = {
     "features": Listed("outcrop.ingest.cli_features", "Read vectors that were made elsewhere into the collection; no model runs. New and changed files only."),
     "manifest": Listed("outcrop.ingest.cli_manifest", "Embed the datasets and written references that a manifest names; options win over what it says."),
     "retry": Listed("outcrop.ingest.cli_status", "Try the failed items of a run again, and only those."),
+    "finish": Listed("outcrop.ingest.cli_status", "Finish a sharded ingest whose last shard could not: stale rows, flush, index and verification."),
     "status": Listed("outcrop.ingest.cli_status", "List the runs, or show one with its failures."),
     "models": Listed("outcrop.ingest.cli_models", "List the models with dimension, patch, parameters and licence, and where their weights are or are looked for."),
 }

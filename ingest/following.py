@@ -170,6 +170,8 @@ def follow(
         signal came while nothing was ingested.
     """
     request.check()
+    if settings.shard is not None:
+        raise InputError("what comes into a folder is not shared out: leave OUTCROP_SHARD (or --shard) out")
     followed = Followed(root, settle)
     batches = followed.batches()
     works = False

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.thumbnails import ThumbnailStore
-from outcrop.ingest.changes import Present, changes
+from outcrop.ingest.changes import changes
 from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.features import FeatureKeeper
+from outcrop.ingest.finishing import INDEX_DEADLINE, ShardEnd, make_searchable, remove_stale, verify_written
 from outcrop.ingest.pipeline import Options, Pipeline
 from outcrop.ingest.runs import Record, Run, running
 from outcrop.ingest.sources import Listing
-from outcrop.schema.errors import OutcropError, StoreUnreachable
-from outcrop.schema.item import item_id
 from outcrop.store.collection import Collection
 
 
@@ -39,10 +38,15 @@ def look_ahead(
     force: bool = False,
     features: FeatureKeeper | None = None,
     checked: CheckedFiles | None = None,
+    stale: bool = True,
 ) -> Outlook:
-    """What `ingest_listing` would do with a listing; reads only files whose time is another, embeds and writes nothing."""
+    """What `ingest_listing` would do with a listing; reads only files whose time is another, embeds and writes nothing.
+
+    Without `stale` the listing is that of a shard, which removes nothing.
+    """
     counts: Counter[str] = Counter()
-    for change in changes(listing, collection, force=force, features=features, checked=checked):
+    found = changes(listing, collection, force=force, features=features, checked=checked, stale=stale)
+    for change in found:
         counts["embed" if change.embed else change.kind] += 1
     return Outlook(
         listing.dataset,
@@ -67,12 +71,14 @@ def ingest_listing(
     progress: Callable[[int], None] | None = None,
     waiting: Callable[[str], None] | None = None,
     on_start: Callable[[Pipeline], None] | None = None,
-    index_deadline: float = 300.0,
+    index_deadline: float = INDEX_DEADLINE,
+    shard_end: ShardEnd | None = None,
 ) -> Record:
     """Embeds new and changed items and upserts them, removes stale rows, flushes once, waits for the index, verifies.
 
     With `features`, patch features and the like are kept too, from the same pass; items that lack them are embedded again.
-    `on_start` is given the pipeline, so that a signal handler can stop it. Returns the run's record, which is also on disk
+    `on_start` is given the pipeline, so that a signal handler can stop it. With `shard_end` the listing is a shard's, and what is
+    done once for all shards is left to the last of them. Returns the run's record, which is also on disk
     with its ledger of failures.
 
     Raises:
@@ -99,39 +105,12 @@ def ingest_listing(
         if on_start is not None:
             on_start(pipeline)
         pipeline.run_all(listing.sources, progress)
-        if not pipeline.stopped:
+        if not pipeline.stopped and shard_end is not None:
+            shard_end.ends(pipeline.present, run, thumbnails, index_deadline)
+        elif not pipeline.stopped:
             run.count(removed=remove_stale(collection, pipeline.present, thumbnails))
-        if record.upserted or record.removed:
-            collection.flush()
-            try:
-                collection.wait_for_index(index_deadline)
-                collection.wait_until_served()
-            except StoreUnreachable as error:
-                record.error = str(error)
-                raise
+        if shard_end is None and (record.upserted or record.removed):
+            make_searchable(collection, run, index_deadline)
             verify_written(collection, pipeline.present)
         run.end("interrupted" if pipeline.stopped else "done")
         return record
-
-
-def remove_stale(collection: Collection, present: Present, thumbnails: ThumbnailStore | None) -> int:
-    """Removes the rows that their sources no longer make (other angles, fewer views), with their thumbnails; returns how many."""
-    gone = [item_id(change.key) for change in present.gone(collection)]
-    collection.delete(gone)
-    if thumbnails is not None:
-        for id in gone:
-            thumbnails.remove(id)
-    return len(gone)
-
-
-def verify_written(collection: Collection, present: Present) -> None:
-    """Asks the collection for every item that a run accounted for: after it, nothing may be left to do.
-
-    Raises:
-        OutcropError: some are not there; how many.
-    """
-    if absent := present.absent(collection):
-        raise OutcropError(
-            f"{absent} of {len(present)} items are not in {collection.name!r} after they were written; "
-            "run the same command again"
-        )

@@ -88,11 +88,14 @@ def plan(
     force: bool = False,
     features: FeatureKeeper | None = None,
     checked: CheckedFiles | None = None,
+    stale: bool = True,
 ) -> list[tuple[Part, Outlook]]:
-    """What a run would do, part by part; embeds and writes nothing. Items that lack `features` would be embedded."""
-    return [
-        (part, look_ahead(part.listing, collection, force=force, features=features, checked=checked)) for part in parts
-    ]
+    """What a run would do, part by part; embeds and writes nothing. Items that lack `features` would be embedded.
+
+    `stale` as in `outcrop.ingest.listing.look_ahead`.
+    """
+    more = {"force": force, "stale": stale}
+    return [(part, look_ahead(part.listing, collection, features=features, checked=checked, **more)) for part in parts]
 
 
 def expected_rate(state: Path, model: str) -> float | None:

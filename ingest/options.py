@@ -61,6 +61,21 @@ NEW_OF_PICTURES: Group = {**NEW, "input_size": Annotated[Optional[int], _input_s
 """The same where ``--size`` meant the network's input; in `ingest specimens` it is the side of the views."""
 
 
+SHARD: Group = {
+    "shard": Annotated[
+        Optional[str],
+        option(
+            "--shard", panel="Run", help="I/N: only part I (from 0) of N, each by a process or machine. [OUTCROP_SHARD]"
+        ),
+    ],
+    "group": Annotated[
+        Optional[str],
+        option("--group", hidden=True, help="Name that all shards of an ingest have in common. [OUTCROP_GROUP]"),
+    ],
+}
+"""A part of an ingest."""
+
+
 def dataset_name(folder: Path, name: str | None) -> str:
     """The name of a dataset that a folder holds: the one given, else the folder's own.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from outcrop.embed.feature_files import FeatureFolder
 from outcrop.embed.features import FeatureKind
@@ -21,18 +21,21 @@ from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.bundles import dim_of
 from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.features import FeatureKeeper
+from outcrop.ingest.finishing import ShardEnd
 from outcrop.ingest.layouts import space_of_tree
 from outcrop.ingest.listing import Outlook, ingest_listing, look_ahead
 from outcrop.ingest.manifest import Part, expected_rate, plan
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.remembered import remember
 from outcrop.ingest.requests import AnyRequest, FeaturesRequest, ImagesRequest, ManifestRequest
-from outcrop.ingest.runs import FIX, Record, Run, RunSettings
+from outcrop.ingest.runs import FIX, Record, Run, RunSettings, running
+from outcrop.ingest.sharding import Marks, group_of, share
 from outcrop.ingest.sources import Listing, Wanted, examples
 from outcrop.ingest.watcher import Watcher
 from outcrop.schema.errors import InputError, WeightsError
 from outcrop.schema.files import require_writable
 from outcrop.schema.settings import Settings
+from outcrop.schema.shards import Shard
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store, is_missing
@@ -62,12 +65,15 @@ class Preview:
 class _Target:
     """A listed request and what it is ingested into; `found` is None where the collection is still to be made.
 
+    Of a sharded ingest `listing` is the shard's part of the `whole`.
     `model` is None where the vectors are there already, so that nothing is embedded; `store` where a preview finds no Milvus
     Lite directory.
     """
 
     request: AnyRequest
     listing: Listing
+    whole: Listing
+    shard: Shard | None
     store: Store | None
     found: Collection | None
     space: Space
@@ -84,7 +90,8 @@ def ingest(
 ) -> Record:
     """Embeds what a request names, new and changed items only, and returns the run's record; its ledger names what failed.
 
-    `only` keeps the items of these keys, and `retry_of` is the run that they failed in.
+    `only` keeps the items of these keys, and `retry_of` is the run that they failed in. Where the settings name a shard, its part
+    of the sources is ingested, unless `only` says what.
 
     Raises:
         InputError: a value, a file or a folder is wrong. StoreUnreachable: Milvus went away; what was written stays.
@@ -95,8 +102,8 @@ def ingest(
         require_writable(place, fix)
     with _opened(request, settings, watcher, only, create=True) as target:
         _require_some(target.listing, only)
-        record = _ingest(target, settings, watcher, retry_of, whole=only is None)
-        if record.state == "done":
+        record, whole = _ingest(target, settings, watcher, retry_of, everything=only is None)
+        if whole:
             target.request.finish(Collection.open(_open_store(target), settings.collection), settings, watcher.say)
     return record
 
@@ -111,10 +118,19 @@ def preview(request: AnyRequest, settings: Settings, watcher: Watcher = Watcher(
     with _opened(request, settings, watcher, None, create=False) as target:
         keeper, checked = _keeper(target, settings), CheckedFiles(settings.state)
         if not isinstance(request, ManifestRequest):
-            outlook = look_ahead(target.listing, target.found, force=request.force, features=keeper, checked=checked)
+            outlook = look_ahead(
+                target.listing,
+                target.found,
+                force=request.force,
+                features=keeper,
+                checked=checked,
+                stale=target.shard is None,
+            )
             shown = examples(target.listing) if isinstance(request, ImagesRequest) else ()
             return Preview(target.space, outlook, examples=shown, others=target.listing.others)
-        parts = plan(request.parts(), target.found, force=request.force, features=keeper, checked=checked)
+        shared = [replace(part, listing=share(part.listing, target.shard)) for part in request.parts()]
+        stale = target.shard is None
+        parts = plan(shared, target.found, force=request.force, features=keeper, checked=checked, stale=stale)
         rate = expected_rate(settings.state, target.space.model)
         return Preview(target.space, _sum(request.name, [outlook for _, outlook in parts]), tuple(parts), rate)
 
@@ -153,7 +169,8 @@ def _opened(
             watcher.warn(
                 f"--index {settings.index} has no effect: collection {found.name!r} exists with {found.profile.name}"
             )
-        yield _Target(request, listing, store, found, space, model)
+        shard = settings.part if only is None else None
+        yield _Target(request, share(listing, shard), listing, shard, store, found, space, model)
 
 
 def _space_and_model(
@@ -203,15 +220,16 @@ def _open_store(target: _Target) -> Store:
     return target.store
 
 
-def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str, *, whole: bool) -> Record:
+def _ingest(
+    target: _Target, settings: Settings, watcher: Watcher, retry_of: str, *, everything: bool
+) -> tuple[Record, bool]:
+    """The run's record, and whether all that the request names is done: of shards, the last one's."""
     # A new collection is made only when its encoder could be opened; an existing one may need no encoder at all.
     opened = _open(target, settings, watcher) if target.found is None and target.model is not None else None
     collection = _collection(target, settings, watcher)
-    request, space = target.request, target.space
-    run = Run.begin(settings.state, request.command, request, RunSettings.of(settings), retry_of=retry_of)
-    run.record.model = space.model
-    if whole:
-        remember(collection, request)
+    run, end = _begun(target, settings, collection, watcher, retry_of)
+    if everything:
+        remember(collection, target.request)
     watcher.begins(run, target.listing.dataset, target.listing.expected)
     with closing(_encoder(target, settings, watcher, run, opened)) as encoder:
         record = ingest_listing(
@@ -225,12 +243,36 @@ def _ingest(target: _Target, settings: Settings, watcher: Watcher, retry_of: str
             on_start=watcher.stoppable,
             waiting=watcher.warn,
             progress=lambda done: watcher.progress(run.record),
+            shard_end=end,
         )
-    if record.decoder:
-        watcher.say(record.decoder)
-    for remark in run.remarks:
+    for remark in filter(None, (record.decoder, *run.remarks)):
         watcher.say(remark)
-    return record
+    return record, record.state == "done" and (end is None or end.finished)
+
+
+def _begun(
+    target: _Target, settings: Settings, collection: Collection, watcher: Watcher, retry_of: str
+) -> tuple[Run, ShardEnd | None]:
+    """A run that has begun, and of a shard what it does at its end."""
+    request, shard = target.request, target.shard
+    group = group_of(settings, request, collection.physical, shard) if shard is not None else ""
+    run = Run.begin(
+        settings.state,
+        request.command,
+        request,
+        RunSettings.of(settings),
+        retry_of=retry_of,
+        shard=str(shard or ""),
+        group=group,
+    )
+    run.record.model = target.space.model
+    if shard is None:
+        return run, None
+    marks = Marks(collection, request, shard.of, group)
+    with running(run):
+        marks.begin(shard, run.record.run)
+    watcher.say(f"shard {shard} of {group}: {target.listing.expected} of {target.whole.expected} items")
+    return run, ShardEnd(shard, marks, target.whole, watcher.say)
 
 
 def _open(target: _Target, settings: Settings, watcher: Watcher) -> PictureEncoder:
@@ -240,9 +282,9 @@ def _open(target: _Target, settings: Settings, watcher: Watcher) -> PictureEncod
 
 
 def _to_come(target: _Target) -> int:
-    """About how many pictures an ingest will embed: those listed beyond the rows that there are already."""
+    """About how many pictures an ingest will embed: those listed beyond the rows that there are already; of a shard its part."""
     held = target.found.count() if target.found is not None else 0
-    return max(0, target.listing.expected - held)
+    return max(0, target.whole.expected - held) // (target.shard.of if target.shard is not None else 1)
 
 
 def _encoder(

@@ -51,10 +51,12 @@ def find_run(state: Path, name: str) -> tuple[Record, list[Failure]]:
         raise InputError(
             f"no run {name!r} below {state / 'runs'}{nearest(name, known)}; `ingest status` lists the runs"
         )
-    return known[name], _failures(ledger_of(state, name))
+    return known[name], failures_of(state, name)
 
 
-def _failures(ledger: Path) -> list[Failure]:
+def failures_of(state: Path, run: str) -> list[Failure]:
+    """The failures in a run's ledger."""
+    ledger = ledger_of(state, run)
     failures: list[Failure] = []
     reader = TypeAdapter(Failure)
     with contextlib.suppress(OSError), ledger.open(encoding="utf-8", errors="replace") as lines:

@@ -63,7 +63,8 @@ class Record(BaseModel):
     `expected` items the source declares; `embedded` computed; `upserted` rows written; `unchanged` skipped since they were
     there already; `failed` in the ledger (those declared but `missing` from the disk among them); `removed` rows of sources
     that no longer make them; `others` counts by kind the files of a folder that are not read. `number` counts the runs of a
-    state folder in the order in which they started. `decoder` says where JPEGs were decoded, if a device was to do it.
+    state folder in the order in which they started. Of a sharded ingest, `shard` is ``I/N`` and `group` the name that its shards
+    have in common (`outcrop.ingest.sharding`). `decoder` says where JPEGs were decoded, if a device was to do it.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -73,6 +74,8 @@ class Record(BaseModel):
     request: AnyRequest | None = None
     settings: RunSettings = RunSettings()
     retry_of: str = ""
+    shard: str = ""
+    group: str = ""
     number: int = 0
     started: str
     collection: str = ""
@@ -172,6 +175,8 @@ class Run:
         settings: RunSettings = RunSettings(),
         *,
         retry_of: str = "",
+        shard: str = "",
+        group: str = "",
     ) -> Run:
         """Starts a run with an empty ledger below the state folder.
 
@@ -190,6 +195,8 @@ class Run:
             request=request,
             settings=settings,
             retry_of=retry_of,
+            shard=shard,
+            group=group,
             number=number,
             started=now.isoformat(timespec="microseconds"),
             process=os.getpid(),

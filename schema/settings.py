@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from outcrop.schema.documents import UniqueKeys, first_complaint
 from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.shards import Shard
 from outcrop.schema.space import Fit, Pooling
 
 CONFIG_FILE = Path("outcrop.yaml")
@@ -96,6 +97,16 @@ class Settings(BaseSettings):
     drawing_processes: int = Field(
         0, ge=0, le=256, description="processes that draw views of specimens; 0: one per core"
     )
+    shard: str | None = Field(None, description="I/N: an ingest takes part I (from 0) of N alone; default: everything")
+    group: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="name of a sharded ingest, the same for all its shards; default: made of what is ingested",
+    )
+    write_rate: float = Field(
+        0.0, ge=0, description="rows that one process writes in a second, at most; 0: as fast as Milvus takes them"
+    )
     thumbnails: bool = Field(True, description="keep thumbnails of what is embedded, for reports")
     patience: float = Field(60.0, ge=0, description="seconds an ingest waits for a server that went away")
     metrics: Path | None = Field(
@@ -125,6 +136,19 @@ class Settings(BaseSettings):
     evaluate_resamples: int = Field(2000, ge=100, le=100_000, description="resamples of an evaluation's bootstrap")
     evaluate_worst: int = Field(12, ge=0, le=500, description="failures that an evaluation's page shows")
     verbose: bool = Field(False, description="log what happens, on stderr")
+
+    @field_validator("shard")
+    @classmethod
+    def _a_shard(cls, text: str | None) -> str | None:
+        try:
+            return str(Shard.parse(text)) if text is not None else None
+        except InputError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def part(self) -> Shard | None:
+        """`shard` as a value."""
+        return Shard.parse(self.shard) if self.shard is not None else None
 
     @property
     def datasets_folder(self) -> Path:

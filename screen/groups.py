@@ -165,6 +165,10 @@ RUN: Group = {
             "--thumbnails/--no-thumbnails", hidden=True, help="Keep thumbnails for reports. [OUTCROP_THUMBNAILS, yes]"
         ),
     ],
+    "write_rate": Annotated[
+        float | None,
+        option("--write-rate", hidden=True, help="Rows written in a second at most. [OUTCROP_WRITE_RATE, 0: no limit]"),
+    ],
     **METRICS,
 }
 """How an ingest runs."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -330,8 +330,12 @@ class Collection(Table):
 
     def set_property(self, name: str, value: str) -> None:
         """Keeps a text with the collection; other properties stay."""
+        self.set_properties({name: value})
+
+    def set_properties(self, values: Mapping[str, str]) -> None:
+        """Keeps several texts with the collection; other properties stay."""
         with self.store.calling(f"change the properties of {self.name!r}"):
-            self.store.client.alter_collection_properties(self.physical, {name: value}, timeout=self.store.timeout)
+            self.store.client.alter_collection_properties(self.physical, dict(values), timeout=self.store.timeout)
 
 
 def index_params(store: Store, profile: IndexProfile, build: dict[str, Any]) -> IndexParams:

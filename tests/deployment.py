@@ -293,14 +293,10 @@ def job_faults(manifest: dict[str, Any]) -> list[str]:
     pod = job["template"]["spec"]
     if not pod.get("securityContext", {}).get("runAsNonRoot"):
         faults.append("may run as root")
-    fatal = {
-        code
-        for rule in job["podFailurePolicy"]["rules"]
-        if rule["action"] == "FailJob"
-        for code in rule["onExitCodes"]["values"]
-    }
-    if fatal != set(EXIT_CODES) - {0, 5}:
-        faults.append(f"gives up on exit codes {sorted(fatal)}")
+    for_all, for_one = (_fatal(job, action) for action in ("FailJob", "FailIndex"))
+    if for_all | for_one != set(EXIT_CODES) - {0, 5}:
+        faults.append(f"gives up on exit codes {sorted(for_all | for_one)}")
+    faults += _shard_faults(job, for_all) if job.get("completionMode") == "Indexed" else []
     volumes = {volume["name"] for volume in pod["volumes"]}
     for container in pod["containers"]:
         if fault := tag_fault(container["image"]):
@@ -314,6 +310,26 @@ def job_faults(manifest: dict[str, Any]) -> list[str]:
                 faults.append(f"{mount['mountPath']} can be written to")
             if mount["name"] not in volumes:
                 faults.append(f"no volume {mount['name']}")
+    return faults
+
+
+def _fatal(job: dict[str, Any], action: str) -> set[int]:
+    rules = [rule for rule in job["podFailurePolicy"]["rules"] if rule["action"] == action]
+    return {code for rule in rules for code in rule["onExitCodes"]["values"]}
+
+
+def _shard_faults(job: dict[str, Any], for_all: set[int]) -> list[str]:
+    """What is wrong with a Job whose pods are shards."""
+    faults = ["one shard's failed items end the others"] if 4 in for_all else []
+    if "backoffLimitPerIndex" not in job:
+        faults.append("one shard's tries are another's")
+    for container in job["template"]["spec"]["containers"]:
+        names = [each["name"] for each in container["env"]]
+        values = {each["name"]: each.get("value") for each in container["env"]}
+        if values.get("OUTCROP_SHARD") != f"$(JOB_COMPLETION_INDEX)/{job['completions']}":
+            faults.append("OUTCROP_SHARD does not fit the completions")
+        elif "JOB_COMPLETION_INDEX" not in names[: names.index("OUTCROP_SHARD")]:
+            faults.append("JOB_COMPLETION_INDEX is not known before OUTCROP_SHARD")
     return faults
 
 

@@ -142,12 +142,18 @@ def test_a_broken_job_is_found_out() -> None:
     inside["containers"][0]["image"] = "outcrop"
     inside["containers"][0]["env"].append({"name": "OUTCROP_TOKEN", "value": "root:hunter2"})
     inside["containers"][0]["volumeMounts"][0]["readOnly"] = False
-    job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"].append(5)
+    job["spec"]["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] += [4, 5]
+    job["spec"]["completions"] = 16
     assert set(job_faults(job)) == {
         "may run as root",
         "image outcrop has no tag",
         "OUTCROP_TOKEN: a secret in the file",
         "/opt/datasets can be written to",
         "gives up on exit codes [1, 2, 3, 4, 5, 6]",
+        "one shard's failed items end the others",
+        "OUTCROP_SHARD does not fit the completions",
     }
+    inside["containers"][0]["env"].reverse()
+    job["spec"]["completions"] = 8
+    assert "JOB_COMPLETION_INDEX is not known before OUTCROP_SHARD" in job_faults(job)
     assert "a Secret in the file" in job_faults({"kind": "Secret", "data": {"token": "aHVudGVyMg=="}})

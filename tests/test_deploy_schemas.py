@@ -16,7 +16,7 @@ import yaml
 from deployment import COMPOSE, EXAMPLE, VARIABLE, example_variables, manifests, with_defaults
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed: no schema was looked at")
-VERSIONS = ("1.31", "1.37")
+VERSIONS = ("1.33", "1.37")
 """The oldest Kubernetes that everything in the manifests is stable in, and the newest there is a schema of."""
 
 

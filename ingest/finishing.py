@@ -1,0 +1,166 @@
+"""The end of an ingest: stale rows, flush, the wait for the index, and the proof that all is there; of shards, once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+
+from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.changes import Present, accounted
+from outcrop.ingest.groups import Group, find_group
+from outcrop.ingest.requests import AnyRequest
+from outcrop.ingest.runs import Record, Run, RunSettings, running
+from outcrop.ingest.sharding import Marks, unfinished
+from outcrop.ingest.sources import Listing
+from outcrop.ingest.watcher import Watcher
+from outcrop.schema.errors import OutcropError, StoreUnreachable
+from outcrop.schema.item import item_id
+from outcrop.schema.settings import Settings
+from outcrop.schema.shards import Shard
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+
+INDEX_DEADLINE = 300.0
+"""Seconds to wait for the index."""
+
+
+def remove_stale(collection: Collection, present: Present, thumbnails: ThumbnailStore | None) -> int:
+    """Removes the rows that their sources no longer make (other angles, fewer views), with their thumbnails; returns how many."""
+    gone = [item_id(change.key) for change in present.gone(collection)]
+    collection.delete(gone)
+    if thumbnails is not None:
+        for id in gone:
+            thumbnails.remove(id)
+    return len(gone)
+
+
+def make_searchable(collection: Collection, run: Run, deadline: float = INDEX_DEADLINE) -> None:
+    """Flushes once and waits for the index.
+
+    Raises:
+        StoreUnreachable: it is not finished within `deadline` seconds.
+    """
+    collection.flush()
+    try:
+        collection.wait_for_index(deadline)
+        collection.wait_until_served()
+    except StoreUnreachable as error:
+        run.record.error = str(error)
+        raise
+
+
+def verify_written(collection: Collection, present: Present) -> None:
+    """Asks the collection for every item that a run accounted for: after it, nothing may be left to do.
+
+    Raises:
+        OutcropError: some are not there; how many.
+    """
+    if absent := present.absent(collection):
+        raise OutcropError(
+            f"{absent} of {len(present)} items are not in {collection.name!r} after they were written; "
+            "run the same command again"
+        )
+
+
+def finish_whole(
+    listing: Listing,
+    collection: Collection,
+    run: Run,
+    failed: int,
+    thumbnails: ThumbnailStore | None,
+    deadline: float = INDEX_DEADLINE,
+) -> int:
+    """What is done once after all shards of a listing; opens no file. Returns how many of its items are in the collection.
+
+    `failed` is the number of items that the shards could not make.
+
+    Raises:
+        OutcropError: more items than these are not there. StoreUnreachable: the index is not finished in time.
+    """
+    present, absent = accounted(listing, collection)
+    run.count(removed=remove_stale(collection, present, thumbnails))
+    make_searchable(collection, run, deadline)
+    verify_written(collection, present)
+    if absent > failed:
+        raise OutcropError(
+            f"{absent - failed} items of {listing.dataset} are not in {collection.name!r}, and no shard failed to make "
+            "them: run its shards again; what is there is not embedded again"
+        )
+    return len(present)
+
+
+@dataclass
+class ShardEnd:
+    """What a shard does at its end, and whether it was the last (`finished`); `whole` is the listing of all shards."""
+
+    shard: Shard
+    marks: Marks
+    whole: Listing
+    say: Callable[[str], None]
+    finished: bool = False
+
+    def ends(self, present: Present, run: Run, thumbnails: ThumbnailStore | None, deadline: float) -> None:
+        """Verifies what the shard wrote, leaves its mark, and finishes for all where all have ended.
+
+        Raises:
+            OutcropError: see `finish_whole`.
+        """
+        collection = self.marks.collection
+        if run.record.upserted:
+            verify_written(collection, present)
+        if collection.store.lite:
+            collection.flush()  # a directory on this machine, made safe against a power cut; a server keeps a log
+        self.marks.end(self.shard, run.record)
+        done = self.marks.done()
+        if left := unfinished(done, self.marks.of):
+            self.say(
+                f"shard {self.shard} is done; {left}: the last one finishes, or `ingest finish {self.marks.group}`"
+            )
+            return
+        self.say(f"shard {self.shard} is the last of {self.marks.group}: stale rows, flush, index and verification")
+        finish_whole(self.whole, collection, run, sum(mark.failed for mark in done.values()), thumbnails, deadline)
+        self.marks.clear()
+        self.finished = True
+
+
+def finish(settings: Settings, name: str, watcher: Watcher = Watcher(), *, given: Container[str] = ()) -> Record:
+    """Finishes a sharded ingest whose last shard could not, and returns the record of doing so.
+
+    `name` is a group's, or that of one of its runs, or ``last``. Shards that have not ended are named in a warning.
+
+    Raises:
+        InputError: no such group in the state folder. OutcropError: see `finish_whole`.
+    """
+    group = find_group(settings.state, name)
+    earlier = group.shards[0]
+    assert earlier.request is not None  # a run with a group has one
+    if earlier.collection and "collection" not in given:
+        settings = settings.model_copy(update={"collection": earlier.collection})
+    with Store.of(settings, patience=settings.patience, waiting=watcher.warn) as store:
+        collection = Collection.open(store, settings.collection)
+        request: AnyRequest = earlier.request.located(collection, settings)
+        listing = request.list(collection.space if request.takes_space else None)
+        record = _finish(group, Marks(collection, request, group.of, group.name), listing, settings, watcher)
+        request.finish(collection, settings, watcher.say)
+    return record
+
+
+def _finish(group: Group, marks: Marks, listing: Listing, settings: Settings, watcher: Watcher) -> Record:
+    # What ended is known by the marks, which the last shard takes away, and by the records, where the state folder has them.
+    collection, done = marks.collection, marks.done()
+    left = unfinished({*done, *group.done}, marks.of)
+    if left:
+        watcher.warn(f"{left}: what they would have embedded is missing")
+    failed = max(sum(mark.failed for mark in done.values()), group.count("failed") - group.count("missing"))
+    run = Run.begin(settings.state, "finish", marks.request, RunSettings.of(settings), group=marks.group)
+    with running(run):
+        record = run.record
+        record.collection, record.physical = collection.name, collection.physical
+        record.model, record.space = collection.space.model, collection.space.fingerprint
+        record.expected = listing.expected
+        thumbnails = ThumbnailStore.below(settings.state) if settings.thumbnails else None
+        run.count(unchanged=finish_whole(listing, collection, run, failed, thumbnails))
+        if not left:
+            marks.clear()
+        run.end("done")
+    return record
