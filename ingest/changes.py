@@ -38,7 +38,7 @@ from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.sources import FileState, Listing, Source, Todo, Wanted, groups
 from outcrop.schema.digests import SourceDigest, digest_of_file
 from outcrop.schema.filters import equals
-from outcrop.schema.item import UNKNOWN_COORDINATE, Item, Kind, parent_of
+from outcrop.schema.item import UNKNOWN_COORDINATE, Item, Kind, made_together
 from outcrop.schema.origin import Origin, origin_of
 from outcrop.store.table import LOOKUP, Table
 
@@ -343,7 +343,7 @@ class Present:
     def cover(self, source: Source, wanted: Sequence[Wanted]) -> None:
         """Notes that all items of a source are accounted for; photographs make one each, so nothing of theirs can be stale."""
         if source.whole and wanted[0].item.kind is not Kind.IMAGE:
-            self._covered.add(parent_of(wanted[0].item.key))
+            self._covered.add(made_together(wanted[0].item.key))
             self._scopes.update((each.item.kind, each.item.dataset) for each in wanted)
 
     def gone(
@@ -368,7 +368,7 @@ class Present:
                 for row in rows:
                     if bytes.fromhex(row["id"]) in self._ids:
                         continue
-                    if parent_of(row["key"]) in self._covered:
+                    if made_together(row["key"]) in self._covered:
                         yield Change("gone", row["key"], row["source"], STALE)
                     elif outside is not None:
                         yield from _outside(row, outside, digests, checked)

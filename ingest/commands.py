@@ -13,6 +13,7 @@ COMMANDS = {
     "all": Listed("outcrop.ingest.cli_every", "Embed every dataset of the registry and every folder that the collection knows, one after the other; made for cron."),
     "watch": Listed("outcrop.ingest.cli_every", "Follow a folder: embed what is in it and what comes into it, in batches, until Ctrl-C or SIGTERM."),
     "references": Listed("outcrop.ingest.cli_references", "Embed rotated crops of a dataset's photographs, so that a query of any heading finds them; writes no pictures."),
+    "map": Listed("outcrop.ingest.cli_map", "Embed a map (GeoTIFF, XYZ tiles, PMTiles) as overlapping tiles, so that a photograph is located without GPS; writes no pictures."),
     "specimens": Listed("outcrop.ingest.cli_specimens", "Draw the specimens of a folder from several sides, embed the views and pool them; categories are the folders."),
     "features": Listed("outcrop.ingest.cli_features", "Read vectors that were made elsewhere into the collection; no model runs. New and changed files only."),
     "manifest": Listed("outcrop.ingest.cli_manifest", "Embed the datasets and written references that a manifest names; options win over what it says."),

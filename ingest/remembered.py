@@ -18,7 +18,14 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from outcrop.ingest.references import ReferenceSource
-from outcrop.ingest.requests import ImagesRequest, ManifestRequest, ReferencesRequest, Request, WrittenReferencesRequest
+from outcrop.ingest.requests import (
+    ImagesRequest,
+    ManifestRequest,
+    MapRequest,
+    ReferencesRequest,
+    Request,
+    WrittenReferencesRequest,
+)
 from outcrop.ingest.sources import Source
 from outcrop.ingest.written import WrittenSource
 from outcrop.schema.errors import InputError, RegistryError
@@ -27,6 +34,7 @@ from outcrop.schema.settings import Settings
 from outcrop.schema.written import written_folder
 from outcrop.store.collection import PROPERTY_REFERENCES, Collection
 from outcrop.store.folders import KnownFolder, Place, place_of, remember_folder
+from outcrop.store.maps import KnownMap, remember_map
 
 MAX_REMEMBERED = 64
 """Requests remembered for each dataset; the oldest are forgotten."""
@@ -48,11 +56,15 @@ class WantedReferences:
 
 
 def remember(collection: Collection, request: Request) -> None:
-    """Keeps a request for references with the collection, and the folder of one for images; other requests are left alone.
+    """Keeps a request for references with the collection, the folder of one for images, and a map; others are left alone.
 
     Raises:
         OutcropError: the collection's properties cannot be changed.
     """
+    if isinstance(request, MapRequest) and request.scales is not None:
+        remember_map(
+            collection, request.name, KnownMap(path=request.path, scales=request.scales, terrain=request.terrain)
+        )
     if isinstance(request, ImagesRequest):
         remember_folder(collection, request.name, KnownFolder(folder=request.folder, positions=request.positions))
     if not isinstance(request, ReferenceRequest):

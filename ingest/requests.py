@@ -345,6 +345,52 @@ class SpecimensRequest(Request):
         return ViewSpec(self.views, self.size or 224, self.layout, self.seed, self.up, drawing)  # type: ignore[arg-type]  # checked by ViewSpec
 
 
+class MapRequest(Request):
+    """The tiles of a map. `scales` are the sides of tiles in metres, None where the collection says what suits its photographs.
+
+    `terrain` is a model of the ground's heights, which queries use.
+    """
+
+    command: ClassVar[str] = "map"
+    kind: Literal["map"] = "map"
+    path: AbsolutePath
+    scales: tuple[float, ...] | None = None
+    terrain: AbsolutePath | None = None
+
+    @property
+    def undeclared(self) -> bool:
+        """Whether only the collection can say at what scales the map is cut."""
+        return self.scales is None
+
+    def check(self) -> None:
+        """See `Request.check`."""
+        from outcrop.embed.maps import opened_map
+        from outcrop.embed.terrain import open_terrain
+
+        super().check()
+        with opened_map(self.path):
+            pass
+        if self.terrain is not None:
+            open_terrain(self.terrain).close()
+
+    def located(self, collection: Collection | None, settings: Settings) -> Self:
+        """The request with its scales: those that the map had, else what suits the photographs of the collection."""
+        from outcrop.ingest.map_scales import DEFAULT, scales_of
+
+        if collection is None:
+            return self if self.scales is not None else self.model_copy(update={"scales": DEFAULT})
+        scales, terrain = scales_of(collection, self.name, self.path)
+        kept = {"scales": self.scales or scales, "terrain": self.terrain or terrain}
+        return self if kept == {"scales": self.scales, "terrain": self.terrain} else self.model_copy(update=kept)
+
+    def list(self, space: Space | None, *, only: Iterable[str] | None = None, workers: int = 0) -> Listing:
+        """See `Request.list`."""
+        from outcrop.ingest.map_scales import DEFAULT
+        from outcrop.ingest.maps import list_map
+
+        return list_map(self.path, self.name, self.scales or DEFAULT, only=only)
+
+
 class ManifestRequest(Request):
     """The datasets and the written references that a manifest names, as one run."""
 
@@ -430,6 +476,7 @@ AnyRequest = Annotated[
     | ReferencesRequest
     | WrittenReferencesRequest
     | SpecimensRequest
+    | MapRequest
     | ManifestRequest
     | FeaturesRequest
     | AuditRequest,

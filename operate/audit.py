@@ -24,13 +24,15 @@ from outcrop.ingest.runs import Run
 from outcrop.ingest.sources import Listing
 from outcrop.operate.companions import REASONS, Companions
 from outcrop.operate.desired import Desired
+from outcrop.operate.maps import desired_map
 from outcrop.operate.photographs import desired_photographs
 from outcrop.operate.specimens import datasets_of, desired_specimens
 from outcrop.schema.errors import OutcropError, SpaceMismatch
 from outcrop.schema.filters import equals
-from outcrop.schema.item import FOSSIL, item_id, item_of_key, parent_of
+from outcrop.schema.item import FOSSIL, item_id, item_of_key, made_together, parent_of
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
+from outcrop.store.maps import known_maps
 
 Trouble = Literal["missing", "changed", "orphan", "no file"]
 TROUBLES: tuple[Trouble, ...] = ("missing", "changed", "orphan", "no file")
@@ -142,7 +144,7 @@ def _made(
 ) -> None:
     """Makes the wanted items, with their thumbnails and the features that are kept; `keys` are of all whose sources are taken."""
     assert found.desired is not None
-    listing = _narrowed(found.desired, set(map(parent_of, keys)), wanted)
+    listing = _narrowed(found.desired, set(map(made_together, keys)), wanted)
     model = resolve_space(collection.space, settings, collection.weights_hint)
     encoder = LazyEncoder(collection.space, lambda: open_encoder(model, settings))
     run = Run.begin(settings.state, "audit", AuditRequest(name=found.dataset, collection=collection.name))
@@ -204,11 +206,15 @@ def stale_space(collection: Collection, settings: Settings) -> str:
 def _desired(
     collection: Collection, settings: Settings, names: Sequence[str] | None, root: Path | None
 ) -> Iterator[Desired]:
-    photographs, specimens = datasets_of(collection, settings, names)
+    maps = [name for name in known_maps(collection) if names is None or name in names]
+    rest = None if names is None else [name for name in names if name not in maps]
+    photographs, specimens = datasets_of(collection, settings, rest)
     for name in photographs:
         yield desired_photographs(collection, settings, name)
     for name in specimens:
         yield desired_specimens(collection, name, root)
+    for name in maps:
+        yield desired_map(collection, name)
 
 
 def _audit(
@@ -281,7 +287,7 @@ def _of_specimen(key: str, wrong: Sequence[Change]) -> list[Finding]:
 
 def _narrowed(desired: Desired, parents: set[str], keys: Sequence[str]) -> Listing:
     """The sources of parents in trouble, and those of items that the listing does not want but whose files are there."""
-    sources = [source for source in desired.listing.sources if parent_of(source.wanted[0].item.key) in parents]
+    sources = [source for source in desired.listing.sources if made_together(source.wanted[0].item.key) in parents]
     listed = {each.item.key for source in sources for each in source.wanted}
     rest = [key for key in keys if key not in listed]
     return Listing(desired.dataset, [*sources, *(desired.files.sources(rest) if rest else ())])
@@ -296,7 +302,7 @@ def _repairs(collection: str, desired: Desired, findings: Sequence[Finding], sta
     if troubles & {"missing", "changed"}:
         kinds = {item_of_key(f.key).kind for f in findings if f.trouble in ("missing", "changed")}
         fixes = f"collection audit {collection} --dataset {desired.dataset} --fix"
-        yield desired.again if kinds <= {"image", *FOSSIL} else f"{fixes} (embeds what is missing or changed)"
+        yield desired.again if kinds <= {"image", "tile", *FOSSIL} else f"{fixes} (embeds what is missing or changed)"
     if "orphan" in troubles:
         yield f"collection audit {collection} --dataset {desired.dataset} --fix (removes the orphans)"
     if "no file" in troubles:

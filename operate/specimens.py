@@ -23,6 +23,7 @@ from outcrop.schema.registry import read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
 from outcrop.store.folders import known_folders
+from outcrop.store.maps import known_maps
 
 _LOOK = tuple(f"look_{each.name}" for each in fields(ViewSpec))
 
@@ -41,10 +42,11 @@ def datasets_of(
             row["dataset"] for row in rows if row.get("root")
         }  # others were imported as vectors, without files
     registered = set(known_folders(collection))
-    if not (specimens or registered) or settings.registry.exists():
+    others = specimens or registered or known_maps(collection)
+    if not others or settings.registry.exists():
         registered |= set(read_registry(settings.registry).datasets)
     if chosen is None:
-        if not registered and not specimens:
+        if not others and not registered:
             raise InputError(f"registry {settings.registry} has no datasets, and {collection.name!r} no specimens")
         return sorted(registered), sorted(specimens)
     # An unknown name is reported by the registry, which knows the nearest.

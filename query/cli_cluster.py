@@ -35,7 +35,7 @@ ClusteredKind = Annotated[
     str | None,
     option(
         "--kind",
-        help="Kind of items to cluster: image, reference, view or specimen. [specimen, or as --where says]",
+        help="Kind of items to cluster: image, reference, view, specimen or tile. [specimen, or as --where says]",
     ),
 ]
 

@@ -56,7 +56,7 @@ QueryKind = Annotated[
     str | None,
     option(
         "--query-kind",
-        help="Kind of items to use as queries: image, reference, view or specimen. [image, else the only kind there is]",
+        help="Kind of items to use as queries: image, reference, view, specimen or tile. [image, else the only kind there is]",
     ),
     Formerly("--kind"),
 ]

@@ -262,10 +262,10 @@ def _same_parent(item: Item) -> Unwanted:
 
 
 def _images_alone(filter: Filter | None) -> Filter:
-    """The filter, and images alone where it names no kinds."""
+    """The filter, and images and tiles alone where it names no kinds."""
     filter = filter or Filter()
     named = any(condition.field == "kind" for condition in filter.conditions)
-    return filter if named else filter & equals("kind", str(Kind.IMAGE))
+    return filter if named else filter & equals("kind", str(Kind.IMAGE), str(Kind.TILE))
 
 
 def _holds_references(collection: Collection, filter: Filter | None) -> bool:

@@ -15,6 +15,9 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--force", action="store_true", help="replace a world of other measures")
+    parser.add_argument(
+        "--maps", action="store_true", help="also write the land as maps: orthophoto, terrain model, XYZ tiles"
+    )
     parser.add_argument("--photos", type=int, help="write this many large photographs instead of a world")
     parser.add_argument("--size", default="4000x3000", help="their size in pixels")
     arguments = parser.parse_args()
@@ -31,7 +34,7 @@ def main() -> int:
     from .world import write_world
 
     try:
-        world = write_world(arguments.folder, arguments.seed, force=arguments.force)
+        world = write_world(arguments.folder, arguments.seed, maps=arguments.maps, force=arguments.force)
     except FileExistsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 6

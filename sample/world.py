@@ -7,6 +7,7 @@
     <folder>/queries/*.jpg                                        photographs that are not in the dataset
     <folder>/specimens/<group>/<genus>/*.ply|obj|stl|off          meshes and point clouds, in a tree of categories
     <folder>/new_specimens/*.ply                                  one more of each genus, in no category
+    <folder>/maps/                                                the land as maps, where that is asked for
     <folder>/truth.json                                           where every picture was taken, which genus every
                                                                   specimen is (written last)
 """
@@ -27,6 +28,8 @@ import numpy as np
 from .flight import Camera, Corners, Pose, footprint, photograph, survey, to_degrees, write_jpeg
 from .fossils import FOLDER, STRANGERS, specimens, strangers, write_specimens
 from .land import Land, make_land
+from .maps import FOLDER as MAPS
+from .maps import write_maps
 
 VERSION = 4
 """Version of what is written: a world of a different version is made anew."""
@@ -35,7 +38,7 @@ FLIGHTS = (("250918092555", 300.0), ("250918101210", 150.0))
 QUERIES = 16
 SPECIMENS = 8
 """Of each genus."""
-WRITTEN = (ROOT, "queries", FOLDER, STRANGERS)
+WRITTEN = (ROOT, "queries", FOLDER, STRANGERS, MAPS)
 """The folders of a world."""
 UNFINISHED = ".unfinished-sample"
 """A file that is there while a world is being written."""
@@ -80,13 +83,15 @@ def write_world(
     queries: int = QUERIES,
     resolution: float = 0.2,
     fossils: int = SPECIMENS,
+    maps: bool = False,
     force: bool = False,
 ) -> World:
     """Writes the world of a seed, or finds it finished (same seed, version and measures) and does nothing.
 
     `side` is the land's, in metres, drawn at `resolution` metres a pixel; `fossils` says how many specimens of
-    each genus. The same arguments give the same bytes on one machine. A world left unfinished, one of an older version
-    and one that lost pictures are made again; what is another world's or nobody's is only replaced by `force`.
+    each genus; with `maps` the land is written as maps too (`outcrop.sample.maps`), if they are not there yet. The same
+    arguments give the same bytes on one machine. A world left unfinished, one of an older version and one that lost pictures
+    are made again; what is another world's or nobody's is only replaced by `force`.
 
     Raises:
         FileExistsError: `folder` holds a different world, or something else.
@@ -103,6 +108,8 @@ def write_world(
     truth, unfinished = folder / "truth.json", folder / UNFINISHED
     known = _known(truth)
     if known is not None and known["measures"] == measures and not force and _complete(folder, known):
+        if maps and not (folder / MAPS / "orthophoto.tif").exists():
+            write_maps(folder, make_land(seed, side, resolution))
         return _world(folder, known, made=False)
     # Versions add measures, so an older world names only some of today's.
     ours = known is not None and measures | known["measures"] == measures | {"version": known["measures"]["version"]}
@@ -123,6 +130,8 @@ def write_world(
         parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         list(pool.map(lambda shot: _take(folder, land, camera, shot), (*shots, *asked)))
+    if maps:
+        write_maps(folder, land)
     laid, new = specimens(seed, fossils), strangers(seed) if fossils else []
     write_specimens(folder, [*laid, *new])
     counts = {f"{moment}_{altitude:.0f}": 0 for moment, altitude in FLIGHTS}

@@ -9,8 +9,8 @@ from outcrop.schema.errors import InputError
 
 Place = tuple[float, float]
 """Two coordinates; degrees are longitude first here, as in files of positions."""
-ToDegrees = Callable[[Sequence[Place]], list[Place]]
-"""From coordinates (x, y) to WGS 84 degrees (longitude, latitude)."""
+Turn = Callable[[Sequence[Place]], list[Place]]
+"""From coordinates (x, y) of one system to those of another."""
 
 _UTM = re.compile(r"WGS\s?84 UTM (?P<zone>\d{1,2})\s?(?P<half>[NS])\Z", re.IGNORECASE)
 _CODE = re.compile(r"EPSG:(?P<code>\d{3,7})\Z", re.IGNORECASE)
@@ -24,12 +24,21 @@ def names_system(text: str) -> bool:
     )
 
 
-def to_degrees(system: str) -> ToDegrees:
+def to_degrees(system: str) -> Turn:
     """What turns coordinates of a system (``EPSG:32632``, ``+proj=…``, ``WGS84 UTM 32N``) into WGS 84 degrees.
 
     Raises:
         InputError: it is not in degrees of WGS 84, and pyproj is not installed or does not know it.
     """
+    return _turn(system, inverse=False)
+
+
+def from_degrees(system: str) -> Turn:
+    """The inverse of `to_degrees`: WGS 84 degrees (longitude, latitude) into coordinates of a system; raises the same."""
+    return _turn(system, inverse=True)
+
+
+def _turn(system: str, *, inverse: bool) -> Turn:
     text = " ".join(system.split())
     if _is_degrees(text):
         return list
@@ -42,7 +51,8 @@ def to_degrees(system: str) -> ToDegrees:
             f"positions in {system.strip()!r} need pyproj: install outcrop[positions], or give degrees (EPSG:4326)"
         ) from None
     try:
-        transformer = pyproj.Transformer.from_crs(text, "EPSG:4326", always_xy=True)
+        systems = ("EPSG:4326", text) if inverse else (text, "EPSG:4326")
+        transformer = pyproj.Transformer.from_crs(*systems, always_xy=True)
     except pyproj.exceptions.ProjError as error:
         raise InputError(
             f"{system.strip()!r} is not a coordinate system that pyproj knows ({str(error).splitlines()[0]}); "

@@ -31,9 +31,13 @@ class Kind(StrEnum):
     REFERENCE = "reference"
     VIEW = "view"
     SPECIMEN = "specimen"
+    TILE = "tile"
 
 
 AERIAL = (Kind.IMAGE, Kind.REFERENCE)
+"""Photographs, and what is cut out of them."""
+PLACED = (*AERIAL, Kind.TILE)
+"""What shows a place on the ground."""
 FOSSIL = (Kind.VIEW, Kind.SPECIMEN)
 
 FieldType = Literal["text", "integer", "number"]
@@ -54,10 +58,15 @@ FIELDS: dict[str, Field] = {
     f.name: f
     for f in (
         Field("key", "text", "readable name of the item", 1024),
-        Field("kind", "text", "image, reference, view or specimen", 16),
+        Field("kind", "text", "image, reference, view, specimen or tile", 16),
         Field("dataset", "text", "name of the dataset in the registry", 256),
         Field("category", "text", "category tree of a specimen, '' for aerial items", 512, FOSSIL),
-        Field("capture_id", "text", "capture of an aerial item; specimen id of a view or specimen", 256),
+        Field(
+            "capture_id",
+            "text",
+            "capture of an aerial item; specimen id of a view or specimen; scale of a tile (150m)",
+            256,
+        ),
         Field("frame", "integer", "frame number within its capture", kinds=AERIAL),
         Field("altitude", "number", "metres above ground, 0 where none", kinds=AERIAL),
         Field("rotation", "number", "degrees [0, 360) by which the picture was turned counter-clockwise", kinds=AERIAL),
@@ -68,8 +77,8 @@ FIELDS: dict[str, Field] = {
             kinds=AERIAL,
         ),
         Field("view", "integer", "number of the view, -1 = pooled or not a view", kinds=FOSSIL),
-        Field("latitude", "number", "degrees north (WGS 84), 999 = unknown", kinds=AERIAL),
-        Field("longitude", "number", "degrees east (WGS 84), 999 = unknown", kinds=AERIAL),
+        Field("latitude", "number", "degrees north (WGS 84), 999 = unknown", kinds=PLACED),
+        Field("longitude", "number", "degrees east (WGS 84), 999 = unknown", kinds=PLACED),
         Field("captured_at", "text", "ISO 8601 time of the photograph, '' where unknown", 40, AERIAL),
         Field("source", "text", "path of the source file, relative to its root", 1024),
         Field("source_size", "integer", "bytes of the source file"),
@@ -191,6 +200,16 @@ def specimen_key(dataset: str, category: str, specimen: str) -> str:
     return "/".join((Kind.SPECIMEN, part(dataset), *_levels(category), part(specimen)))
 
 
+def tile_key(dataset: str, scale: str, row: int, column: int) -> str:
+    """``tile/<dataset>/<scale>/<row>/<column>``: a tile of a map; its scale is the metres of its sides (``150m``)."""
+    return "/".join((Kind.TILE, part(dataset), part(scale), f"{row:04d}", f"{column:04d}"))
+
+
+def made_together(key: str) -> str:
+    """What names the items that one pass makes or removes together: all tiles of a map; otherwise the parent (`parent_of`)."""
+    return "/".join(key.split("/")[:2]) if key.startswith(f"{Kind.TILE}/") else parent_of(key)
+
+
 def parent_of(key: str) -> str:
     """The key of what an item shows: the image of a reference, the specimen of a view; its own key otherwise."""
     pieces = key.split("/")
@@ -239,6 +258,8 @@ def item_of_key(key: str) -> Item:
                 return Item(key, Kind.VIEW, names[1], names[-2], category="/".join(names[2:-2]), view=int(pieces[-1]))
             case Kind.SPECIMEN if len(pieces) >= 3:
                 return Item(key, Kind.SPECIMEN, names[1], names[-1], category="/".join(names[2:-1]))
+            case Kind.TILE if len(pieces) == 5 and pieces[3].isdecimal() and pieces[4].isdecimal():
+                return Item(key, Kind.TILE, names[1], names[2])
     except ValueError:
         pass
     raise InputError(f"{key!r} is not a valid key; keys look like image/<dataset>/<capture_id>/<frame>")

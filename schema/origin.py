@@ -19,6 +19,8 @@ class Origin(StrEnum):
     """A reference that is a picture file of its own: `source` begins with ``references_<dataset>/``."""
     MESH = "mesh"
     """A view of a specimen, or the specimen of its views: `source` names the mesh, below the folder that was ingested."""
+    MAP = "map"
+    """A tile of a map: `source` names the map's file or folder."""
     VECTOR = "vector"
     """A vector that was read from an array (`ingest features`): no picture file on this machine made it."""
 
@@ -29,6 +31,8 @@ def origin_of(kind: Kind, dataset: str, source: str) -> Origin:
         return Origin.VECTOR
     if kind in FOSSIL:
         return Origin.MESH
+    if kind is Kind.TILE:
+        return Origin.MAP
     if kind is Kind.REFERENCE:
         return Origin.WRITTEN if source.startswith(f"{written_folder(dataset)}/") else Origin.CROP
     return Origin.PHOTOGRAPH

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pymilvus.milvus_client.index import IndexParams
 
 PROPERTY_SPACE, PROPERTY_WEIGHTS, PROPERTY_INDEX = "outcrop.space", "outcrop.weights", "outcrop.index"
-PROPERTY_REFERENCES, PROPERTY_FOLDERS = "outcrop.references", "outcrop.folders"
+PROPERTY_REFERENCES, PROPERTY_FOLDERS, PROPERTY_MAPS = "outcrop.references", "outcrop.folders", "outcrop.maps"
 """The requests that made the references; `outcrop.ingest.remembered` reads and writes them."""
 UNINDEXED_ROWS = 1024
 """Segments with fewer rows are searched row by row (`indexCoord.segment.minSegmentNumRowsToEnableIndex`)."""

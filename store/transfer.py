@@ -23,7 +23,7 @@ from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS, Item
 from outcrop.schema.space import Space
-from outcrop.store.collection import PROPERTY_FOLDERS, PROPERTY_REFERENCES, Collection
+from outcrop.store.collection import PROPERTY_FOLDERS, PROPERTY_MAPS, PROPERTY_REFERENCES, Collection
 from outcrop.store.connection import Store
 from outcrop.store.rows import pack, unpack
 
@@ -184,7 +184,7 @@ def copy(
     expected = source.count()
     collection = Collection.ensure(target, name, source.space, index=index, weights=source.weights_hint)
     if there is None:
-        for kept in (PROPERTY_REFERENCES, PROPERTY_FOLDERS):
+        for kept in (PROPERTY_REFERENCES, PROPERTY_FOLDERS, PROPERTY_MAPS):
             if remembered := source.properties().get(kept):
                 collection.set_property(kept, remembered)
     rows = 0

@@ -58,6 +58,8 @@ def parent_named(key: str) -> str:
         InputError: the text is not a key.
     """
     item = item_of_key(key)
+    if item.kind is Kind.TILE:
+        return item.key
     if item.kind in AERIAL:
         return image_key(item.dataset, item.capture_id, item.frame)
     return specimen_key(item.dataset, item.category, item.capture_id)

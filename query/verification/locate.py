@@ -30,6 +30,7 @@ from outcrop.query.verification.geometry import GeometricMatch, corners, project
 from outcrop.query.verification.location import LocatedMatch, Location, Place
 from outcrop.schema.errors import PictureError
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item
+from outcrop.schema.plane import Plane as Plane
 
 GPS_ERROR = 2.0
 """Metres by which a drone's GPS is assumed to be off, where the data say nothing better."""
@@ -41,7 +42,6 @@ TILT = 10.0
 """Degrees off straight down from which a hit's camera is remarked on."""
 TURNED = 30.0
 """Degrees by which a stated heading may differ from the one the places give, before it is remarked on."""
-_SEMI_MAJOR, _SQUARED_ECCENTRICITY = 6_378_137.0, 6.694379990141e-3  # WGS 84
 
 
 @dataclass(frozen=True)
@@ -75,27 +75,6 @@ def locate(verified: Sequence[tuple[Item, Verification]]) -> Location | str:
         f"{len(evidence)} verified hits have a place, but no {' and no '.join(lacking)}; "
         "either these, or three hits some metres apart, are needed"
     )
-
-
-class Plane:
-    """Metres east and north (as east + north·j) around a place on the ellipsoid; good to millimetres over a kilometre."""
-
-    def __init__(self, origin: Place) -> None:
-        self._origin = origin
-        sine = math.sin(math.radians(origin[0]))
-        bend = 1 - _SQUARED_ECCENTRICITY * sine**2
-        self._north = math.radians(_SEMI_MAJOR * (1 - _SQUARED_ECCENTRICITY) / bend**1.5)
-        self._east = math.radians(_SEMI_MAJOR / math.sqrt(bend)) * math.cos(math.radians(origin[0]))
-
-    def metres(self, place: Place) -> complex:
-        """Where a place lies."""
-        east = (place[1] - self._origin[1] + 180) % 360 - 180  # across the 180th meridian, too
-        return complex(east * self._east, (place[0] - self._origin[0]) * self._north)
-
-    def place(self, metres: complex) -> Place:
-        """The inverse of `metres`."""
-        longitude = self._origin[1] + metres.real / self._east
-        return self._origin[0] + metres.imag / self._north, (longitude + 180) % 360 - 180
 
 
 def _evidence(verified: Sequence[tuple[Item, Verification]]) -> tuple[list[_Evidence], Plane] | str:

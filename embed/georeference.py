@@ -1,0 +1,98 @@
+"""Where the pixels of a map lie: from columns and rows to degrees, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from outcrop.schema.crs import from_degrees, to_degrees
+from outcrop.schema.errors import InputError
+from outcrop.schema.plane import Plane
+
+WEB_MERCATOR = "EPSG:3857"
+RADIUS = 6_378_137.0
+"""Metres; of the sphere of Web Mercator."""
+Affine = tuple[float, float, float, float, float, float]
+Points = NDArray[np.float64]
+"""[N, 2]."""
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """The place of every pixel of a map.
+
+    `transform` is (a, b, c, d, e, f): the point (x, y), in pixels from the outer upper left corner of the map, x to the right and
+    y down, has the coordinates (a x + b y + c, d x + e y + f) of `system` (``EPSG:32652``, or anything that pyproj reads).
+    """
+
+    transform: Affine
+    system: str
+
+    def degrees(self, points: Points) -> Points:
+        """Latitude and longitude [N, 2] in WGS 84 degrees of points [N, 2] in pixels.
+
+        Raises:
+            InputError: the coordinate system needs pyproj, or is not known to it.
+        """
+        a, b, c, d, e, f = self.transform
+        x, y = points[:, 0], points[:, 1]
+        longitude, latitude = self._turned(self._forth, np.stack([a * x + b * y + c, d * x + e * y + f], axis=1))
+        return np.stack([latitude, longitude], axis=1)
+
+    def pixels(self, places: Points) -> Points:
+        """The inverse of `degrees`."""
+        a, b, c, d, e, f = self.transform
+        x, y = self._turned(self._back, places[:, ::-1])
+        return np.linalg.solve(np.array([[a, b], [d, e]]), np.stack([x - c, y - f])).T
+
+    def metres_per_pixel(self, width: int, height: int) -> tuple[float, float]:
+        """How many metres a pixel spans along a row and along a column, in the middle of a map of `width` x `height` pixels.
+
+        Raises:
+            InputError: the middle of the map is nowhere on the globe.
+        """
+        middle = np.array([width / 2, height / 2])
+        places = self.degrees(middle + np.array([[0.0, 0.0], [0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]]))
+        latitude, longitude = places[0]
+        if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # NaN and infinite, too
+            raise InputError(
+                f"the middle of the map lies at {latitude:g}, {longitude:g} degrees ({self.system}), which is nowhere; "
+                "assign its coordinate system anew (gdal_edit.py -a_srs)"
+            )
+        plane = Plane((float(latitude), float(longitude)))
+        ground = [plane.metres((float(one), float(other))) for one, other in places[1:]]
+        return abs(ground[0] - ground[1]), abs(ground[2] - ground[3])
+
+    def _turned(self, turn: Callable[[Points], Points], points: Points) -> Points:
+        return turn(np.ascontiguousarray(points, np.float64)).T
+
+    @cached_property
+    def _forth(self) -> Callable[[Points], Points]:
+        if self.system == WEB_MERCATOR:
+            return _from_mercator
+        turn = to_degrees(self.system)
+        return lambda points: np.array(turn([(x, y) for x, y in points.tolist()]), np.float64).reshape(-1, 2)
+
+    @cached_property
+    def _back(self) -> Callable[[Points], Points]:
+        if self.system == WEB_MERCATOR:
+            return _to_mercator
+        turn = from_degrees(self.system)
+        return lambda points: np.array(turn([(x, y) for x, y in points.tolist()]), np.float64).reshape(-1, 2)
+
+
+def _from_mercator(points: Points) -> Points:
+    """Longitude and latitude of coordinates in Web Mercator."""
+    x, y = points[:, 0] / RADIUS, points[:, 1] / RADIUS
+    return np.degrees(np.stack([x, 2 * np.arctan(np.exp(y)) - math.pi / 2], axis=1))
+
+
+def _to_mercator(points: Points) -> Points:
+    """The inverse of `_from_mercator`."""
+    longitude, latitude = np.radians(points[:, 0]), np.radians(points[:, 1])
+    return RADIUS * np.stack([longitude, np.log(np.tan(math.pi / 4 + latitude / 2))], axis=1)
