@@ -32,6 +32,8 @@ MIN_SIDE = 8
 """Pixels. A side shorter than this is a placeholder or an accident, and any network would invent its
 content."""
 
+EDGE = 320
+"""Pixels of the longer side of a thumbnail: twice as many as pages show it with, for screens of high density."""
 DRAFT_MARGIN = 2
 """How many times the target's sides a scaled JPEG decode keeps at least. The DCT's own low-pass is blunter
 than the bicubic filter: ending between 1 and 2 times the target left vectors as far as cosine 0.988 from
@@ -258,8 +260,8 @@ def _resized(image: Image.Image, size: tuple[int, int], box: tuple[float, float,
     return image.resize(size, Image.Resampling.BICUBIC, box=box, reducing_gap=REDUCING_GAP)
 
 
-def thumbnail(image: Image.Image, edge: int = 160, *, shape: tuple[float, float] | None = None) -> bytes:
-    """A WebP of about 4 KB whose longer side is at most `edge` pixels; small pictures are not enlarged.
+def thumbnail(image: Image.Image, edge: int = EDGE, *, shape: tuple[float, float] | None = None) -> bytes:
+    """A WebP of about 15 KB whose longer side is at most `edge` pixels; small pictures are not enlarged.
 
     `shape` (width, height) gives back its proportions to a picture that was squashed.
     """

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.embed.images import DRAFT_MARGIN, Decoded, fit_to, opened_jpeg, thumbnail_size, webp
+from outcrop.embed.images import DRAFT_MARGIN, EDGE, Decoded, fit_to, opened_jpeg, thumbnail_size, webp
 from outcrop.embed.jpeg import Markers, read_markers, unfit
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.schema.errors import PictureError
@@ -177,7 +177,7 @@ def fitted(picture: Resident, space: Space) -> Tensor:
     return around
 
 
-def small(planes: Tensor, edge: int = 160, *, shape: tuple[float, float] | None = None) -> Small:
+def small(planes: Tensor, edge: int = EDGE, *, shape: tuple[float, float] | None = None) -> Small:
     """As `outcrop.embed.images.thumbnail`, on the device and before it is packed."""
     from outcrop.embed.resizing import resized
 
@@ -185,7 +185,7 @@ def small(planes: Tensor, edge: int = 160, *, shape: tuple[float, float] | None 
     return Small(resized(planes, size))
 
 
-def smalls(planes: Tensor, edge: int = 160, *, shapes: Sequence[tuple[float, float] | None]) -> list[Small]:
+def smalls(planes: Tensor, edge: int = EDGE, *, shapes: Sequence[tuple[float, float] | None]) -> list[Small]:
     """Thumbnails of pictures of one size, uint8 [n, 3, H, W], each with its shape; those that come out equally large at once."""
     from outcrop.embed.resizing import resized
 

@@ -48,6 +48,8 @@ def table_columns(result: Result) -> list[str]:
     if result.match is None:
         return columns
     others = [name for name in columns if name not in ("rank", "score", "margin")]
+    if result.match:  # geometry has measured the rotation that was estimated
+        others = [name for name in others if name != "estimated_rotation"]
     return ["rank", "score", "inliers", "verified", "turned", "scale", *others, "combined"]
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from outcrop.query.answers import Results
     from outcrop.query.options import Places
     from outcrop.query.redis_sink import RedisSink
+    from outcrop.query.report import Links
     from outcrop.screen.options import Session
 
 
@@ -46,8 +47,24 @@ class Delivery:
         if self.report is not None:
             from outcrop.query.report import write_report
 
-            written = write_report(batches, self.report, thumbnails, remark=f"collection {session.settings.collection}")
+            remark = f"collection {session.settings.collection}"
+            links = _links(session, self.report)
+            written = write_report(batches, self.report, thumbnails, remark=remark, links=links)
             session.say(f"report: {written.absolute()}")
+
+
+def _links(session: Session, report: Path) -> Links | None:
+    """The links of a report, where `report_links` asks for them."""
+    settings = session.settings
+    if settings.report_links == "none":
+        return None
+    from outcrop.query.console import opened
+    from outcrop.query.report_links import FileLinks
+    from outcrop.query.verification.originals import Originals
+
+    with opened(session) as collection:
+        originals = Originals.of_collection(collection, settings)
+    return FileLinks(originals, report, settings.report_links)
 
 
 @contextlib.contextmanager

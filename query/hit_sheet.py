@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.query.answers import Result
+from outcrop.query.report_facts import headline
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
 
-CELL, GAP, CAPTION = 160, 12, 58
+CELL, GAP, CAPTION = 240, 12, 66
 """Pixels: side of a thumbnail, distance between two, height of the text below one."""
 COLUMNS = 5
 INK, PALE, PAPER, FRAME = (28, 32, 38), (110, 118, 128), (255, 255, 255), (214, 219, 225)
@@ -29,20 +30,22 @@ def hit_sheet(result: Result, thumbnails: ThumbnailStore) -> bytes:
     height = GAP + 26 + rows * (CELL + CAPTION + GAP)
     sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, GAP - 2), _shortened(result.query.name, 120), INK, font=_font(15))
+    draw.text((GAP, GAP - 2), shortened(result.query.name, width - 2 * GAP, font_of(15)), INK, font=font_of(15))
     top = GAP + 26
     query = result.query
     data = query.thumbnail or (thumbnails.read(query.item.id) if query.item is not None else None)
     _place(sheet, data, GAP, top)
-    draw.text((GAP, top + CELL + 4), (result.error and "unreadable") or "query", PALE, font=_font(13))
+    draw.text((GAP, top + CELL + 4), (result.error and "unreadable") or "query", PALE, font=font_of(14))
     for number, hit in enumerate(result.hits):
         left = 2 * GAP + (1 + number % COLUMNS) * (CELL + GAP)
         y = top + number // COLUMNS * (CELL + CAPTION + GAP)
         _place(sheet, thumbnails.read(hit.item.id), left, y)
-        draw.text((left, y + CELL + 4), f"{hit.rank}   {hit.score:.4f}", INK, font=_font(14))
+        draw.text(
+            (left, y + CELL + 4), f"{hit.rank}   {headline(hit, result.verification(hit))}", INK, font=font_of(16)
+        )
         dataset, _, place = hit.item.key.split("/", 1)[-1].partition("/")
         for line, text in enumerate((dataset, place)):
-            draw.text((left, y + CELL + 23 + 15 * line), _shortened(text, 25), PALE, font=_font(12))
+            draw.text((left, y + CELL + 26 + 17 * line), shortened(text, CELL, font_of(13)), PALE, font=font_of(13))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=False, compress_level=6)
     return buffer.getvalue()
@@ -54,7 +57,7 @@ def _place(sheet: Image.Image, data: bytes | None, left: int, top: int) -> None:
 
     ImageDraw.Draw(sheet).rectangle((left, top, left + CELL - 1, top + CELL - 1), outline=FRAME)
     if data is None:
-        ImageDraw.Draw(sheet).text((left + 8, top + CELL // 2 - 8), "no thumbnail", PALE, font=_font(12))
+        ImageDraw.Draw(sheet).text((left + 8, top + CELL // 2 - 8), "no thumbnail", PALE, font=font_of(12))
         return
     with Image.open(io.BytesIO(data)) as opened:
         picture = opened.convert("RGB")
@@ -63,7 +66,8 @@ def _place(sheet: Image.Image, data: bytes | None, left: int, top: int) -> None:
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font_of(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font of a size in pixels."""
     from PIL import ImageFont
 
     for name in _FONTS:
@@ -74,5 +78,12 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def _shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else f"…{text[1 - most :]}"
+def shortened(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """A text of at most `width` pixels: the end of one that is longer, after an ellipsis."""
+    if font.getlength(text) <= width:
+        return text
+    low, high = 0, len(text)  # of the end that fits
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if font.getlength("…" + text[-middle:]) <= width else (low, middle - 1)
+    return "…" + text[len(text) - low :]

@@ -1,6 +1,7 @@
 """A self-contained HTML report of query results: thumbnails as kept at ingest, metadata, scores, and a small map.
 
-Nothing is fetched when it is opened: pictures are inlined, there is no script. Sources are never reopened.
+Nothing is fetched when it is opened: pictures are inlined, there is no script. Sources are never reopened; where asked,
+a click on a picture opens them.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.query.answers import Hit, Result, Results
-from outcrop.query.ground import EARTH_RADIUS, distances
+from outcrop.query.ground import EARTH_RADIUS
 from outcrop.query.pages import inline, render, write_whole
+from outcrop.query.report_facts import headline, hit_facts, query_facts
 from outcrop.query.verification.confidence import Verification
-from outcrop.schema.item import UNKNOWN_COORDINATE, item_id, parent_of
+from outcrop.schema.item import UNKNOWN_COORDINATE, Item, item_id, parent_of
 
 MAP_SIDE = 190
 """Pixels of the little map."""
@@ -44,6 +46,18 @@ class LittleMap:
     metres: int
 
 
+class Links(Protocol):
+    """Where a click leads: to the file that an item was made of, or to a query's; '' where there is none."""
+
+    def of_item(self, item: Item) -> str:
+        """Of a stored item."""
+        ...
+
+    def of_file(self, path: Path) -> str:
+        """Of a query's own picture."""
+        ...
+
+
 def write_report(
     results: Sequence[Results],
     path: Path,
@@ -51,66 +65,82 @@ def write_report(
     *,
     title: str = "Outcrop query",
     remark: str = "",
+    links: Links | None = None,
 ) -> Path:
-    """Writes the report of one or several calls to `path`, replacing it whole; returns `path`.
+    """Writes the report of one or several calls to `path`, replacing it whole; returns `path`. With `links`, pictures lead to the
+    files that they were made of.
 
     Raises:
         InputError: the file cannot be written.
     """
+    cards = _Cards(thumbnails, links)
     page = render(
         "report.html.j2",
         title=title,
         remark=remark,
-        calls=[_call(answer, thumbnails) for answer in results],
+        calls=[cards.call(answer) for answer in results],
         side=MAP_SIDE,
     )
     return write_whole(path, page)
 
 
-def _call(answer: Results, thumbnails: ThumbnailStore) -> dict[str, Any]:
-    return {
-        "collection": answer.collection,
-        "plan": str(answer.plan) if answer.plan else "",
-        "queries": [_query(r, thumbnails) for r in answer.results],
-    }
+@dataclass(frozen=True)
+class _Cards:
+    """What the template shows of queries and hits."""
 
+    thumbnails: ThumbnailStore
+    links: Links | None
 
-def _query(result: Result, thumbnails: ThumbnailStore) -> dict[str, Any]:
-    query = result.query
-    place = query.place
-    image = (
-        query.thumbnail
-        if query.thumbnail is not None
-        else (thumbnails.read(query.item.id) if query.item is not None else None)
-    )
-    facts = []
-    if place is not None:
-        facts.append(f"{place[0]:.6f}°, {place[1]:.6f}°")
-    if query.metadata is not None and query.metadata.captured_at:
-        facts.append(query.metadata.captured_at.replace("T", " "))
-    if query.item is not None:
-        facts += [f"{query.item.altitude:g} m"] if query.item.altitude else []
-    located = result.location
-    if located is not None:
-        facts.append(
-            f"by {len(located.matches)} hits at {located.latitude:.6f}°, {located.longitude:.6f}°, give or take "
-            f"{located.sigma_m:.1f} m; heading {located.heading:.0f}°"
-        )
-        if place is not None:
-            off = float(distances(*place, located.latitude, located.longitude))
-            facts.append(f"{off:,.1f} m from its own GPS")
-        facts += located.remarks
-    elif result.no_location:
-        facts.append(f"not located: {result.no_location}")
-    return {
-        "name": query.name,
-        "image": inline(image),
-        "facts": facts,
-        "error": result.error,
-        "map": little_map(place, result.hits, (located.latitude, located.longitude) if located is not None else None),
-        "no_match": result.no_match,
-        "hits": [_hit(hit, result.verification(hit), place, thumbnails) for hit in result.hits],
-    }
+    def call(self, answer: Results) -> dict[str, Any]:
+        return {
+            "collection": answer.collection,
+            "plan": str(answer.plan) if answer.plan else "",
+            "queries": [self.query(each) for each in answer.results],
+        }
+
+    def query(self, result: Result) -> dict[str, Any]:
+        query, located = result.query, result.location
+        image = query.thumbnail
+        if image is None and query.item is not None:
+            image = self.thumbnails.read(query.item.id)
+        return {
+            "name": query.name,
+            "image": inline(image),
+            "link": self._link_of_query(result),
+            "facts": query_facts(result),
+            "error": result.error,
+            "map": little_map(
+                query.place, result.hits, (located.latitude, located.longitude) if located is not None else None
+            ),
+            "no_match": result.no_match,
+            "hits": [self.hit(hit, result.verification(hit), query.place) for hit in result.hits],
+        }
+
+    def hit(self, hit: Hit, verification: Verification | None, place: tuple[float, float] | None) -> dict[str, Any]:
+        item, group = hit.item, hit.group
+        # An outline is in pixels of the whole photograph: a reference's own thumbnail would show a turned part of it.
+        whole = self.thumbnails.read(item_id(parent_of(item.key)))
+        outline = _outline(verification) if whole is not None else None
+        combined = hit.score if verification is None else verification.combined(hit.score)
+        return {
+            "rank": hit.rank,
+            "score": headline(hit, verification),
+            "bar": max(0.0, min(1.0, combined)) * 100,
+            "key": group.parent if group is not None else item.key,
+            "kind": str(item.kind),
+            "facts": hit_facts(hit, verification, place),
+            "source": item.source,
+            "image": inline(whole if outline is not None else self.thumbnails.read(item.id)),
+            "link": self.links.of_item(item) if self.links is not None else "",
+            "outline": outline,
+            "parent": inline(whole if outline is None and group is not None and group.parent != item.key else None),
+        }
+
+    def _link_of_query(self, result: Result) -> str:
+        if self.links is None:
+            return ""
+        item = result.query.item
+        return self.links.of_item(item) if item is not None else self.links.of_file(Path(result.query.name))
 
 
 def _outline(verification: Verification | None) -> dict[str, Any] | None:
@@ -121,55 +151,6 @@ def _outline(verification: Verification | None) -> dict[str, Any] | None:
     width, height = match.candidate_size
     points = " ".join(f"{x + 0.5:.1f},{y + 0.5:.1f}" for x, y in match.footprint)
     return {"width": width, "height": height, "points": points, "line": round(max(width, height) / 60, 2)}
-
-
-def _hit(
-    hit: Hit, verification: Verification | None, place: tuple[float, float] | None, thumbnails: ThumbnailStore
-) -> dict[str, Any]:
-    item, group = hit.item, hit.group
-    facts = [item.category] if item.category else []
-    # An outline is in pixels of the whole photograph: a reference's own thumbnail would show a turned part of it.
-    whole = thumbnails.read(item_id(parent_of(item.key)))
-    outline = _outline(verification) if whole is not None else None
-    shown = hit.score if verification is None else verification.combined(hit.score)
-    if verification is not None:
-        facts.append(f"embedding {hit.score:.4f}")
-    if verification is not None and verification.verified and verification.match is not None:
-        facts.append(
-            f"{verification.match.inliers} inliers, turned {verification.match.rotation or 0.0:.1f}°, verified"
-        )
-    elif verification is not None:
-        facts.append(f"not verified: {verification.reason}")
-    if group is not None:
-        if group.rotation is not None:
-            facts.append(f"query turned {group.rotation:.0f}° counter-clockwise")
-        if group.margin is not None:
-            facts.append(f"{group.margin:.4f} before the next")
-        facts.append(f"{group.votes} of the best comparisons")
-    if item.altitude:
-        facts.append(f"{item.altitude:g} m above ground")
-    if item.rotation or item.crop:
-        facts.append(f"turned {item.rotation:g}°, crop {item.crop}")
-    if item.view >= 0:
-        facts.append(f"view {item.view}")
-    if item.captured_at:
-        facts.append(item.captured_at.replace("T", " "))
-    if item.latitude != UNKNOWN_COORDINATE:
-        facts.append(f"{item.latitude:.6f}°, {item.longitude:.6f}°")
-        if place is not None:
-            facts.append(f"{float(distances(*place, item.latitude, item.longitude)):,.0f} m from the query's GPS")
-    return {
-        "rank": hit.rank,
-        "score": f"{shown:.4f}",
-        "bar": max(0.0, min(1.0, shown)) * 100,
-        "key": group.parent if group is not None else item.key,
-        "kind": str(item.kind),
-        "facts": facts,
-        "source": item.source,
-        "image": inline(whole if outline is not None else thumbnails.read(item.id)),
-        "outline": outline,
-        "parent": inline(whole if outline is None and group is not None and group.parent != item.key else None),
-    }
 
 
 def little_map(

@@ -6,9 +6,10 @@ import io
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.query.hit_sheet import font_of, shortened
 from outcrop.query.keys import full_keys
 from outcrop.query.specimen import specimen_views, stored_look
 from outcrop.render.preflight import is_mesh
@@ -85,18 +86,18 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _sheet(title: str, pictures: Sequence[tuple[str, Image.Image]]) -> bytes:
-    cell = max(picture.width for _, picture in pictures)
+    cell = max(max(picture.size) for _, picture in pictures)
     columns = min(len(pictures), 6 if len(pictures) > 8 else 4)
     rows = -(-len(pictures) // columns)
     size = (GAP + columns * (cell + GAP), TITLE + rows * (cell + CAPTION + GAP))
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, 8), title, INK, font=ImageFont.load_default(14))
+    draw.text((GAP, 8), shortened(title, size[0] - 2 * GAP, font_of(14)), INK, font=font_of(14))
     for number, (label, picture) in enumerate(pictures):
         left = GAP + number % columns * (cell + GAP)
         top = TITLE + number // columns * (cell + CAPTION + GAP)
-        sheet.paste(picture, (left, top))
-        draw.text((left + cell // 2, top + cell + 2), label, PALE, font=ImageFont.load_default(12), anchor="ma")
+        sheet.paste(picture, (left + (cell - picture.width) // 2, top + (cell - picture.height) // 2))
+        draw.text((left + cell // 2, top + cell + 2), label, PALE, font=font_of(12), anchor="ma")
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()

@@ -107,6 +107,11 @@ class Settings(BaseSettings):
     write_rate: float = Field(
         0.0, ge=0, description="rows that one process writes in a second, at most; 0: as fast as Milvus takes them"
     )
+    report_links: Literal["none", "file", "relative"] = Field(
+        "none",
+        description="where a click on a picture of a report leads: to nothing, to the photograph on this machine (file), "
+        "or to it by its path from the report's folder (relative)",
+    )
     thumbnails: bool = Field(True, description="keep thumbnails of what is embedded, for reports")
     patience: float = Field(60.0, ge=0, description="seconds an ingest waits for a server that went away")
     metrics: Path | None = Field(

@@ -492,25 +492,25 @@ def test_fit_refuses_what_it_does_not_know() -> None:
 
 def test_thumbnail_is_a_small_webp() -> None:
     for size, expected in (
-        ((640, 400), (160, 100)),
-        ((300, 1200), (40, 160)),
+        ((640, 400), (320, 200)),
+        ((300, 1200), (80, 320)),
         ((50, 20), (50, 20)),
-        ((9000, 8), (160, 1)),
+        ((9000, 8), (320, 1)),
     ):
         data = thumbnail(scene(*size))
         image = Image.open(io.BytesIO(data))
         assert image.format == "WEBP"
         assert image.size == expected
-        assert len(data) < 8_000
+        assert len(data) < 25_000
     assert Image.open(io.BytesIO(thumbnail(scene(), edge=64))).size == (64, 40)
 
 
-def test_thumbnails_of_real_photos_are_about_4_kb() -> None:
+def test_thumbnails_of_real_photos_are_about_15_kb() -> None:
     photos = sorted((SAMPLE / "aerial").glob("*/*.[jJ]*"))
     if not photos:
         pytest.skip(f"the sample photos are not at {SAMPLE}")
     sizes = [len(thumbnail(decode(photo.read_bytes(), name=photo.name).image)) for photo in photos[::6]]
-    assert 2_000 < np.mean(sizes) < 6_000
+    assert 10_000 < np.mean(sizes) < 20_000  # docs/answers.md says 15
 
 
 def test_pictures_are_read_without_torch() -> None:

@@ -298,8 +298,10 @@ def test_the_command_says_both_scores_and_how_long_it_took(here: Path) -> None:
 def test_the_report_draws_the_outline_on_verified_hits(here: Path) -> None:
     run("query", "image", "query.png", "--rerank", "geometric", "--report", "r.html", "--json")
     page = Path("r.html").read_text()
-    assert page.count("embedding 0.") == 4 and page.count("<span>0.0") == 3  # the combined score stands first
-    assert page.count("<polygon") == 1 and "inliers, turned 180." in page and page.count("not verified:") == 3
+    # Inliers stand first where there is a match, else the similarity; of the rotations only the verified one is named.
+    assert page.count(" inliers</span>") == 1 and page.count("embedding 0.") == 1 and page.count("<span>0.") == 3
+    assert page.count("<polygon") == 1 and page.count("query turned 180°") == 1 and page.count("not verified:") == 3
+    assert page.index("<footer>") > page.rindex("</section>") and "collection outcrop · " in page.split("<footer>")[1]
     corners = page.split('<polygon points="')[1].split('"')[0].split()
     first = [float(value) for value in corners[0].split(",")]
     assert np.allclose(first, (380, 290), atol=2) and 'viewBox="0 0 480 360"' in page

@@ -15,8 +15,8 @@ from outcrop.query.clusters.cluster import UNASSIGNED
 from outcrop.query.clusters.run import Found
 from outcrop.query.pages import inline, render
 
-PICTURES = 2000
-"""Thumbnails in one page at most: about 10 MB."""
+PICTURE_BYTES = 24 * 2**20
+"""Bytes of the thumbnails in one page at most, about 2000 of them: those of exemplars come first, then those of the map."""
 UNASSIGNED_SHOWN = 12
 
 
@@ -67,11 +67,11 @@ class _Pictures:
     """Thumbnails as data URIs, as many as a page may hold."""
 
     def __init__(self, found: Found, thumbnails: ThumbnailStore) -> None:
-        self._ids, self._thumbnails, self._left = found.rows.ids, thumbnails, PICTURES
+        self._ids, self._thumbnails, self._left = found.rows.ids, thumbnails, PICTURE_BYTES
 
     def of(self, row: int) -> str:
         data = self._thumbnails.read(self._ids[row]) if self._left > 0 else None
-        self._left -= data is not None
+        self._left -= len(data or b"")
         return inline(data)
 
 
