@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from outcrop.embed.features import Features
+from outcrop.embed.lean_torch import import_torch
 from outcrop.embed.models import Model
 from outcrop.embed.weights import load_state
 from outcrop.schema.errors import InputError, PictureError, nearest
 from outcrop.schema.memory import require_address_space, torch_bytes
 from outcrop.schema.space import Space
+from outcrop.schema.starting import importing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +99,7 @@ class Encoder:
         self._shift = (-torch.tensor(space.mean, dtype=torch.float64) / std).float().to(device)
 
     @classmethod
+    @importing()
     def open(
         cls,
         model: Model,
@@ -131,6 +134,7 @@ class Encoder:
             raise InputError("batch must not be negative, and threads must be at least 1")
 
         require_address_space(torch_bytes(), "torch")
+        import_torch()
         import torch
 
         from outcrop.embed.backbones import build

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from outcrop.embed import weights as checkpoint
+from outcrop.embed.lean_torch import import_torch
 from outcrop.embed.presets import ALIASES, NEW_MODEL, PRESETS, TIMM, Preset
 from outcrop.schema.errors import InputError, SpaceMismatch, WeightsError, nearest
 from outcrop.schema.registry import weights_search
@@ -51,6 +52,7 @@ def find_preset(name: str) -> Preset:
     Raises `WeightsError` that names the nearest.
     """
     if name.strip().startswith(TIMM):
+        import_torch()
         from outcrop.embed.timm_models import describe
 
         return describe(name.strip().removeprefix(TIMM))

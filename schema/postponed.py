@@ -2,7 +2,8 @@
 
 torchvision takes torch's compiler along for one question of one function, and pymilvus pandas for tables that nobody gives it:
 seconds of every command. In their place are stand-ins while the library is imported; whatever is asked of a stand-in later is
-answered by the real module, imported then.
+answered by the real module, imported then. Other threads that import such a module meanwhile get the real one: the stand-ins are
+for the thread that made them, until the library is imported.
 """
 
 from __future__ import annotations
@@ -10,12 +11,19 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from outcrop.schema.starting import importing
+
 Names = tuple[str, ...]
+
+_OF_MODULES = frozenset(("__class__", "__dict__", "__name__", "__spec__"))
+"""What Python asks of any module that it finds imported."""
+_one_at_a_time = threading.RLock()
 
 
 class _Later(type):
@@ -44,6 +52,14 @@ class _StandIn(ModuleType):
             else:
                 setattr(self, each, _class(name, each) if each[0].isupper() else _function(name, each))
 
+        self.maker: int | None = threading.get_ident()
+
+    def __getattribute__(self, name: str) -> Any:
+        maker = super().__getattribute__("__dict__").get("maker")
+        if maker in (None, threading.get_ident()) or name in _OF_MODULES:
+            return super().__getattribute__(name)
+        return getattr(_real(super().__getattribute__("__name__")), name)
+
     def __getattr__(self, name: str) -> Any:
         # Python asks a module for these while it imports names from it.
         if name in ("__path__", "__file__"):
@@ -61,7 +77,7 @@ def import_without(name: str, modules: Mapping[str, Names]) -> Any:
     """
     if name not in sys.modules:
         try:
-            with _in_place_of(modules):
+            with importing(), _in_place_of(modules):
                 return importlib.import_module(name)
         except (ImportError, AttributeError, TypeError):
             pass
@@ -70,12 +86,15 @@ def import_without(name: str, modules: Mapping[str, Names]) -> Any:
 
 @contextmanager
 def _in_place_of(modules: Mapping[str, Names]) -> Iterator[None]:
-    standing = {name: _StandIn(name, names) for name, names in modules.items() if name not in sys.modules}
-    sys.modules.update(standing)
-    try:
-        yield
-    finally:
-        _remove(standing)
+    with _one_at_a_time:
+        standing = {name: _StandIn(name, names) for name, names in modules.items() if name not in sys.modules}
+        sys.modules.update(standing)
+        try:
+            yield
+        finally:
+            _remove(standing)
+            for each in standing.values():
+                each.maker = None
 
 
 def _remove(names: Mapping[str, Any]) -> None:

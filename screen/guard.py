@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from outcrop.schema.errors import InputError, OutcropError, OutOfMemory
 from outcrop.schema.memory import ADVICE, be_sparing, limited, of_memory
+from outcrop.schema.starting import own_process
 from outcrop.screen.texts import harmless_lines
 from outcrop.screen.width import remark
 
@@ -134,6 +135,7 @@ def leave(message: str, code: int) -> NoReturn:
 def main_guard(app: Callable[..., Any]) -> None:
     """Runs a whole typer application, keeping unforeseen errors to a traceback and exit code 1."""
     be_sparing()
+    own_process()
     threading.excepthook, sys.unraisablehook = _watch, _again
     try:
         app()

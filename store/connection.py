@@ -7,6 +7,7 @@ cannot be opened; here every call has a deadline and every error becomes one of 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import re
@@ -29,6 +30,7 @@ from outcrop.schema.errors import (
 )
 from outcrop.schema.memory import ADVICE, LITE, NO_MEMORY, STORE, limited, require_address_space
 from outcrop.schema.settings import Settings
+from outcrop.schema.starting import importing
 from outcrop.store.lite_files import require_sound_manifests
 from outcrop.store.tls import Tls
 
@@ -70,6 +72,7 @@ class Store:
         self._directory = Path(uri).absolute()  # the process may go elsewhere before it closes a relative address
 
     @classmethod
+    @importing()
     def connect(
         cls, uri: str, token: str | None = None, timeout: float = 30.0, tls: Tls | None = None, *, create: bool = True
     ) -> Store:
@@ -109,6 +112,11 @@ class Store:
                 if is_lite(uri) and type(error).__name__ == "ConnectionConfigException":
                     raise _lite_failure(Path(uri)) from None
                 raise
+            if is_lite(uri):
+                with contextlib.suppress(
+                    ImportError
+                ):  # its first answer imports it: better here than in a thread of its own
+                    importlib.import_module("pyarrow.dataset")
             version = None if is_lite(uri) else _version(client.get_server_version(timeout=timeout))
         return cls(uri, client, version, timeout)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,9 @@ from pictures import write_dataset
 
 from outcrop.embed.encoder import Encoder
 from outcrop.embed.models import find_model
-from outcrop.embed.sharded import ShardedEncoder, device_names
+from outcrop.embed.sharded import ShardedEncoder, _Open, device_names, encoding
 from outcrop.embed.weights import load_state
+from outcrop.schema.digests import digest_of_file
 from outcrop.schema.errors import InputError, PictureError, WeightsError
 
 MODEL = "timm:test_vit"
@@ -138,3 +141,22 @@ def test_several_devices_for_a_query_mean_the_first(tmp_path: Path, tiny_vit: Pa
     photo = next((tmp_path / "images").rglob("*.jpg"))
     hits = run("query", "image", photo, "--devices", "cpu,cpu", "--json").json["queries"][0]["hits"]
     assert hits[0]["score"] > 0.999
+
+
+def test_the_process_of_a_device_does_not_digest_the_weights_again(
+    tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digested: list[Path] = []
+
+    def counted(*paths: Path) -> str:
+        digested.extend(paths)
+        return digest_of_file(*paths)
+
+    monkeypatch.setattr("outcrop.embed.weights.digest_of_file", counted)
+    weights = Path(shutil.copy(tiny_vit, tmp_path))
+    model = find_model(MODEL, weights=weights, size=(64, 96))
+    assert digested == [weights.resolve()]
+    request = pickle.loads(pickle.dumps(_Open(model, {"device": "cpu", "threads": None})))
+    (opened,) = encoding()(request, memoryview(b""))
+    assert opened.space == model.space, "the digest has come along"
+    assert digested == [weights.resolve()]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
+import gc
 import importlib
+import os
+import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -15,6 +21,8 @@ from pictures import write_dataset
 from typer.testing import CliRunner
 
 import outcrop.cli
+from outcrop.schema.postponed import import_without
+from outcrop.schema.starting import importing
 from outcrop.screen.help import FRAME, Page, Panel, Row, help_lines
 from outcrop.screen.help import _drawn as drawn
 
@@ -96,8 +104,6 @@ def test_panels_are_as_wide_as_the_page_and_lose_nothing(name: str, group: typer
 
 
 def test_colours_do_not_move_the_frame() -> None:
-    import re
-
     rows = (
         Row("-k, --top-k <int>", "Hits. See --exact."),
         Row("--a-rather-long-option-name <path>", "A file. [x]", True),
@@ -111,8 +117,6 @@ def test_colours_do_not_move_the_frame() -> None:
 
 
 def test_help_is_drawn_in_any_encoding() -> None:
-    import os
-
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "60"}
     code = "import sys; sys.argv = ['query', 'image', '--help']; from outcrop.query.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=environment)
@@ -135,3 +139,96 @@ def test_a_query_by_a_picture_imports_what_it_uses(tmp_path: Path, monkeypatch: 
     assert "250918092555_300/0002" in said
     assert {"torch", "timm", "pymilvus"} <= modules
     assert not UNUSED & modules
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A library `libra` whose import takes a part of `weighty`, a package of two modules; none is imported yet."""
+    (tmp_path / "weighty").mkdir()
+    (tmp_path / "weighty/__init__.py").write_text("class Table: pass\nreal = True\n")
+    (tmp_path / "weighty/inner.py").write_text("from weighty import Table\n")
+    (tmp_path / "libra.py").write_text(
+        "import builtins\nfrom weighty import Table\nbuiltins.meanwhile()\nfrom weighty import Table as again\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in ("weighty", "weighty.inner", "libra"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    "statement", ["import weighty.inner as got", "import weighty as got", "from weighty import inner as got"]
+)
+def test_another_thread_gets_the_real_module_meanwhile(
+    library: Path, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    found: dict[str, Any] = {}
+
+    def other() -> None:
+        exec(f"{statement}\nmade = got.Table()\nhome = type(made).__module__", found)
+
+    def meanwhile() -> None:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(builtins, "meanwhile", meanwhile, raising=False)
+    libra = import_without("libra", {"weighty": ("Table",)})
+    assert found["home"] == "weighty"
+    assert isinstance(found["made"], libra.again) and isinstance(found["made"], libra.Table)
+
+
+def test_without_another_thread_the_module_is_not_imported(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builtins, "meanwhile", lambda: None, raising=False)
+    libra = import_without("libra", {"weighty": ("Table",)})
+    asked: list[bool] = []
+    thread = threading.Thread(target=lambda: asked.append(isinstance(1, libra.Table)))
+    thread.start()
+    thread.join()
+    assert asked == [False] and "weighty" not in sys.modules
+
+
+def test_threads_that_import_together_leave_the_collector_as_it_was() -> None:
+    first, second = importing(), importing()
+    assert gc.isenabled()
+    with first:
+        second.__enter__()
+        assert not gc.isenabled()
+    assert not gc.isenabled()
+    second.__exit__(None, None, None)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with importing():
+            pass
+        assert not gc.isenabled(), "whoever switched it off wants it off"
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "timm:tf_efficientnet_lite0"])
+def test_whatever_needs_torch_first_has_its_threads_sleep(name: str) -> None:
+    code = (
+        "import sys\nfrom outcrop.embed.models import find_preset, find_model\nfrom outcrop.embed.encoder import Encoder\n"
+        f"if find_preset({name!r}).family != 'timm': Encoder.open(find_model({name!r}))\n"
+        "assert 'torch' in sys.modules"
+    )
+    environment = {key: each for key, each in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    shown = {**environment, "OMP_DISPLAY_ENV": "true"}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=shown).stderr
+    assert set(re.findall(r"OMP_WAIT_POLICY = '(\w+)'", said)) == {"PASSIVE"}
+
+
+def test_threads_of_torch_sleep_and_programs_find_their_environment() -> None:
+    code = (
+        "import os\nbefore = dict(os.environ)\nfrom outcrop.embed.lean_torch import import_torch\nimport_torch()\n"
+        "assert os.environ == before, 'the environment was changed'\n"
+    )
+    environment = {key: each for key, each in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    shown = {**environment, "OMP_DISPLAY_ENV": "true"}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=shown).stderr
+    policies = re.findall(r"OMP_WAIT_POLICY = '(\w+)'", said)
+    assert policies and set(policies) == {"PASSIVE"}
+    own = {**shown, "OMP_WAIT_POLICY": "ACTIVE"}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=own).stderr
+    assert set(re.findall(r"OMP_WAIT_POLICY = '(\w+)'", said)) == {"ACTIVE"}
