@@ -20,6 +20,7 @@ from outcrop.query.options import (
     QueryKind,
     Rerank,
     Search,
+    Server,
     Turns,
     gallery_of,
     kind_named,
@@ -59,8 +60,33 @@ def image(
     locate: Locate,
     places: Places,
     turns: Turns = 0,
+    server: Server = None,
 ) -> None:
     """Find the items that look like a picture."""
+    from outcrop.query.picture_files import expand
+    from outcrop.query.remote_answers import answer_by, chosen_service, unanswered
+
+    left = unanswered(search, groups, rerank, locate, places, turns)
+    if conditions.filter:
+        left.append("--filter")
+    if (service := chosen_service(session, server, left)) is not None:
+        answer_by(service, session, expand(paths), search, conditions, rerank, locate)
+        return
+    _image(session, paths, search, conditions, groups, rerank, locate, places, turns)
+
+
+def _image(
+    session: Session,
+    paths: list[Path],
+    search: Search,
+    conditions: Conditions,
+    groups: Groups,
+    rerank: Rerank,
+    locate: Locate,
+    places: Places,
+    turns: int,
+) -> None:
+    """The answer by a model that is opened for it."""
     from outcrop.query.held import require_held
     from outcrop.query.rerank_plan import hits_to_search, reranker
     from outcrop.query.search import query_images
@@ -82,7 +108,7 @@ def image(
 
 def _files(paths: list[Path], turns: int, group: Grouping) -> list[Path]:
     """The pictures that paths stand for, before the model is opened; `turns` are checked too."""
-    from outcrop.query.pictures import expand
+    from outcrop.query.picture_files import expand
     from outcrop.query.search import check_turns
 
     check_turns(turns, group)

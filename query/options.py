@@ -33,6 +33,14 @@ Turns = Annotated[
         help="Rotate the picture to N angles around the circle and search images only, no references. [0: as it is]",
     ),
 ]
+Server = Annotated[
+    str | None,
+    option(
+        "--server",
+        panel="Search",
+        help="Address of a running `query serve` that answers. [one that runs beside with the same state folder]",
+    ),
+]
 MinInliers = Annotated[
     int | None,
     option(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,12 +13,12 @@ from outcrop.embed.crops import crop_sampler, prepare, require_pixels
 from outcrop.embed.images import decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Query
+from outcrop.query.picture_files import SUFFIXES as SUFFIXES
+from outcrop.query.picture_files import expand as expand
 from outcrop.schema.crops import WHOLE, CropSpec
 from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError, PictureError
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".avif"))
-"""Endings of the files that are taken from a folder given as a query."""
 MAX_BYTES = 2**30
 MAX_TURNS = 360
 
@@ -31,28 +30,6 @@ class QueryPicture:
     query: Query
     pixels: NDArray[np.uint8] | None
     error: str = ""
-
-
-def expand(paths: Sequence[Path]) -> list[Path]:
-    """The picture files that paths stand for: files as they are, folders as the pictures below them, by name.
-
-    Raises:
-        InputError: a path does not exist, or a folder holds no picture.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not inside:
-                raise InputError(f"the folder {path} holds no picture ({', '.join(sorted(SUFFIXES))})")
-            files += inside
-        elif path.exists():
-            files.append(path)
-        else:
-            raise InputError(f"no picture at {path}; check the path")
-    if not files:
-        raise InputError("no picture is given")
-    return files
 
 
 def turn_angles(turns: int) -> tuple[float, ...]:

@@ -220,7 +220,7 @@ def test_a_source_that_leads_out_of_its_root_is_not_served(client: TestClient, p
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"k": "0"}, "k must be a whole number from 1 to 200"),
+        ({"k": "0"}, "k must be a whole number from 1 to 1000"),
         ({"k": "9" * 5000}, "k must be a whole number"),
         ({"k": ["1", "2"]}, "k is given 2 times"),
         ({"wehre": "x"}, "did you mean 'where'"),
@@ -358,16 +358,55 @@ def test_other_addresses_want_a_token(place: Path) -> None:
         serve_until_stopped(settings, "0.0.0.0", 0, "short", print)
 
 
+def _ask_by(address: str, place: Path, folder: Path) -> None:
+    """`query image` by a running service: found by itself, or named; what it cannot follow is refused or done without it."""
+    photo = place / f"town/{CAPTURE}/{CAPTURE}_0003.jpg"
+    beside = ("--uri", folder / "outcrop.db", "--state", folder / ".outcrop")
+    found = run("query", "image", photo, "-k", 2, "--where", "kind=image", "--json", *beside).json
+    assert found["queries"][0]["query"] == str(photo) and [hit["rank"] for hit in found["queries"][0]["hits"]] == [1, 2]
+    assert found["queries"][0]["hits"][0]["key"] == KEY
+    table = run("query", "image", photo, "--server", address, "-k", 3, "--rerank", "geometric").out
+    assert KEY in table and "inliers" in table and str(photo) in table
+    rows = run("query", "image", photo, photo, "--server", address, "-k", 2, "--csv").out.splitlines()
+    assert len(rows) == 5 and rows[0].startswith("query,rank,key") and rows[1].startswith(f"{photo},1,{KEY}")
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    assert run("query", "image", folder / "broken.jpg", "--server", address).code == 3
+    some = run("query", "image", photo, folder / "broken.jpg", "--server", address, "--json")
+    assert some.code == 4 and len(some.json["queries"]) == 1
+    assert "did you mean 'town'" in run("query", "image", photo, "--server", address, "--where", "dataset=twon").error(
+        3
+    )
+    assert "--turns cannot be used with --server" in run(
+        "query", "image", photo, "--server", address, "--turns", 4
+    ).error(2)
+    assert "no service answers" in run("query", "image", photo, "--server", "127.0.0.1:9").error(5)
+    code = (
+        "import sys; from outcrop.query.cli import main; sys.argv = ['query', *sys.argv[1:]]\n"
+        "try: main()\nexcept SystemExit: pass\nprint(*sys.modules)"
+    )
+    words = [sys.executable, "-c", code, "image", photo, "--server", address, "--json"]
+    modules = (
+        subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()[-1].split()
+    )
+    assert not {"torch", "numpy", "PIL", "pymilvus", "cv2", "timm", "milvus_lite"} & set(modules)
+
+
 def test_the_command_listens_and_stops_in_order(place: Path, engine: Engine, tmp_path: Path) -> None:
     """A copy of the place: the service in the other tests holds the original."""
     shutil.copytree(place / "outcrop.db", tmp_path / "outcrop.db")
     command = [sys.executable, "-m", "outcrop", "query", "serve", "--port", "0", "--uri", tmp_path / "outcrop.db"]
+    command += ["--registry", place / "data_key.json"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        lines = iter(process.stderr.readline, "")
-        address = next(found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+/", line)))
-        with urllib.request.urlopen(f"{address}healthz", timeout=20) as answer:
-            assert json.load(answer)["ready"] is True
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 0
-        assert "Traceback" not in process.stderr.read()
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            address = next(found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+/", line)))
+            with urllib.request.urlopen(f"{address}healthz", timeout=20) as answer:
+                assert json.load(answer)["ready"] is True
+            _ask_by(address, place, tmp_path)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 0
+            assert "Traceback" not in process.stderr.read()
+            assert not (tmp_path / ".outcrop/serve.json").exists()
+        finally:
+            process.kill()

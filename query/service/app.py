@@ -7,6 +7,7 @@ import io
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from outcrop.query.service.asked import Asked
 from outcrop.query.service.engine import Busy, Engine
 from outcrop.query.service.guards import Application, Guards, TooLarge, TooSlow
 from outcrop.query.service.metrics import Metrics
+from outcrop.query.service.shapes import shaped
 from outcrop.query.service.uploads import MAX_BYTES
 from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
 from outcrop.screen.texts import harmless_lines
@@ -96,6 +98,7 @@ class _Service:
         """The page; a post keeps the picture that came, and leads to the address of its answer."""
         if request.method == "POST":
             asked = await self._posted(request)
+            asked = replace(asked, locate=asked.rerank)
             return RedirectResponse(f"/?{asked.address()}", 303)
         asked = Asked.of(request.query_params)
         found = None if asked.empty else await self._asked(asked)
@@ -110,7 +113,7 @@ class _Service:
         asked = await self._posted(request) if request.method == "POST" else Asked.of(request.query_params)
         if asked.empty:
             raise InputError("nothing is asked; give a picture or an item")
-        return JSONResponse((await self._asked(asked)).as_json())
+        return JSONResponse(shaped(await self._asked(asked), asked.shape))
 
     async def items(self, request: Request) -> Response:
         """The first items under conditions."""

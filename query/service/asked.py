@@ -11,11 +11,12 @@ from outcrop.query.service.uploads import Box
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.filters import Filter, where
 
-MAX_K = 200
+MAX_K = 1000
 MAX_EXAMPLES = 50
 """Items that one question may name."""
-NAMES = ("picture", "item", "not", "k", "where", "rerank", "box", "group", "min_score")
+NAMES = ("picture", "item", "not", "k", "where", "rerank", "locate", "box", "min_score", "shape")
 METHODS = ("geometric",)
+SHAPES = ("json", "table", "csv")
 
 
 class Parameters(Protocol):
@@ -43,8 +44,10 @@ class Asked:
     k: int = 24
     conditions: tuple[str, ...] = ()
     rerank: bool = False
+    locate: bool = False
     box: Box | None = None
     min_score: float | None = None
+    shape: str = "json"
 
     @property
     def filter(self) -> Filter:
@@ -69,6 +72,7 @@ class Asked:
             "k": self.k if self.k != Asked.k else "",
             "where": self.conditions,
             "rerank": METHODS[0] if self.rerank else "",
+            "locate": 1 if self.locate else "",
             "box": ",".join(f"{share:.4f}" for share in self.box) if self.box else "",
             "min_score": "" if self.min_score is None else self.min_score,
         } | other
@@ -92,12 +96,18 @@ class Asked:
             k=_whole(values, "k", Asked.k, MAX_K),
             conditions=_several(values, "where"),
             rerank=_method(values),
+            locate=_one(values, "locate") not in ("", "0"),
             box=_box(values),
             min_score=_score(values),
+            shape=_one(values, "shape") or "json",
         )
+        if asked.shape not in SHAPES:
+            raise InputError(f"shape must be one of {', '.join(SHAPES)}, got {asked.shape[:40]!r}")
         asked.filter  # noqa: B018  # checked now
         if asked.box is not None and not asked.picture:
             raise InputError("box marks a part of a picture; give a picture")
+        if asked.locate and not asked.rerank:
+            raise InputError("a place is estimated from verified hits; add rerank=geometric, or leave locate out")
         if asked.rerank and (asked.unlike or len(asked.items) + bool(asked.picture) != 1):
             raise InputError(
                 "re-ranking compares one picture with its hits; ask with one picture or item, or leave rerank out"

@@ -136,7 +136,7 @@ class Engine:
         else:
             plan = RerankPlan.of(None, None) if asked.rerank else None
             most = hits_to_search(plan, asked.k)
-            step = reranker(plan, asked.k, self.collection, self.settings, self.encoder, locate=asked.rerank)
+            step = reranker(plan, asked.k, self.collection, self.settings, self.encoder, locate=asked.locate)
             with step as reranked:
                 if upload is not None:
                     found = query_images([upload.path], self.encoder, self.collection, most, filter)

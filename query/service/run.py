@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable
 
+from outcrop.query.remote import forget, note
 from outcrop.query.service.guards import LOOPBACK
 from outcrop.schema.errors import InputError, UsageError
 from outcrop.schema.settings import Settings
@@ -45,6 +46,8 @@ def serve_until_stopped(
         engine = Engine(settings)
         say(engine.encoder.describe())
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
+        if host in LOOPBACK:
+            note(settings.state, address, settings.uri, settings.collection)
         say(f"open {address}{'?token=…' if secret else ''} (Ctrl-C stops)")
         config = uvicorn.Config(
             application(engine, host=host, token=secret),
@@ -60,7 +63,10 @@ def serve_until_stopped(
         )
         for stopped in (signal.SIGINT, signal.SIGTERM):  # uvicorn sends itself the signal again when all is closed
             signal.signal(stopped, lambda *_: None)
-        uvicorn.Server(config).run(sockets=[listening])
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        finally:
+            forget(settings.state)
 
 
 def _bound(host: str, port: int) -> socket.socket:
