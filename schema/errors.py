@@ -15,6 +15,7 @@
     │   └── WeightsError            3  model weights are missing, damaged or belong to a different model
     ├── PartialFailure              4  the work ended, some items failed; the ledger is named
     ├── StoreUnreachable            5  Milvus does not answer, or its directory is locked
+    │   ├── StoreBusy               5  Milvus answers, but takes no more for now: a rate limit, or a quota of memory or disk
     │   └── StoreUnusable           5  the Milvus Lite directory cannot be opened, however long one waits
     └── Refused                     6  the action would harm: nothing was done
         ├── SpaceMismatch           6  vectors of one space used with a collection of a different one
@@ -99,6 +100,10 @@ class StoreUnreachable(OutcropError):
     """Milvus does not answer in time, or a Milvus Lite directory is held by another process."""
 
     exit_code = 5
+
+
+class StoreBusy(StoreUnreachable):
+    """Milvus answers, but takes no more for now (a rate limit, a quota of memory or disk): the same again later will do."""
 
 
 class StoreUnusable(StoreUnreachable):

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from outcrop.schema.errors import InputError, OutcropError, Refused, SpaceMismatch, StoreUnreachable, nearest
 from outcrop.schema.indexes import METRIC, IndexProfile, profile_for, profile_named
 from outcrop.schema.space import Space
-from outcrop.store.connection import Store, patiently
+from outcrop.store.connection import Store
+from outcrop.store.patience import patiently
 from outcrop.store.rows import milvus_schema
 from outcrop.store.table import PROPERTY_PARTLY, Table
 

@@ -13,10 +13,9 @@ import os
 import re
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from outcrop.schema.errors import (
@@ -25,6 +24,7 @@ from outcrop.schema.errors import (
     OutcropError,
     OutOfMemory,
     Refused,
+    StoreBusy,
     StoreUnreachable,
     StoreUnusable,
 )
@@ -32,12 +32,12 @@ from outcrop.schema.memory import ADVICE, LITE, NO_MEMORY, STORE, limited, requi
 from outcrop.schema.settings import Settings
 from outcrop.schema.starting import importing
 from outcrop.store.lite_files import require_sound_manifests
+from outcrop.store.patience import Courtesy, patiently
 from outcrop.store.tls import Tls
 
 if TYPE_CHECKING:
     from pymilvus import MilvusClient
 
-T = TypeVar("T")
 _NOISY = ("pymilvus", "milvus_lite", "grpc")
 _LOST = re.compile(
     r"unavailable|connection refused|failed to connect|deadline exceeded|not ready|server.*not.*healthy|"
@@ -55,6 +55,12 @@ _GARBLED = re.compile(  # as Milvus Lite says of its own files
     r"corrupt|parquet|thrift|manifest",
     re.IGNORECASE,
 )
+_BUSY = re.compile(  # as servers say it; after their name for it, the limit itself
+    r"\brate ?limit|ratelimiter|\bquota ?(exceeded|exhausted)|force ?deny|time ?tick long delay|request limit exceeded",
+    re.IGNORECASE,
+)
+_BUSY_CODES = (8, 9)
+"""Milvus's codes for a rate limit, and for writes that are denied (memory or disk quota)."""
 _DENIED = re.compile(r"unauthenticated|auth check failure|permission ?den", re.IGNORECASE)
 
 
@@ -69,6 +75,7 @@ class Store:
         self.client = client
         self.version = version
         self.timeout = timeout
+        self.courtesy = Courtesy()
         self._directory = Path(uri).absolute()  # the process may go elsewhere before it closes a relative address
 
     @classmethod
@@ -135,11 +142,13 @@ class Store:
         tries again for `patience` seconds; `waiting` is given the reason each time.
         """
         token = settings.token.get_secret_value() if settings.token is not None else None
-        return patiently(
+        store = patiently(
             lambda: cls.connect(settings.uri, token, settings.timeout, Tls.of(settings), create=create),
             patience,
             waiting,
         )
+        store.courtesy = Courtesy(settings.write_rate)
+        return store
 
     @property
     def lite(self) -> bool:
@@ -294,6 +303,8 @@ def translate(error: Exception, action: str, uri: str) -> OutcropError | None:
         return InputError(f"cannot {action}: Milvus does not understand the filter: {message}")
     if _DENIED.search(message) or _status_names(error) & {"UNAUTHENTICATED", "PERMISSION_DENIED"}:
         return Refused(f"cannot {action}: {uri} does not accept the token; set OUTCROP_TOKEN=user:password")
+    if not is_lite(uri) and (getattr(error, "code", None) in _BUSY_CODES or _BUSY.search(message)):
+        return StoreBusy(f"cannot {action}: {uri} takes no more for now ({message})")
     if (
         name in ("MilvusUnavailableException", "ConnectError")
         or grpc_status in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
@@ -336,29 +347,6 @@ def _lite_error(message: str, action: str, uri: str) -> OutcropError | None:
             "or choose another --uri and ingest again"
         )
     return None
-
-
-def patiently(call: Callable[[], T], patience: float, waiting: Callable[[str], None] | None = None) -> T:
-    """Calls until it works, at most `patience` seconds, as long as the store cannot be reached (for calls safe to repeat).
-
-    `waiting` is given the reason before each new try.
-
-    Raises:
-        StoreUnreachable: the last one, when patience is over.
-    """
-    deadline, pause = time.monotonic() + patience, 0.5
-    while True:
-        try:
-            return call()
-        except StoreUnusable:
-            raise
-        except StoreUnreachable as error:
-            if time.monotonic() + pause > deadline:
-                raise
-            if waiting is not None:
-                waiting(str(error))
-            time.sleep(pause)
-            pause = min(5.0, pause * 2)
 
 
 def lock_holder(directory: Path) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from outcrop.schema.errors import OutcropError
 from outcrop.schema.filters import Filter, ids_expression
 from outcrop.schema.item import FIELDS, Item, Kind
-from outcrop.store.connection import Store, patiently
+from outcrop.store.connection import Store
 from outcrop.store.integrity import require_sound, require_unit
 from outcrop.store.lite_scan import select
 from outcrop.store.partitions import chosen, home_of, partition_name
@@ -59,12 +58,13 @@ class Table:
     ) -> int:
         """Writes items with their vectors [N, D] float32 (length 1), replacing rows of the same id; returns how many rows.
 
-        Where the server goes away, tries again for `patience` seconds: the same rows twice are the same rows. Say `replacing`
-        where rows of these ids may be there: Milvus Lite would keep what their `extra` had and the new one has not.
+        Where the server goes away, tries again for `patience` seconds: the same rows twice are the same rows. Where it answers
+        but takes no more (a rate limit, a quota), waits longer: see `Courtesy.write`. Say `replacing` where rows of these ids may
+        be there: Milvus Lite would keep what their `extra` had and the new one has not.
 
         Raises:
             InputError: vectors of a wrong shape or length, or a field too long.
-            StoreUnreachable: no answer within the patience.
+            StoreUnreachable: no answer within the patience. StoreBusy: the server took nothing for an hour.
         """
         rows = pack(items, vectors, self.dim)
         client = self.store.client
@@ -73,26 +73,40 @@ class Table:
         by_partition: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_partition.setdefault(self._home(Kind(row["kind"]), row["dataset"]), []).append(row)
-        limit = max(1, MESSAGE_BYTES // (self.dim * 4 + 1024))
+        courtesy = self.store.courtesy
+        limit = courtesy.most(max(1, MESSAGE_BYTES // (self.dim * 4 + 1024)))
         for partition, members in by_partition.items():
             for start in range(0, len(members), limit):
                 chunk = members[start : start + limit]
 
                 def send(chunk: list[dict[str, Any]] = chunk, partition: str = partition) -> None:
                     with self.store.calling(f"write to {self.name!r}"):
-                        write(self.physical, chunk, partition_name=partition, timeout=self.store.timeout)
+                        # pymilvus would wait by itself where the server is busy, and not say so
+                        write(
+                            self.physical,
+                            chunk,
+                            partition_name=partition,
+                            timeout=self.store.timeout,
+                            retry_on_rate_limit=False,
+                        )
 
-                patiently(send, patience, waiting)
+                courtesy.pace(len(chunk))
+                courtesy.write(send, patience, waiting)
         return len(rows)
 
     def delete(self, ids: Iterable[str]) -> int:
         """Removes rows by id; returns how many ids were asked for."""
         ids = list(ids)
         for start in range(0, len(ids), LOOKUP):
-            with self.store.calling(f"delete from {self.name!r}"):
-                self.store.client.delete(
-                    self.physical, filter=ids_expression(ids[start : start + LOOKUP]), timeout=self.store.timeout
-                )
+            some = ids_expression(ids[start : start + LOOKUP])
+
+            def send(some: str = some) -> None:
+                with self.store.calling(f"delete from {self.name!r}"):
+                    self.store.client.delete(
+                        self.physical, filter=some, timeout=self.store.timeout, retry_on_rate_limit=False
+                    )
+
+            self.store.courtesy.write(send, 0.0)
         return len(ids)
 
     def flush(self) -> None:
@@ -102,14 +116,7 @@ class Table:
             with self.store.calling(f"flush {self.name!r}"):
                 self.store.client.flush(self.physical, timeout=max(120.0, self.store.timeout))
 
-        for attempt in range(4):
-            try:
-                patiently(send, 60.0)
-                break
-            except OutcropError as error:
-                if "rate" not in str(error).lower() or attempt == 3:
-                    raise
-                time.sleep(5.0)
+        self.store.courtesy.write(send, 60.0)
         self.store.persist()
 
     # -- reading ---------------------------------------------------------------------------------------------------

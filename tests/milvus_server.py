@@ -20,6 +20,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT_TOKEN = "root:Milvus"
@@ -60,11 +61,12 @@ def _binaries() -> Path:
 class MilvusServer:
     """One server over one folder. After `kill` or `stop`, `start` goes on with the same ports and data.
 
-    With `authorization` it takes only known users; the first is `ROOT_TOKEN`.
+    With `authorization` it takes only known users; the first is `ROOT_TOKEN`. `more` are settings, as variables.
     """
 
-    def __init__(self, folder: Path, authorization: bool = False) -> None:
+    def __init__(self, folder: Path, authorization: bool = False, more: Mapping[str, str] | None = None) -> None:
         self.folder = folder
+        self._more = dict(more or {})
         self.authorization = authorization
         self.log = folder / "server.log"
         self.port = 0
@@ -165,6 +167,7 @@ class MilvusServer:
             "DATACOORD_SEGMENT_ASSIGNMENTEXPIRATION": "500",  # ms (2000): a flush waits that long
             "COMMON_SESSION_TTL": "10",  # seconds until a killed server's leases end and its successor takes over
             **{f"{part}_IP": "127.0.0.1" for part in PARTS},
+            **self._more,
         }
 
     def _wait(self) -> None:

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from outcrop.schema.errors import Damaged, InputError, OutcropError, Refused, StoreUnreachable, StoreUnusable
 from outcrop.schema.settings import Settings
-from outcrop.store.connection import Store, lock_holder, patiently, shown_uri, translate
+from outcrop.store.connection import Store, lock_holder, shown_uri, translate
+from outcrop.store.patience import patiently
 
 PASSWORD = "hunter2"
 
