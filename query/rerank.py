@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from outcrop.query.answers import Group, Query, Result, Results
+from outcrop.query.rerank_full import Seen, matched_again, worth_another_look
 from outcrop.query.verification.confidence import MIN_INLIERS, Verification
 from outcrop.query.verification.features import LocalFeatures
 from outcrop.query.verification.geometry import NO_PAIRS, verify
@@ -49,12 +50,13 @@ def rerank(
 ) -> Results:
     """The same answers in the order of geometry, with the verification of each candidate.
 
-    Verified hits come first, most inliers first, hits with equal inliers as the embedding ranked them; then all others as the
-    embedding ranked them. A candidate whose original is gone stays, unverified, and its verification says so. Where nothing is
-    verified, `match` is False; with `how.abstain` unverified hits are left out. `timings` gains the seconds of "features" and
-    "verify". Features that were `kept` (of the verifier's method) need no original. `progress` gets the number of queries done.
+    All are matched at a small size, the best few again at their full working size (`outcrop.query.rerank_full`). Verified hits
+    come first, most evidence first; then all others as the embedding ranked them. A candidate whose original is gone stays,
+    unverified, and its verification says so. Where nothing is verified, `match` is False; with `how.abstain` unverified hits are
+    left out. `timings` gains the seconds of "features", "verify" and "refine" (features and matches of the second pass). Features
+    that were `kept` (of the verifier's method) need no original. `progress` gets the number of queries done.
     """
-    spent = {"features": 0.0, "verify": 0.0}
+    spent = {"features": 0.0, "verify": 0.0, "refine": 0.0}
     observer = _Observer(originals, verifier, kept)
     answered = []
     for number, result in enumerate(results.results, 1):
@@ -67,10 +69,19 @@ def rerank(
 
 @dataclass(frozen=True)
 class _Observation:
-    """What is matched: local features, or why they are missing, and the picture they were made of if it still exists."""
+    """What is matched: local features, or why they are missing, and the picture they were made of if it still exists, with the
+    digest of its bytes where it is known."""
 
     features: LocalFeatures | str
     path: Path | None = None
+    digest: str = ""
+
+    @property
+    def seen(self) -> Seen | None:
+        """The picture as the second pass wants it, if there are features and a file."""
+        if isinstance(self.features, str) or self.path is None:
+            return None
+        return Seen(self.features, self.path, self.digest)
 
 
 class _Observer:
@@ -98,7 +109,8 @@ class _Observer:
             if isinstance(original, str):
                 seen[parent] = _Observation(original if features is None else features)
             else:
-                seen[parent] = _Observation(made[original.path] if features is None else features, original.path)
+                found = made[original.path] if features is None else features
+                seen[parent] = _Observation(found, original.path, original.digest)
         return seen[own], {parent: seen[parent] for parent in candidates}
 
     def _find(self, item: Item) -> Original | str:
@@ -124,8 +136,11 @@ def _reranked(
     own, found = observer.observe(result.query, parents)
     looked = time.perf_counter()
     verifications = _verifications(own.features, found, verifier, how.min_inliers)
+    matched = time.perf_counter()
+    verifications |= _again(own, found, verifications, verifier, how.min_inliers)
     spent["features"] += looked - begun
-    spent["verify"] += time.perf_counter() - looked
+    spent["verify"] += matched - looked
+    spent["refine"] += time.perf_counter() - matched
     ordered = sorted(
         result.hits,
         key=lambda hit: verifications.get(parent_of(hit.item.key), NOT_MATCHED).order(hit.score),
@@ -169,6 +184,20 @@ def _verifications(
             # Many answers are in memory at once: the pairs of points, which only drawings need, are left out.
             verifications[parent] = Verification.of(replace(match, pairs=NO_PAIRS), path, min_inliers)
     return {parent: verifications[parent] for parent in found}
+
+
+def _again(
+    query: _Observation,
+    found: dict[str, _Observation],
+    verifications: dict[str, Verification],
+    verifier: Verifier,
+    min_inliers: int,
+) -> dict[str, Verification]:
+    """The verifications of the best few at full working size; features without a file have no other size."""
+    own = query.seen
+    few = {parent: found[parent].seen for parent in worth_another_look(verifications, min_inliers)}
+    seen = {parent: picture for parent, picture in few.items() if picture is not None}
+    return {} if own is None else matched_again(own, seen, verifications, verifier, min_inliers)
 
 
 def _no_match(query: LocalFeatures | str, verifications: dict[str, Verification]) -> str:

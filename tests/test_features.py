@@ -180,6 +180,29 @@ def test_damaged_files_are_made_anew(tmp_path: Path, damage: str) -> None:
     assert same(FeatureCache.below(tmp_path, "one").get("ab12", never), made)  # and replaced
 
 
+def test_features_that_do_not_say_at_what_size_they_were_made_are_made_anew(tmp_path: Path) -> None:
+    made = some(30)
+    FeatureCache.below(tmp_path, "one").get("ab12", lambda: made)
+    path = FeatureCache.below(tmp_path, "one").path("ab12")
+    with np.load(path) as kept:
+        parts = dict(kept)
+    assert parts["facts"].tolist() == [100, 80, 1.25, 80]
+    for facts in (parts["facts"][:3], [100, 80, 1.25, 160]):  # as an earlier version wrote them; of another size
+        np.savez(path, **{**parts, "facts": np.array(facts, np.float64)})
+        cache = FeatureCache.below(tmp_path, "one")
+        assert same(cache.get("ab12", lambda: made), made) and cache.made == 1
+
+
+def test_larger_working_sizes_keep_more_points() -> None:
+    finer = Sift().finer
+    assert finer is not None and finer.edge == 1280
+    large, small = rough(1, 1600, 1200), rough(1, 600, 400)
+    first, second = features_of(large), features_of(large, finer)
+    assert (first.working, second.working) == (800, 1280) and len(first) == 1500
+    assert 1500 < len(second) <= 1500 * 1.6**2
+    assert same(features_of(small), features_of(small, finer))  # no picture is enlarged
+
+
 def test_a_digest_never_leaves_the_folder(tmp_path: Path) -> None:
     cache = FeatureCache.below(tmp_path, "one")
     for digest in ("../../etc/passwd", "/etc/passwd", "a" * 500, "a/b"):
@@ -238,7 +261,7 @@ def test_the_verifier_reads_a_picture_once(tmp_path: Path) -> None:
     (tmp_path / "one.jpg").unlink()
     again = Verifier.below(tmp_path, 2**30).features(tmp_path / "one.jpg", digest)
     assert same(made, again) and len(made) > 20
-    assert "gone.jpg" in str(verifier.features_or_reason(tmp_path / "gone.jpg"))
+    assert "gone.jpg" in str(verifier.source.features_or_reason(tmp_path / "gone.jpg"))
 
 
 def test_the_verifier_works_in_order_and_in_bounds(tmp_path: Path) -> None:

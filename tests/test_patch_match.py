@@ -68,7 +68,7 @@ def test_features_are_cached_by_model_and_kept_apart_from_sift(tokens: PatchToke
     first = verifier.features(Path("one.png"))
     again = Verifier.below(tmp_path / "state", 2**30, tokens)
     assert np.array_equal(again.features(Path("one.png")).descriptors, first.descriptors)
-    assert again.cache is not None and again.cache.made == 0
+    assert again.source.cache is not None and again.source.cache.made == 0
     assert tokens.fingerprint.endswith(tokens.space.fingerprint)
     sift = Verifier.below(tmp_path / "state", 2**30).features(Path("one.png"))
     with pytest.raises(InputError, match="features of patch cannot be compared with features of sift"):

@@ -276,7 +276,7 @@ def here(collection: Path, tmp_path: Path) -> Path:
 
 def test_the_command_says_both_scores_and_how_long_it_took(here: Path) -> None:
     told = run("query", "image", "query.png", "-k", 2, "--rerank", "geometric", "--json").json
-    assert set(told["timings"]) == {"embed", "search", "features", "verify"}
+    assert set(told["timings"]) == {"embed", "search", "features", "verify", "refine"}
     (query,) = told["queries"]
     assert query["match"] is True and "reason" not in query and len(query["hits"]) == 2
     best, other = query["hits"]
@@ -326,7 +326,7 @@ def test_items_and_datasets_are_reranked_too(here: Path) -> None:
     one = run("query", "item", key, "--rerank", "geometric", "-k", 3, "--json").json
     assert one["queries"][0]["hits"][0]["key"] == key and one["queries"][0]["hits"][0]["inliers"] > 100
     every = run("query", "dataset", "d", "--rerank", "geometric", "--rerank-depth", 2, "-k", 3, "--json").json
-    assert set(every["timings"]) == {"search", "features", "verify"}
+    assert set(every["timings"]) == {"search", "features", "verify", "refine"}
     for query in every["queries"]:
         assert query["hits"][0]["key"] == query["query"] and query["match"] is True
     alone = run("query", "dataset", "d", "--rerank", "geometric", "--exclude-self", "--min-inliers", 12, "--json").json

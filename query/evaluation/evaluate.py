@@ -196,12 +196,12 @@ def judged(result: Result, truth: Truth, gallery: Gallery, depth: int, most: int
 
 
 def _standing(result: Result, hit: Hit) -> float:
-    """What a hit is ranked by, as one number: its score, or first its inliers where it was re-ranked."""
+    """What a hit is ranked by, as one number: its score, or first what it is verified by where it was re-ranked."""
     verification = result.verification(hit)
     if verification is None:
         return hit.score
-    inliers, score = verification.order(hit.score)
-    return 4.0 * inliers + score  # scores lie between -1 and 1: they never make up for an inlier
+    verified, evidence, score = verification.order(hit.score)
+    return 1e7 * verified + 1e3 * evidence + score  # evidence stays below some thousands, scores between -1 and 1
 
 
 def _answer(result: Result, hit: Hit, rank: int) -> Answer:

@@ -50,7 +50,7 @@ class Verification:
 
     `match` is None where the candidate could not be matched with the query at all; `reason` says why it is not verified ('' if
     it is); `original` is the picture whose pixels the match refers to, if it still exists; `unseen` marks candidates whose
-    picture is missing or unreadable and of which no features were kept.
+    picture is missing or unreadable and of which no features were kept; `again` those that are verified at full working size.
     """
 
     match: GeometricMatch | None = None
@@ -58,6 +58,7 @@ class Verification:
     reason: str = ""
     original: Path | None = None
     unseen: bool = False
+    again: bool = False
 
     @classmethod
     def of(cls, match: GeometricMatch, original: Path | None, min_inliers: int = MIN_INLIERS) -> Verification:
@@ -70,19 +71,23 @@ class Verification:
         """One number, 0 to 1, for geometry and an embedding score (cosine) together.
 
         Verified: the confidence of its inliers. Otherwise ``0.05 · (1 + score) / 2``, so that unverified hits rank below all
-        verified ones, and among themselves as the embedding ranked them. It never falls when inliers are added.
+        verified ones, and among themselves as the embedding ranked them. It never falls when inliers are added. It says how sure
+        a match is, not which of two sure ones shows more of the query: that is the order's.
         """
         if self.verified and self.match is not None:
             return max(UNVERIFIED, confidence(self.match.inliers, self.match.method))
         # 1 + score rounds to 2 just below a score of 1.
         return min(UNVERIFIED * (1 + min(1.0, max(-1.0, score))) / 2, math.nextafter(UNVERIFIED, 0.0))
 
-    def order(self, score: float) -> tuple[int, float]:
-        """What hits are sorted by, greatest first: inliers where verified (else 0), then the embedding score.
+    def order(self, score: float) -> tuple[int, float, float]:
+        """What hits are sorted by, greatest first: whether they are verified (2: at full working size), the evidence, and the
+        embedding score, which alone orders what is not verified.
 
-        The order of `combined`, which reaches its limit where inliers are very many.
+        The evidence of two sizes cannot be compared: what was looked at again, the best of the first pass, stays before the rest.
         """
-        return (self.match.inliers if self.verified and self.match is not None else 0), score
+        if not self.verified or self.match is None:
+            return 0, 0.0, score
+        return 1 + self.again, self.match.evidence or float(self.match.inliers), score
 
     def as_json(self, score: float) -> dict[str, Any]:
         """``{"combined", "verified", "inliers", "geometry"}``: what a hit's answer has beside the embedding's score."""

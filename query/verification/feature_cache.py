@@ -1,8 +1,8 @@
 """Local features on disk, in the state folder: the features of a picture are made once, however many queries it answers.
 
 ``<state>/features/<fingerprint of the method>/<2 characters>/<digest of the file>.npz``, uncompressed and without pickles. The
-zip container checks its own sums: a damaged file is noticed, and its features are made anew. The folder is kept below a limit;
-what was unused longest goes first.
+zip container checks its own sums: a damaged file is noticed, and its features are made anew. So is one that does not say at what
+size its features were made. The folder is kept below a limit; what was unused longest goes first.
 """
 
 from __future__ import annotations
@@ -110,6 +110,8 @@ class FeatureCache:
                 float(facts[2]),
                 method,
             )
+            if int(facts[3]) != features.working:
+                return None
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, zipfile.BadZipFile):
@@ -133,7 +135,7 @@ class FeatureCache:
                     file,
                     points=features.points,
                     descriptors=features.descriptors,
-                    facts=np.array([features.width, features.height, features.unit], np.float64),
+                    facts=np.array([features.width, features.height, features.unit, features.working], np.float64),
                     method=np.array(features.method),
                 )
         except InputError:  # a full disk: the features are computed again next time

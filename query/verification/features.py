@@ -8,7 +8,7 @@ Descriptors are compared as RootSIFT (Arandjelović and Zisserman, CVPR 2012), s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 2**30
 """Files larger than this (bytes) are not photographs and are not read."""
+PASS_EDGE = 800
+"""Longest side in pixels of the working size at which all candidates are matched."""
+FULL_EDGE = 1280
+"""The same of the few candidates that are matched again; smaller pictures are looked at as they are."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class LocalFeatures:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @property
+    def working(self) -> int:
+        """The longest side in pixels at which they were made."""
+        return round(max(self.width, self.height) / self.unit)
 
 
 class Extractor(Protocol):
@@ -69,11 +78,12 @@ class Sift:
     """SIFT with its keypoints spread over the picture.
 
     `edge` is the longest side of the working size in pixels (smaller pictures are not enlarged; SIFT doubles its first octave
-    anyway), `keypoints` the most that are kept, `contrast` the detector's threshold, `cells` the cells along the longest side
-    over which the keypoints are spread. How the defaults were measured: docs/decisions/0010-local-features.md.
+    anyway), `keypoints` the most that are kept of a picture of 800 pixels or less (larger working sizes keep more, as their area
+    is larger), `contrast` the detector's threshold, `cells` the cells along the longest side over which the keypoints are spread.
+    How the defaults were measured: docs/decisions/0010-local-features.md.
     """
 
-    edge: int = 800
+    edge: int = PASS_EDGE
     keypoints: int = 1500
     contrast: float = 0.01
     cells: int = 8
@@ -86,7 +96,12 @@ class Sift:
     @property
     def fingerprint(self) -> str:
         """Kind, version of this code, and parameters."""
-        return f"sift-1-{self.edge}-{self.keypoints}-{self.contrast:g}-{self.cells}"
+        return f"sift-2-{self.edge}-{self.keypoints}-{self.contrast:g}-{self.cells}"
+
+    @property
+    def finer(self) -> Sift | None:
+        """What looks at a picture at its full working size; None where this does already."""
+        return replace(self, edge=FULL_EDGE) if self.edge < FULL_EDGE else None
 
     @property
     def wanted(self) -> tuple[int, int]:
@@ -106,7 +121,8 @@ class Sift:
         height, width = grey.shape
         # Without precise upscaling, points of the doubled octave lie a quarter of a pixel off.
         sift = cv2.SIFT_create(0, 3, self.contrast, 10, 1.6, cv2.CV_8U, enable_precise_upscale=True)
-        found = spread(sift.detect(grey, None), self.keypoints, max(width, height) / self.cells)
+        most = round(self.keypoints * max(1.0, max(width, height) / PASS_EDGE) ** 2)
+        found = spread(sift.detect(grey, None), most, max(width, height) / self.cells)
         descriptors = None
         if found:
             found, descriptors = sift.compute(grey, found)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.query.distinct import distinct_rows
+from outcrop.query.verification.evidence import evidence
 from outcrop.query.verification.features import LocalFeatures, require_same_method
 
 Point = tuple[float, float]
@@ -53,7 +54,8 @@ class GeometricMatch:
     the candidate must be turned to look like the query, in [0, 360), the sense of `Item.rotation`; `scale` is how many
     candidate pixels one query pixel spans; `footprint` are the corners of the query (upper left, upper right, lower right,
     lower left) in candidate pixels; `query_size` and `candidate_size` are (width, height) in pixels; `method` names the
-    features. Without a homography, `reason` says why, and `inliers` is 0.
+    features; `evidence` is how much of the query the inliers explain (`outcrop.query.verification.evidence`), at most their
+    number. Without a homography, `reason` says why, and `inliers` is 0.
     """
 
     tentative: int
@@ -66,12 +68,14 @@ class GeometricMatch:
     query_size: tuple[int, int] = (0, 0)
     candidate_size: tuple[int, int] = (0, 0)
     reason: str = ""
+    evidence: float = 0.0
     pairs: NDArray[np.float32] = field(default_factory=lambda: NO_PAIRS, repr=False, compare=False)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; the homography keeps its digits, angles and pixels are rounded."""
         return {
             "inliers": self.inliers,
+            "evidence": round(self.evidence, 1),
             "tentative": self.tentative,
             "method": self.method,
             "rotation": None if self.rotation is None else round(self.rotation, 2) % 360,
@@ -111,16 +115,25 @@ def verify(query: LocalFeatures, candidate: LocalFeatures) -> GeometricMatch:
     if reason:
         return replace(found, reason=reason)
     full = full / full[2, 2]
-    middle = _jacobian(full, (query.width - 1) / 2, (query.height - 1) / 2)
+    off = np.hypot(*(np.array(project(full, here)) - there).T) / candidate.unit
     return replace(
         found,
         inliers=len(inlying),
-        homography=_matrix(full),
-        rotation=_rotation(middle),
-        scale=math.sqrt(np.linalg.det(middle)),
-        footprint=project(full, corners(query.width, query.height)),
+        **described(full, query),
+        evidence=evidence(here, off, sizes[0], query.points),
         pairs=np.hstack([here, there]),
     )
+
+
+def described(full: NDArray[np.float64], query: LocalFeatures) -> dict[str, Any]:
+    """A homography of full-size pixels as the fields of a match: `homography`, `rotation`, `scale` and `footprint`."""
+    middle = _jacobian(full, (query.width - 1) / 2, (query.height - 1) / 2)
+    return {
+        "homography": _matrix(full),
+        "rotation": _rotation(middle),
+        "scale": math.sqrt(np.linalg.det(middle)),
+        "footprint": project(full, corners(query.width, query.height)),
+    }
 
 
 def tentative_matches(query: LocalFeatures, candidate: LocalFeatures) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -22,23 +23,16 @@ _AHEAD = 64
 """Pieces of work submitted before the first result is taken: memory does not grow with the work."""
 
 
-class Verifier:
-    """Local features by one extractor, cached on disk where there is a cache, and work spread over threads.
+@dataclass(frozen=True)
+class FeatureSource:
+    """Local features of picture files by one extractor, kept on disk where there is a cache."""
 
-    A context manager: while it is open, OpenCV and BLAS use one thread for each of its own (process-wide).
-    """
-
-    def __init__(self, extractor: Extractor | None = None, cache: FeatureCache | None = None, workers: int = 0) -> None:
-        self.extractor: Extractor = extractor if extractor is not None else Sift()
-        self.cache = cache
-        self.workers = workers or cores()
-        self._pool: ThreadPoolExecutor | None = None
-        self._alone = one_thread_each()
+    extractor: Extractor
+    cache: FeatureCache | None = None
 
     @classmethod
-    def below(cls, state: Path, limit: int, extractor: Extractor | None = None) -> Verifier:
+    def below(cls, state: Path, limit: int, extractor: Extractor) -> FeatureSource:
         """With the cache of a state folder, of at most `limit` bytes."""
-        extractor = extractor if extractor is not None else Sift()
         return cls(extractor, FeatureCache.below(state, extractor.fingerprint, limit))
 
     def features(self, path: Path, digest: str = "") -> LocalFeatures:
@@ -62,9 +56,51 @@ class Verifier:
         except PictureError as error:
             return str(error)
 
-    def features_of(self, files: Mapping[Path, str]) -> dict[Path, LocalFeatures | str]:
+
+class Verifier:
+    """Local features of pictures, and work spread over threads.
+
+    `finer` are the features of pictures at their full working size, for the few candidates that are matched again; None where the
+    extractor has none (patch tokens have the size of the network's input).
+
+    A context manager: while it is open, OpenCV and BLAS use one thread for each of its own (process-wide).
+    """
+
+    def __init__(
+        self,
+        extractor: Extractor | None = None,
+        cache: FeatureCache | None = None,
+        workers: int = 0,
+        finer: FeatureSource | None = None,
+    ) -> None:
+        self.source = FeatureSource(extractor if extractor is not None else Sift(), cache)
+        self.finer = finer
+        self.workers = workers or cores()
+        self._pool: ThreadPoolExecutor | None = None
+        self._alone = one_thread_each()
+
+    @classmethod
+    def below(cls, state: Path, limit: int, extractor: Extractor | None = None) -> Verifier:
+        """With the cache of a state folder, of at most `limit` bytes."""
+        extractor = extractor if extractor is not None else Sift()
+        source = FeatureSource.below(state, limit, extractor)
+        finer = extractor.finer if isinstance(extractor, Sift) else None
+        return cls(extractor, source.cache, finer=None if finer is None else FeatureSource.below(state, limit, finer))
+
+    def features(self, path: Path, digest: str = "") -> LocalFeatures:
+        """The features of a picture file, as `FeatureSource.features`.
+
+        Raises:
+            PictureError: it cannot be read, or is not a picture.
+        """
+        return self.source.features(path, digest)
+
+    def features_of(
+        self, files: Mapping[Path, str], source: FeatureSource | None = None
+    ) -> dict[Path, LocalFeatures | str]:
         """The features of picture files (path to digest), made in threads, or the reason why one has none."""
-        found = self.map(lambda file: self.features_or_reason(*file), files.items())
+        source = self.source if source is None else source
+        found = self.map(lambda file: source.features_or_reason(*file), files.items())
         return dict(zip(files, found, strict=True))
 
     def map(self, work: Callable[[S], T], values: Iterable[S]) -> Iterator[T]:
