@@ -232,7 +232,9 @@ def verification_of(inliers: int, least: int = MIN_INLIERS) -> Verification:
     """What becomes of a match with this many inliers."""
     identity = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     return Verification.of(
-        GeometricMatch(inliers, inliers, "sift", identity if inliers else None), Path("x.jpg"), least
+        GeometricMatch(inliers, inliers, "sift", identity if inliers else None, evidence=inliers / (inliers + 12)),
+        Path("x.jpg"),
+        least,
     )
 
 
@@ -249,7 +251,7 @@ def test_the_combined_score_keeps_the_order(candidates: list[tuple[int, float]],
 
 
 def test_the_embedding_breaks_ties_and_ranks_what_is_not_verified() -> None:
-    def order(inliers: int, score: float) -> tuple[int, float]:
+    def order(inliers: int, score: float) -> tuple[int, float, float]:
         return verification_of(inliers).order(score)
 
     assert order(50, 0.9) > order(50, 0.8) > order(49, 0.99)

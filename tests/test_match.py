@@ -34,7 +34,8 @@ def test_one_to_one(pair: tuple[Path, Path]) -> None:
     upper_left = (399.5 - inner[0] + 60, 299.5 - inner[1] - 103.9)  # turned back, clockwise
     assert np.allclose(answer["footprint"][0], upper_left, atol=2.0)
     assert set(answer) == {
-        "query", "candidate", "match", "score", "inliers", "evidence", "tentative", "method", "rotation", "scale", "homography", "footprint",
+        "query", "candidate", "match", "score", "inliers", "evidence", "tentative", "method", "rotation", "scale", "homography",
+        "footprint",
         "query_size", "candidate_size",
     }  # fmt: skip
     table = run("query", "match", *pair).out

@@ -18,7 +18,7 @@ from outcrop.query.rerank import Reranking, rerank
 from outcrop.query.rerank_full import AGAIN, worth_another_look
 from outcrop.query.verification.confidence import MIN_INLIERS, Verification
 from outcrop.query.verification.coregister import coregistered
-from outcrop.query.verification.evidence import evidence
+from outcrop.query.verification.evidence import effective_inliers, evidence, shown_share
 from outcrop.query.verification.features import Sift
 from outcrop.query.verification.geometry import GeometricMatch, corners, project, verify
 from outcrop.query.verification.originals import Originals
@@ -35,25 +35,36 @@ def grid(across: int, down: int) -> np.ndarray:
 
 def test_even_and_exact_inliers_all_count() -> None:
     every = np.repeat(grid(8, 6), 3, axis=0)
-    assert evidence(every, np.zeros(len(every)), (800, 600), every) == pytest.approx(144)
+    assert effective_inliers(every, np.zeros(len(every)), (800, 600), every) == pytest.approx(144)
 
 
 def test_inliers_that_crowd_count_by_the_share_they_cover() -> None:
     every, half = grid(8, 6), np.repeat(grid(4, 6), 6, axis=0)
-    assert evidence(half, np.zeros(144), (800, 600), every) == pytest.approx(72)
-    # A neighbour with more inliers on half of the query has less evidence than the one that shows all of it.
-    assert evidence(half, np.zeros(144), (800, 600), every) < evidence(
-        np.repeat(every, 2, axis=0), np.zeros(96), (800, 600), every
-    )
+    assert effective_inliers(half, np.zeros(144), (800, 600), every) == pytest.approx(72)
     # Water, on which there is nothing to match, costs a match nothing.
-    assert evidence(half, np.zeros(144), (800, 600), half) == pytest.approx(144)
+    assert effective_inliers(half, np.zeros(144), (800, 600), half) == pytest.approx(144)
 
 
 def test_inexact_inliers_count_less_and_none_count_nothing() -> None:
     every = grid(8, 6)
-    values = [evidence(every, np.full(48, off), (800, 600), every) for off in (0.0, 1.0, 3.0)]
+    values = [effective_inliers(every, np.full(48, off), (800, 600), every) for off in (0.0, 1.0, 3.0)]
     assert values == sorted(values, reverse=True) and values[2] < 0.2 * values[0]
-    assert evidence(every[:0], np.zeros(0), (800, 600), every) == 0.0
+    assert effective_inliers(every[:0], np.zeros(0), (800, 600), every) == 0.0
+
+
+def test_the_share_of_the_query_counts_before_the_number_of_inliers() -> None:
+    assert evidence(161.0, 1.0) > evidence(172.0, 0.7) > evidence(100.0, 0.7)
+    assert evidence(592.0, 1.0) > evidence(495.0, 1.0)
+    assert evidence(12.0, 1.0) == pytest.approx(0.5) and evidence(6.0, 0.5) == pytest.approx(0.25)
+    assert evidence(0.0, 1.0) == evidence(5.0, 0.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("moved", "share"), [((0, 0), 1.0), ((320, 0), 0.5), ((320, 240), 0.25), ((-64, 0), 0.9), ((900, 0), 0.0)]
+)
+def test_what_a_candidate_shows_of_the_query(moved: tuple[int, int], share: float) -> None:
+    places = [(x + moved[0], y + moved[1]) for x, y in corners(WIDTH, HEIGHT)]
+    assert shown_share(places, (WIDTH, HEIGHT)) == pytest.approx(share, abs=1e-4)
 
 
 def test_evidence_decides_among_verified_hits_and_size_before_it() -> None:
@@ -62,9 +73,9 @@ def test_evidence_decides_among_verified_hits_and_size_before_it() -> None:
     def of(inliers: int, amount: float) -> Verification:
         return Verification.of(GeometricMatch(300, inliers, "sift", identity, evidence=amount), None)
 
-    assert of(161, 120.0).order(0.1) > of(172, 90.0).order(0.9)
-    assert replace(of(40, 20.0), again=True).order(0.1) > of(172, 90.0).order(0.9)
-    assert of(12, 2.0).order(0.1) > of(11, 11.0).order(0.9)
+    assert of(161, 0.9).order(0.1) > of(172, 0.6).order(0.9)
+    assert replace(of(40, 0.2), again=True).order(0.1) > of(172, 0.9).order(0.9)
+    assert of(12, 0.01).order(0.1) > of(11, 0.5).order(0.9)
 
 
 # -- co-registration ---------------------------------------------------------------------------------------------------
@@ -103,7 +114,9 @@ def test_what_cannot_be_made_more_exact_stays() -> None:
 
 def test_the_best_few_and_those_near_are_looked_at_again() -> None:
     def of(inliers: int) -> Verification:
-        return Verification.of(GeometricMatch(90, inliers, "sift", ((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0))), None)
+        return Verification.of(
+            GeometricMatch(90, inliers, "sift", ((1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0)), evidence=inliers / 100), None
+        )
 
     some = {str(inliers): of(inliers) for inliers in (3, 5, 7, 11, 12, 90, 40)} | {"gone": Verification(reason="gone")}
     assert worth_another_look(some, MIN_INLIERS) == ["90", "40", "12", "11", "7"]
@@ -142,7 +155,7 @@ def test_the_best_candidates_are_matched_at_full_size(large: Query, tmp_path: Pa
     assert (
         best is not None and best.again and best.match is not None and best.match.rotation == pytest.approx(77, abs=0.2)
     )
-    assert best.match.evidence <= best.match.inliers and not best.match.pairs.size
+    assert 0.5 < best.match.evidence <= 1 and not best.match.pairs.size
     # Features of both sizes are kept, each under its own; the query is smaller than either size and is looked at once.
     kept = {folder.name: len(list(folder.rglob("*.npz"))) for folder in (tmp_path / "state/features").iterdir()}
     finer = Sift().finer

@@ -201,7 +201,7 @@ def _standing(result: Result, hit: Hit) -> float:
     if verification is None:
         return hit.score
     verified, evidence, score = verification.order(hit.score)
-    return 1e7 * verified + 1e3 * evidence + score  # evidence stays below some thousands, scores between -1 and 1
+    return 1e7 * verified + 1e6 * evidence + score  # evidence lies between 0 and 1, scores between -1 and 1
 
 
 def _answer(result: Result, hit: Hit, rank: int) -> Answer:

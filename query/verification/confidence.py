@@ -87,7 +87,7 @@ class Verification:
         """
         if not self.verified or self.match is None:
             return 0, 0.0, score
-        return 1 + self.again, self.match.evidence or float(self.match.inliers), score
+        return 1 + self.again, self.match.evidence, score
 
     def as_json(self, score: float) -> dict[str, Any]:
         """``{"combined", "verified", "inliers", "geometry"}``: what a hit's answer has beside the embedding's score."""

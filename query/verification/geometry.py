@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.query.distinct import distinct_rows
-from outcrop.query.verification.evidence import evidence
+from outcrop.query.verification.evidence import effective_inliers, evidence, shown_share
 from outcrop.query.verification.features import LocalFeatures, require_same_method
 
 Point = tuple[float, float]
@@ -54,8 +54,8 @@ class GeometricMatch:
     the candidate must be turned to look like the query, in [0, 360), the sense of `Item.rotation`; `scale` is how many
     candidate pixels one query pixel spans; `footprint` are the corners of the query (upper left, upper right, lower right,
     lower left) in candidate pixels; `query_size` and `candidate_size` are (width, height) in pixels; `method` names the
-    features; `evidence` is how much of the query the inliers explain (`outcrop.query.verification.evidence`), at most their
-    number. Without a homography, `reason` says why, and `inliers` is 0.
+    features; `evidence` is how much of the query the inliers explain (`outcrop.query.verification.evidence`), 0 to 1.
+    Without a homography, `reason` says why, and `inliers` is 0.
     """
 
     tentative: int
@@ -75,7 +75,7 @@ class GeometricMatch:
         """Plain values; the homography keeps its digits, angles and pixels are rounded."""
         return {
             "inliers": self.inliers,
-            "evidence": round(self.evidence, 1),
+            "evidence": round(self.evidence, 4),
             "tentative": self.tentative,
             "method": self.method,
             "rotation": None if self.rotation is None else round(self.rotation, 2) % 360,
@@ -120,7 +120,10 @@ def verify(query: LocalFeatures, candidate: LocalFeatures) -> GeometricMatch:
         found,
         inliers=len(inlying),
         **described(full, query),
-        evidence=evidence(here, off, sizes[0], query.points),
+        evidence=evidence(
+            effective_inliers(here, off, sizes[0], query.points),
+            shown_share(project(full, corners(query.width, query.height)), sizes[1]),
+        ),
         pairs=np.hstack([here, there]),
     )
 

@@ -36,6 +36,8 @@ GPS_ERROR = 2.0
 """Metres by which a drone's GPS is assumed to be off, where the data say nothing better."""
 OFFSET_ERROR = 0.05
 """Assumed error of heading, height and focal length together, as a share of the distance between hit and query."""
+ASSUMED_HITS = 3.0
+"""As how many hits' worth of disagreement `GPS_ERROR` counts in the spread: three or four hits may agree by chance."""
 MIN_BASELINE = 8.0
 """Metres (root mean square) over which the hits must lie for their places to give a heading and a scale."""
 TILT = 10.0
@@ -129,9 +131,7 @@ def _by_positions(evidence: Sequence[_Evidence], plane: Plane) -> Location | Non
         return None
     slope, middle, used = fitted
     off = np.abs(ground - slope * seen - middle)
-    count = int(used.sum())
-    share = weights[used] / weights[used].sum()
-    sigma_m = math.sqrt(float(share @ off[used] ** 2) * count / (count - 2))
+    sigma_m = _spread(seen[used], off[used], weights[used], float(np.median(off)))
     heading = -math.degrees(np.angle(slope)) % 360
     remarks = [
         f"{e.item.key} says it headed {e.heading:.0f} degrees, the places of the hits say {_degrees(heading - _rotation(e)):.0f}"
@@ -147,6 +147,30 @@ def _by_positions(evidence: Sequence[_Evidence], plane: Plane) -> Location | Non
         plane,
         remarks,
     )
+
+
+def _spread(
+    seen: NDArray[np.complex128], off: NDArray[np.float64], weights: NDArray[np.float64], typical: float
+) -> float:
+    """Metres (root mean square) by which the query's middle may be off, by residuals of a similarity through `seen`.
+
+    The residuals of few hits are small by chance. So an assumed error joins them (a prior that weighs as `ASSUMED_HITS` hits);
+    where they are larger than that, they are enlarged by the quantile of F that holds the error in 95 of 100 cases. Hits left out
+    count through the median of all residuals (`typical`). The error of the middle grows where it lies beside the hits.
+    What all receivers are off by together no residual shows: one more error of a hit is added for it.
+    """
+    count, mean = len(off), float(weights.mean())
+    spare = count - 2
+    found = max(
+        float(weights @ off**2) / mean, count * (1.2 * typical) ** 2
+    )  # a median of 1 belongs to a root mean square of 1.2
+    enlarged = (
+        spare * (20 ** (1 / spare) - 1) / math.log(20)
+    )  # of F with 2 and 2 (count - 2) degrees of freedom, by its limit
+    of_a_hit = max((found + ASSUMED_HITS * GPS_ERROR**2) / (spare + ASSUMED_HITS), found / spare * enlarged)
+    design = np.stack([seen, np.ones(count)], axis=1) * np.sqrt(weights / mean)[:, None]
+    inverse = np.linalg.inv(design.conj().T @ design)
+    return math.sqrt(of_a_hit * (1 + float(inverse[1, 1].real)))
 
 
 def _similarity(
