@@ -9,6 +9,7 @@ from outcrop.screen.options import application
 COMMANDS = {
     "list": Listed("outcrop.operate.cli_look", "List the collections with their spaces, indexes and rows."),
     "describe": Listed("outcrop.operate.cli_look", "Show a collection's space, fields, index, aliases, and true counts by kind, dataset and altitude."),
+    "items": Listed("outcrop.operate.cli_items", "List the items of a collection by their keys: dataset, capture or category, frame or specimen."),
     "stats": Listed("outcrop.operate.cli_look", "Count the rows: true counts, and the server's statistics (superseded rows count there until compaction)."),
     "create": Listed("outcrop.operate.cli_change", "Create a collection for a model; beside the present one where the name is taken (then fill it, and switch)."),
     "index": Listed("outcrop.operate.cli_change", "Give a collection another index in place; the former one is restored if the server cannot finish the new one."),

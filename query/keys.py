@@ -9,17 +9,19 @@ from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import unquote
 
-from outcrop.schema.errors import InputError, OutcropError
+from outcrop.schema.errors import InputError, OutcropError, nearest
 from outcrop.schema.filters import Condition, Filter, equals
 from outcrop.schema.item import Item, Kind, item_id, part
 from outcrop.store.collection import Collection
 
 SHOWN = 5
 """Items that an ambiguous name lists."""
+COMPARED = 1000
+"""Items with the same end that are compared with a name that is misspelt."""
 PARTS = (Kind.REFERENCE, Kind.VIEW)
-KINDS = (Kind.SPECIMEN, Kind.IMAGE, *PARTS)
+KINDS = (Kind.SPECIMEN, Kind.IMAGE, Kind.TILE, *PARTS)
 """In which order an end of a key is looked for."""
-ENDS = {Kind.IMAGE: 2, Kind.REFERENCE: 4, Kind.VIEW: 2, Kind.SPECIMEN: 1}
+ENDS = {Kind.IMAGE: 2, Kind.REFERENCE: 4, Kind.VIEW: 2, Kind.SPECIMEN: 1, Kind.TILE: 3}
 """Pieces of a key, from its end, that are never left out of its shorter forms: captures and specimens keep their names."""
 
 
@@ -27,7 +29,8 @@ def full_keys(names: Sequence[str], collection: Collection, kinds: Sequence[Kind
     """The keys of stored items for keys, or ends of keys.
 
     An end may leave out components in the middle (``caliterra/9354``); one that is a key's end as it is, wins. Frames are
-    compared as numbers. Of references and views, the photograph or specimen may be typed so: ``9354/rot030/crop00``, ``000/03``.
+    compared as numbers. Of references and views, the photograph or specimen may be typed so (``9354/rot030/crop00``,
+    ``000/03``), of tiles scale, row and column (``150m/3/12``).
 
     Raises:
         InputError: an end names no item of these kinds, or several.
@@ -69,12 +72,13 @@ def _lengthened(name: str, collection: Collection, kinds: Sequence[Kind]) -> str
     if named:
         shown = ", ".join(named[:SHOWN]) + (" …" if len(named) > SHOWN else "")
         raise InputError(f"{name!r} names {len(named)} items of {collection.name!r}: {shown}; give more of the key")
+    hint = _misspelt(name, pieces, collection, kinds)
     if tuple(kinds) == (Kind.SPECIMEN,):
         raise InputError(
-            f"no specimen {name!r} in collection {collection.name!r}; give a mesh, a photograph, or the key of a specimen "
+            f"no specimen {name!r} in collection {collection.name!r}{hint}; give a mesh, a photograph, or the key of a specimen "
             "(specimen/<dataset>/<category…>/<specimen>) or its end"
         )
-    raise InputError(f"no item {name!r} in collection {collection.name!r}{_near(name, collection)}")
+    raise InputError(f"no item {name!r} in collection {collection.name!r}{hint or _near(name, collection)}")
 
 
 def _candidates(pieces: Sequence[str], collection: Collection, kinds: Sequence[Kind]) -> list[Item]:
@@ -84,7 +88,7 @@ def _candidates(pieces: Sequence[str], collection: Collection, kinds: Sequence[K
         if kind in kinds and (not found or kind not in PARTS) and (said := _said(pieces, kind)) is not None:
             filter, wanted = said
             for items, _ in collection.scan(equals("kind", str(kind)) & filter):
-                found += [item for item in items if _holds(item.key, wanted)]
+                found += [item for item in items if _holds(item.key, wanted, exactly=kind is Kind.TILE)]
     return found
 
 
@@ -98,6 +102,8 @@ def _said(pieces: Sequence[str], kind: Kind) -> tuple[Filter, Sequence[str]] | N
             return equals("frame", last), pieces
         case Kind.VIEW if last is not None and len(pieces) > 1:
             return equals("capture_id", unquote(pieces[-2])) & equals("view", last), pieces
+        case Kind.TILE if last is not None and len(pieces) > 2 and (row := _number(pieces[-2])) is not None:
+            return equals("capture_id", unquote(pieces[-3])), [*pieces[:-2], f"{row:04d}", f"{last:04d}"]
         case Kind.REFERENCE if len(pieces) > 2:
             frame, crop = _number(pieces[-3]), _number(pieces[-1].removeprefix("crop"))
             if frame is not None and crop is not None:
@@ -105,9 +111,11 @@ def _said(pieces: Sequence[str], kind: Kind) -> tuple[Filter, Sequence[str]] | N
     return None
 
 
-def _holds(key: str, pieces: Sequence[str]) -> bool:
-    there = iter(key.split("/")[:-1])
-    return all(piece in there for piece in pieces[:-1])
+def _holds(key: str, pieces: Sequence[str], *, exactly: bool) -> bool:
+    """Whether a key has the pieces in their order; the last one is compared where it is to be `exactly` the key's."""
+    *before, end = key.split("/")
+    there = iter(before)
+    return all(piece in there for piece in pieces[:-1]) and (not exactly or end == pieces[-1])
 
 
 def _ends(key: str, pieces: Sequence[str]) -> bool:
@@ -116,6 +124,18 @@ def _ends(key: str, pieces: Sequence[str]) -> bool:
 
 def _number(piece: str) -> int | None:
     return int(piece) if piece.isascii() and piece.isdigit() and len(piece) <= 18 else None
+
+
+def _misspelt(name: str, pieces: Sequence[str], collection: Collection, kinds: Sequence[Kind]) -> str:
+    """A hint: an item with the same end, of a dataset, capture or category that is spelt nearly so."""
+    if len(pieces) < 2:
+        return ""
+    forms: set[str] = set()
+    for item in _candidates(pieces[-1:], collection, kinds)[:COMPARED]:
+        there = item.key.split("/")
+        forms.update("/".join(there[start:]) for start in range(len(there) - 1))
+        forms.add(f"{there[1]}/{there[-1]}")
+    return nearest(name, sorted(forms), cutoff=0.7)
 
 
 def _near(key: str, collection: Collection) -> str:

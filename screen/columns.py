@@ -38,16 +38,22 @@ def fitted(
     """
     needed = [name for name in cells if name in whole] or list(cells)[:1]
     long = _long(cells, whole, (*needed, *kept))
+    levels = range(1 + max((len(forms.get(name, ())) for name in needed), default=0))
+    shown = [_in_form(cells, needed, forms, level) for level in levels]
     for count in range(len(needed), min(len(needed), LEAST_WHOLE) - 1, -1):
-        for level in range(1 + max((len(forms.get(name, ())) for name in needed), default=0)):
-            shown = dict(cells)
-            for name in needed:
-                if level and forms.get(name):
-                    shown[name] = forms[name][min(level, len(forms[name])) - 1]
-            layout = _beside(shown, needed[:count], long, width)
+        for form in shown:
+            layout = _beside(form, needed[:count], long, width)
             if layout is not None:
                 return layout
-    return _squeezed(shown, needed[:LEAST_WHOLE], width)
+    return _squeezed(shown[-1], needed[:LEAST_WHOLE], width)
+
+
+def _in_form(
+    cells: Mapping[str, Sequence[str]], needed: Sequence[str], forms: Forms, level: int
+) -> dict[str, Sequence[str]]:
+    """The cells, those of the needed columns in their form of a level (0: as they are)."""
+    shorter = {name: forms[name][min(level, len(forms[name])) - 1] for name in needed if level and forms.get(name)}
+    return {**cells, **shorter}
 
 
 def _long(cells: Mapping[str, Sequence[str]], whole: Sequence[str], spared: Sequence[str]) -> dict[str, int]:
@@ -66,15 +72,14 @@ def _beside(
 ) -> Layout | None:
     """The needed columns at their full width and as many others as fit, the first ones first; None where the needed do not."""
     full = {name: _width([name, *texts]) for name, texts in cells.items()}
+    least = {name: min(size, long.get(name, size)) for name, size in full.items()}
     left = width - EDGES + BETWEEN - sum(full[name] + BETWEEN for name in needed)
     if left < 0:
         return None
-    widths = {}
-    for name in cells:
-        if name in needed:
-            widths[name] = full[name]
-        elif min(full[name], long.get(name, full[name])) + BETWEEN <= left:
-            widths[name] = min(full[name], long.get(name, full[name]))
+    widths = {name: full[name] for name in needed}
+    for name in [name for name in cells if name not in needed]:
+        if least[name] + BETWEEN <= left:
+            widths[name] = least[name]
             left -= widths[name] + BETWEEN
     _widen(widths, full, left)
     return Layout(

@@ -10,7 +10,7 @@ from commands import run
 
 from outcrop.query.keys import full_keys, shorter_keys
 from outcrop.schema.errors import InputError
-from outcrop.schema.item import Item, Kind, image_key, reference_key, specimen_key, view_key
+from outcrop.schema.item import Item, Kind, image_key, reference_key, specimen_key, tile_key, view_key
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
@@ -34,6 +34,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keys")
     items = [Item(specimen_key(*names), Kind.SPECIMEN, names[0], names[2], names[1]) for names in SPECIMENS]
     items += [Item(view_key(*SPECIMENS[0], 3), Kind.VIEW, "molars", "000", "Alouatta", view=3)]
+    items.append(Item(tile_key("ortho", "150m", 3, 12), Kind.TILE, "ortho", "150m"))
+    items.append(Item(tile_key("ortho", "150m", 3, 2), Kind.TILE, "ortho", "150m"))
     turned = {"frame": 7, "rotation": 30.0, "crop": 2}
     items.append(
         Item(reference_key("caliterra", "flight", 7, 30.0, 2), Kind.REFERENCE, "caliterra", "flight", **turned)
@@ -62,6 +64,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("bones/001", "specimen/bones/001"),
         ("종%2F1", "specimen/bones/종%2F1"),
         ("view/molars/Alouatta/000/03", "view/molars/Alouatta/000/03"),
+        ("150m/3/12", "tile/ortho/150m/0003/0012"),
+        ("ortho/150m/3/2", "tile/ortho/150m/0003/0002"),
         ("000/3", "view/molars/Alouatta/000/03"),
         ("caliterra/flight/7/rot030/crop02", "reference/caliterra/flight/0007/rot030/crop02"),
         ("0007/rot030/crop02", "reference/caliterra/flight/0007/rot030/crop02"),
@@ -94,6 +98,9 @@ def test_the_shorter_forms_of_a_table_are_ends_that_are_taken(place: Path) -> No
         ),
         ("001", "names 2 items"),
         ("seneca/9354", "no item 'seneca/9354'"),
+        ("caliterr/9354", "did you mean 'caliterra/9354'?"),
+        ("image/calitera/flight/7", "did you mean 'image/caliterra/flight/0007'?"),
+        ("molar/000", "did you mean 'molars/000'?"),
         ("image/caliterra/flight/9355", "there is 'image/caliterra/flight/0007'"),
         ("", "no item ''"),
         ("a//b", "no item"),
@@ -111,4 +118,6 @@ def test_the_commands_take_them(place: Path) -> None:
     found = run("query", "specimen", "000", "--exclude-self", *store).json["queries"][0]
     assert {hit["key"] for hit in found["hits"]} == {specimen_key(*names) for names in SPECIMENS[1:]}
     assert "no specimen 'molar.ply2'" in run("query", "specimen", "molar.ply2", *store).error(3)
+    assert "did you mean 'molars/000'?" in run("query", "specimen", "molar/000", *store).error(3)
+    assert "did you mean 'molars/000'?" in run("query", "sheet", "molar/000", "--uri", place / "outcrop.db").error(3)
     assert "give more of the key" in run("query", "sheet", "001", "--uri", place / "outcrop.db").error(3)
