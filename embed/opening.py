@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from outcrop.embed.features import Features
 from outcrop.embed.models import Model
 from outcrop.embed.protocol import Pending, PictureEncoder
 from outcrop.embed.sharded import ShardedEncoder, device_names
-from outcrop.schema.errors import SpaceMismatch
+from outcrop.schema.errors import InputError, SpaceMismatch
 from outcrop.schema.settings import Settings
 from outcrop.schema.space import Space
 
@@ -59,10 +60,10 @@ def open_for_query(model: Model, settings: Settings) -> Encoder:
 
 
 class LazyEncoder:
-    """An encoder that is opened by the first picture: a run that finds everything unchanged never waits for
-    torch.
+    """An encoder that is opened by the first picture, or by `begin` while that is still to be read.
 
-    `space` is known at once; `opened` is called with the encoder when it is there. Threads may share it.
+    A run that finds everything unchanged never waits for torch. `space` is known at once; `opened` is called with the encoder
+    when it is there. Threads may share it. Where it cannot be opened, whoever asks for it gets the reason; it is tried once.
     """
 
     def __init__(
@@ -75,6 +76,19 @@ class LazyEncoder:
         self._open, self._opened = open_encoder, opened
         self._encoder: PictureEncoder | None = None
         self._lock = threading.Lock()
+        self._failed: Exception | None = None
+        self._beginning: threading.Thread | None = None
+        self._closed = False
+
+    def begin(self) -> None:
+        """Opens it in a thread of its own, unless somebody has begun; returns at once, and raises nothing: a picture will."""
+        if self._beginning is None:
+            self._beginning = threading.Thread(target=self._ahead, name="open", daemon=True)  # `close` waits for it
+            self._beginning.start()
+
+    def _ahead(self) -> None:
+        with contextlib.suppress(Exception):  # kept, and raised where the encoder is asked for
+            self._now(ahead=True)
 
     @property
     def is_open(self) -> bool:
@@ -113,19 +127,31 @@ class LazyEncoder:
         return self._now().describe()
 
     def close(self) -> None:
-        """Closes the encoder, if a picture opened one."""
+        """Closes the encoder, if there is one; waits where it is being opened."""
         with self._lock:
+            self._closed = True
             if self._encoder is not None:
                 self._encoder.close()
                 self._encoder = None
+        if self._beginning is not None:
+            self._beginning.join()
 
-    def _now(self) -> PictureEncoder:
+    def _now(self, *, ahead: bool = False) -> PictureEncoder:
         with self._lock:
+            if self._failed is not None or (ahead and self._closed):
+                raise self._failed or InputError("the encoder is closed")
             if self._encoder is None:
-                encoder = self._open()
-                if encoder.space.fingerprint != self.space.fingerprint:
-                    raise SpaceMismatch(f"the encoder has a different space: {self.space.difference(encoder.space)}")
-                self._encoder = encoder
+                try:
+                    self._encoder = self._made()
+                except Exception as error:
+                    self._failed = error
+                    raise
                 if self._opened is not None:
-                    self._opened(encoder)
+                    self._opened(self._encoder)
             return self._encoder
+
+    def _made(self) -> PictureEncoder:
+        encoder = self._open()
+        if encoder.space.fingerprint != self.space.fingerprint:
+            raise SpaceMismatch(f"the encoder has a different space: {self.space.difference(encoder.space)}")
+        return encoder

@@ -71,13 +71,15 @@ def ingest_listing(
     progress: Callable[[int], None] | None = None,
     waiting: Callable[[str], None] | None = None,
     on_start: Callable[[Pipeline], None] | None = None,
+    on_change: Callable[[], None] | None = None,
     index_deadline: float = INDEX_DEADLINE,
     shard_end: ShardEnd | None = None,
 ) -> Record:
     """Embeds new and changed items and upserts them, removes stale rows, flushes once, waits for the index, verifies.
 
     With `features`, patch features and the like are kept too, from the same pass; items that lack them are embedded again.
-    `on_start` is given the pipeline, so that a signal handler can stop it. With `shard_end` the listing is a shard's, and what is
+    `on_start` is given the pipeline, so that a signal handler can stop it; `on_change` is called by the thread that compares,
+    each time that it finds an item that must be embedded. With `shard_end` the listing is a shard's, and what is
     done once for all shards is left to the last of them. Returns the run's record, which is also on disk
     with its ledger of failures.
 
@@ -100,7 +102,14 @@ def ingest_listing(
         run.count(missing=len(listing.missing))
         run.save()
         pipeline = Pipeline(
-            encoder, collection, run, options, thumbnails=thumbnails, features=features, waiting=waiting
+            encoder,
+            collection,
+            run,
+            options,
+            thumbnails=thumbnails,
+            features=features,
+            waiting=waiting,
+            on_change=on_change,
         )
         if on_start is not None:
             on_start(pipeline)

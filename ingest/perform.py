@@ -241,6 +241,7 @@ def _ingest(
             thumbnails=ThumbnailStore.below(settings.state) if settings.thumbnails else None,
             features=_keeper(target, settings),
             on_start=watcher.stoppable,
+            on_change=encoder.begin if target.model is not None else None,
             waiting=watcher.warn,
             progress=lambda done: watcher.progress(run.record),
             shard_end=end,
@@ -290,7 +291,12 @@ def _to_come(target: _Target) -> int:
 def _encoder(
     target: _Target, settings: Settings, watcher: Watcher, run: Run, opened: PictureEncoder | None
 ) -> LazyEncoder:
-    """The encoder that is open already, or one that the first picture opens."""
+    """The encoder that is open already, or one that is opened as soon as an item is known to need it.
+
+    That is while others are still compared and the first file is read (or its views drawn), in a thread of its own. Not before: a
+    run that finds nothing to embed, the usual one of a schedule, then costs neither torch nor the weights. A new collection's
+    encoder was opened before the collection was made, so that a model which cannot be opened leaves none behind.
+    """
 
     def note(encoder: PictureEncoder) -> None:
         run.record.device = encoder.device

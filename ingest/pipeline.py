@@ -144,8 +144,10 @@ class Pipeline:
         thumbnails: ThumbnailStore | None = None,
         features: FeatureKeeper | None = None,
         waiting: Callable[[str], None] | None = None,
+        on_change: Callable[[], None] | None = None,
     ) -> None:
         self.features = features
+        self._on_change = on_change
         self.encoder, self.collection, self.run, self.options = encoder, collection, run, options
         self._thumbnails = thumbnails is not None
         self._waiting = waiting
@@ -223,6 +225,8 @@ class Pipeline:
         todo = [change for change in found if change.kind != "unchanged" or change.open]
         if todo and source.atomic:
             todo = found  # one that turns out to be changed takes the others along
+        if self._on_change is not None and any(change.embed for change in todo):
+            self._on_change()
         left = {change.todo.item.id: change.todo.item for change in todo}
         for each in wanted:
             if each.item.id not in left:

@@ -150,7 +150,14 @@ def _made(
     run = Run.begin(settings.state, "audit", AuditRequest(name=found.dataset, collection=collection.name))
     features = Companions.of(collection, settings).keeper() if options.force else None
     record = ingest_listing(
-        listing, encoder, collection, run, options, thumbnails=ThumbnailStore.below(settings.state), features=features
+        listing,
+        encoder,
+        collection,
+        run,
+        options,
+        thumbnails=ThumbnailStore.below(settings.state),
+        features=features,
+        on_change=encoder.begin,
     )
     say(f"{found.dataset}: {record.upserted} items embedded, {record.failed} failed (run {record.run})")
 

@@ -139,6 +139,8 @@ def test_a_query_by_a_picture_imports_what_it_uses(tmp_path: Path, monkeypatch: 
     assert "250918092555_300/0002" in said
     assert {"torch", "timm", "pymilvus"} <= modules
     assert not UNUSED & modules
+    modules, _ = imported("ingest", "dataset", "jamshill_image")
+    assert "pymilvus" in modules and "torch" not in modules, "nothing has changed: no model is opened"
 
 
 @pytest.fixture
