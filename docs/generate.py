@@ -18,7 +18,7 @@ from outcrop.embed.presets import PRESETS
 from outcrop.schema.errors import EXIT_CODES
 from outcrop.schema.index_parameters import dotted
 from outcrop.schema.indexes import PROFILES
-from outcrop.schema.item import FIELDS
+from outcrop.schema.item import FIELDS, Kind
 from outcrop.schema.manifest import Manifest
 from outcrop.schema.registry import Registry
 from outcrop.schema.settings import Settings
@@ -108,10 +108,16 @@ def reference_page() -> str:
         default = "" if field.default in (None, PydanticUndefined) else f"`{field.default}`"
         in_file = "never" if name == "token" else f"`{name}`"
         lines.append(f"| `OUTCROP_{name.upper()}` | {in_file} | {default} | {_cell(field.description or '')} |")
-    lines += ["", "## Fields of an item", "", "These are what `--where` and `--filter` can name.", ""]
+    lines += [
+        "",
+        "## Fields of an item",
+        "",
+        "These are what `--where` and `--filter` can name, beside the [own columns](metadata.md) of a collection.",
+        "",
+    ]
     lines += ["| field | type | kinds | meaning |", "|---|---|---|---|"]
     for spec in FIELDS.values():
-        kinds = "all" if len(spec.kinds) == 4 else ", ".join(spec.kinds)
+        kinds = "all" if set(spec.kinds) == set(Kind) else ", ".join(spec.kinds)
         lines.append(f"| `{spec.name}` | {spec.type} | {kinds} | {_cell(spec.meaning)} |")
     lines += [
         "",

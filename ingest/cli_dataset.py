@@ -8,7 +8,17 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW_OF_PICTURES, SHARD, DryRun, Features, FeaturesFolder, Force, Limit, PositionsFile
+from outcrop.ingest.options import (
+    NEW_OF_PICTURES,
+    SHARD,
+    DryRun,
+    Features,
+    FeaturesFolder,
+    Force,
+    Limit,
+    Metadata,
+    PositionsFile,
+)
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command
 
 
@@ -16,6 +26,7 @@ from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, 
 def dataset(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name of the dataset in the registry.")],
+    table: Metadata,
     positions: PositionsFile = None,
     features: Features = None,
     features_folder: FeaturesFolder = None,
@@ -28,4 +39,4 @@ def dataset(
 
     kept = {"features": features, "features_folder": features_folder, "positions": positions}
     request = DatasetRequest.of(session.settings, name, limit=limit, force=force, **kept)
-    run_ingest(session, request, dry_run=dry_run)
+    run_ingest(session, table.of(request), dry_run=dry_run)

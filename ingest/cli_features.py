@@ -9,7 +9,7 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import INDEX, SHARD, DryRun, FeaturesFolder, Force, dataset_name
+from outcrop.ingest.options import INDEX, SHARD, DryRun, FeaturesFolder, Force, Metadata, dataset_name
 from outcrop.screen.options import MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden, option
 
 
@@ -20,6 +20,7 @@ def features(
     layout: Annotated[
         str, option("--layout", panel="Source", help="How the files are laid out: fossilvit or imgmatching.")
     ],
+    table: Metadata,
     name: Annotated[
         Optional[str], option("--name", panel="Source", help="Name of the dataset. [the folder's name]")
     ] = None,
@@ -33,4 +34,4 @@ def features(
     request = FeaturesRequest(
         name=dataset_name(folder, name), folder=folder, layout=layout, force=force, features_folder=features_folder
     )
-    run_ingest(session, request, dry_run=dry_run, unit="vectors")
+    run_ingest(session, table.of(request), dry_run=dry_run, unit="vectors")

@@ -17,6 +17,7 @@ from outcrop.ingest.options import (
     FeaturesFolder,
     Force,
     Limit,
+    Metadata,
     PositionsFile,
     dataset_name,
 )
@@ -27,6 +28,7 @@ from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, 
 def images(
     session: Session,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of photographs with any names; its folders are the captures.", show_default=False)],
+    table: Metadata,
     name: Annotated[Optional[str], option("--name", panel="Source", help="Name of the dataset. [the folder's name]")] = None,
     positions: PositionsFile = None,
     write_registry: Annotated[Optional[Path], option("--write-registry", panel="Output", help="Also write the dataset into this registry (JSON), for `ingest dataset`.")] = None,
@@ -52,4 +54,4 @@ def images(
     )
     if write_registry is not None and not dry_run:
         session.say(add_to_registry(write_registry, request.name, request.folder, positions))
-    run_ingest(session, request, dry_run=dry_run)
+    run_ingest(session, table.of(request), dry_run=dry_run)

@@ -10,7 +10,7 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW_OF_PICTURES, SHARD, DryRun, Force
+from outcrop.ingest.options import NEW_OF_PICTURES, SHARD, DryRun, Force, Metadata
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden
 
 
@@ -18,6 +18,7 @@ from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, 
 def manifest(
     session: Session,
     file: Annotated[Path, typer.Argument(help="The manifest, JSON or YAML.", show_default=False)],
+    table: Metadata,
     force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -28,4 +29,5 @@ def manifest(
 
     described = read_manifest(file)
     session = replace(session, settings=settings_of(session.settings, described, file.parent, session.given))
-    run_ingest(session, ManifestRequest.of(session.settings, file, described, force=force), dry_run=dry_run)
+    request = ManifestRequest.of(session.settings, file, described, force=force)
+    run_ingest(session, table.of(request), dry_run=dry_run)

@@ -9,7 +9,7 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW_OF_PICTURES, DryRun, Features, FeaturesFolder, Force
+from outcrop.ingest.options import NEW_OF_PICTURES, DryRun, Features, FeaturesFolder, Force, Metadata
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden, option
 
 
@@ -17,6 +17,7 @@ from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, 
 def map(
     session: Session,
     path: Annotated[Path, typer.Argument(metavar="MAP", help="GeoTIFF, folder of XYZ tiles (z/x/y.png), or .pmtiles file.", show_default=False)],
+    table: Metadata,
     name: Annotated[Optional[str], option("--name", panel="Source", help="Name of the map's dataset. [the file's name]")] = None,
     scales: Annotated[Optional[str], option("--scales", panel="What to make", help="Sides of the tiles in metres, as in 60,120. [as before, else what suits the collection's photographs, else 60,120,240]")] = None,
     dem: Annotated[Optional[Path], option("--dem", panel="Source", help="Terrain model (GeoTIFF of heights in metres) that queries with --locate use. [as before]")] = None,
@@ -38,4 +39,4 @@ def map(
         features=features,
         features_folder=(features_folder or session.settings.features_folder) if features else None,
     )
-    run_ingest(session, request, dry_run=dry_run, unit="tiles")
+    run_ingest(session, table.of(request), dry_run=dry_run, unit="tiles")

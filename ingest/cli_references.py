@@ -9,7 +9,7 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW_OF_PICTURES, SHARD, DryRun, Features, FeaturesFolder, Force
+from outcrop.ingest.options import NEW_OF_PICTURES, SHARD, DryRun, Features, FeaturesFolder, Force, Metadata
 from outcrop.schema.errors import UsageError
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command, option
 
@@ -18,6 +18,7 @@ from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, 
 def references(
     session: Session,
     name: Annotated[str, typer.Argument(help="Name of the dataset in the registry.")],
+    table: Metadata,
     angles: Annotated[str, option("--angles", panel="What to make", show_default=True, help="Degrees, counter-clockwise: START:STOP:STEP without the stop, a list, or both.")] = "0:360:30",
     crops: Annotated[str, option("--crops", panel="What to make", show_default=True, help="Fractions of the picture's sides, and grids COLUMNSxROWS:FRACTION; a list.")] = "0.6",
     add: Annotated[bool, option("--add", panel="What to make", help="Keep the references of these photographs that this run does not make.")] = False,
@@ -43,4 +44,4 @@ def references(
         request = WrittenReferencesRequest.of(settings, name, folder=from_, **common)
     else:
         raise UsageError("--from embeds references that are written already; leave --write-images out")
-    run_ingest(session, request, dry_run=dry_run)
+    run_ingest(session, table.of(request), dry_run=dry_run)

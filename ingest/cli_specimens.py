@@ -10,7 +10,7 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW, SHARD, DryRun, Force, dataset_name
+from outcrop.ingest.options import NEW, SHARD, DryRun, Force, Metadata, dataset_name
 from outcrop.screen.options import (
     DRAWING_RUN,
     MODEL,
@@ -47,6 +47,7 @@ def specimens(
     session: Session,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of meshes (PLY, OBJ, STL, OFF, GLB, glTF, 3MF, DAE, VTP, also as .gz or .zip); its folders are the categories.", show_default=False)],
     making: Making,
+    table: Metadata,
     name: Annotated[Optional[str], option("--name", panel="Source", help="Name of the dataset. [the folder's name]")] = None,
     limit: Annotated[Optional[int], option("--limit", panel="Run", help="Only the first N specimens.")] = None,
     force: Force = False,
@@ -57,5 +58,5 @@ def specimens(
 
     made = asdict(making)
     request = SpecimensRequest(name=dataset_name(folder, name), folder=folder, limit=limit, force=force, **made)
-    run_ingest(session, request, dry_run=dry_run)
+    run_ingest(session, table.of(request), dry_run=dry_run)
 # fmt: on

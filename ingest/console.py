@@ -148,6 +148,7 @@ def print_record(session: Session, record: Record, ledger: Path) -> None:
                 "state": record.state,
                 **counts,
                 "others": record.others,
+                **({"metadata": record.metadata} if record.metadata else {}),
                 "failures": str(ledger),
                 "seconds": record.seconds,
                 "images_per_second": round(record.images_per_second, 2),
@@ -168,7 +169,11 @@ def print_preview(session: Session, preview: Preview) -> None:
         return
     values = {name: getattr(preview.outlook, name) for name in ("dataset", *OUTLOOK)} | {"space": str(preview.space)}
     if session.format == "json":
-        shown = {"examples": _examples(preview), "others": dict(preview.others)} if preview.examples else {}
+        shown: dict[str, Any] = (
+            {"examples": _examples(preview), "others": dict(preview.others)} if preview.examples else {}
+        )
+        if preview.metadata is not None:
+            shown["metadata"] = preview.metadata.as_json()
         print_json({"dry_run": True, **values, **shown})
         return
     print_table([values], tuple(values))

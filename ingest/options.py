@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
 
-from outcrop.schema.errors import InputError
+from outcrop.schema.errors import InputError, UsageError
 from outcrop.screen.options import Formerly, Group, option
 
+if TYPE_CHECKING:
+    from outcrop.ingest.requests import Request
+
+Asked = TypeVar("Asked", bound="Request")
 Limit = Annotated[Optional[int], option("--limit", panel="Run", help="Only the first N items that are on disk.")]
 Force = Annotated[bool, option("--force", panel="Run", help="Embed unchanged items too.")]
 PositionsFile = Annotated[
@@ -32,6 +37,43 @@ FeaturesFolder = Annotated[
     Optional[Path],
     option("--features-folder", hidden=True, help="Where features are kept. [features below OUTCROP_EXPORTS]"),
 ]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Own columns for what is ingested (see docs/metadata.md)."""
+
+    metadata: Annotated[
+        Optional[Path],
+        option(
+            "--metadata", panel="Source", help="Table of own columns, ….csv, ….tsv or ….parquet (docs/metadata.md)."
+        ),
+    ] = None
+    on: Annotated[
+        Optional[str],
+        option(
+            "--on",
+            panel="Source",
+            help="What its rows are about: source, key, specimen or capture; with =COLUMN, named by that column. "
+            "[by its header]",
+        ),
+    ] = None
+    encoding: Annotated[
+        Optional[str], option("--encoding", hidden=True, help="Encoding of the table. [UTF-8, else found out]")
+    ] = None
+
+    def of(self, request: Asked) -> Asked:
+        """The request with the table.
+
+        Raises:
+            UsageError: --on or --encoding without --metadata.
+        """
+        if self.metadata is None:
+            if self.on is not None or self.encoding is not None:
+                raise UsageError("--on and --encoding are about a table; give it with --metadata")
+            return request
+        return request.with_metadata(self.metadata, self.on, self.encoding)
+
 
 INDEX: Group = {
     "index": Annotated[

@@ -25,6 +25,7 @@ from outcrop.ingest.finishing import ShardEnd
 from outcrop.ingest.layouts import space_of_tree
 from outcrop.ingest.listing import Outlook, ingest_listing, look_ahead
 from outcrop.ingest.manifest import Part, expected_rate, plan
+from outcrop.ingest.metadata import complete, matched
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.remembered import remember
 from outcrop.ingest.requests import AnyRequest, FeaturesRequest, ImagesRequest, ManifestRequest
@@ -32,6 +33,7 @@ from outcrop.ingest.runs import FIX, Record, Run, RunSettings, running
 from outcrop.ingest.sharding import Marks, group_of, share
 from outcrop.ingest.sources import Listing, Wanted, examples
 from outcrop.ingest.watcher import Watcher
+from outcrop.schema.column_match import Match
 from outcrop.schema.errors import InputError, WeightsError
 from outcrop.schema.files import require_writable
 from outcrop.schema.settings import Settings
@@ -51,6 +53,7 @@ class Preview:
     """What a run would do (`--dry-run`). `parts` are those of a manifest, `rate` items per second of earlier runs.
 
     Of a folder as it stands, `examples` are some items as they would be, and `others` counts by kind the files that are not read.
+    `metadata` is the table of own columns and what it matches.
     """
 
     space: Space
@@ -59,6 +62,7 @@ class Preview:
     rate: float | None = None
     examples: tuple[Wanted, ...] = ()
     others: Mapping[str, int] = field(default_factory=dict)
+    metadata: Match | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class _Target:
 
     Of a sharded ingest `listing` is the shard's part of the `whole`.
     `model` is None where the vectors are there already, so that nothing is embedded; `store` where a preview finds no Milvus
-    Lite directory.
+    Lite directory. `metadata` is a table of own columns.
     """
 
     request: AnyRequest
@@ -78,6 +82,7 @@ class _Target:
     found: Collection | None
     space: Space
     model: Model | None
+    metadata: Match | None = None
 
 
 def ingest(
@@ -127,12 +132,15 @@ def preview(request: AnyRequest, settings: Settings, watcher: Watcher = Watcher(
                 stale=target.shard is None,
             )
             shown = examples(target.listing) if isinstance(request, ImagesRequest) else ()
-            return Preview(target.space, outlook, examples=shown, others=target.listing.others)
+            return Preview(
+                target.space, outlook, examples=shown, others=target.listing.others, metadata=target.metadata
+            )
         shared = [replace(part, listing=share(part.listing, target.shard)) for part in request.parts()]
         stale = target.shard is None
         parts = plan(shared, target.found, force=request.force, features=keeper, checked=checked, stale=stale)
         rate = expected_rate(settings.state, target.space.model)
-        return Preview(target.space, _sum(request.name, [outlook for _, outlook in parts]), tuple(parts), rate)
+        whole = _sum(request.name, [outlook for _, outlook in parts])
+        return Preview(target.space, whole, tuple(parts), rate, metadata=target.metadata)
 
 
 def _keeper(target: _Target, settings: Settings) -> FeatureKeeper | None:
@@ -170,7 +178,8 @@ def _opened(
                 f"--index {settings.index} has no effect: collection {found.name!r} exists with {found.profile.name}"
             )
         shard = settings.part if only is None else None
-        yield _Target(request, share(listing, shard), listing, shard, store, found, space, model)
+        table = matched(request, listing, found, watcher.say)
+        yield _Target(request, share(listing, shard), listing, shard, store, found, space, model, table)
 
 
 def _space_and_model(
@@ -230,6 +239,9 @@ def _ingest(
     run, end = _begun(target, settings, collection, watcher, retry_of)
     if everything:
         remember(collection, target.request)
+    if target.metadata is not None:
+        collection.add_columns(target.metadata.table.columns)
+        run.record.metadata = target.metadata.as_json()
     watcher.begins(run, target.listing.dataset, target.listing.expected)
     with closing(_encoder(target, settings, watcher, run, opened)) as encoder:
         record = ingest_listing(
@@ -248,6 +260,8 @@ def _ingest(
         )
     for remark in filter(None, (record.decoder, *run.remarks)):
         watcher.say(remark)
+    if target.metadata is not None and record.state == "done":
+        complete(collection, target.metadata, target.listing, watcher.say, alone=target.shard is None)
     return record, record.state == "done" and (end is None or end.finished)
 
 
@@ -330,7 +344,14 @@ def _created(store: Store, settings: Settings, space: Space, watcher: Watcher, *
 def _options(settings: Settings, target: _Target) -> Options:
     request, checked = target.request, CheckedFiles(settings.state)
     if target.model is None:
-        return Options(VECTORS_AT_ONCE, settings.workers, request.force, settings.patience, checked=checked)
+        return Options(
+            VECTORS_AT_ONCE,
+            settings.workers,
+            request.force,
+            settings.patience,
+            checked=checked,
+            columns=target.metadata,
+        )
     # Where views are drawn, a thread waits for each process that draws.
     workers = settings.drawing_processes if request.takes_space else settings.workers
     return Options(
@@ -341,6 +362,7 @@ def _options(settings: Settings, target: _Target) -> Options:
         checked=checked,
         decode=settings.decode,
         decode_megapixels=settings.decode_megapixels,
+        columns=target.metadata,
     )
 
 

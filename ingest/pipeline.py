@@ -31,6 +31,7 @@ from outcrop.ingest.row_writer import Rows, RowWriter
 from outcrop.ingest.runs import Failure, Run
 from outcrop.ingest.sources import Contents, Kept, Outcome, Pools, Prepared, Ready, Source, Todo, Wanted, groups
 from outcrop.ingest.stages import Stages
+from outcrop.schema.column_match import Match
 from outcrop.schema.errors import MeshError, PictureError
 from outcrop.schema.item import Item, parent_of
 from outcrop.schema.machine import cores
@@ -51,6 +52,8 @@ class Options:
     unchanged items too; `patience` seconds for which the writer waits for a server that went away; `digests` compares the bytes
     of every file instead of trusting its size and time; `checked` are files that need not be read for their ctime.
 
+    `columns` are own columns of a table.
+
     `decode` is where JPEGs are decoded: ``cpu``, ``device`` (the encoder's) or ``auto`` (a GPU's decoder beside the CPU);
     `decode_megapixels` bounds what the device has in hand.
     """
@@ -63,6 +66,7 @@ class Options:
     checked: CheckedFiles | None = None
     decode: str = "auto"
     decode_megapixels: int = 1024
+    columns: Match | None = None
 
     def worker_count(self) -> int:
         """The preparing threads: as asked for, else one per core."""
@@ -151,7 +155,7 @@ class Pipeline:
         self.encoder, self.collection, self.run, self.options = encoder, collection, run, options
         self._thumbnails = thumbnails is not None
         self._waiting = waiting
-        self._writer = RowWriter(collection, thumbnails, features, options.patience, waiting)
+        self._writer = RowWriter(collection, thumbnails, features, options.patience, waiting, options.columns)
         self._lock = threading.Lock()
         self._stages = Stages()
         self._put, self._take = self._stages.put, self._stages.take

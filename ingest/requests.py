@@ -29,8 +29,18 @@ AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 Say = Callable[[str], None]
 
 
+class TableRequest(BaseModel):
+    """A table of own columns, what its rows are `on` (None: what its header says), and its encoding (None: found out)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    table: AbsolutePath
+    on: str | None = None
+    encoding: str | None = None
+
+
 class Request(BaseModel):
-    """What every request says: a name for what is ingested, and the features that are kept beside the vectors.
+    """What every request says: a name for what is ingested, the features that are kept beside the vectors, own columns.
 
     `force` embeds unchanged items too. `features` are written as in ``patch:stride=2,grid:side=4``; None keeps none.
     """
@@ -45,6 +55,11 @@ class Request(BaseModel):
     force: bool = False
     features: str | None = None
     features_folder: AbsolutePath | None = None
+    metadata: TableRequest | None = None
+
+    def with_metadata(self, table: Path, on: str | None = None, encoding: str | None = None) -> Self:
+        """The request with a table of own columns."""
+        return self.model_copy(update={"metadata": TableRequest(table=table, on=on, encoding=encoding)})
 
     def check(self) -> None:
         """Refuses what cannot be done, before anything is listed or opened.

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.features import Arrays, FeatureKeeper
 from outcrop.ingest.sources import Prepared
+from outcrop.schema.column_match import Match
 from outcrop.schema.item import Item
+from outcrop.store.annotate import with_columns
 from outcrop.store.collection import Collection
 
 
@@ -39,13 +41,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class RowWriter:
-    """Writes rows; waits `patience` seconds for a server that went away, and says so to `waiting`."""
+    """Writes rows; waits `patience` seconds for a server that went away, and says so to `waiting`.
+
+    Own columns of rows that are replaced stay, but for those of which `columns`, a table, has others.
+    """
 
     collection: Collection
     thumbnails: ThumbnailStore | None = None
     features: FeatureKeeper | None = None
     patience: float = 60.0
     waiting: Callable[[str], None] | None = None
+    columns: Match | None = None
 
     def write(self, parts: Sequence[Rows]) -> list[Item]:
         """Writes all parts in one request, thumbnails and features first; returns the items.
@@ -63,11 +69,13 @@ class RowWriter:
         if self.features is not None:
             for prepared, arrays in (kept for part in parts for kept in part.features):
                 self.features.keep(prepared, arrays)
+        replacing = any(part.replaces for part in parts)
+        items = with_columns(self.collection, items, self.columns, replacing=replacing)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.collection.upsert(
             [replace(item, ingested_at=item.ingested_at or now) for item in items],
             np.stack([vector for part in parts for vector in part.vectors]),
-            replacing=any(part.replaces for part in parts),
+            replacing=replacing,
             patience=self.patience,
             waiting=self.waiting,
         )

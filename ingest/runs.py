@@ -62,7 +62,8 @@ class Record(BaseModel):
 
     `expected` items the source declares; `embedded` computed; `upserted` rows written; `unchanged` skipped since they were
     there already; `failed` in the ledger (those declared but `missing` from the disk among them); `removed` rows of sources
-    that no longer make them; `others` counts by kind the files of a folder that are not read. `number` counts the runs of a
+    that no longer make them; `others` counts by kind the files of a folder that are not read; `metadata` says what
+    a table of own columns matched. `number` counts the runs of a
     state folder in the order in which they started. Of a sharded ingest, `shard` is ``I/N`` and `group` the name that its shards
     have in common (`outcrop.ingest.sharding`). `decoder` says where JPEGs were decoded, if a device was to do it.
     """
@@ -95,6 +96,7 @@ class Record(BaseModel):
     missing: int = 0
     undeclared: int = 0
     others: dict[str, int] = {}
+    metadata: dict[str, Any] | None = None
     removed: int = 0
     seconds: float = 0.0
     stages: dict[str, float] = {}

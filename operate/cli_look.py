@@ -31,7 +31,7 @@ from outcrop.screen.tables import print_json, print_table
 if TYPE_CHECKING:
     from outcrop.operate.machine import Finding
     from outcrop.operate.survey import Survey
-    from outcrop.store.inventory import Description
+    from outcrop.store.inventory import Description, Entry
     from outcrop.store.plan import Plan
     from outcrop.store.verify import Verification
 
@@ -58,27 +58,30 @@ def list_all(session: Session) -> None:
         answer_rows(session, (), LISTED, session.settings.uri, store=f"Milvus Lite {session.settings.uri}")
         return
     with opened_store(session) as store:
-        entries = list_collections(store)
+        entries = list_collections(store, counts=True)
         described, lite = store.describe(), store.lite
-    rows = [
-        {
-            "name": ", ".join(e.aliases),
-            "physical": e.physical,
-            "rows": e.rows,
-            "model": e.space.model if e.space else "(not Outcrop's)",
-            "dim": e.space.dim if e.space else None,
-            "index": e.index,
-            "loaded": e.loaded,
-            "state": _state(lite or e.loaded),
-        }
-        for e in entries
-    ]
+    rows = [_entry_row(entry, lite) for entry in entries]
+    if any(e.estimated for e in entries):
+        names = ", ".join(e.physical for e in entries if e.estimated)
+        session.say(f"estimated, since counting would load them: the rows of {names}")
     answer_rows(session, rows, LISTED, described, store=described)
 
 
-def _state(ready: bool) -> str:
-    """Whether a collection answers at once. A Milvus Lite directory always does: whoever opens it loads it."""
-    return "ready" if ready else "not loaded (the next query loads it)"
+def _entry_row(entry: Entry, lite: bool) -> dict[str, Any]:
+    """A line of the list."""
+    from outcrop.store.inventory import state_of
+
+    return {
+        "name": ", ".join(entry.aliases),
+        "physical": entry.physical,
+        "rows": entry.rows,
+        "model": entry.space.model if entry.space else "(not Outcrop's)",
+        "dim": entry.space.dim if entry.space else None,
+        "index": entry.index,
+        "loaded": entry.loaded,
+        "estimated": entry.estimated,
+        "state": state_of(lite or entry.loaded),
+    }
 
 
 @command(app, STORE)
@@ -87,21 +90,21 @@ def describe(session: Session, name: Name = None) -> None:
     from outcrop.store.inventory import describe as describe_collection
 
     with opened(session, name) as collection:
-        found, lite = describe_collection(collection), collection.store.lite
+        found = describe_collection(collection)
         remark_on_size(session, collection.store, found.rows)
     if session.format == "json":
         print_json(found.as_json())
     else:
-        _print_description(found, lite)
+        _print_description(found)
 
 
-def _print_description(found: Description, lite: bool) -> None:
+def _print_description(found: Description) -> None:
     facts = found.as_json()
     index = found.index
     shown: dict[str, Any] = {name: facts[name] for name in ("name", "physical")}
     shown["aliases"] = ", ".join(found.aliases)
     shown["rows"] = found.rows
-    shown["state"] = _state(lite or found.loaded)
+    shown["state"] = found.state
     shown |= {name: facts[name] for name in ("previous", "weights") if facts[name]}
     shown["space"] = str(found.space)
     shown["index"] = (
@@ -115,6 +118,8 @@ def _print_description(found: Description, lite: bool) -> None:
     elif found.altitudes:
         print_table(facts["altitudes"], ("altitude", "rows"), "altitudes (m)")
     print_table(facts["fields"], ("field", "type", "meaning"), "fields")
+    if facts["columns"]:
+        print_table(facts["columns"], ("column", "type"), "own columns")
 
 
 @command(app, STORE)

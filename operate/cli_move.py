@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,18 +13,23 @@ from outcrop.operate.commands import app
 from outcrop.operate.console import INDEX, STORE, DryRun, Given, answer, opened, opened_store, remark_on_size
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
-from outcrop.schema.filters import where as conditions
+from outcrop.schema.filters import asked as conditions
 from outcrop.screen.options import KEPT_FEATURES, STATE, Session, command, option
 from outcrop.screen.progress import Meter
 
 if TYPE_CHECKING:
     from outcrop.store.connection import Store
 
+Writer = Callable[..., tuple[int, int]]
+"""Writes a collection's items under a filter to a file; returns how many, and how many it left out."""
 Where = Annotated[list[str] | None, option("--where", help="Only items that fit: FIELD=VALUE and so on; repeatable.")]
 To = Annotated[str | None, option("--to", help="Name of the collection to write. [the one it came from]")]
 Target = Annotated[
     Path,
-    typer.Argument(help="….parquet; ….npy or ….faiss (with ids, items and space beside); a folder with --layout."),
+    typer.Argument(
+        help="….parquet; ….npy or ….faiss (with ids, items and space beside); without vectors ….csv, ….geojson or ….kml; "
+        "a folder with --layout."
+    ),
 ]
 Source = Annotated[
     Path, typer.Argument(help="A file that `collection export` wrote, or vectors with ids from elsewhere.")
@@ -43,35 +48,51 @@ def export_collection(
     ] = None,
     force: Annotated[bool, option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a collection to a file: keys, metadata, vectors and the space."""
-    from outcrop.store.arrays import export_arrays
-    from outcrop.store.transfer import export_parquet
-
+    """Write a collection to a file: keys, metadata, own columns, vectors and the space."""
     filter = conditions(*(where or ()))
     if layout is not None:
         _export_tree(session, name, file, filter, layout)
         return
-    _check_export(file, force)
-    write = export_parquet if file.suffix == ".parquet" else export_arrays
+    write = _writer(file, force)
     with (
         opened(session, name) as collection,
         Meter("export", collection.count(filter), "items", session.quiet) as meter,
     ):
-        done = write(collection, file, filter, progress=meter.update)
-    values = {"rows": done.rows, "file": str(file), "collection": collection.physical}
-    answer(session, values, f"{done.rows} items of {collection.physical} in {file}")
+        rows, unlocated = write(collection, file, filter, meter.update)
+    values = {"rows": rows, "file": str(file), "collection": collection.physical}
+    if unlocated:
+        values["unlocated"] = unlocated
+        session.warn(f"{unlocated} items have no position and are not in {file}; ….csv has all")
+    answer(session, values, f"{rows} items of {collection.physical} in {file}")
 
 
-def _check_export(file: Path, force: bool) -> None:
-    """Before any work: whether the file can be written, and in which format."""
-    from outcrop.store.arrays import SUFFIXES
+def _writer(file: Path, force: bool) -> Writer:
+    """Before any work: whether the file can be written, and what writes its format.
 
+    Raises:
+        InputError: it exists, its folder does not, or its ending names no format.
+    """
+    from outcrop.store import arrays, map_files, transfer
+
+    def parquet(*given: Any) -> tuple[int, int]:
+        return transfer.export_parquet(*given[:-1], progress=given[-1]).rows, 0
+
+    def vectors(*given: Any) -> tuple[int, int]:
+        return arrays.export_arrays(*given[:-1], progress=given[-1]).rows, 0
+
+    def items(*given: Any) -> tuple[int, int]:
+        done = map_files.export_items(*given[:-1], progress=given[-1])
+        return done.rows, done.unlocated
+
+    writers: dict[str, Writer] = {".parquet": parquet, **dict.fromkeys(arrays.SUFFIXES, vectors)}
+    writers |= dict.fromkeys(map_files.SUFFIXES, items)
     if file.exists() and not force:
         raise InputError(f"{file} exists; give another name, or --force")
-    if file.suffix not in (".parquet", *SUFFIXES):
-        raise InputError(f"{file} must end in one of .parquet, {', '.join(SUFFIXES)}: the ending chooses the format")
+    if file.suffix not in writers:
+        raise InputError(f"{file} must end in one of {', '.join(writers)}: the ending chooses the format")
     if not file.absolute().parent.is_dir():
         raise InputError(f"the folder {file.absolute().parent} does not exist; create it")
+    return writers[file.suffix]
 
 
 def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layout: str) -> None:

@@ -25,7 +25,8 @@ COMMANDS = {
     "audit": Listed("outcrop.operate.cli_look", "Compare the registry with the disk and the collection: missing, changed and orphaned items, another space."),
     "doctor": Listed("outcrop.operate.cli_look", "Check reach, version, index support, health, disk, clock and GPU: what is wrong, and what to do."),
     "plan": Listed("outcrop.operate.cli_look", "Size a collection before anything runs: memory, disk, time, and which backend and index to take."),
-    "export": Listed("outcrop.operate.cli_move", "Write a collection to a file: keys, metadata, vectors and the space."),
+    "export": Listed("outcrop.operate.cli_move", "Write a collection to a file: keys, metadata, own columns, vectors and the space."),
+    "annotate": Listed("outcrop.operate.cli_annotate", "Give the items of a collection own columns from a table, without embedding anything."),
     "import": Listed("outcrop.operate.cli_move", "Read a file into a collection: new, or of the same space. The whole file is checked before a row is written."),
     "copy": Listed("outcrop.operate.cli_move", "Copy a collection to another Milvus (Lite to server and back), verified by counts, ids and sampled vectors."),
 }

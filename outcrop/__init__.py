@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from outcrop.library import query_images as query_images
     from outcrop.library import query_items as query_items
     from outcrop.library import query_specimens as query_specimens
+    from outcrop.library import where as where
     from outcrop.schema.errors import OutcropError as OutcropError
-    from outcrop.schema.filters import where as where
     from outcrop.schema.settings import Settings as Settings
 
 _HOME = {
@@ -50,7 +50,7 @@ _HOME = {
     "query_images": "outcrop.library",
     "query_items": "outcrop.library",
     "query_specimens": "outcrop.library",
-    "where": "outcrop.schema.filters",
+    "where": "outcrop.library",
 }
 __all__ = sorted(_HOME)
 

@@ -12,8 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from outcrop.schema.errors import InputError, OutcropError
-from outcrop.schema.filters import Filter
-from outcrop.schema.filters import where as conditions
+from outcrop.schema.filters import Filter, asked
 from outcrop.schema.settings import Settings, read_settings
 from outcrop.store.connection import shown_uri
 
@@ -385,6 +384,18 @@ def evaluate(
     )
 
 
+def where(*texts: str, raw: str = "") -> Filter:
+    """A filter from conditions as on the command line, on fields and on the collection's own columns; all of them must hold.
+
+        outcrop.where("altitude=200..400", "age_ma=100..200")
+
+    Raises:
+        FilterError: a text is not a condition, or a value of another type than its field; own columns are known to a
+            collection, which says so when it is asked.
+    """
+    return asked(*texts, raw=raw)
+
+
 def _paths(paths: Paths) -> list[Path]:
     return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
 
@@ -392,4 +403,4 @@ def _paths(paths: Paths) -> list[Path]:
 def _filter(where: Where) -> Filter:
     if isinstance(where, Filter):
         return where
-    return conditions(where) if isinstance(where, str) else conditions(*where)
+    return asked(where) if isinstance(where, str) else asked(*where)

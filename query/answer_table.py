@@ -6,6 +6,8 @@ from typing import Any
 
 from outcrop.query.answers import Hit, Result, Results, hit_json
 from outcrop.query.keys import shorter_keys
+from outcrop.schema.column_files import harmless
+from outcrop.schema.columns import key_of, own_of
 
 WHOLE = ("rank", "score", "parent", "key")
 """Columns that are never cut or folded on a narrow screen; keys are shortened."""
@@ -60,8 +62,17 @@ def table_forms(result: Result) -> dict[str, list[list[str]]]:
 
 
 def csv_rows(results: Results) -> list[dict[str, Any]]:
-    """The hits of all queries as rows of CSV."""
-    return [{"query": each.query.name, **_row(each, hit)} for each in results.results for hit in each.hits]
+    """The hits of all queries as rows of CSV; own columns stand among the others (see `own_heading`)."""
+    return [
+        {"query": each.query.name, **row, **{own_heading(n): harmless(v) for n, v in row.get("columns", {}).items()}}
+        for each in results.results
+        for row in (_row(each, hit) for hit in each.hits)
+    ]
+
+
+def own_heading(name: str) -> str:
+    """The heading of an own column in CSV: its name, or the one that rows keep it under where an answer has a column so named."""
+    return key_of(name) if name in (*CSV_COLUMNS, *CSV_GROUP_COLUMNS, *GEOMETRY) else name
 
 
 def csv_columns(results: Results) -> tuple[str, ...]:
@@ -71,7 +82,8 @@ def csv_columns(results: Results) -> tuple[str, ...]:
         columns = (*columns, *CSV_GROUP_COLUMNS)
     if any(each.match is not None for each in results.results):
         columns = (*columns, *GEOMETRY)
-    return columns
+    own = dict.fromkeys(name for each in results.results for hit in each.hits for name in own_of(hit.item.extra))
+    return (*columns, *map(own_heading, own))
 
 
 def _group_columns(result: Result) -> list[str]:

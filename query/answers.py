@@ -9,6 +9,7 @@ from typing import Any
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.query.verification.confidence import Verification
 from outcrop.query.verification.location import Location
+from outcrop.schema.columns import own_of
 from outcrop.schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, parent_of
 from outcrop.screen.notebook import html_table
 from outcrop.store.search import Hit as StoredHit
@@ -150,10 +151,12 @@ def first_hits(results: Results, k: int) -> Results:
 
 def hit_json(hit: StoredHit, verification: Verification | None = None) -> dict[str, Any]:
     """A hit as the answers' plain values; that of a group has `parent`, `votes`, `rotations`, `estimated_rotation`, `margin`;
-    with what geometry says of it, where that was asked."""
+    with what geometry says of it, where that was asked. The own columns of the item, if it has any, are `columns`."""
     row: dict[str, Any] = {"rank": hit.rank, "key": hit.item.key, "score": round(hit.score, 6)}
     row.update({name: getattr(hit.item, name) for name in ANSWER_FIELDS if name != "key"})
     row["kind"] = str(hit.item.kind)
+    if own := own_of(hit.item.extra):
+        row["columns"] = own
     if isinstance(hit, Hit) and hit.group is not None:
         row |= group_json(hit.group)
     return row if verification is None else {**row, **verification.as_json(hit.score)}

@@ -28,8 +28,10 @@ def require_held(filter: Filter | None, collection: Collection) -> None:
     Conditions with ``!=``, ranges and prefixes are not looked at.
 
     Raises:
-        FilterError: naming the nearest dataset, or the kinds that are there.
+        FilterError: naming the nearest dataset, or the kinds that are there; or a name is neither a field's nor an own column's.
     """
+    if filter is not None:
+        collection.bound(filter)
     for condition in _naming(filter, "dataset", "kind"):
         existing = collection.partitions(fresh=True)
         values = [str(value) for value in condition.values]
@@ -61,6 +63,7 @@ def why_empty(filter: Filter | None, collection: Collection) -> str:
         for value in condition.values[:MAX_CHECKED]:
             if not collection.count(equals(condition.field, str(value))):
                 raise FilterError(_unknown(condition.field, str(value), collection))
+    filter = collection.bound(filter)
     barren = [each.expression for each in filter.conditions if not collection.count(Filter((each,)))]
     return f"the filter keeps 0 of {total} rows" + (f"; none has {barren[0]}" if barren else "")
 
@@ -111,7 +114,8 @@ def datasets(collection: Collection) -> list[str]:
 def _naming(filter: Filter | None, *fields: str) -> Iterable[Condition]:
     """The conditions that name values of these fields."""
     conditions = filter.conditions if filter is not None else ()
-    return [each for each in conditions if each.field in fields and each.operator == "in" and not each.negated]
+    named = [each for each in conditions if isinstance(each, Condition) and each.field in fields]
+    return [each for each in named if each.operator == "in" and not each.negated]
 
 
 def _unknown(field: str, value: str, collection: Collection) -> str:

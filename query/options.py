@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from outcrop.schema.errors import InputError, UsageError, nearest
-from outcrop.schema.filters import Filter, equals, where
+from outcrop.schema.filters import Filter, asked, equals
 from outcrop.schema.item import Kind
 from outcrop.screen.options import Formerly, Session, option
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from outcrop.query.rerank_plan import RerankPlan
     from outcrop.query.search import Grouping
 
+NOT_HTML = (".pdf", ".doc", ".docx", ".odt", ".md", ".png", ".jpg", ".json", ".csv")
+"""Endings of other formats, which a report is not written in."""
 LOCAL_FEATURES = ("sift", "patch")
 METHODS = ("geometric",)
 
@@ -88,9 +90,9 @@ class Conditions:
         """What both say.
 
         Raises:
-            FilterError: a text that is not a condition, or that names an unknown field.
+            FilterError: a text that is not a condition, or a value of another type than its field.
         """
-        return where(*(self.where or ()), raw=self.filter)
+        return asked(*(self.where or ()), raw=self.filter)
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,11 @@ def check_file(path: Path | None, option: str) -> None:
         return
     if path.is_dir():
         raise InputError(f"{option} {path} is a folder; give the name of a file")
+    if option == "--report" and path.suffix.lower() in NOT_HTML:
+        raise InputError(
+            f"{option} {path}: reports are HTML, not {path.suffix[1:].upper()}; "
+            f"write {path.with_suffix('.html').name}, and print it as PDF from a browser"
+        )
     folder = path.absolute().parent
     if not folder.is_dir():
         raise InputError(f"{option} {path}: the folder {folder} does not exist; create it")

@@ -16,7 +16,7 @@ from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.query.answers import Hit, Result, Results
 from outcrop.query.ground import EARTH_RADIUS
 from outcrop.query.pages import inline, render, write_whole
-from outcrop.query.report_facts import headline, hit_facts, query_facts
+from outcrop.query.report_facts import headline, hit_facts, own_columns, query_facts
 from outcrop.query.verification.confidence import Verification
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item, item_id, parent_of
 
@@ -108,6 +108,7 @@ class _Cards:
             "image": inline(image),
             "link": self._link_of_query(result),
             "facts": query_facts(result),
+            "columns": own_columns(query.item) if query.item is not None else [],
             "error": result.error,
             "map": little_map(
                 query.place, result.hits, (located.latitude, located.longitude) if located is not None else None
@@ -129,6 +130,7 @@ class _Cards:
             "key": group.parent if group is not None else item.key,
             "kind": str(item.kind),
             "facts": hit_facts(hit, verification, place),
+            "columns": own_columns(item),
             "source": item.source,
             "image": inline(whole if outline is not None else self.thumbnails.read(item.id)),
             "link": self.links.of_item(item) if self.links is not None else "",

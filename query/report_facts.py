@@ -5,6 +5,7 @@ from __future__ import annotations
 from outcrop.query.answers import Hit, Result
 from outcrop.query.ground import distances
 from outcrop.query.verification.confidence import Verification
+from outcrop.schema.columns import ColumnValue, own_of
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item, Kind
 
 
@@ -13,6 +14,17 @@ def headline(hit: Hit, verification: Verification | None) -> str:
     if verification is not None and verification.verified and verification.match is not None:
         return f"{verification.match.inliers:,} inliers"
     return f"{hit.score:.4f}"
+
+
+def own_columns(item: Item) -> list[tuple[str, str]]:
+    """The own columns of an item, as names and texts."""
+
+    def text(value: ColumnValue) -> str:
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return value if isinstance(value, str) else f"{value:.12g}"
+
+    return [(name, text(value)) for name, value in own_of(item.extra).items()]
 
 
 def query_facts(result: Result) -> list[str]:

@@ -83,7 +83,7 @@ def query_specimens(
     """
     if by not in BYS:
         raise InputError(f"--by must be {' or '.join(BYS)}, got {by!r}{nearest(by, BYS)}")
-    filter = filter or Filter()
+    filter = collection.bound(filter or Filter())
     if filter.chosen("kind") is not None:
         raise InputError("--by chooses between specimens and views; leave kind= out of --where")
     paths, ends = _sorted_out(names)

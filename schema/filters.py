@@ -8,6 +8,9 @@ Grammar of one condition (several are joined by AND)::
     FIELD=PREFIX*        text that begins so        capture_id=250918*
     FIELD!=…             the opposite of any of these
 
+A FIELD is one of `schema.item.FIELDS`, or an own column of the collection (see `outcrop.schema.column_filters`): what a condition
+on such a name means is known once the collection is, by `Filter.bound`.
+
 Double quotes keep a text whole: ``capture_id="a,b*"`` (inside them ``\\"`` and ``\\\\`` stand for a quote and a backslash).
 """
 
@@ -20,7 +23,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from outcrop.schema.column_filters import ColumnCondition, UnboundCondition, unknown
+from outcrop.schema.columns import Columns
 from outcrop.schema.errors import FilterError, nearest
+from outcrop.schema.expressions import literal as literal
+from outcrop.schema.expressions import successor
 from outcrop.schema.item import FIELDS, UNKNOWN_COORDINATE, Field, Kind
 
 Value = str | int | float
@@ -94,7 +101,7 @@ class Condition:
             return " and ".join(bounds)
         # A range of code points instead of `like`: no wildcards to escape, and every backend and version does it alike.
         prefix = str(self.values[0])
-        after = _successor(prefix)
+        after = successor(prefix)
         bounds = [f"{name} >= {literal(prefix)}"] + ([f"{name} < {literal(after)}"] if after else [])
         return " and ".join(bounds)
 
@@ -111,11 +118,14 @@ class Condition:
         return " and ".join(guards)
 
 
+AnyCondition = Condition | ColumnCondition | UnboundCondition
+
+
 @dataclass(frozen=True)
 class Filter:
     """Conditions joined by AND, and a raw Milvus expression for what they cannot say."""
 
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[AnyCondition, ...] = ()
     raw: str = ""
 
     def __post_init__(self) -> None:
@@ -141,6 +151,18 @@ class Filter:
             raise FilterError("a raw filter expression is only understood by Milvus")
         return all(c.matches(row) for c in self.conditions)
 
+    def bound(self, columns: Columns) -> Filter:
+        """The filter with its conditions on own columns typed by those of a collection.
+
+        Raises:
+            FilterError: the collection has no such column, or a value is of another type.
+        """
+        if not any(isinstance(c, UnboundCondition) for c in self.conditions):
+            return self
+        return Filter(
+            tuple(c.bound(columns) if isinstance(c, UnboundCondition) else c for c in self.conditions), self.raw
+        )
+
     def chosen(self, field: str) -> tuple[str, ...] | None:
         """The texts to which `field` is pinned by an "equal" or "one of" condition, or None: these choose partitions."""
         found: set[str] | None = None
@@ -156,13 +178,22 @@ class Filter:
         return Filter(kept, self.raw)
 
 
-def where(*texts: str, raw: str = "") -> Filter:
+def where(*texts: str, raw: str = "", columns: Columns = Columns()) -> Filter:
     """A filter from conditions as typed on a command line, ``where("altitude=200..400", "dataset=caliterra")``.
 
     Raises:
-        FilterError: unknown field (the nearest is named), wrong type of value, or no condition at all.
+        FilterError: unknown field or own column (the nearest is named), wrong type of value, or no condition at all.
     """
-    return Filter(tuple(parse(text) for text in texts), raw.strip())
+    return Filter(tuple(parse(text, columns) for text in texts), raw.strip())
+
+
+def asked(*texts: str, raw: str = "") -> Filter:
+    """As `where`, of a collection that is not open yet: names of no field are left to its own columns (`Filter.bound`).
+
+    Raises:
+        FilterError: a value of a field has the wrong type, or a text is not a condition.
+    """
+    return Filter(tuple(_parsed(text) for text in texts), raw.strip())
 
 
 def _check_raw(expression: str) -> None:
@@ -189,22 +220,27 @@ def equals(field: str, *values: Value) -> Filter:
     return Filter((Condition(field, "in", values),))
 
 
-_CONDITION = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*(!?)=\s*(.*)\s*\Z", re.DOTALL)
+_CONDITION = re.compile(r"\s*([^\W\d]\w*)\s*(!?)=\s*(.*)\s*\Z", re.DOTALL)
 
 
-def parse(text: str) -> Condition:
+def parse(text: str, columns: Columns = Columns()) -> Condition | ColumnCondition:
     """One condition from its text; see the module's grammar.
 
     Raises:
         FilterError: the text is not a valid condition, or it names an unknown field or a value of the wrong type.
     """
+    found = _parsed(text)
+    return found.bound(columns) if isinstance(found, UnboundCondition) else found
+
+
+def _parsed(text: str) -> Condition | UnboundCondition:
+    """A condition; one on an own column is not typed yet."""
     match = _CONDITION.match(text)
     if not match:
         raise FilterError(
             f"{text!r} is not a valid condition; write FIELD=VALUE, FIELD=A..B, FIELD=V1,V2 or FIELD=PREFIX*"
         )
-    name, negated, rest = match[1], bool(match[2]), match[3].rstrip()
-    field_named(name)
+    name, negated, rest = unicodedata.normalize("NFC", match[1]), bool(match[2]), match[3].rstrip()
     if not rest:
         raise FilterError(f'{name} has no value; write {name}=VALUE (or {name}="" for an empty text)')
     pieces = _pieces(name, rest)
@@ -212,18 +248,26 @@ def parse(text: str) -> Condition:
         alone = pieces[0].text
         if ".." in alone:
             low, _, high = alone.partition("..")
-            return _forward(Condition(name, "range", (low.strip() or None, high.strip() or None), negated))
+            return _condition(name, "range", (low.strip() or None, high.strip() or None), negated)
         if alone.endswith("*"):
-            return Condition(name, "prefix", (alone[:-1],), negated)
+            return _condition(name, "prefix", (alone[:-1],), negated)
     for piece in pieces:
         if not piece.quoted and piece.text.endswith("*"):
             raise FilterError(f'{name}: a prefix cannot be part of a list; use two queries, or quote "{piece.text}"')
-    return Condition(name, "in", tuple(p.text for p in pieces), negated)
+    return _condition(name, "in", tuple(p.text for p in pieces), negated)
+
+
+def _condition(
+    name: str, operator: Operator, values: tuple[str | None, ...], negated: bool
+) -> Condition | UnboundCondition:
+    if name not in FIELDS:
+        return UnboundCondition(name, operator, values, negated)
+    return _forward(Condition(name, operator, values, negated))
 
 
 def _forward(condition: Condition) -> Condition:
     """Refuses a range that runs backwards: it holds nothing, and nobody means that."""
-    low, high = condition.values
+    low, high = condition.values if condition.operator == "range" else (None, None)
     if low is not None and high is not None and low > high:  # type: ignore[operator]  # both of the field's type
         raise FilterError(f"the range of {condition.field} runs backwards; write {condition.field}={high}..{low}")
     return condition
@@ -232,16 +276,8 @@ def _forward(condition: Condition) -> Condition:
 def field_named(name: str) -> Field:
     """The field of this name; a FilterError with the nearest name otherwise."""
     if name not in FIELDS:
-        hint = nearest(name, FIELDS)
-        raise FilterError(f"unknown field {name!r}{hint or '; the fields are ' + ', '.join(FIELDS)}")
+        raise unknown(name, Columns())
     return FIELDS[name]
-
-
-def literal(value: Value | None) -> str:
-    """A value as a literal of Milvus's expression language: texts in double quotes with quote and backslash escaped."""
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    return repr(value)
 
 
 def ids_expression(ids: Iterable[str]) -> str:
@@ -305,13 +341,3 @@ def _typed(spec: Field, value: Value) -> Value:
     if not -(2**63) < whole < 2**63:  # servers cannot parse -(2**63)
         raise FilterError(f"{spec.name} must be a whole number, got {value!r}")
     return whole
-
-
-def _successor(prefix: str) -> str:
-    """The smallest text greater than every text with this prefix ('' where there is none), by code points."""
-    for end in range(len(prefix) - 1, -1, -1):
-        code = ord(prefix[end]) + 1
-        code = 0xE000 if 0xD800 <= code < 0xE000 else code
-        if code <= 0x10FFFF:
-            return prefix[:end] + chr(code)
-    return ""

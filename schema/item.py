@@ -36,8 +36,6 @@ class Kind(StrEnum):
 
 AERIAL = (Kind.IMAGE, Kind.REFERENCE)
 """Photographs, and what is cut out of them."""
-PLACED = (*AERIAL, Kind.TILE)
-"""What shows a place on the ground."""
 FOSSIL = (Kind.VIEW, Kind.SPECIMEN)
 
 FieldType = Literal["text", "integer", "number"]
@@ -77,8 +75,8 @@ FIELDS: dict[str, Field] = {
             kinds=AERIAL,
         ),
         Field("view", "integer", "number of the view, -1 = pooled or not a view", kinds=FOSSIL),
-        Field("latitude", "number", "degrees north (WGS 84), 999 = unknown", kinds=PLACED),
-        Field("longitude", "number", "degrees east (WGS 84), 999 = unknown", kinds=PLACED),
+        Field("latitude", "number", "degrees north (WGS 84), 999 = unknown"),
+        Field("longitude", "number", "degrees east (WGS 84), 999 = unknown"),
         Field("captured_at", "text", "ISO 8601 time of the photograph, '' where unknown", 40, AERIAL),
         Field("source", "text", "path of the source file, relative to its root", 1024),
         Field("source_size", "integer", "bytes of the source file"),

@@ -1,8 +1,8 @@
 """Collections as plain arrays: ``NAME.npy`` or a FAISS index, with the keys in ``NAME.ids.txt``, row by row.
 
 Beside them lie ``NAME.space.json`` (the embedding space) and ``NAME.items.jsonl`` (the items' metadata, one JSON object per
-line). Files from elsewhere need only the vectors and the ids, and a collection or file that says which space they are of:
-keys tell kind, dataset, capture and frame by themselves.
+line); where there are own columns, ``NAME.columns.json`` has their types. Files from elsewhere need only the vectors and the ids,
+and a collection or file that says which space they are of: keys tell kind, dataset, capture and frame by themselves.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from outcrop.schema.columns import Columns
 from outcrop.schema.errors import InputError
 from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter
@@ -67,6 +68,9 @@ def export_arrays(
         require_complete(collection, rows, expected)
         with whole_file(_beside(path, ".space.json")) as space:
             space.write_text(collection.space.model_dump_json(indent=1), encoding="utf-8")
+        if collection.columns:
+            with whole_file(_beside(path, ".columns.json")) as columns:
+                columns.write_text(collection.columns.as_text() + "\n", encoding="utf-8")
     return Transfer(rows, str(path))
 
 
@@ -97,7 +101,7 @@ def import_arrays(
         raise InputError(
             f"{_beside(path, '.ids.txt')} names {len(keys) - len(set(keys))} ids twice; every row needs an id of its own"
         )
-    items = _read_items(path, keys)
+    items, columns = _read_items(path, keys), _read_columns(path)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(norms).all() or (norms == 0).any():
         raise InputError(f"{path} holds vectors that are zero or not finite; remove them")
@@ -106,6 +110,7 @@ def import_arrays(
     for start in range(0, len(items), PAGE):
         pack(items[start : start + PAGE], vectors[start : start + PAGE], space.dim)
     collection = Collection.ensure(store, name, space, index=index)
+    collection.add_columns(columns)
     for start in range(0, len(items), PAGE):
         collection.upsert(items[start : start + PAGE], vectors[start : start + PAGE], replacing=True, patience=60)
         if progress is not None:
@@ -171,6 +176,15 @@ def _read_items(path: Path, keys: list[str]) -> list[Item]:
     if [item.key for item in items] != keys:
         raise InputError(f"{file} and {_beside(path, '.ids.txt')} name different items; make them again")
     return items
+
+
+def _read_columns(path: Path) -> Columns:
+    """The own columns that an export wrote beside it; none where it wrote none."""
+    file = _beside(path, ".columns.json")
+    try:
+        return Columns.of_text(file.read_text(encoding="utf-8")) if file.exists() else Columns()
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"{file} cannot be read; make it again, or remove it") from None
 
 
 def _read_space(path: Path) -> Space:

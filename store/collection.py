@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from outcrop.schema.columns import MAX_COLUMNS, Columns
 from outcrop.schema.errors import InputError, OutcropError, Refused, SpaceMismatch, StoreUnreachable, nearest
 from outcrop.schema.indexes import METRIC, IndexProfile, profile_for, profile_named
 from outcrop.schema.space import Space
 from outcrop.store.connection import Store
 from outcrop.store.patience import patiently
 from outcrop.store.rows import milvus_schema
-from outcrop.store.table import PROPERTY_PARTLY, Table
+from outcrop.store.table import PROPERTY_COLUMNS, PROPERTY_PARTLY, Table
 
 if TYPE_CHECKING:
     from pymilvus.milvus_client.index import IndexParams
@@ -105,6 +106,7 @@ class Collection(Table):
         weights = properties.get(PROPERTY_WEIGHTS, "")
         found = cls(store, name, facts["collection_name"], space, profile, index["build"], weights)
         found.partly_loaded = bool(properties.get(PROPERTY_PARTLY))
+        found.columns = Columns.of_text(properties.get(PROPERTY_COLUMNS))
         return found
 
     @classmethod
@@ -328,6 +330,28 @@ class Collection(Table):
         with self.store.reading(f"describe {self.name!r}"):
             facts = self.store.client.describe_collection(self.physical, timeout=self.store.timeout)
         return dict(facts.get("properties") or {})
+
+    def add_columns(self, columns: Columns) -> None:
+        """Takes own columns into the collection; one that it has keeps its type.
+
+        Raises:
+            InputError: it has one of another type, or they become too many.
+        """
+        known = self.read_columns()
+        for name, column in columns.items():
+            if name in known and known[name] != column:
+                raise InputError(
+                    f"column {name!r} of collection {self.name!r} is a {known[name].type}, not a {column.type}; "
+                    "write it so, or give the column another name"
+                )
+        after = known.and_those_of(columns)
+        if len(after) > MAX_COLUMNS:
+            raise InputError(
+                f"collection {self.name!r} would have {len(after)} own columns; {MAX_COLUMNS} are possible"
+            )
+        if after.as_text() != known.as_text():
+            self.set_property(PROPERTY_COLUMNS, after.as_text())
+        self.columns = after
 
     def set_property(self, name: str, value: str) -> None:
         """Keeps a text with the collection; other properties stay."""

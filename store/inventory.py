@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from outcrop.schema.errors import Refused
+from outcrop.schema.columns import Columns
+from outcrop.schema.errors import OutcropError, Refused
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS
 from outcrop.schema.space import Space
@@ -19,8 +20,8 @@ from outcrop.store.plan import LITE_ROWS
 class Entry:
     """One line of the list: a physical collection and the aliases that lead to it.
 
-    `rows` is an estimate (the server's statistics, which count superseded rows until compaction); `space` is None where the
-    collection was not made by Outcrop.
+    `rows` is true unless `estimated`: then it is from the server's statistics, which count superseded rows until compaction.
+    `space` is None where the collection was not made by Outcrop.
     """
 
     physical: str
@@ -29,11 +30,15 @@ class Entry:
     space: Space | None
     index: str
     loaded: bool
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
 class Description:
-    """One collection in full. `rows` and the counts are true counts; `counts` is by (kind, dataset), `altitudes` by metres."""
+    """One collection in full. `rows` and the counts are true counts; `counts` is by (kind, dataset), `altitudes` by metres.
+
+    A Milvus Lite directory (`lite`) is loaded by whoever opens it, so it is ready whether or not it is `loaded`.
+    """
 
     name: str
     physical: str
@@ -48,10 +53,17 @@ class Description:
     altitudes: dict[float, int] = field(default_factory=dict)
     previous: str = ""
     weights: str = ""
+    columns: Columns = field(default_factory=Columns)
+    lite: bool = False
+
+    @property
+    def state(self) -> str:
+        """Whether it answers at once."""
+        return state_of(self.loaded or self.lite)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; `counts` and `altitudes` as rows, with the fields of every collection beside them."""
-        names = ("name", "physical", "rows", "loaded", "previous", "weights")
+        names = ("name", "physical", "rows", "loaded", "state", "previous", "weights")
         return {
             **{name: getattr(self, name) for name in names},
             "aliases": list(self.aliases),
@@ -61,6 +73,7 @@ class Description:
             "counts": [{"kind": kind, "dataset": name, "rows": rows} for (kind, name), rows in self.counts.items()],
             "altitudes": [{"altitude": altitude, "rows": rows} for altitude, rows in self.altitudes.items()],
             "fields": field_rows(),
+            "columns": [{"column": column.name, "type": column.type} for column in self.columns.values()],
         }
 
 
@@ -81,28 +94,49 @@ class Statistics:
     raw_mib: float
 
 
-def list_collections(store: Store) -> list[Entry]:
-    """Every collection of the store, by physical name; costs a few requests per collection and counts nothing."""
+def list_collections(store: Store, *, counts: bool = False) -> list[Entry]:
+    """Every collection of the store, by physical name; costs a few requests per collection.
+
+    With `counts`, the rows of those that are loaded whole are counted; Milvus Lite's own figure is true. What is not loaded is
+    not loaded for it.
+    """
     entries = []
     with store.reading("list collections"):
         names = sorted(store.client.list_collections(timeout=store.timeout))
     for physical in names:
-        aliases, rows = aliases_of(store, physical), estimated_rows(store, physical)
+        aliases, rows, loaded = aliases_of(store, physical), estimated_rows(store, physical), is_loaded(store, physical)
         try:
             found = Collection.find(store, physical)
         except Refused:
             found = None
+        counted = None if store.lite or not (counts and found and loaded) else _counted(found)
         entries.append(
             Entry(
                 physical,
                 aliases,
-                rows,
+                rows if counted is None else counted,
                 found.space if found else None,
                 found.profile.name if found else "",
-                is_loaded(store, physical),
+                loaded,
+                estimated=counted is None and not store.lite,
             )
         )
     return entries
+
+
+def _counted(collection: Collection) -> int | None:
+    """The true number of rows; None where it is not to be had without loading something."""
+    if collection.partly_loaded:
+        return None
+    try:
+        return collection.count()
+    except OutcropError:  # its nodes are away, say: the list is no place to fail for that
+        return None
+
+
+def state_of(ready: bool) -> str:
+    """Whether a collection answers at once, in words."""
+    return "ready" if ready else "not loaded (the next query loads it)"
 
 
 def describe(collection: Collection, *, counts: bool = True) -> Description:
@@ -132,6 +166,8 @@ def describe(collection: Collection, *, counts: bool = True) -> Description:
         altitudes=dict(sorted(altitudes.items())),
         previous=collection.properties().get("outcrop.previous", ""),
         weights=collection.weights_hint,
+        columns=collection.columns,
+        lite=store.lite,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.schema.columns import MAX_ROW_BYTES, PREFIX
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import CHECKSUM, FIELDS, Field, Item
 from outcrop.store.integrity import checksum
@@ -40,7 +42,7 @@ def pack(items: Sequence[Item], vectors: NDArray[np.float32], dim: int) -> list[
 
     Raises:
         InputError: wrong shape, a vector that is not finite or not of length 1, a text too long for its field or not valid
-            Unicode, a number that is not finite or too large.
+            Unicode, too much in own columns, a number that is not finite or too large.
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.shape != (len(items), dim):
@@ -60,10 +62,21 @@ def pack(items: Sequence[Item], vectors: NDArray[np.float32], dim: int) -> list[
             if field.type == "text" and value.isascii() and len(value) <= field.max_length:
                 continue  # nearly all of them
             row[name] = _fitting(item, field, value)
+        if item.extra:
+            _require_room(item)
         row[CHECKSUM] = checksum(row, vector)
         row["vector"] = vector
         rows[row["id"]] = row
     return list(rows.values())
+
+
+def _require_room(item: Item) -> None:
+    """Refuses own columns that take more than their share of what Milvus takes of a row's dynamic field."""
+    own = {name: value for name, value in item.extra.items() if name.startswith(PREFIX)}
+    if own and (size := len(json.dumps(own, ensure_ascii=False).encode())) > MAX_ROW_BYTES:
+        raise InputError(
+            f"{item.key[:120]}: its own columns have {size} bytes, more than {MAX_ROW_BYTES}; shorten them"
+        )
 
 
 def _fitting(item: Item, field: Field, value: Any) -> Any:

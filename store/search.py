@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.schema.columns import Columns
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS, Item
@@ -104,7 +105,7 @@ def search(
         raise InputError("a query vector is not finite")
     if not 1 <= k <= MAX_HITS:
         raise InputError(f"-k must be between 1 and {MAX_HITS}, got {k}")
-    filter = filter or Filter()
+    filter = collection.bound(filter or Filter())
     collection.load()
     names, rest = collection.chosen(filter)
     plan, hits = _run(collection, vectors, k, filter, rest, names, exact, consistency)
@@ -177,7 +178,7 @@ def index_search(
     store = collection.store
     found: list[tuple[Hit, ...]] = []
     # A few hits are read whole, and compared with their checksums; of many only what is shown, and judged by id and score.
-    fields = ["*"] if min(len(vectors), MAX_QUERIES) * k <= CHECKED_HITS else list(FIELDS)
+    fields = ["*"] if min(len(vectors), MAX_QUERIES) * k <= CHECKED_HITS else _shown(collection)
     for start in range(0, len(vectors), MAX_QUERIES):
         with store.reading(f"search {collection.name!r}", rest.raw):
             answer = store.client.search(
@@ -194,11 +195,13 @@ def index_search(
             )
         exact = store.lite and collection.profile.exact
         for query, hits in zip(vectors[start : start + MAX_QUERIES], answer, strict=True):
-            found.append(_hits(hits, query if exact else None, collection.name, check))
+            found.append(_hits(hits, query if exact else None, collection, check))
     return tuple(found)
 
 
-def _hits(hits: Sequence[Any], query: NDArray[np.float32] | None, collection: str, check: bool) -> tuple[Hit, ...]:
+def _hits(
+    hits: Sequence[Any], query: NDArray[np.float32] | None, collection: Collection, check: bool
+) -> tuple[Hit, ...]:
     """The hits of one query as Milvus gave them; with `check` a Damaged where one is not what was written.
 
     With the `query` [D], hits that were read with their vectors must have the scores that these give with it.
@@ -209,9 +212,20 @@ def _hits(hits: Sequence[Any], query: NDArray[np.float32] | None, collection: st
         right = _scores(rows, query)
         for place, row in enumerate(rows):
             if fault := fault_of(row) or fault_of_score(scores[place], None if right is None else float(right[place])):
-                raise damaged(row, fault, collection)
-    items = (Item.from_row({name: row[name] for name in FIELDS}) for row in rows)
+                raise damaged(row, fault, collection.name)
+    items = (_item(row, collection.columns) for row in rows)
     return tuple(Hit(rank, score, item) for rank, (score, item) in enumerate(zip(scores, items, strict=True), 1))
+
+
+def _shown(collection: Collection) -> list[str]:
+    """The fields of a hit: those of every item, and own columns."""
+    return [*FIELDS, *collection.columns.keys_in_rows]
+
+
+def _item(row: dict[str, Any], columns: Columns) -> Item:
+    """A row as the item of a hit: its fields and own columns, without what else its source knows."""
+    item = Item.from_row({name: row[name] for name in FIELDS})
+    return replace(item, extra={key: row[key] for key in columns.keys_in_rows if key in row}) if columns else item
 
 
 def _scores(rows: list[dict[str, Any]], query: NDArray[np.float32] | None) -> NDArray[np.float64] | None:
@@ -249,9 +263,9 @@ def exact_search(
     lines = [best.best(query) for query in range(len(vectors))]
     ids = sorted({id for line in lines for _, id in line})
     # As in `index_search`: a few are read whole, and compared with their checksums.
-    found = collection.lookup(ids, fields=("*",) if len(ids) <= CHECKED_HITS else tuple(FIELDS))
+    found = collection.lookup(ids, fields=("*",) if len(ids) <= CHECKED_HITS else _shown(collection))
     require_sound(found.values(), collection.name)
-    items = {id: Item.from_row({name: row[name] for name in FIELDS}) for id, row in found.items()}
+    items = {id: _item(row, collection.columns) for id, row in found.items()}
     # A row deleted between the scan and the lookup is left out.
     kept = [[(score, items[id]) for score, id in line if id in items] for line in lines]
     return tuple(tuple(Hit(rank, score, item) for rank, (score, item) in enumerate(line, 1)) for line in kept)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.schema.errors import OutcropError
+from outcrop.schema.columns import Columns
+from outcrop.schema.errors import FilterError, OutcropError
 from outcrop.schema.filters import Filter, ids_expression
 from outcrop.schema.item import FIELDS, Item, Kind
 from outcrop.store.connection import Store
@@ -31,6 +32,8 @@ VALUE_BYTES = 32
 
 PROPERTY_PARTLY = "outcrop.partly_loaded"
 """On a collection of which some partitions were loaded or released by themselves; see `Table.load`."""
+PROPERTY_COLUMNS = "outcrop.columns"
+"""The own columns and their types."""
 
 
 class Table:
@@ -41,6 +44,7 @@ class Table:
         self.name = name
         self.physical = physical
         self.dim = dim
+        self.columns = Columns()
         self._partitions: set[str] | None = None
         self._loaded = False
         self.partly_loaded = False
@@ -124,7 +128,7 @@ class Table:
     def count(self, filter: Filter | None = None) -> int:
         """The true number of rows that a filter keeps (`count(*)`, strongly consistent)."""
         self.load()
-        filter = filter or Filter()
+        filter = self.bound(filter or Filter())
         names, _ = self.chosen(filter)
         if names is not None and not names:
             return 0
@@ -277,9 +281,31 @@ class Table:
         """The partitions that a filter chooses (None = all) and what is left to be sifted; see `outcrop.store.partitions.chosen`.
 
         Milvus is asked anew where partitions matter: another process may have made some.
+
+        Raises:
+            FilterError: a condition is on an own column that the collection has not.
         """
+        filter = self.bound(filter)
         pinned = filter.chosen("kind") is not None or filter.chosen("dataset") is not None
         return chosen(filter, self.partitions(fresh=pinned))
+
+    def bound(self, filter: Filter) -> Filter:
+        """The filter with its conditions on own columns typed (see `Filter.bound`); columns that are new since are asked for.
+
+        Raises:
+            FilterError: the collection has no such column, or a value is of another type.
+        """
+        try:
+            return filter.bound(self.columns)
+        except FilterError:
+            self.columns = self.read_columns()
+            return filter.bound(self.columns)
+
+    def read_columns(self) -> Columns:
+        """The own columns as Milvus has them now."""
+        with self.store.reading(f"describe {self.name!r}"):
+            facts = self.store.client.describe_collection(self.physical, timeout=self.store.timeout)
+        return Columns.of_text((facts.get("properties") or {}).get(PROPERTY_COLUMNS))
 
     def _home(self, kind: Kind, dataset: str) -> str:
         """The partition of an item, made where it is missing."""

@@ -1,7 +1,8 @@
 """Collections to files and back, and from one store to another: whole, verified, and nothing half-written.
 
-Parquet is the exchange format: a column for every field, `vector` as a list of float32, `extra` (the dynamic field) as JSON;
-the space, the index and the number of rows stand in the file's metadata. `outcrop.store.arrays` does .npy and FAISS.
+Parquet is the exchange format: a column for every field and every own column, `vector` as a list of float32, `extra` (what else
+is in the dynamic field) as JSON; the space, the index and the number of rows stand in the file's metadata.
+`outcrop.store.arrays` does .npy and FAISS, `outcrop.store.map_files` CSV and maps.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from outcrop.schema.columns import Columns
 from outcrop.schema.errors import InputError, OutcropError, Refused
 from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter
@@ -69,9 +71,10 @@ def export_parquet(
         "build": collection.build,
         "weights": collection.weights_hint,
         "name": collection.name.removesuffix("__" + collection.space.fingerprint[:8]),
+        "columns": {column.name: column.type for column in collection.columns.values()},
     }
     space_text, facts_text = collection.space.model_dump_json().encode(), json.dumps(facts).encode()
-    schema = _arrow_schema(collection.space.dim).with_metadata(
+    schema = _arrow_schema(collection.space.dim, collection.columns).with_metadata(
         {_FORMAT: b"1", _SPACE: space_text, _FACTS: facts_text, _DIGEST: _digest(space_text, facts_text)}
     )
     rows = 0
@@ -80,7 +83,7 @@ def export_parquet(
     with whole_file(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         for page in collection.scan_rows(filter, ["*"], batch=PAGE):
             items, vectors = unpack(page)
-            writer.write_table(_table(items, vectors, schema, pa))
+            writer.write_table(_table(items, vectors, schema, collection.columns, pa))
             rows += len(items)
             if progress is not None:
                 progress(rows)
@@ -104,7 +107,8 @@ def import_parquet(
         InputError: no such file, damaged, or not one of ours. SpaceMismatch: the collection has a different space.
     """
     space, facts = read_parquet_facts(path)
-    counted = sum(len(items) for items, _ in _pages(path, space, check=True))
+    columns = Columns.of_text(json.dumps(facts.get("columns")))
+    counted = sum(len(items) for items, _ in _pages(path, space, columns, check=True))
     if counted != facts.get("rows"):
         raise InputError(
             f"{path} contains {counted} rows but declares {facts.get('rows')}; nothing was written, export it again"
@@ -112,8 +116,9 @@ def import_parquet(
     collection = Collection.ensure(
         store, name or str(facts.get("name") or "outcrop"), space, index=index, weights=str(facts.get("weights", ""))
     )
+    collection.add_columns(columns)
     rows = 0
-    for items, vectors in _pages(path, space, check=False):
+    for items, vectors in _pages(path, space, columns, check=False):
         rows += collection.upsert(items, vectors, replacing=True, patience=60)
         if progress is not None:
             progress(rows)
@@ -121,7 +126,9 @@ def import_parquet(
     collection.wait_for_index()
     collection.wait_until_served()
     checked = _compare(
-        (pair for page in _pages(path, space, check=False) for pair in zip(*page, strict=True)), collection, rows
+        (pair for page in _pages(path, space, columns, check=False) for pair in zip(*page, strict=True)),
+        collection,
+        rows,
     )
     return Transfer(rows, collection.physical, checked)
 
@@ -187,6 +194,7 @@ def copy(
         for kept in (PROPERTY_REFERENCES, PROPERTY_FOLDERS, PROPERTY_MAPS):
             if remembered := source.properties().get(kept):
                 collection.set_property(kept, remembered)
+    collection.add_columns(source.columns)
     rows = 0
     for page in source.scan_rows(Filter(), ["*"], batch=PAGE):
         items, vectors = unpack(page)
@@ -214,32 +222,37 @@ def copy(
     return Transfer(rows, collection.physical, len(sampled))
 
 
-def _arrow_schema(dim: int) -> pa.Schema:
+def _arrow_schema(dim: int, columns: Columns = Columns()) -> pa.Schema:
     import pyarrow as pa
+
+    own = {"text": pa.string(), "number": pa.float64(), "boolean": pa.bool_(), "date": pa.string()}
 
     types = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64()}
     fields = [pa.field(name, types[spec.type], nullable=False) for name, spec in FIELDS.items()]
     return pa.schema(
         [
             *fields,
+            *(pa.field(column.name, own[column.type]) for column in columns.values()),
             pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
             pa.field("extra", pa.string(), nullable=False),
         ]
     )
 
 
-def _table(items: list[Item], vectors: NDArray[np.float32], schema: pa.Schema, pa: Any) -> pa.Table:
+def _table(items: list[Item], vectors: NDArray[np.float32], schema: pa.Schema, own: Columns, pa: Any) -> pa.Table:
     columns: list[Any] = []
+    keys = set(own.keys_in_rows)
+    rest = [{name: value for name, value in item.extra.items() if name not in keys} for item in items]
     for field in schema:
         if field.name == "vector":
             flat = pa.array(np.ascontiguousarray(vectors).reshape(-1), type=pa.float32())
             columns.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
         elif field.name == "extra":
             columns.append(
-                pa.array(
-                    [json.dumps(item.extra, ensure_ascii=False, sort_keys=True) for item in items], type=field.type
-                )
+                pa.array([json.dumps(extra, ensure_ascii=False, sort_keys=True) for extra in rest], type=field.type)
             )
+        elif field.name in own:
+            columns.append(pa.array([item.extra.get(own[field.name].key) for item in items], type=field.type))
         else:
             columns.append(pa.array([_plain(getattr(item, field.name)) for item in items], type=field.type))
     return pa.Table.from_arrays(columns, schema=schema)
@@ -249,7 +262,9 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, str) else value
 
 
-def _pages(path: Path, space: Space, *, check: bool) -> Iterator[tuple[list[Item], NDArray[np.float32]]]:
+def _pages(
+    path: Path, space: Space, columns: Columns, *, check: bool
+) -> Iterator[tuple[list[Item], NDArray[np.float32]]]:
     """Pages of items and vectors of a file; with `check`, everything that could fail later fails here."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -260,7 +275,7 @@ def _pages(path: Path, space: Space, *, check: bool) -> Iterator[tuple[list[Item
             for batch in file.iter_batches(PAGE):
                 seen += len(batch)
                 for field, column in zip(batch.schema, batch.columns, strict=True):
-                    if column.null_count:
+                    if column.null_count and field.name not in columns:
                         raise ValueError(f"column {field.name!r} has gaps")
                 vectors = (
                     batch.column("vector")
@@ -270,7 +285,7 @@ def _pages(path: Path, space: Space, *, check: bool) -> Iterator[tuple[list[Item
                     .reshape(-1, space.dim)
                 )
                 rows = batch.drop_columns(["vector"]).to_pylist()
-                items = [Item.from_row({**json.loads(row.pop("extra")), **row}) for row in rows]
+                items = [Item.from_row({**json.loads(row.pop("extra")), **_keyed(row, columns)}) for row in rows]
                 if check:
                     pack(items, vectors, space.dim)
                 yield items, vectors
@@ -282,6 +297,12 @@ def _pages(path: Path, space: Space, *, check: bool) -> Iterator[tuple[list[Item
         raise InputError(
             f"{path} contains a row that is not a valid item ({_first_line(error)}); nothing was written, export it again"
         ) from None
+
+
+def _keyed(row: dict[str, Any], columns: Columns) -> dict[str, Any]:
+    """A row of a file as a row of a collection: own columns under their keys, missing values left out."""
+    own = {column.key: value for column in columns.values() if (value := row.pop(column.name, None)) is not None}
+    return {**row, **own}
 
 
 def _compare(pairs: Iterator[tuple[Item, NDArray[np.float32]]], collection: Collection, rows: int) -> int:

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from outcrop.schema.column_filters import ColumnCondition
+from outcrop.schema.columns import PREFIX, Column, Columns
 from outcrop.schema.filters import Condition, Filter, literal
 from outcrop.schema.item import AERIAL, FIELDS, UNKNOWN_COORDINATE, Item, Kind
 from outcrop.schema.space import Space
@@ -61,6 +63,16 @@ DATASETS = ["plain", 'quo"te', "back\\slash", "per%cent _under", "잠실 🦴"]
 FLOATS = [0.0, -0.0, 1.5, 99.99, 100.0, 300.0, 1e-7, 1e22, -12.25, 1 / 3, 5e-324, 1.7976931348623157e308]
 WHOLES = [0, 1, 7, -1, 2**31, 2**53 + 1, 1 - 2**63, 2**63 - 1, 1758187555123456789]
 BACKENDS = ("lite", "server")
+COLUMNS = Columns(
+    (
+        Column("collector", "text"),
+        Column("age_ma", "number"),
+        Column("holotype", "boolean"),
+        Column("found", "date"),
+        Column("채집지", "text"),
+    )
+)
+DATES = ["2019", "2019-05", "2019-05-03", "2019-05-03T10:00", "2019-05-03T10:00:07.500000", "2020-01-01", "0999-12-31"]
 
 
 def text(rng: random.Random) -> str:
@@ -85,7 +97,37 @@ def an_item(rng: random.Random, number: int) -> Item:
     values = {f.name: value(rng, f.name) for f in FIELDS.values() if f.name not in fixed and kind in f.kinds}
     values["capture_id"] = rng.choice([text(rng), f"2509{rng.randint(17, 19)}_{rng.choice([100, 300])}"])
     extra = rng.choice([{}, {"width": 640}, {text(rng) or "x": [1, {"y": text(rng)}]}])
+    extra |= {column.key: own_value(rng, column) for column in COLUMNS.values() if rng.random() < 0.6}
     return Item(f"{kind}/{dataset}/{number}", kind, dataset, extra=extra, **values)  # type: ignore[arg-type]
+
+
+def own_value(rng: random.Random, column: Column) -> str | float | bool:
+    """A value of an own column, as a table would give it."""
+    if column.type == "text":
+        return text(rng).strip() or "x"
+    if column.type == "number":
+        return rng.choice(FLOATS) + 0.0
+    return rng.random() < 0.5 if column.type == "boolean" else rng.choice(DATES)
+
+
+def an_own_condition(rng: random.Random, items: list[Item]) -> ColumnCondition:
+    """A random condition on an own column, mostly about values that some item has."""
+    column = rng.choice(list(COLUMNS.values()))
+    held = [item.extra[column.key] for item in items if column.key in item.extra]
+
+    def some() -> str | float | bool:
+        return rng.choice(held) if rng.random() < 0.8 else own_value(rng, column)
+
+    negated = rng.random() < 0.4
+    operator = rng.choice({"boolean": ["in"], "number": ["in", "range"]}.get(column.type, ["in", "range", "prefix"]))
+    if operator == "in":
+        return ColumnCondition(column, "in", tuple(some() for _ in range(rng.choice([1, 1, 2, 5]))), negated)
+    if operator == "prefix":
+        whole = unicodedata.normalize("NFC", str(some())[: rng.randint(0, 4)])
+        return ColumnCondition(column, "prefix", (whole,), negated)
+    low, high = sorted((some(), some()))
+    low, high = rng.choice([(low, high), (low, None), (None, high), (low, low), (high, low)])
+    return ColumnCondition(column, "range", (low, high), negated)
 
 
 def a_condition(rng: random.Random, items: list[Item]) -> Condition:
@@ -112,7 +154,10 @@ def a_condition(rng: random.Random, items: list[Item]) -> Condition:
 
 
 def a_filter(rng: random.Random, items: list[Item]) -> Filter:
+    conditions: list[Condition | ColumnCondition]
     conditions = [a_condition(rng, items) for _ in range(rng.choice([0, 1, 1, 1, 2, 3]))]
+    if rng.random() < 0.4:
+        conditions = [an_own_condition(rng, items), *conditions[:1]]
     if rng.random() < 0.35:
         conditions.append(Condition("kind", "in", tuple(str(k) for k in rng.sample(list(Kind), rng.randint(1, 2)))))
     if rng.random() < 0.35:
@@ -160,6 +205,7 @@ def world(server_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     ):
         for backend, opened in zip(BACKENDS, (lite, server), strict=True):
             made = Collection.create(opened, "congruence", SPACE, index="FLAT")
+            made.add_columns(COLUMNS)
             made.upsert(stale + doomed, unit(np.random.default_rng(1), len(stale) + len(doomed)))
             made.upsert(items[:200], vectors[:200])
             made.flush()
@@ -225,7 +271,8 @@ def test_search(world: World, filters: list[Filter], backend: str) -> None:
             if complaint := compare(list(hits), world.best(query, 10, filter)):
                 return f"{complaint} ({answer.plan}): {filter.expression}"
             for hit in hits:
-                if replace(rows[hit.item.key], extra={}) != hit.item:
+                item = rows[hit.item.key]
+                if replace(item, extra={k: v for k, v in item.extra.items() if k.startswith(PREFIX)}) != hit.item:
                     return f"{hit.item} is not {rows[hit.item.key]}"
         return ""
 
