@@ -46,16 +46,18 @@ class Metadata:
     metadata: Annotated[
         Optional[Path],
         option(
-            "--metadata", panel="Source", help="Table of own columns, ….csv, ….tsv or ….parquet (docs/metadata.md)."
+            "--metadata",
+            panel="Source",
+            help="Table of own columns, ….csv, ….tsv or ….parquet. --on says what its rows are about: source, key, specimen or "
+            "capture; with =COLUMN, named by that column. [by its header]",
         ),
     ] = None
     on: Annotated[
         Optional[str],
         option(
             "--on",
-            panel="Source",
-            help="What its rows are about: source, key, specimen or capture; with =COLUMN, named by that column. "
-            "[by its header]",
+            hidden=True,
+            help="What the rows of --metadata are about: source, key, specimen or capture; with =COLUMN, named by that column.",
         ),
     ] = None
     encoding: Annotated[
