@@ -72,20 +72,26 @@ def _beside(
 ) -> Layout | None:
     """The needed columns at their full width and as many others as fit, the first ones first; None where the needed do not."""
     full = {name: _width([name, *texts]) for name, texts in cells.items()}
-    least = {name: min(size, long.get(name, size)) for name, size in full.items()}
     left = width - EDGES + BETWEEN - sum(full[name] + BETWEEN for name in needed)
     if left < 0:
         return None
-    widths = {name: full[name] for name in needed}
-    for name in [name for name in cells if name not in needed]:
-        if least[name] + BETWEEN <= left:
-            widths[name] = least[name]
-            left -= widths[name] + BETWEEN
-    _widen(widths, full, left)
+    least = {name: min(size, long.get(name, size)) for name, size in full.items()}
+    widths = _taken(full, least, needed, left)
     return Layout(
         tuple((name, widths[name], texts) for name, texts in cells.items() if name in widths),
         tuple(name for name in cells if name not in widths),
     )
+
+
+def _taken(full: Mapping[str, int], least: Mapping[str, int], needed: Sequence[str], left: int) -> dict[str, int]:
+    """The widths of the needed columns, and of the others for which `left` characters are enough, in their order."""
+    widths = {name: full[name] for name in needed}
+    for name in full:
+        if name not in needed and least[name] + BETWEEN <= left:
+            widths[name] = least[name]
+            left -= widths[name] + BETWEEN
+    _widen(widths, full, left)
+    return widths
 
 
 def _widen(widths: dict[str, int], full: Mapping[str, int], left: int) -> None:
