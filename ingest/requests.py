@@ -420,11 +420,14 @@ class ManifestRequest(Request):
     def of(cls, settings: Settings, file: Path, described: Manifest, *, force: bool = False) -> ManifestRequest:
         """The request for a manifest that was read from a file; `settings` are those that it leads to."""
         features = ",".join(described.kinds) or None
+        given = described.metadata
+        table = file.parent / given.table if given is not None else None
         return cls(
             name=file.name,
             force=force or described.run.force,
             features=features,
             features_folder=settings.features_folder if features else None,
+            metadata=TableRequest(table=table, on=given.on, encoding=given.encoding) if given and table else None,
             manifest=file,
             registry=settings.registry,
             datasets=settings.datasets_folder,

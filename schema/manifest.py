@@ -259,6 +259,14 @@ class Output(_Strict):
     reference_root: str | None = None
 
 
+class MetadataTable(_Strict):
+    """A table of own columns (docs/metadata.md): its path relative to the manifest, what its rows are about, its encoding."""
+
+    table: str
+    on: str | None = None
+    encoding: str | None = None
+
+
 class Manifest(_Strict):
     """The whole manifest. `weights` is a file, a folder, or a place in the registry's `weights`, its names joined by dots."""
 
@@ -274,6 +282,7 @@ class Manifest(_Strict):
     variants: tuple[Variant, ...] = (Variant(name="raw"),)
     """Of patch tokens; naming some asks for patch tokens."""
     features: Features = Features()
+    metadata: MetadataTable | None = None
     run: RunOptions = RunOptions()
     output: Output = Output()
 

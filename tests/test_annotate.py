@@ -15,12 +15,15 @@ import pytest
 from commands import run
 from operations import SPACE, done, items, unit
 
+from outcrop.ingest.requests import ManifestRequest
 from outcrop.ingest.row_writer import Rows, RowWriter
 from outcrop.schema.column_tables import read_metadata
 from outcrop.schema.columns import Column, Columns, own_of
 from outcrop.schema.errors import FilterError, InputError
 from outcrop.schema.filters import asked, equals
 from outcrop.schema.item import Item, Kind, parent_of, reference_key
+from outcrop.schema.manifest import read_manifest
+from outcrop.schema.settings import read_settings
 from outcrop.store.annotate import annotate, plan_annotation
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
@@ -225,6 +228,24 @@ def test_annotate_and_export(place: str, uri: str, tmp_path: Path) -> None:
     ).error(3)
 
 
+def test_the_list_counts_truly(place: str, uri: str) -> None:
+    """A server's statistics count superseded rows until compaction, as 2.3.5 does of rows that were written twice."""
+    with Store.connect(uri) as store:
+        made = Collection.open(store, place)
+        made.flush()
+        made.upsert(some(), unit(ROWS))
+        made.flush()
+        made.load()
+    (row,) = [row for row in done("list")["rows"] if row["name"] == place]
+    assert (row["rows"], row["estimated"], row["state"]) == (ROWS, False, "ready")
+    if uri.startswith("http"):
+        done("release", place)
+        outcome = run("collection", "list", "--json")
+        (row,) = [row for row in outcome.json["rows"] if row["name"] == place]
+        assert row["estimated"] and row["rows"] >= ROWS and not row["loaded"]
+        assert "estimated, since counting would load them" in outcome.err
+
+
 @pytest.mark.parametrize("suffix", [".parquet", ".npy"])
 def test_columns_go_through_files(place: str, name: str, suffix: str, tmp_path: Path, lite_uri: str) -> None:
     table = write(
@@ -288,6 +309,16 @@ def test_an_ingest_takes_a_table(lite: str, tmp_path: Path) -> None:
         made = Collection.open(store, "outcrop")
         assert made.count(asked("n=7..8")) == 2 and made.count(asked("n=2")) == 1, "without a table, columns stay"
         assert made.count(equals("kind", "image")) == 4
+
+
+def test_a_manifest_names_a_table(tmp_path: Path) -> None:
+    file = tmp_path / "m.json"
+    file.write_text(json.dumps({"datasets": ["d"], "metadata": {"table": "t.csv", "on": "source=Bild"}}))
+    request = ManifestRequest.of(read_settings(), file, read_manifest(file))
+    assert request.metadata is not None
+    assert (request.metadata.table, request.metadata.on) == (tmp_path / "t.csv", "source=Bild")
+    other = request.with_metadata(tmp_path / "other.csv").metadata
+    assert other is not None and other.table == tmp_path / "other.csv", "an option wins"
 
 
 def test_specimens_have_them_with_their_views(lite: str, tmp_path: Path) -> None:
