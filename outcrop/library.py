@@ -200,7 +200,8 @@ def ingest_specimens(
     from outcrop.ingest.requests import SpecimensRequest
 
     folder = Path(folder)
-    request = SpecimensRequest(name=name or folder.absolute().name, folder=folder, views=views, force=force)
+    name = name or folder.absolute().name
+    request = SpecimensRequest(name=name, folder=folder, views=views, align="axes", force=force)
     return collection.ingest(request)
 
 

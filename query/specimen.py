@@ -49,7 +49,8 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class _Asked:
-    """One query: its views' vectors [V, D], their pooled vector [D], and the specimen (key) that is the query itself."""
+    """One query: its views' vectors [P, V, D] in each pose that it may be in, those pooled [P, D], and the specimen (key) that
+    is the query itself."""
 
     query: Query
     views: Vectors
@@ -195,12 +196,14 @@ def _read(path: Path, look: ViewSpec, how: Pool, encoder: PictureEncoder, worker
             first, metadata = decoded.image, decoded.metadata
             pixels = [prepare(decoded, encoder.space)]
         else:
-            pictures = [Image.fromarray(view) for view in workers.views(path, look)]
+            pictures = [Image.fromarray(view) for view in workers.views(path, look, every=True)]
             first, metadata = pictures[0], None
             pixels = [prepare(Decoded(one, one.width, one.height, PhotoMetadata()), encoder.space) for one in pictures]
         vectors = encoder.encode(np.stack(pixels))
+        vectors = vectors.reshape(-1, min(len(vectors), look.views), vectors.shape[1])
         digest = digest_of(data)
-        return _Asked(Query(str(path), digest, thumbnail(first), metadata), vectors, pooled(vectors, how))
+        whole = np.stack([pooled(of_pose, how) for of_pose in vectors])
+        return _Asked(Query(str(path), digest, thumbnail(first), metadata), vectors, whole)
     except (MeshError, PictureError) as error:
         return str(error)
     except OSError as error:
@@ -214,7 +217,7 @@ def _stored(keys: Sequence[str], collection: Collection) -> dict[str, _Asked | s
     for key, (_, views) in zip(keys, specimen_views(collection, [found[item_id(key)][0] for key in keys]), strict=True):
         item, vector = found[item_id(key)]
         query = Query(key, SourceDigest.parse(item.source_digest).file, item=item)
-        asked[key] = _Asked(query, views if len(views) else vector[None], vector, key)
+        asked[key] = _Asked(query, (views if len(views) else vector[None])[None], vector[None], key)
     return asked
 
 
@@ -222,9 +225,14 @@ def _by_whole(
     asked: _Asked, collection: Collection, k: int, filter: Filter, exclude_self: bool, exact: bool
 ) -> tuple[tuple[Hit, ...], Plan]:
     wider = min(MAX_HITS, k + 8) if exclude_self else k
-    answer = search(collection, asked.whole[None], wider, filter & equals("kind", str(Kind.SPECIMEN)), exact=exact)
-    hits = [hit for hit in answer.hits[0] if not (exclude_self and _is_itself(hit.item, asked))]
-    return _ranked([(hit.score, hit.item) for hit in hits], k), answer.plan
+    answer = search(collection, asked.whole, wider, filter & equals("kind", str(Kind.SPECIMEN)), exact=exact)
+    best: dict[str, tuple[float, Item]] = {}
+    for hit in (hit for hits in answer.hits for hit in hits):
+        if not (exclude_self and _is_itself(hit.item, asked)):
+            best[hit.item.key] = max(
+                (hit.score, hit.item), best.get(hit.item.key, (-2.0, hit.item)), key=lambda it: it[0]
+            )
+    return _ranked(list(best.values()), k), answer.plan
 
 
 def _by_views(
@@ -233,7 +241,7 @@ def _by_views(
     """Specimens with a view near one of the query's, then compared view by view, all their views with all of the query's."""
     of_views = filter & equals("kind", str(Kind.VIEW))
     depth = min(MAX_HITS, max(MIN_VIEWS, DEPTH * k))
-    answer = search(collection, asked.views, depth, of_views, exact=exact)
+    answer = search(collection, np.concatenate(asked.views), depth, of_views, exact=exact)
     # Provisionally a specimen is as good as its best pair; only the best are then compared whole.
     best: dict[str, float] = {}
     for hit in (hit for hits in answer.hits for hit in hits):
@@ -250,7 +258,7 @@ def _by_views(
     for item, (views, vectors) in zip(specimens, specimen_views(collection, specimens), strict=True):
         kept = [number for number, view in enumerate(views) if typed.matches(view.row())]
         if kept:
-            scored.append((_best_pairs(asked.views, vectors[kept]), item))
+            scored.append((max(_best_pairs(of_pose, vectors[kept]) for of_pose in asked.views), item))
     return _ranked(scored, k), answer.plan
 
 

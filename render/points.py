@@ -42,7 +42,7 @@ def discs(cloud: Shape) -> Discs:
     """
     o3d = import_open3d()
     colours, normals = cloud.colours, cloud.normals
-    keep = _spread(cloud.vertices, MAX_DISCS)
+    keep = spread(cloud.vertices, MAX_DISCS)
     points = np.ascontiguousarray(cloud.vertices[keep], np.float64)
     if len(points) < NEIGHBOURS:
         raise MeshError(f"{cloud.name}: its points lie in only {len(points)} places; too few to draw")
@@ -69,7 +69,7 @@ def discs(cloud: Shape) -> Discs:
     return _built(points, facing, rim, nearest, colours[keep] if colours is not None else None)
 
 
-def _spread(points: Floats, most: int) -> NDArray[np.int64]:
+def spread(points: Floats, most: int) -> NDArray[np.int64]:
     """Which points to keep: one of each place, and no more than `most`, one of each cell of the finest grid that allows it."""
     rows = np.arange(len(points))
     cells = 4096

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from outcrop.render.cameras import Camera, Layout, Up, cameras
 from outcrop.render.geometry import Shape, normalised
 from outcrop.render.painting import Shader, ViewRenderer
+from outcrop.render.pose import ALIGNS, Align, moved, poses
 from outcrop.render.surface import Surface, surface_of
 from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError, MeshError, nearest
@@ -23,6 +24,8 @@ LOOKS: dict[RendererName, RendererName] = {"raycast": "raycast", "egl": "raycast
 """The look that a renderer gives, by the name of the first that gave it: pictures of one look count as the same."""
 RECIPE = 1
 """Goes up when the same specimen would get other pictures, so that stored views are known to be old."""
+POSE = 1
+"""Goes up when a specimen that is aligned would get another pose."""
 MIN_SIZE, MAX_SIZE = 32, 4096
 MIN_PIXELS = 4
 """A view that shows fewer pixels of its specimen is blank."""
@@ -32,7 +35,7 @@ FLAT = 0.02
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """How a specimen is drawn: how many views of how many pixels a side, from where, by which renderer.
+    """How a specimen is drawn: how many views of how many pixels a side, from where, by which renderer, in which pose.
 
     Raises:
         InputError: a value that is not among the choices.
@@ -44,8 +47,13 @@ class ViewSpec:
     seed: int = 0
     up: Up = "y"
     renderer: RendererName = "raycast"
+    align: Align = "none"
 
     def __post_init__(self) -> None:
+        if self.align not in ALIGNS:
+            raise InputError(
+                f"--align must be {', '.join(ALIGNS[:-1])} or {ALIGNS[-1]}, got {self.align!r}{nearest(self.align, ALIGNS)}"
+            )
         if self.renderer not in RENDERERS:
             raise InputError(
                 f"--renderer must be {RENDERER_NAMES}, got {self.renderer!r}{nearest(self.renderer, RENDERERS)}"
@@ -68,6 +76,8 @@ class ViewSpec:
             InputError: a later version stored it.
         """
         stored = {field.name: extra.get(f"look_{field.name}") for field in fields(cls)}
+        if stored["align"] is None:
+            stored["align"] = cls.align  # drawn before there was a choice
         return cls(**stored) if None not in stored.values() else None  # type: ignore[arg-type]
 
     def sized_for(self, input_size: tuple[int, int]) -> ViewSpec:
@@ -83,8 +93,8 @@ class ViewSpec:
     def digest(self) -> str:
         """32 hex characters over everything that decides how pictures come out: specs with equal digests give pictures of a file
         that are equal, or differ by what no model notices (`LOOKS`)."""
-        text = repr((RECIPE, self.views, self.size, self.layout, self.seed, self.up, LOOKS[self.renderer]))
-        return digest_of(text)
+        decided = (RECIPE, self.views, self.size, self.layout, self.seed, self.up, LOOKS[self.renderer])
+        return digest_of(repr(decided if self.align == "none" else (*decided, self.align, POSE)))
 
 
 def draw_views(shape: Shape, spec: ViewSpec) -> NDArray[np.uint8]:
@@ -103,13 +113,24 @@ def draw_views(shape: Shape, spec: ViewSpec) -> NDArray[np.uint8]:
     return np.stack(list(iterate_views(shape, spec)))
 
 
-def iterate_views(shape: Shape, spec: ViewSpec, card: int = 0) -> Iterator[NDArray[np.uint8]]:
+def iterate_views(shape: Shape, spec: ViewSpec, card: int = 0, every: bool = False) -> Iterator[NDArray[np.uint8]]:
     """The pictures of `draw_views`, one after the other: uint8 [S, S, 3]. `card` is the number of the graphics card to draw on
-    where there are several, counted round and round."""
-    surface = surface_of(normalised(shape))
-    for number, (picture, mask) in enumerate(_drawn(surface, spec, card)):
-        _check(mask, surface, shape.name, number, spec)
-        yield picture
+    where there are several, counted round and round. `every`: followed by those of the other poses that the shape may as well
+    have been given (see `outcrop.render.pose`), pose by pose."""
+    for posed in _posed(shape, spec, every):
+        surface = surface_of(normalised(posed))
+        for number, (picture, mask) in enumerate(_drawn(surface, spec, card)):
+            _check(mask, surface, shape.name, number, spec)
+            yield picture
+
+
+def _posed(shape: Shape, spec: ViewSpec, every: bool) -> Iterator[Shape]:
+    """The shape as it is drawn, with `every` also in its other poses."""
+    if spec.align == "none":
+        yield shape
+        return
+    found = poses(shape, spec.align, spec.up)
+    yield from (moved(shape, axes) for axes in (found if every else found[:1]))
 
 
 def _drawn(surface: Surface, spec: ViewSpec, card: int) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:

@@ -32,9 +32,15 @@ class Workers:
         self.pool = Pool(_start, count)
 
     def views(
-        self, path: Path, spec: ViewSpec, remarked: Callable[[str], object] | None = None, *, part: str = ""
+        self,
+        path: Path,
+        spec: ViewSpec,
+        remarked: Callable[[str], object] | None = None,
+        *,
+        part: str = "",
+        every: bool = False,
     ) -> Iterator[NDArray[np.uint8]]:
-        """The views of a mesh file, uint8 [S, S, 3], one after the other (see `outcrop.render.views.draw_views`).
+        """The views of a mesh file, uint8 [S, S, 3], one after the other (see `outcrop.render.views.iterate_views`).
 
         `part` is one of several meshes in the file. `remarked` is called with each remark on the file
         (`outcrop.render.geometry.Shape.remarks`) before the first view comes; without it they are logged as warnings.
@@ -45,7 +51,7 @@ class Workers:
         with self.pool.worker() as worker:
             # With several graphics cards each process draws on one of them.
             number = next((n for n, one in enumerate(self.pool.workers) if one is worker), 0)
-            worker.send((os.fspath(path), spec, number, part))
+            worker.send((os.fspath(path), spec, number, part, every))
             answer = worker.answer()
             try:
                 for remark in next(answer):
@@ -82,13 +88,13 @@ def drawing() -> Handler:
     logging.getLogger(load.__module__).setLevel(logging.ERROR)  # the answer holds the remarks; they are not said twice
 
     def draw(
-        request: tuple[str, ViewSpec, int, str], data: memoryview
+        request: tuple[str, ViewSpec, int, str, bool], data: memoryview
     ) -> Iterator[tuple[str, ...] | NDArray[np.uint8]]:
-        path, spec, card, part = request
+        path, spec, card, part, every = request
         try:
             shape = load(Path(path), part=part)
             yield tuple(shape.remarks)
-            yield from iterate_views(shape, spec, card)
+            yield from iterate_views(shape, spec, card, every)
         except OutcropError:
             raise
         except MemoryError:

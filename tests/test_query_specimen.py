@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import meshes
 import numpy as np
@@ -89,6 +90,31 @@ def test_a_mesh_is_drawn_as_the_stored_ones_were(collection: Collection, world: 
     copy = meshes.write(Path("new.stl"), *meshes.ball(3, (0.42, 1, 0.38), bumps=6))
     assert {hit.item.category for hit in ask(collection, copy, by=by).results[0].hits} == {"tall"}
     assert len(ask(collection, world / "shells/long", by=by).results) == 4
+
+
+@pytest.mark.parametrize("by", ["pooled", "views"])
+@pytest.mark.parametrize("align", ["axes", "axes-mirror"])
+def test_a_mesh_is_found_in_whatever_pose_it_comes(tmp_path: Path, by: str, align: str) -> None:
+    shells: dict[str, tuple[Any, Any]] = {}
+    for number in range(4):
+        vertices, faces = meshes.ball(3, (1, 0.7, 0.4 + 0.05 * number), bumps=3)
+        vertices[:, :2] *= (
+            1 + (0.1 + 0.1 * number) * np.maximum(vertices[:, :2], 0) + 0.3 * np.maximum(vertices[:, 2:], 0)
+        )
+        shells[f"s{number}"] = vertices, faces
+        meshes.write(tmp_path / f"shells/s{number}.ply", vertices, faces)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    if (np.linalg.det(turn) < 0) == (align == "axes"):
+        turn[0] *= -1  # a mirror image, where that is to be the same
+    with Store.connect(str(tmp_path / "outcrop.db")) as store, Workers(2) as workers:
+        collection = Collection.create(store, "outcrop", SPACE)
+        look = replace(LOOK, views=6, align=align)
+        record, _ = Ingest(tmp_path / "shells", collection, workers)(look)
+        assert record.failed == 0
+        for name, (vertices, faces) in shells.items():
+            copy = meshes.write(tmp_path / "copy.stl", 3 * vertices @ turn.T + 5, faces)
+            best = ask(collection, copy, by=by).results[0].hits[0]
+            assert best.item.capture_id == name and best.score > 0.999
 
 
 def test_view_by_view_is_the_mean_of_the_best_pairs(collection: Collection) -> None:
