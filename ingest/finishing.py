@@ -112,6 +112,9 @@ class ShardEnd:
             collection.flush()  # a directory on this machine, made safe against a power cut; a server keeps a log
         self.marks.end(self.shard, run.record)
         done = self.marks.done()
+        if self.shard.number not in done:  # the marks are gone again, or another process has begun this shard anew
+            self.say(f"shard {self.shard} is done; another process finishes {self.marks.group}")
+            return
         if left := unfinished(done, self.marks.of):
             self.say(
                 f"shard {self.shard} is done; {left}: the last one finishes, or `ingest finish {self.marks.group}`"

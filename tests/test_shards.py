@@ -7,16 +7,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+import meshes
 import numpy as np
 import pytest
 from commands import Outcome, run, start
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from operations import SPACE
 from pictures import write_dataset
 
+from outcrop.ingest.changes import Present
+from outcrop.ingest.finishing import ShardEnd
 from outcrop.ingest.photos import PhotoSource
-from outcrop.ingest.runs import Failure
-from outcrop.ingest.sharding import share
+from outcrop.ingest.requests import DatasetRequest
+from outcrop.ingest.runs import Failure, Record, Run
+from outcrop.ingest.sharding import Marks, share, unfinished
 from outcrop.ingest.sources import Listing
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import where
@@ -195,6 +200,52 @@ def test_finish_says_which_shards_are_missing_and_heals(town: Path, tmp_path: Pa
     again = run("ingest", "finish", group, *place, "--json").json
     assert (again["state"], again["unchanged"], again["removed"]) == ("done", 15, 0)
     assert "did you mean" in run("ingest", "finish", group[:-1], *place).error(3)
+
+
+@pytest.mark.slow
+def test_a_specimen_is_in_one_shard_and_the_last_one_writes_the_tree(lite: str) -> None:
+    for number in range(3):
+        meshes.write(Path(f"bones/k{number % 2}/{number:02d}.ply"), *meshes.ball(3, (1, 0.5 + number / 10, 0.7)))
+    looked = ("--views", 2, "--size", 64, "--renderer", "raycast", "--export-features", "tree")
+    first, last = (run("ingest", "specimens", "bones", *MODEL, *looked, "--shard", f"{n}/2", "--json") for n in (1, 0))
+    assert "is the last of" not in first.err and "vectors in" not in first.err
+    assert "9 vectors in" in last.err and "is the last of" in last.err
+    made = (first.json, last.json)
+    assert sum(each["embedded"] for each in made) == sum(each["upserted"] for each in made) == 9
+    assert all(each["expected"] % 3 == 0 and each["failed"] == 0 for each in made)
+
+
+def test_marks_are_of_one_group_and_survive_what_is_damaged(lite_uri: str, name: str) -> None:
+    first, second = (Record(run=f"r{n}", command="dataset", started="", failed=3, missing=2) for n in range(2))
+    request = DatasetRequest(name="town", registry=Path("r.json"), datasets=Path())
+    with Store.connect(lite_uri) as store:
+        collection = Collection.create(store, name, SPACE)
+        marks, other = (Marks(collection, request, 3, group) for group in ("monday", "tuesday"))
+        marks.end(Shard(0, 3), first)
+        marks.end(Shard(2, 3), second)
+        marks.begin(Shard(1, 3), "r2")
+        assert {n: (mark.run, mark.failed) for n, mark in marks.done().items()} == {0: ("r0", 1), 2: ("r1", 1)}
+        assert unfinished(marks.done(), 3) == "1 of 3 shards have not ended (1)"
+        assert other.done() == {} and unfinished({}, 12).endswith("(0, 1, 2, 3, 4, 5, 6, 7 and 4 more)")
+        other.begin(Shard(2, 3), "r3")
+        assert list(marks.done()) == [0], "a shard at work is not done, whoever began it"
+        (place,) = (key for key, value in collection.properties().items() if '"r0"' in value)
+        collection.set_property(place, '{"group": "monday", "done"')
+        assert marks.done() == {}
+        # Both of the last two saw all marks, and one has taken them away before the other looks.
+        said: list[str] = []
+        taken = TakenAway(collection, request, 3, "monday")
+        end = ShardEnd(Shard(1, 3), taken, Listing("town", []), said.append)
+        end.ends(Present(), Run.begin(Path("state"), "dataset", request), None, 1.0)
+        assert not end.finished and said == ["shard 1/3 is done; another process finishes monday"]
+
+
+class TakenAway(Marks):
+    """Marks that another shard, which finished, takes away at once."""
+
+    def end(self, shard: Shard, record: Record) -> None:
+        super().end(shard, record)
+        self.clear()
 
 
 @pytest.mark.slow
