@@ -89,7 +89,7 @@ def _image(
     """The answer by a model that is opened for it."""
     from outcrop.query.held import require_held
     from outcrop.query.rerank_plan import hits_to_search, reranker
-    from outcrop.query.search import query_images
+    from outcrop.query.search import query_images, turns_for_maps
 
     condition, group = conditions.condition, groups.grouping
     files = _files(paths, turns, group)
@@ -101,6 +101,7 @@ def _image(
             most = hits_to_search(plan, search.k)
             with reranker(plan, search.k, collection, session.settings, encoder, locate=locate.wanted) as reranked:
                 how = {"exclude_self": search.exclude_self, "exact": search.exact}
+                turns = turns or turns_for_maps(collection, condition, group, locate=locate.wanted)
                 found = query_images(files, encoder, collection, most, condition, group=group, turns=turns, **how)
                 results = reranked(found)
         print_answers(session, results, deliver, explain=search.explain)

@@ -6,17 +6,21 @@ import time
 from dataclasses import replace
 
 from outcrop.query.answers import Result, Results
+from outcrop.query.map_locating import MapLocator
 from outcrop.query.verification import locate as verified
 from outcrop.query.verification.confidence import Verification
 from outcrop.query.verification.location import Location
-from outcrop.schema.item import Item, parent_of
+from outcrop.schema.item import Item, Kind, parent_of
 
 
-def locate(result: Result) -> Location | str:
-    """The place of a re-ranked query, or what is missing to estimate it."""
+def locate(result: Result, maps: MapLocator | None = None) -> Location | str:
+    """The place of a re-ranked query, or what is missing to estimate it; by tiles of `maps` where any is verified."""
     hits = verified_hits(result)
     if not hits:
         return f"no hit is verified: {result.no_match or 'the answer was not re-ranked'}"
+    tiles = [hit for hit in hits if hit[0].kind is Kind.TILE]
+    if tiles and maps is not None:
+        return maps.locate(result.query, tiles)
     return verified.locate(hits)
 
 
@@ -30,12 +34,12 @@ def verified_hits(result: Result) -> tuple[tuple[Item, Verification], ...]:
     return tuple(hits.values())
 
 
-def locate_all(results: Results) -> Results:
+def locate_all(results: Results, maps: MapLocator | None = None) -> Results:
     """The same re-ranked answers, each with its location, or with what is missing. Adds the seconds of "locate"."""
     begun = time.perf_counter()
     located = []
     for result in results.results:
-        found = "" if result.error else locate(result)
+        found = "" if result.error else locate(result, maps)
         if isinstance(found, str):
             located.append(replace(result, no_location=found))
         else:

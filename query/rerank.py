@@ -25,8 +25,9 @@ DEPTH = 50
 """Parents that are matched with each query."""
 NOT_MATCHED = Verification(reason="beyond --rerank-depth: not matched with the query")
 
-Kept = Callable[[Item], LocalFeatures | None]
-"""Features of an item's photograph that were kept when it was ingested, if they were."""
+Kept = Callable[[Item], LocalFeatures | str | None]
+"""Features of an item that need no original: kept when it was ingested, or of a tile's map (or why it has none); None if there are
+none."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class _Observer:
         originals = {parent: self._find(item) for parent, item in items.items()}
         if query.item is None:
             originals[own] = Original(Path(query.name), query.digest)
-        had = {parent: self._kept(item) if self._kept is not None else None for parent, item in items.items()}
+        had = dict(zip(items, self._verifier.map(self._kept or (lambda item: None), items.values()), strict=True))
         wanted = {o.path: o.digest for p, o in originals.items() if isinstance(o, Original) and had.get(p) is None}
         made = self._verifier.features_of(wanted)
         seen = {}

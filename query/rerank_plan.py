@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from outcrop.query.answers import Results, first_hits
+from outcrop.query.answers import Hit, Results, first_hits
 from outcrop.query.rerank import Reranking, rerank
 from outcrop.query.verification.confidence import least_inliers
+from outcrop.schema.item import Item, Kind
 from outcrop.schema.settings import Settings
+from outcrop.store.maps import known_maps
 
 if TYPE_CHECKING:
     from outcrop.embed.encoder import Encoder
+    from outcrop.query.verification.features import LocalFeatures
+    from outcrop.query.verification.map_tiles import MapTiles
     from outcrop.query.verification.verifier import Verifier
     from outcrop.store.collection import Collection
 
 Step = Callable[[Results], Results]
+WINDOW_FIELDS = ("window", "width", "height")
+"""What a tile's row says of the part of the map that it shows."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +72,52 @@ def reranker(
         yield lambda results: results
         return
     from outcrop.query.locating import locate_all
+    from outcrop.query.map_locating import MapLocator
     from outcrop.query.verification.originals import Originals
 
     originals = Originals.of_collection(collection, settings)
     opened, kept = _verifier(plan, collection, settings, encoder)
-    with opened as verifier:
+    with opened as verifier, _map_tiles(verifier, collection, settings) as tiles, closing(MapLocator(tiles)) as maps:
+
+        def at_hand(item: Item) -> LocalFeatures | str | None:
+            if item.kind is Kind.TILE:
+                return tiles.features(item)
+            found: LocalFeatures | None = kept(item) if kept is not None else None
+            return found
 
         def step(results: Results) -> Results:
-            ranked = rerank(results, verifier, originals, plan.how, kept=kept)
-            return first_hits(locate_all(ranked) if locate else ranked, k)
+            results = _with_windows(results, collection)
+            ranked = rerank(results, verifier, originals, plan.how, kept=at_hand)
+            return first_hits(locate_all(ranked, maps) if locate else ranked, k)
 
         yield step
+
+
+def _with_windows(results: Results, collection: Collection) -> Results:
+    """The same answers, with what the rows of tiles say of their windows: large searches bring the fields alone."""
+    hits = [hit for result in results.results for hit in result.hits]
+    bare = {hit.item.id for hit in hits if hit.item.kind is Kind.TILE and "window" not in hit.item.extra}
+    if not bare:
+        return results
+    rows = collection.lookup(sorted(bare), fields=WINDOW_FIELDS)
+
+    def described(hit: Hit) -> Hit:
+        row = rows.get(hit.item.id)
+        if row is None:
+            return hit
+        said = {name: row[name] for name in WINDOW_FIELDS if name in row}
+        return replace(hit, item=replace(hit.item, extra={**hit.item.extra, **said}))
+
+    return replace(results, results=tuple(replace(r, hits=tuple(map(described, r.hits))) for r in results.results))
+
+
+def _map_tiles(verifier: Verifier, collection: Collection, settings: Settings) -> MapTiles:
+    """The tiles of a collection's maps, with the cache of the verifier's features."""
+    from outcrop.query.verification.feature_cache import FeatureCache
+    from outcrop.query.verification.map_tiles import MapTiles
+
+    cache = FeatureCache.below(settings.state, verifier.extractor.fingerprint, settings.feature_cache_bytes)
+    return MapTiles(known_maps(collection), verifier.extractor, cache)
 
 
 def _verifier(

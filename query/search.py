@@ -34,6 +34,8 @@ BATCH = 64
 """Query pictures, or stored query vectors, in one go."""
 TURNED_BATCH = 256
 """Turned query pictures in one go."""
+MAP_TURNS = 12
+"""Turns of a picture that is to be located on a map."""
 WIDER, MIN_WIDE = 4, 50
 """Where hits are grouped: hits to search for per parent wanted, and at least; the first is also the factor by which a search is
 widened while too few parents come out."""
@@ -100,6 +102,14 @@ def query_images(
     if len(results) == 1 and results[0].error:
         raise PictureError(results[0].error)
     return explained(Results(collection.name, plan, tuple(results), timings), filter, collection)
+
+
+def turns_for_maps(collection: Collection, filter: Filter | None, group: Grouping, *, locate: bool) -> int:
+    """How often a picture that is to be located is turned where nobody says it: tiles of maps lie north up, and a photograph does
+    not; 0 where none are searched."""
+    names, _ = collection.chosen(filter or Filter())
+    tiles = any(name.startswith(str(Kind.TILE)) for name in (collection.partitions() if names is None else names))
+    return MAP_TURNS if locate and tiles and group != "none" else 0
 
 
 def check_turns(turns: int, group: Grouping) -> tuple[float, ...]:

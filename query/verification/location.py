@@ -11,6 +11,8 @@ from typing import Any
 from outcrop.schema.files import whole_file
 
 ASSUMPTIONS = "camera straight down, flat ground"
+ASSUMED = {"map": "flat ground", "terrain": "the terrain model"}
+"""By method, where that assumes less."""
 Place = tuple[float, float]
 """Latitude and longitude in degrees (WGS 84)."""
 
@@ -26,6 +28,16 @@ class LocatedMatch:
 
 
 @dataclass(frozen=True)
+class Camera:
+    """Where the camera was: the place below it, metres above the ground there, and by how many degrees it looked off straight down."""
+
+    latitude: float
+    longitude: float
+    height: float
+    tilt: float
+
+
+@dataclass(frozen=True)
 class Location:
     """The place on the ground at the middle of a query.
 
@@ -33,7 +45,9 @@ class Location:
     square); with a single hit it is the assumed error of its GPS and metadata. `heading` is the direction in which the top of
     the query points, in degrees clockwise from north; `metres_per_pixel` of the query, full size; `footprint` the places of its
     corners (upper left, upper right, lower right, lower left). `method` is "positions" (the places of three hits or more give
-    position, heading and scale) or "headings" (place, heading and height of each hit give the position). `remarks` name doubts.
+    position, heading and scale), "headings" (place, heading and height of each hit give the position), "map" (tiles of a map), or
+    "terrain" (the same with the heights of a terrain model). By a map, `height` is the camera's above the ground in metres where
+    the focal length is known, and with a terrain model `camera` says where it was. `remarks` name doubts.
     """
 
     latitude: float
@@ -45,6 +59,8 @@ class Location:
     footprint: tuple[Place, ...]
     matches: tuple[LocatedMatch, ...]
     remarks: tuple[str, ...] = ()
+    height: float | None = None
+    camera: Camera | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values; places are rounded to a centimetre."""
@@ -55,7 +71,9 @@ class Location:
             "heading": round(self.heading, 1) % 360,
             "metres_per_pixel": round(self.metres_per_pixel, 5),
             "method": self.method,
-            "assumptions": ASSUMPTIONS,
+            "assumptions": ASSUMED.get(self.method, ASSUMPTIONS),
+            **({"height": round(self.height, 1)} if self.height is not None else {}),
+            **({"camera": _camera_json(self.camera)} if self.camera is not None else {}),
             "hits": [
                 {"key": m.key, "inliers": m.inliers, "off_m": round(m.off, 2), "coordinates": _coordinates(m.place)}
                 for m in self.matches
@@ -63,6 +81,14 @@ class Location:
             "footprint": [_coordinates(place) for place in self.footprint],
             **({"remarks": list(self.remarks)} if self.remarks else {}),
         }
+
+
+def _camera_json(camera: Camera) -> dict[str, Any]:
+    return {
+        "coordinates": _coordinates((camera.latitude, camera.longitude)),
+        "height": round(camera.height, 1),
+        "tilt": round(camera.tilt, 1),
+    }
 
 
 def features(query: str, location: Location) -> list[dict[str, Any]]:

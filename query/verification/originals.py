@@ -14,12 +14,13 @@ from outcrop.schema.dataset_files import files_of
 from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError, RegistryError
 from outcrop.schema.frames import dataset_root, on_disk
-from outcrop.schema.item import AERIAL, Item
+from outcrop.schema.item import AERIAL, Item, Kind
 from outcrop.schema.origin import Origin, origin_of
 from outcrop.schema.registry import Registry, read_registry, registry_at
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
 from outcrop.store.folders import known_folders
+from outcrop.store.maps import known_maps
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Originals:
             RegistryError: the registry cannot be read.
         """
         folders = {name: known.folder for name, known in known_folders(collection).items()}
-        needed = not folders or settings.registry.exists()
+        needed = not (folders or known_maps(collection)) or settings.registry.exists()
         registry = read_registry(settings.registry) if needed else Registry(datasets={})
         return cls(registry, settings.datasets_folder, folders)
 
@@ -69,6 +70,8 @@ class Originals:
         Raises:
             InputError: the item has no photograph (views of specimens), it is gone, or it would lie outside its dataset's root.
         """
+        if item.kind is Kind.TILE:
+            raise InputError(f"{item.key} is a tile of a map, which has no photograph")
         if item.kind not in AERIAL:
             raise InputError(
                 f"{item.key} is a {item.kind}, rendered and not photographed; only photographs can be verified"
