@@ -2,8 +2,8 @@
 
 Each verified tile sends the query's outline to the ground. The outlines that agree (a vote, weighed by inliers, over all of them)
 name the part of the map that the query shows, which is read once more, as a whole and as fine as the query is, and matched: the
-homography of that match is the answer, and what is left between its points is the spread. With a terrain model and a focal length,
-the camera is found from the points and the heights under them (PnP) instead.
+homography of that match is the answer, and what is left between its points is the spread. With a terrain model and a focal
+length, the camera is found from the points and the heights under them (PnP) instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from outcrop.embed.maps import Map, MapWindow, to_map
 from outcrop.embed.terrain import Terrain, open_terrain
 from outcrop.query.answers import Query
 from outcrop.query.verification.confidence import Verification
-from outcrop.query.verification.features import LocalFeatures, Sift, read_features
+from outcrop.query.verification.features import PASS_EDGE, LocalFeatures, Sift, read_features
 from outcrop.query.verification.geometry import GeometricMatch, corners, project, verify
 from outcrop.query.verification.location import Camera, LocatedMatch, Location
 from outcrop.query.verification.map_tiles import MapTiles, View
@@ -33,7 +33,9 @@ from outcrop.schema.plane import Plane
 AGREE, AGREE_METRES = 0.06, 3.0
 """Outlines agree where their corners lie this share of the outline's diagonal, and so many metres, apart at most."""
 EDGE, KEYPOINTS = 1280, 4000
-"""Pixels along the longest side of the query, and keypoints, for the last match."""
+"""Pixels along the longest side of the query, and its keypoints, for the last match."""
+MOST_KEYPOINTS = 10_000
+"""Keypoints of the part of the map, which has as many for its area as the query."""
 MARGIN = 0.12
 """By what share of its sides the part of the map is larger than the outline."""
 MOST_EDGE = 2600
@@ -171,7 +173,8 @@ def _looked_again(query: Query, source: Map, sight: _Sight) -> _Fit | None:
     edge = min(EDGE, max(width, height))
     other = round(max(window.width * across, window.height * down) / long * edge / max(width, height))
     view = View(source, window, sides)
-    extractor = Sift(edge=min(MOST_EDGE, max(64, other)), keypoints=KEYPOINTS)
+    other = min(MOST_EDGE, max(64, other))
+    extractor = _sift(other, min(MOST_KEYPOINTS, round(KEYPOINTS * (other / edge) ** 2)))
     try:
         match = verify(_query_features(path, edge), view.features(extractor))
     except PictureError:
@@ -182,7 +185,12 @@ def _looked_again(query: Query, source: Map, sight: _Sight) -> _Fit | None:
 
 
 def _query_features(path: Path, edge: int) -> LocalFeatures:
-    return read_features(path, Sift(edge=edge, keypoints=KEYPOINTS))
+    return read_features(path, _sift(edge, KEYPOINTS))
+
+
+def _sift(edge: int, keypoints: int) -> Sift:
+    """SIFT that keeps so many keypoints at a working size, whatever the size that `Sift` counts them by."""
+    return Sift(edge=edge, keypoints=max(1, round(keypoints / max(1.0, edge / PASS_EDGE) ** 2)))
 
 
 def _refitted(match: GeometricMatch) -> Matrix:
@@ -234,7 +242,7 @@ def _location(
 def _with_terrain(
     flat: Location, fit: _Fit, ground: _Ground, place: Georeference, terrain: Terrain, focal: float
 ) -> Location:
-    """The location by the camera that sees the inliers at their places and heights; the one on flat ground where there is none."""
+    """The location by the camera that sees the inliers at their places and heights; `flat` where there is none."""
     view = fit.view
     assert view is not None
     pairs = fit.match.pairs.astype(np.float64)
@@ -288,7 +296,7 @@ def _spread(fit: _Fit, ground: _Ground, sights: Sequence[_Sight], middle: comple
     if fit.view is None:
         off = [abs(sight.outline[0] - middle) for sight in sights]
         diagonal = abs(sights[0].outline[1] - sights[0].outline[3])
-        return max(FLOOR, 0.01 * diagonal, math.sqrt(float(np.mean(np.square(off)))))
+        return max(FLOOR, 0.01 * float(diagonal), math.sqrt(float(np.mean(np.square(off)))))
     pairs = fit.match.pairs.astype(np.float64)
     points = np.array(project(_square(fit.view), pairs[:, 2:]))
     left = np.abs(ground.metres(np.array(project(fit.matrix, pairs[:, :2]))) - ground.metres(points))

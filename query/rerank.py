@@ -26,8 +26,8 @@ DEPTH = 50
 NOT_MATCHED = Verification(reason="beyond --rerank-depth: not matched with the query")
 
 Kept = Callable[[Item], LocalFeatures | str | None]
-"""Features of an item that need no original: kept when it was ingested, or of a tile's map (or why it has none); None if there are
-none."""
+"""Features of an item that need no original: kept when it was ingested, or of a tile's map (or why it has none); None if there
+are none."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def reranker(
 
     originals = Originals.of_collection(collection, settings)
     opened, kept = _verifier(plan, collection, settings, encoder)
-    with opened as verifier, _map_tiles(verifier, collection, settings) as tiles, closing(MapLocator(tiles)) as maps:
+    with opened as verifier, _map_tiles(verifier, collection) as tiles, closing(MapLocator(tiles)) as maps:
 
         def at_hand(item: Item) -> LocalFeatures | str | None:
             if item.kind is Kind.TILE:
@@ -111,13 +111,11 @@ def _with_windows(results: Results, collection: Collection) -> Results:
     return replace(results, results=tuple(replace(r, hits=tuple(map(described, r.hits))) for r in results.results))
 
 
-def _map_tiles(verifier: Verifier, collection: Collection, settings: Settings) -> MapTiles:
+def _map_tiles(verifier: Verifier, collection: Collection) -> MapTiles:
     """The tiles of a collection's maps, with the cache of the verifier's features."""
-    from outcrop.query.verification.feature_cache import FeatureCache
     from outcrop.query.verification.map_tiles import MapTiles
 
-    cache = FeatureCache.below(settings.state, verifier.extractor.fingerprint, settings.feature_cache_bytes)
-    return MapTiles(known_maps(collection), verifier.extractor, cache)
+    return MapTiles(known_maps(collection), verifier.source.extractor, verifier.source.cache)
 
 
 def _verifier(

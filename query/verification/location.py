@@ -29,7 +29,7 @@ class LocatedMatch:
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the camera was: the place below it, metres above the ground there, and by how many degrees it looked off straight down."""
+    """Where the camera was: the place below it, metres above the ground there, and its degrees off straight down."""
 
     latitude: float
     longitude: float

@@ -37,7 +37,7 @@ class View:
 
 
 class MapTiles:
-    """The tiles of the maps that a collection remembers. Any number of threads may ask; a context manager that closes the maps."""
+    """The tiles of the maps that a collection remembers. Threads may share it; as a context manager it closes the maps."""
 
     def __init__(self, maps: Mapping[str, KnownMap], extractor: Extractor, cache: FeatureCache | None = None) -> None:
         self.maps = maps
