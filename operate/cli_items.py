@@ -30,7 +30,7 @@ def items(
             print_json({"collection": collection.name, "total": page.total, "next": page.after or None, "items": rows})
             return
         if session.format == "csv":
-            print_csv(rows, FACTS)
+            print_csv(page.csv_rows(), (*FACTS, *page.own))
         else:
             forms = {"key": shorter_keys([item.key for item in page.items])}
             title = f"{len(rows)} of {page.total:,} items of {collection.name}"

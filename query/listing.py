@@ -8,6 +8,8 @@ from typing import Any
 
 from outcrop.query.held import require_held, why_empty
 from outcrop.query.keys import full_keys
+from outcrop.schema.column_files import harmless
+from outcrop.schema.columns import own_of
 from outcrop.schema.filters import Condition, Filter
 from outcrop.schema.item import ANSWER_FIELDS, FIELDS, UNKNOWN_COORDINATE, Item, Kind, item_id
 from outcrop.store.collection import Collection
@@ -28,8 +30,22 @@ class Page:
     why_empty: str = ""
 
     def rows(self) -> list[dict[str, Any]]:
-        """The items as plain values."""
-        return [{name: _known(getattr(item, name)) for name in FACTS} | {"kind": str(item.kind)} for item in self.items]
+        """The items as plain values; own columns, where an item has any, are `columns`."""
+        return [
+            {name: _known(getattr(item, name)) for name in FACTS}
+            | {"kind": str(item.kind)}
+            | ({"columns": own} if (own := own_of(item.extra)) else {})
+            for item in self.items
+        ]
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The names of the own columns that some item has."""
+        return tuple(dict.fromkeys(name for item in self.items for name in own_of(item.extra)))
+
+    def csv_rows(self) -> list[dict[str, Any]]:
+        """The items as rows of CSV, with own columns among the others."""
+        return [row | {name: harmless(value) for name, value in row.get("columns", {}).items()} for row in self.rows()]
 
     def shown(self) -> list[dict[str, Any]]:
         """The items as rows of a table: places with five decimals (a metre), nothing for what is not known."""
@@ -68,8 +84,10 @@ def page_of_items(collection: Collection, filter: Filter | None, limit: int, aft
 
 
 def _items(collection: Collection, keys: list[str]) -> list[Item]:
-    found = collection.lookup([item_id(key) for key in keys], fields=tuple(FIELDS))
-    return sorted((Item.from_row({name: row[name] for name in FIELDS}) for row in found.values()), key=lambda i: i.key)
+    fields = (*FIELDS, *collection.columns.keys_in_rows)
+    found = collection.lookup([item_id(key) for key in keys], fields=fields)
+    rows = ({name: row[name] for name in fields if name in row} for row in found.values())
+    return sorted(map(Item.from_row, rows), key=lambda i: i.key)
 
 
 def _whole(after: str, collection: Collection) -> str:

@@ -212,6 +212,10 @@ def test_annotate_and_export(place: str, uri: str, tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.startswith("\ufeffkey,") and "'=HYPERLINK" in text and "'+1 <&>" in text and ",-5.0," in text
     assert done("annotate", path, place, "--dry-run")["changed"] == 0, "what was exported is what is there"
+    listed = done("items", place, "--where", "age_ma=2")
+    assert [item["columns"] for item in listed["items"]] == [{"age_ma": 2.0, "remark": "+1 <&>"}]
+    lines = run("collection", "items", place, "--where", "age_ma=2", "--csv").out.splitlines()
+    assert lines[0].endswith(",age_ma,remark") and lines[1].endswith(",2.0,'+1 <&>")
     map_path = tmp_path / "x.geojson"
     assert done("export", place, map_path)["unlocated"] == ROWS - 1
     (feature,) = json.loads(map_path.read_text(encoding="utf-8"))["features"]

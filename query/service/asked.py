@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 
 from outcrop.query.service.uploads import Box
 from outcrop.schema.errors import InputError, nearest
-from outcrop.schema.filters import Filter, where
+from outcrop.schema.filters import Filter
+from outcrop.schema.filters import asked as filter_of
 
 MAX_K = 1000
 MAX_EXAMPLES = 50
@@ -54,9 +55,9 @@ class Asked:
         """The conditions as a filter.
 
         Raises:
-            FilterError: one is not valid.
+            FilterError: one is not valid; those on own columns are judged by the collection.
         """
-        return where(*self.conditions)
+        return filter_of(*self.conditions)
 
     @property
     def empty(self) -> bool:

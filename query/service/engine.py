@@ -23,7 +23,7 @@ from outcrop.query.service.asked import Asked
 from outcrop.query.service.uploads import Upload, Uploads
 from outcrop.query.verification.originals import Original, Originals
 from outcrop.schema.errors import InputError, OutcropError
-from outcrop.schema.filters import where
+from outcrop.schema.filters import asked as filter_of
 from outcrop.schema.item import Item, Kind, item_id
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
@@ -207,7 +207,7 @@ class Engine:
         Raises:
             FilterError: a condition is not valid.
         """
-        filter = where(*conditions)
+        filter = filter_of(*conditions)
         require_held(filter, self.collection)
         found: list[Item] = []
         for items, _ in self.collection.scan(filter, batch=LISTED):
