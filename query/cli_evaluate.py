@@ -79,7 +79,10 @@ class Judging:
     ] = 0.25
     levels: Annotated[int | None, option("--levels", help="category: compare only its first N levels. [all]")] = None
     count_own: Annotated[
-        bool, option("--count-own", help="Count the query's own photograph as an answer. [only with --truth own]")
+        bool,
+        option(
+            "--count-own", hidden=True, help="Count the query's own photograph as an answer. [only with --truth own]"
+        ),
     ] = False
     at: Annotated[str, option("--at", help="Ranks k of recall@k. [1,5,10,20]")] = "1,5,10,20"
 
@@ -120,6 +123,12 @@ class Asked:
     limit: Annotated[int | None, option("--limit", min=1, help="Use only the first N items as queries.")] = None
     exact: Exact = False
     turns: Turns = 0
+    probe: Annotated[
+        bool,
+        option(
+            "--probe", help="Instead, what classifiers make of a dataset's stored vectors, and disparity by category."
+        ),
+    ] = False
 
     def queries(self, name: str | None, conditions: Conditions) -> Queries:
         """The queries that the options name.
@@ -153,6 +162,8 @@ def evaluate(
     """Measure how often answers are right: recall@k, mAP and median rank against a truth, with confidence intervals."""
     from outcrop.query.evaluating import evaluate_queries
 
+    if asked.probe:
+        return _probe(session, judging, asked, conditions, name)
     cutoffs, queries, plan = judging.cutoffs, asked.queries(name, conditions), rerank.plan(session)
     truth, settings = judging.truth_in(session.settings), session.settings
     check_file(report, "--report")
@@ -169,6 +180,35 @@ def evaluate(
     if report is not None:
         _write_report(session, found, report)
     _print(session, found)
+
+
+def _probe(session: Session, judging: Judging, asked: Asked, conditions: Conditions, name: str | None) -> None:
+    from outcrop.query.evaluation.figures import Bootstrap
+    from outcrop.query.evaluation.probe import items_of, probe_collection
+
+    if name is None or judging.truth != "category":
+        raise UsageError("--probe classifies the stored items of a dataset: give its NAME, and --truth category")
+    kind = kind_named(asked.query_kind or "image", "--query-kind")
+    bootstrap = Bootstrap(session.settings.evaluate_resamples, session.settings.seed)
+    with opened(session) as collection:
+        wanted = items_of(name, str(kind)) & conditions.condition
+        found = probe_collection(collection, wanted, judging.levels, bootstrap)
+    if session.format == "json":
+        print_json(found.as_json())
+        return
+    shots = [(f"{k}-shot", one) for k, one in found.shots.items()]
+    rows = [
+        {"probe": probe, "accuracy": one.value, "low": one.low, "high": one.high}
+        for probe, one in (("linear", found.linear), *shots)
+        if one is not None
+    ]
+    said = f"{found.items} items of {found.parents} parents in {found.categories} categories, chance {found.chance:.3f}"
+    print_table(rows, ("probe", "accuracy", "low", "high"), said)
+    spread = [
+        {"category": category, "parents": count, "sum of variances": one.value, "mean distance": other.value}
+        for category, (count, one, other) in found.disparity.items()
+    ]
+    print_table(spread, ("category", "parents", "sum of variances", "mean distance"), "disparity")
 
 
 def _write_report(session: Session, found: Evaluation, report: Path) -> None:
