@@ -65,7 +65,7 @@ _OTHER = {
     b"II\xbc\x01": "a JPEG XR file; convert it to JPEG or TIFF",
     b"\x89HDF": "an HDF5 file, not a picture; export its bands as GeoTIFF",
     b"PK\x03\x04": "a ZIP archive, not a picture; unpack it",
-    b"\x1aE\xdf\xa3": "a video, not a picture; extract its frames as JPEG",
+    b"\x1aE\xdf\xa3": "a video, not a picture; type `ingest video` for its frames",
 }
 
 
@@ -109,7 +109,7 @@ def what_it_is(data: bytes) -> str:
     if not any(data):
         return "only zero bytes, not a picture; copy it again"
     if data[4:8] == b"ftyp":
-        return "a video (or a picture in an unknown ISO container), not a picture; export JPEG"
+        return "a video (or a picture in an unknown ISO container), not a picture; `ingest video` for frames, or export JPEG"
     if data[128:132] == b"DICM":
         return "a DICOM file; export its picture as PNG or TIFF"
     for start, name in _OTHER.items():

@@ -31,7 +31,8 @@ class PhotoMetadata:
     """Where, how high, which way and when a photo was taken; None where the photo does not say.
 
     `latitude` and `longitude` are WGS 84 degrees, positive north and east, and `position_source` says whether they are EXIF's
-    ("exif"), DJI's XMP ("xmp") or a GeoTIFF's, of the middle of the picture ("geotiff"); `relative_altitude` is metres
+    ("exif"), DJI's XMP ("xmp"), of the telemetry beside a film ("srt"), or a GeoTIFF's, of the middle of the picture
+    ("geotiff"); `relative_altitude` is metres
     above the take-off point; `yaw` is degrees clockwise from north in [0, 360), of the gimbal where known,
     otherwise of the aircraft; `captured_at` is ISO 8601 local time, with the UTC offset where the camera
     wrote one; `pitch` is the gimbal's, in degrees, -90 straight down; `focal_length_35mm` is the focal length in
@@ -45,7 +46,7 @@ class PhotoMetadata:
     captured_at: str | None = None
     pitch: float | None = None
     focal_length_35mm: float | None = None
-    position_source: Literal["exif", "xmp", "geotiff"] | None = None
+    position_source: Literal["exif", "xmp", "geotiff", "srt"] | None = None
 
 
 def read_metadata(image: Image.Image) -> PhotoMetadata:

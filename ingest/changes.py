@@ -35,7 +35,7 @@ from typing import Any, Literal, Protocol
 
 from outcrop.ingest.checked import CheckedFiles, written_since
 from outcrop.ingest.features import FeatureKeeper
-from outcrop.ingest.sources import FileState, Listing, Source, Todo, Wanted, groups
+from outcrop.ingest.sources import FileState, Listing, OfCapture, Source, Todo, Wanted, groups
 from outcrop.schema.digests import SourceDigest, digest_of_file
 from outcrop.schema.filters import equals
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item, Kind, made_together
@@ -341,9 +341,13 @@ class Present:
             self._found[item.kind, item.dataset] += found
 
     def cover(self, source: Source, wanted: Sequence[Wanted]) -> None:
-        """Notes that all items of a source are accounted for; photographs make one each, so nothing of theirs can be stale."""
-        if source.whole and wanted[0].item.kind is not Kind.IMAGE:
-            self._covered.add(made_together(wanted[0].item.key))
+        """Notes that all items of a source are accounted for; photographs make one each, so nothing of theirs can be stale,
+        unless they are the frames of a film."""
+        of_capture = isinstance(source, OfCapture)
+        if source.whole and (of_capture or wanted[0].item.kind is not Kind.IMAGE):
+            self._covered.add(
+                source.capture_key if isinstance(source, OfCapture) else made_together(wanted[0].item.key)
+            )
             self._scopes.update((each.item.kind, each.item.dataset) for each in wanted)
 
     def gone(
@@ -368,7 +372,7 @@ class Present:
                 for row in rows:
                     if bytes.fromhex(row["id"]) in self._ids:
                         continue
-                    if made_together(row["key"]) in self._covered:
+                    if not self._covered.isdisjoint((made_together(row["key"]), row["key"].rpartition("/")[0])):
                         yield Change("gone", row["key"], row["source"], STALE)
                     elif outside is not None:
                         yield from _outside(row, outside, digests, checked)

@@ -9,6 +9,7 @@ from outcrop.screen.options import application
 # fmt: off
 COMMANDS = {
     "images": Listed("outcrop.ingest.cli_images", "Embed the photographs of a folder and of all folders in it; no registry is needed."),
+    "video": Listed("outcrop.ingest.cli_video", "Embed frames of a film, or of all films in a folder; needs the extra outcrop[video]."),
     "dataset": Listed("outcrop.ingest.cli_dataset", "Embed a dataset of the registry and upsert it: new and changed pictures only."),
     "all": Listed("outcrop.ingest.cli_every", "Embed every dataset of the registry and every folder that the collection knows, one after the other; made for cron."),
     "watch": Listed("outcrop.ingest.cli_every", "Follow a folder: embed what is in it and what comes into it, in batches, until Ctrl-C or SIGTERM."),

@@ -147,6 +147,7 @@ def print_record(session: Session, record: Record, ledger: Path) -> None:
                 "device": record.device,
                 "state": record.state,
                 **counts,
+                "left_out": record.left_out,
                 "others": record.others,
                 **({"metadata": record.metadata} if record.metadata else {}),
                 "failures": str(ledger),
@@ -158,6 +159,8 @@ def print_record(session: Session, record: Record, ledger: Path) -> None:
     else:
         row = {**counts, "seconds": record.seconds, "images/s": round(record.images_per_second, 1)}
         print_table([row], tuple(row), f"run {record.run}", whole=("expected", "embedded", "unchanged", "failed"))
+        if record.left_out:
+            print(f"left out: {record.left_out} near-equal frames")
         if record.others:
             print(f"not read: {kinds_of(record.others)}")
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.schema.any_names import PICTURES
+from outcrop.schema.films import SUFFIXES as FILMS
 from outcrop.screen import lazy
 
 MAX_FILES = 2000
 """Files that are looked at to find out what a folder holds."""
-MESHES = frozenset((".ply", ".obj", ".stl", ".off"))
+MESHES = frozenset((".ply", ".obj", ".stl", ".off", ".glb", ".gltf", ".3mf", ".dae", ".vtp"))
 VECTORS = frozenset((".npy", ".npz"))
 DOCUMENTS = frozenset((".json", ".yaml", ".yml"))
 
@@ -53,6 +54,8 @@ def _for_folder(word: str, folder: Path) -> str:
         return f"to embed its meshes, type `ingest specimens {quoted}`"
     if pictures:
         return f"to embed its pictures, type `ingest images {quoted}`"
+    if sum(held[suffix] for suffix in FILMS):
+        return f"to embed frames of its films, type `ingest video {quoted}`"
     return f"type `ingest images {quoted}` for pictures, or `ingest specimens {quoted}` for meshes"
 
 
@@ -60,6 +63,8 @@ def _for_file(word: str, file: Path) -> str:
     suffix = file.suffix.lower()
     if suffix in MESHES:
         return f"to embed the meshes of its folder, type `ingest specimens {shlex.quote(str(file.parent))}`"
+    if suffix in FILMS:
+        return f"to embed its frames, type `ingest video {shlex.quote(word)}`"
     if suffix in DOCUMENTS:
         return (
             f"if it is a manifest, type `ingest manifest {shlex.quote(word)}`; "

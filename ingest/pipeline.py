@@ -29,7 +29,19 @@ from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.on_device import OnDevice
 from outcrop.ingest.row_writer import Rows, RowWriter
 from outcrop.ingest.runs import Failure, Run
-from outcrop.ingest.sources import Contents, Kept, Outcome, Pools, Prepared, Ready, Source, Todo, Wanted, groups
+from outcrop.ingest.sources import (
+    Contents,
+    Kept,
+    LeftOut,
+    Outcome,
+    Pools,
+    Prepared,
+    Ready,
+    Source,
+    Todo,
+    Wanted,
+    groups,
+)
 from outcrop.ingest.stages import Stages
 from outcrop.schema.column_match import Match
 from outcrop.schema.errors import MeshError, PictureError
@@ -324,6 +336,8 @@ class Pipeline:
                 self._put(self._to_encode, _Vector(work, outcome), always=True)
             elif isinstance(outcome, Kept):
                 self._unchanged(outcome.item)
+            elif isinstance(outcome, LeftOut):
+                self.run.count(expected=-1, left_out=1)
             else:
                 self._failed(work, path, [outcome.item], work.source.stage, outcome.reason)
             if self.stopped and work.left:

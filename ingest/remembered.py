@@ -10,6 +10,7 @@ nor what a program ingests without a request. References that no request wants a
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from outcrop.ingest.requests import (
     MapRequest,
     ReferencesRequest,
     Request,
+    VideoRequest,
     WrittenReferencesRequest,
 )
 from outcrop.ingest.sources import Source
@@ -33,7 +35,7 @@ from outcrop.schema.item import Kind, parent_of
 from outcrop.schema.settings import Settings
 from outcrop.schema.written import written_folder
 from outcrop.store.collection import PROPERTY_REFERENCES, Collection
-from outcrop.store.folders import KnownFolder, Place, place_of, remember_folder
+from outcrop.store.folders import KnownFolder, Place, known_folders, place_of, remember_folder
 from outcrop.store.maps import KnownMap, remember_map
 
 MAX_REMEMBERED = 64
@@ -67,6 +69,14 @@ def remember(collection: Collection, request: Request) -> None:
         )
     if isinstance(request, ImagesRequest):
         remember_folder(collection, request.name, KnownFolder(folder=request.folder, positions=request.positions))
+    if isinstance(request, VideoRequest):
+        before_this = known_folders(collection).get(unicodedata.normalize("NFC", request.name))
+        # Films that were named one by one stay a list; a folder of them replaces it.
+        films = {*request.films, *(before_this.films if before_this is not None else ())} if request.films else ()
+        if before_this is not None and before_this.every is not None and not before_this.films:
+            films = ()
+        known_films = KnownFolder(folder=request.folder, every=request.every, films=tuple(sorted(films)))
+        remember_folder(collection, request.name, known_films)
     if not isinstance(request, ReferenceRequest):
         return
     slim = request.model_copy(

@@ -201,6 +201,36 @@ class ImagesRequest(Request):
         return self.model_copy(update={"positions": known.positions})
 
 
+class VideoRequest(Request):
+    """Films: frames of those below `folder`, or of those that `films` names (paths below it), one every so many seconds.
+
+    `known` is the folder that remembers which frames of a film were kept; `limit` keeps the first N.
+    """
+
+    command: ClassVar[str] = "video"
+    kind: Literal["video"] = "video"
+    folder: AbsolutePath
+    films: tuple[str, ...] = ()
+    every: float = 1.0
+    known: AbsolutePath
+    limit: int | None = None
+
+    def list(self, space: Space | None, *, only: Iterable[str] | None = None, workers: int = 0) -> Listing:
+        """See `Request.list`."""
+        from outcrop.ingest.video import Kept, list_films
+
+        limit = self.limit if only is None else None
+        kept = Kept(self.known)
+        return list_films(self.folder, self.name, self.every, kept, films=self.films, limit=limit, only=only)
+
+    def located(self, collection: Collection | None, settings: Settings) -> Self:
+        """The request itself; refused where the name is another dataset's."""
+        from outcrop.ingest.folder_names import require_own_name
+
+        require_own_name(self.name, self.folder, collection, settings)
+        return self
+
+
 class ReferencesRequest(_OfRegistry):
     """Rotated crops of a dataset's photographs, made on the way.
 
@@ -493,6 +523,7 @@ class AuditRequest(Request):
 AnyRequest = Annotated[
     DatasetRequest
     | ImagesRequest
+    | VideoRequest
     | ReferencesRequest
     | WrittenReferencesRequest
     | SpecimensRequest

@@ -95,6 +95,7 @@ class Record(BaseModel):
     failed: int = 0
     missing: int = 0
     undeclared: int = 0
+    left_out: int = 0
     others: dict[str, int] = {}
     metadata: dict[str, Any] | None = None
     removed: int = 0

@@ -139,6 +139,13 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """An item that is not to be stored after all: the file shows the same as another one (a film that stands still)."""
+
+    item: Item
+
+
+@dataclass(frozen=True)
 class Unfit:
     """An item that cannot be made, and why; it goes to the ledger."""
 
@@ -158,7 +165,7 @@ class Ready:
     keep: Callable[[FeatureFolder], None] | None = None
 
 
-Outcome = Prepared | Ready | Kept | Unfit
+Outcome = Prepared | Ready | Kept | LeftOut | Unfit
 
 
 @dataclass(frozen=True)
@@ -263,6 +270,16 @@ class Pools(Protocol):
         Raises:
             PictureError: they are not enough.
         """
+        ...
+
+
+@runtime_checkable
+class OfCapture(Protocol):
+    """A source whose items are all images of one capture: other stored images of it are stale where it is `whole`."""
+
+    @property
+    def capture_key(self) -> str:
+        """What the keys of these images begin with, without the last slash."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -27,7 +28,7 @@ from outcrop.schema.registry import registry_at
 from outcrop.schema.settings import Settings
 from outcrop.schema.written import written_folder
 from outcrop.store.collection import Collection
-from outcrop.store.folders import Place, place_of
+from outcrop.store.folders import KnownFolder, Place, known_folders, place_of
 
 
 def desired_photographs(collection: Collection, settings: Settings, name: str) -> Desired:
@@ -37,6 +38,9 @@ def desired_photographs(collection: Collection, settings: Settings, name: str) -
         RegistryError: unknown dataset, or its root is not there.
     """
     place = place_of(collection, settings, name)
+    films = known_folders(collection).get(unicodedata.normalize("NFC", name))
+    if films is not None and films.every is not None and place.registry == place.datasets:
+        return _desired_films(films, settings, name, place, collection)
     images = list_dataset(place.registry, name, place.datasets, positions=place.positions)
     references = wanted_references(collection, name, settings)
     listing = Listing(images.dataset, [*images.sources, *references.sources], images.missing)
@@ -45,6 +49,21 @@ def desired_photographs(collection: Collection, settings: Settings, name: str) -
         again = f"ingest images {shlex.quote(str(place.datasets))} --name {name} --collection {collection.name}"
     files = DatasetFiles(settings, name, place)
     return Desired(name, listing, files, again, (*references.remarks, *files.remarks))
+
+
+def _desired_films(known: KnownFolder, settings: Settings, name: str, place: Place, collection: Collection) -> Desired:
+    """The frames that the films of a folder should have; what films there are is asked of the folder now."""
+    from outcrop.ingest.video import Kept, list_films
+
+    assert known.every is not None
+    there = tuple(film for film in known.films if (known.folder / film).is_file())
+    if known.films and not there:
+        listing = Listing(name, [])
+    else:
+        listing = list_films(known.folder, name, known.every, Kept(settings.state / "films"), films=there)
+    films = " ".join(shlex.quote(str(known.folder / film)) for film in there or ("",))
+    again = f"ingest video {films} --name {name} --every {known.every:g}s --collection {collection.name}"
+    return Desired(name, listing, DatasetFiles(settings, name, place), again)
 
 
 class DatasetFiles:

@@ -8,6 +8,7 @@ from outcrop.query.answers import Hit, Result, Results, hit_json
 from outcrop.query.keys import shorter_keys
 from outcrop.schema.column_files import harmless
 from outcrop.schema.columns import key_of, own_of
+from outcrop.schema.films import second_of
 
 WHOLE = ("rank", "score", "parent", "key")
 """Columns that are never cut or folded on a narrow screen; keys are shortened."""
@@ -78,6 +79,8 @@ def own_heading(name: str) -> str:
 def csv_columns(results: Results) -> tuple[str, ...]:
     """The columns of `csv_rows`."""
     columns: tuple[str, ...] = CSV_COLUMNS
+    if any(_of_film(each) for each in results.results):
+        columns = (*columns, "second")
     if any(hit.group is not None for each in results.results for hit in each.hits):
         columns = (*columns, *CSV_GROUP_COLUMNS)
     if any(each.match is not None for each in results.results):
@@ -88,14 +91,19 @@ def csv_columns(results: Results) -> tuple[str, ...]:
 
 def _group_columns(result: Result) -> list[str]:
     rotated = any(hit.group is not None and hit.group.rotation is not None for hit in result.hits)
-    return [name for name in GROUP_COLUMNS if name != "estimated_rotation" or rotated]
+    return [name for name in GROUP_COLUMNS if name != "estimated_rotation" or rotated] + _of_film(result)
+
+
+def _of_film(result: Result) -> list[str]:
+    """The column of seconds, where some hits are frames of films."""
+    return ["second"] if any(second_of(hit.item) is not None for hit in result.hits) else []
 
 
 def _item_columns(result: Result) -> list[str]:
     def speaks(name: str) -> bool:
         return name not in QUIET or any(getattr(hit.item, name) != QUIET[name] for hit in result.hits)
 
-    return [name for name in COLUMNS if speaks(name)]
+    return [name for name in COLUMNS if speaks(name)] + _of_film(result)
 
 
 def _row(result: Result, hit: Hit) -> dict[str, Any]:

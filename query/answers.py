@@ -10,6 +10,7 @@ from outcrop.embed.photo import PhotoMetadata
 from outcrop.query.verification.confidence import Verification
 from outcrop.query.verification.location import Location
 from outcrop.schema.columns import own_of
+from outcrop.schema.films import second_of
 from outcrop.schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, parent_of
 from outcrop.screen.notebook import html_table
 from outcrop.store.search import Hit as StoredHit
@@ -157,6 +158,8 @@ def hit_json(hit: StoredHit, verification: Verification | None = None) -> dict[s
     row["kind"] = str(hit.item.kind)
     if own := own_of(hit.item.extra):
         row["columns"] = own
+    if (second := second_of(hit.item)) is not None:
+        row["second"] = second
     if isinstance(hit, Hit) and hit.group is not None:
         row |= group_json(hit.group)
     return row if verification is None else {**row, **verification.as_json(hit.score)}

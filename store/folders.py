@@ -20,12 +20,17 @@ from outcrop.store.collection import PROPERTY_FOLDERS, Collection
 
 
 class KnownFolder(BaseModel):
-    """The folder that a dataset was ingested from, and the file of its positions, as absolute paths."""
+    """The folder that a dataset was ingested from, and the file of its positions, as absolute paths.
+
+    Of films, `every` is the seconds between two frames, and `films` the paths below the folder of those that were named singly.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     folder: Path
     positions: Path | None = None
+    every: float | None = None
+    films: tuple[str, ...] = ()
 
 
 _KNOWN: TypeAdapter[dict[str, KnownFolder]] = TypeAdapter(dict[str, KnownFolder])

@@ -168,11 +168,15 @@ def read_features(path: Path, extractor: Extractor, data: bytes | None = None) -
 
 
 def read_picture(path: Path) -> bytes:
-    """The bytes of a picture file.
+    """The bytes of a picture file, or of the frame of a film that a path names.
 
     Raises:
         PictureError: it cannot be read, or is too large for a photograph.
     """
+    from outcrop.embed.film import moment_of, read_moment
+
+    if (moment := moment_of(path)) is not None:
+        return read_moment(*moment)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise PictureError(f"{path} is larger than any photograph; give a picture")

@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from outcrop.embed.film import moment_path
 from outcrop.schema.dataset_files import files_of
-from outcrop.schema.digests import SourceDigest
+from outcrop.schema.digests import SourceDigest, digest_of
 from outcrop.schema.errors import InputError, RegistryError
+from outcrop.schema.films import second_of
 from outcrop.schema.frames import dataset_root, on_disk
 from outcrop.schema.item import AERIAL, Item, Kind
 from outcrop.schema.origin import Origin, origin_of
@@ -25,7 +27,8 @@ from outcrop.store.maps import known_maps
 
 @dataclass(frozen=True)
 class Original:
-    """A picture file, and the digest of its bytes if it is still the file that was ingested ('' otherwise)."""
+    """A picture file, or a frame of a film (see `outcrop.embed.film`), and the digest of its bytes if it is still the file that
+    was ingested ('' otherwise)."""
 
     path: Path
     digest: str
@@ -90,7 +93,11 @@ class Originals:
         if stat is None or not path.is_file():
             raise InputError(f"{item.key}: its source {item.source!r} leads out of {root}, or is not a file")
         same = not written and (stat.st_size, stat.st_mtime_ns) == (item.source_size, item.source_mtime_ns)
-        return Original(path, SourceDigest.parse(item.source_digest).file if same else "")
+        digest = SourceDigest.parse(item.source_digest).file if same else ""
+        if (second := second_of(item)) is not None:
+            # One film has many frames, and their features are cached by digest.
+            return Original(moment_path(path, second), digest and digest_of(f"{digest} t={second:g}"))
+        return Original(path, digest)
 
     def _root(self, dataset: str) -> Path:
         if dataset not in self._roots:
