@@ -10,7 +10,7 @@ import typer
 
 from outcrop.query.commands import app
 from outcrop.query.console import open_encoder, opened
-from outcrop.query.options import Conditions, Exact, QueryKind, Report, Rerank, Turns, check_file, kind_named
+from outcrop.query.options import Exact, Gallery, QueryKind, Report, Rerank, Turns, check_file, kind_named
 from outcrop.schema.errors import InputError, PartialFailure, UsageError
 from outcrop.screen.options import (
     ASKED_MODEL,
@@ -130,7 +130,7 @@ class Asked:
         ),
     ] = False
 
-    def queries(self, name: str | None, conditions: Conditions) -> Queries:
+    def queries(self, name: str | None, conditions: Gallery) -> Queries:
         """The queries that the options name.
 
         Raises:
@@ -154,7 +154,7 @@ def evaluate(
     session: Session,
     judging: Judging,
     asked: Asked,
-    conditions: Conditions,
+    conditions: Gallery,
     rerank: Rerank,
     name: Dataset = None,
     report: Report = None,

@@ -66,9 +66,7 @@ def image(
     from outcrop.query.picture_files import expand
     from outcrop.query.remote_answers import answer_by, chosen_service, unanswered
 
-    left = unanswered(search, groups, rerank, locate, places, turns)
-    if conditions.filter:
-        left.append("--filter")
+    left = unanswered(search, groups, rerank, locate, places, turns) + conditions.beyond_where
     if (service := chosen_service(session, server, left)) is not None:
         answer_by(service, session, expand(paths), search, conditions, rerank, locate)
         return

@@ -58,6 +58,7 @@ LocalFeatures = Annotated[
     option(
         "--local-features",
         panel="Re-ranking",
+        hidden=True,
         help="Local features to match: sift, or patch (patch tokens of the model, read where an ingest kept them). [sift]",
     ),
     Formerly("--features"),
@@ -84,15 +85,42 @@ class Conditions:
     filter: Annotated[
         str, option("--filter", help="A raw Milvus expression, for conditions that --where cannot express.")
     ] = ""
+    near: Annotated[
+        str | None, option("--near", help="LAT,LON,METRES: only what was photographed within METRES of a place.")
+    ] = None
+    area: Annotated[
+        Path | None, option("--within", "--area", help="GeoJSON file: only what was photographed within its polygons.")
+    ] = None
+
+    @property
+    def beyond_where(self) -> list[str]:
+        """The options given besides ``--where``, which a service does not follow."""
+        given = {"--filter": self.filter, "--near": self.near, "--within": self.area}
+        return [name for name, value in given.items() if value]
 
     @property
     def condition(self) -> Filter:
-        """What both say.
+        """What all of them say.
 
         Raises:
             FilterError: a text that is not a condition, or a value of another type than its field.
+            InputError: a place or an area that is not valid.
         """
-        return asked(*(self.where or ()), raw=self.filter)
+        said = asked(*(self.where or ()), raw=self.filter)
+        if not self.near and self.area is None:
+            return said
+        from outcrop.query.area import area_filter
+
+        return said & area_filter(self.near, self.area)
+
+
+@dataclass(frozen=True)
+class Gallery(Conditions):
+    """Which items an evaluation searches; its ``--within`` is how near a right answer must be."""
+
+    area: Annotated[
+        Path | None, option("--area", help="GeoJSON file: only what was photographed within its polygons.")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +176,14 @@ class Rerank:
     ] = None
     rerank_depth: Annotated[
         int | None,
-        option("--rerank-depth", panel="Re-ranking", min=1, max=16384, help="Candidates matched with each query. [50]"),
+        option(
+            "--rerank-depth",
+            panel="Re-ranking",
+            hidden=True,
+            min=1,
+            max=16384,
+            help="Candidates matched with each query. [50]",
+        ),
     ] = None
     min_inliers: MinInliers = None
     local_features: LocalFeatures = None

@@ -20,8 +20,8 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
 
 from outcrop.schema.column_filters import ColumnCondition, UnboundCondition, unknown
 from outcrop.schema.columns import Columns
@@ -121,12 +121,22 @@ class Condition:
 AnyCondition = Condition | ColumnCondition | UnboundCondition
 
 
+class Area(Protocol):
+    """A part of the ground, beyond ranges of latitude and longitude: decided on our side, the same for every backend."""
+
+    def holds(self, latitudes: Sequence[float], longitudes: Sequence[float]) -> Sequence[bool]:
+        """Which places (degrees) lie in it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Filter:
-    """Conditions joined by AND, and a raw Milvus expression for what they cannot say."""
+    """Conditions joined by AND, a raw Milvus expression for what they cannot say, and areas, which Milvus does not see: the
+    ranges of latitude and longitude around them are among the conditions."""
 
     conditions: tuple[AnyCondition, ...] = ()
     raw: str = ""
+    areas: tuple[Area, ...] = ()
 
     def __post_init__(self) -> None:
         _check_raw(self.raw)
@@ -138,18 +148,30 @@ class Filter:
         return " and ".join(parts)
 
     def __bool__(self) -> bool:
-        return bool(self.conditions or self.raw)
+        return bool(self.conditions or self.raw or self.areas)
 
     def __and__(self, other: Filter) -> Filter:
         raws = [raw for raw in (self.raw, other.raw) if raw]
         raw = raws[0] if len(raws) == 1 else " and ".join(f"({r})" for r in raws)
-        return Filter(self.conditions + other.conditions, raw)
+        return Filter(self.conditions + other.conditions, raw, self.areas + other.areas)
+
+    def inside(self, rows: Sequence[dict[str, Any]]) -> list[bool]:
+        """Which rows (with latitude and longitude) lie in all areas."""
+        places = [row["latitude"] for row in rows], [row["longitude"] for row in rows]
+        found = [True] * len(rows)
+        for area in self.areas:
+            found = [had and holds for had, holds in zip(found, area.holds(*places), strict=True)]
+        return found
+
+    def boxed(self) -> Filter:
+        """The same filter as Milvus sees it: the ranges around the areas, without the areas themselves."""
+        return replace(self, areas=())
 
     def matches(self, row: dict[str, Any]) -> bool:
         """Whether a row fulfils every condition (a raw expression cannot be decided here and must be absent)."""
         if self.raw:
             raise FilterError("a raw filter expression is only understood by Milvus")
-        return all(c.matches(row) for c in self.conditions)
+        return all(c.matches(row) for c in self.conditions) and all(self.inside([row]))
 
     def bound(self, columns: Columns) -> Filter:
         """The filter with its conditions on own columns typed by those of a collection.
@@ -159,8 +181,9 @@ class Filter:
         """
         if not any(isinstance(c, UnboundCondition) for c in self.conditions):
             return self
-        return Filter(
-            tuple(c.bound(columns) if isinstance(c, UnboundCondition) else c for c in self.conditions), self.raw
+        return replace(
+            self,
+            conditions=tuple(c.bound(columns) if isinstance(c, UnboundCondition) else c for c in self.conditions),
         )
 
     def chosen(self, field: str) -> tuple[str, ...] | None:
@@ -175,7 +198,7 @@ class Filter:
     def without(self, *names: str) -> Filter:
         """The same filter less the positive "equal" or "one of" conditions on these fields (a partition stands for them)."""
         kept = tuple(c for c in self.conditions if not (c.field in names and c.operator == "in" and not c.negated))
-        return Filter(kept, self.raw)
+        return replace(self, conditions=kept)
 
 
 def where(*texts: str, raw: str = "", columns: Columns = Columns()) -> Filter:

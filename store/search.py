@@ -23,6 +23,8 @@ from outcrop.store.collection import Collection
 from outcrop.store.integrity import damaged, fault_of, require_sound
 from outcrop.store.topk import TopK
 
+WIDER = 2
+"""By which factor more hits are asked for than wanted in an area; a circle is four fifths of the square around it."""
 MAX_QUERIES = 256
 """Query vectors in one request."""
 MAX_HITS = 16_384
@@ -108,8 +110,41 @@ def search(
     filter = collection.bound(filter or Filter())
     collection.load()
     names, rest = collection.chosen(filter)
-    plan, hits = _run(collection, vectors, k, filter, rest, names, exact, consistency)
+    if filter.areas and not exact:
+        plan, hits = _in_areas(collection, vectors, k, filter, rest, names, consistency)
+    else:
+        plan, hits = _run(collection, vectors, k, filter, rest, names, exact, consistency)
     return Answer(hits, replace(plan, seconds=time.perf_counter() - started))
+
+
+def _in_areas(
+    collection: Collection,
+    vectors: NDArray[np.float32],
+    k: int,
+    filter: Filter,
+    rest: Filter,
+    names: list[str] | None,
+    consistency: str,
+) -> tuple[Plan, tuple[tuple[Hit, ...], ...]]:
+    """The best `k` in the areas of a filter: more hits are asked for among the ranges around them, and sifted here. Where the
+    most that Milvus gives leaves too few, every row in the areas is compared."""
+    box, left = filter.boxed(), rest.boxed()
+    wide = k
+    while wide < MAX_HITS:
+        wide = min(MAX_HITS, WIDER * wide + WIDER)
+        plan, raw = _run(collection, vectors, wide, box, left, names, False, consistency)
+        hits = tuple(_first_inside(some, filter, k) for some in raw)
+        if all(len(few) == k or len(some) < wide for few, some in zip(hits, raw, strict=True)):
+            return replace(plan, reason=f"{plan.reason}; {wide} hits were sifted by the area"), hits
+    plan, hits = _run(collection, vectors, k, filter, rest, names, True, consistency)
+    return replace(plan, reason="the area is a small part of the ranges around it"), hits
+
+
+def _first_inside(hits: Sequence[Hit], filter: Filter, k: int) -> tuple[Hit, ...]:
+    """The first `k` hits in the areas of a filter, ranked anew."""
+    places = [{"latitude": hit.item.latitude, "longitude": hit.item.longitude} for hit in hits]
+    kept = [hit for hit, inside in zip(hits, filter.inside(places), strict=True) if inside]
+    return tuple(replace(hit, rank=rank) for rank, hit in enumerate(kept[:k], 1))
 
 
 def _run(

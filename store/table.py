@@ -35,6 +35,14 @@ PROPERTY_PARTLY = "outcrop.partly_loaded"
 PROPERTY_COLUMNS = "outcrop.columns"
 """The own columns and their types."""
 
+PLACE = ("latitude", "longitude")
+
+
+def _inside(rows: list[dict[str, Any]], filter: Filter, places: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows in the areas of a filter, less the fields that were only read to see it."""
+    kept = [row for row, inside in zip(rows, filter.inside(rows), strict=True) if inside]
+    return [{name: value for name, value in row.items() if name not in places} for row in kept] if places else kept
+
 
 class Table:
     """Items with vectors of `dim` numbers in the physical collection `physical`; `name` is used in messages."""
@@ -132,6 +140,8 @@ class Table:
         names, _ = self.chosen(filter)
         if names is not None and not names:
             return 0
+        if filter.areas:
+            return sum(len(rows) for rows in self.scan_rows(filter, ["id"], batch=MOST_ROWS, check=False))
         if self.store.lite and (selection := select(self.store, self.physical, filter.expression, names)) is not None:
             return len(selection)
         expression = filter.expression or 'id >= ""'  # without any expression Milvus Lite counts superseded rows
@@ -203,10 +213,13 @@ class Table:
         names, rest = self.chosen(filter)
         if names is not None and not names:
             return
-        for rows in self._pages(rest, names, fields, batch):
+        places = [name for name in PLACE if filter.areas and name not in fields and "*" not in fields]
+        for rows in self._pages(rest, names, [*fields, *places], batch):
             if check:
                 self._require_sound(rows)
-            yield rows
+            kept = _inside(rows, rest, places) if rest.areas else rows
+            if kept:
+                yield kept
 
     def _pages(
         self, rest: Filter, names: list[str] | None, fields: Sequence[str], batch: int
