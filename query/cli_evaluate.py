@@ -182,7 +182,7 @@ def evaluate(
     _print(session, found)
 
 
-def _probe(session: Session, judging: Judging, asked: Asked, conditions: Conditions, name: str | None) -> None:
+def _probe(session: Session, judging: Judging, asked: Asked, conditions: Gallery, name: str | None) -> None:
     from outcrop.query.evaluation.figures import Bootstrap
     from outcrop.query.evaluation.probe import items_of, probe_collection
 
