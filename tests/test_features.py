@@ -195,8 +195,8 @@ def test_features_that_do_not_say_at_what_size_they_were_made_are_made_anew(tmp_
 
 def test_larger_working_sizes_keep_more_points() -> None:
     finer = Sift().finer
-    assert finer is not None and finer.edge == 1280
-    large, small = rough(1, 1600, 1200), rough(1, 600, 400)
+    assert finer is not None and finer.edge == 1600
+    large, small = rough(1, 1280, 960), rough(1, 600, 400)
     first, second = features_of(large), features_of(large, finer)
     assert (first.working, second.working) == (800, 1280) and len(first) == 1500
     assert 1500 < len(second) <= 1500 * 1.6**2

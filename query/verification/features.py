@@ -24,7 +24,7 @@ MAX_BYTES = 2**30
 """Files larger than this (bytes) are not photographs and are not read."""
 PASS_EDGE = 800
 """Longest side in pixels of the working size at which all candidates are matched."""
-FULL_EDGE = 1280
+FULL_EDGE = 1600
 """The same of the few candidates that are matched again; smaller pictures are looked at as they are."""
 
 
