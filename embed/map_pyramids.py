@@ -54,16 +54,23 @@ class Pictures(Protocol):
 
 
 class FolderTiles:
-    """A folder of XYZ tiles."""
+    """A folder of XYZ tiles; or of TMS tiles, whose rows count from the south, where GDAL's description says so."""
 
     def __init__(self, path: Path) -> None:
+        """Lists it.
+
+        Raises:
+            InputError: it holds no tiles, or tiles that are not in Web Mercator.
+        """
         self.path = path
+        southern = _counts_from_south(path)
         self._files: dict[Address, Path] = {}
         states = []
         for file in sorted(path.glob("*/*/*.*")):
             parts = re.fullmatch(r"(\d{1,2})/(\d{1,8})/(\d{1,8})\.\w+", file.relative_to(path).as_posix())
             if parts is not None and file.suffix.lower() in PICTURES:
-                self._files[int(parts[1]), int(parts[2]), int(parts[3])] = file
+                zoom, column, row = int(parts[1]), int(parts[2]), int(parts[3])
+                self._files[zoom, column, 2**zoom - 1 - row if southern else row] = file
                 stat = file.stat()
                 states.append((file.relative_to(path).as_posix(), stat.st_size, stat.st_mtime_ns))
         if not self._files:
@@ -81,6 +88,24 @@ class FolderTiles:
         """See `Pictures.get`."""
         file = self._files.get(address)
         return file.read_bytes() if file is not None else None
+
+
+def _counts_from_south(folder: Path) -> bool:
+    """Whether a folder of tiles is one of TMS: gdal2tiles describes those (and no others) in a file.
+
+    Raises:
+        InputError: they are not in Web Mercator.
+    """
+    described = folder / "tilemapresource.xml"
+    if not described.is_file():
+        return False
+    profile = re.search(rb'<TileSets\s+profile="([^"]{1,40})"', described.read_bytes()[:65536])
+    if profile is None or profile[1] not in (b"mercator", b"global-mercator"):
+        raise InputError(
+            f"{folder}: {described.name} does not say that the tiles are in Web Mercator; "
+            "write them with `gdal2tiles --xyz --profile=mercator`"
+        )
+    return True
 
 
 class ArchiveTiles:

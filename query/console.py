@@ -113,9 +113,10 @@ def _say_locations(session: Session, results: Sequence[Result]) -> None:
     for each in results:
         if each.location is not None and session.format == "table":
             place = each.location
+            high = f"{place.height:.0f} m above ground; " if place.height is not None else ""
             print(
                 f"{each.query.name}: {place.latitude:.6f}, {place.longitude:.6f} ± {place.sigma_m:.1f} m; "
-                f"heading {place.heading:.0f}°; from {len(place.matches)} hits ({place.method})"
+                f"heading {place.heading:.0f}°; {high}from {len(place.matches)} hits ({place.method})"
             )
             for remark in place.remarks:
                 session.say(f"note: {remark}")

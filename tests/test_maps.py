@@ -21,6 +21,7 @@ from outcrop.embed.map_rasters import Raster
 from outcrop.embed.maps import Map, MapWindow, open_map, to_map, window_picture
 from outcrop.embed.terrain import open_terrain
 from outcrop.ingest.map_grid import tiles_of
+from outcrop.schema.errors import InputError
 from outcrop.schema.item import Kind, item_of_key, made_together, parent_of, tile_key
 from outcrop.schema.plane import Plane
 
@@ -180,6 +181,19 @@ def test_a_folder_of_tiles_and_an_archive_are_the_same_map(tmp_path: Path) -> No
              "center_lon_e7": 0, "center_lat_e7": 0}, {},
         )  # fmt: skip
     same_pyramid(Pyramid(ArchiveTiles(tmp_path / "map.pmtiles")), pixels)
+    described = tmp_path / "tms/tilemapresource.xml"
+    for file in files:
+        zoom, column, row = address(file)
+        southern = tmp_path / f"tms/{zoom}/{column}/{2**zoom - 1 - row}.png"
+        southern.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, southern)
+    described.write_text('<TileMap>\n <TileSets profile="mercator">')
+    other = open_map(tmp_path / "tms")
+    same_pyramid(other, pixels)
+    assert other.place == found.place
+    described.write_text('<TileMap>\n <TileSets profile="raster">')
+    with pytest.raises(InputError, match="--xyz"):
+        open_map(tmp_path / "tms")
     files[-1].unlink()
     lacking = Pyramid(FolderTiles(tmp_path / "xyz"))
     assert lacking.files != before and not lacking.coverage((4, 4)).all()
