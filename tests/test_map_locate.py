@@ -29,7 +29,7 @@ from outcrop.sample.maps import write_maps
 MODEL = ("--model", "efficientnet_lite0", "--quiet")
 SEED = 5
 CAMERA = Camera(512, 384)
-POSES = (Pose(12.0, -20.0, 90.0, 137.0), Pose(-25.0, 18.0, 105.0, 305.0))
+POSES = (Pose(12.0, -20.0, 90.0, 137.0),)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,10 @@ def test_by_the_orthophoto_alone(land: Land, tmp_path: Path) -> None:
     maps = write_maps(tmp_path, land, tiles=False).parent
     for number, pose in enumerate(POSES):
         taken(land, pose, tmp_path / f"{number}.jpg")
-    Image.effect_noise((400, 300), 60).convert("RGB").save(tmp_path / "2.jpg")
-    said = run("ingest", "map", maps / "orthophoto.tif", "--scales", "90", "--dem", maps / "terrain.tif", *MODEL)
+    Image.effect_noise((400, 300), 60).convert("RGB").save(tmp_path / "1.jpg")
+    said = run("ingest", "map", maps / "orthophoto.tif", "--scales", "120", "--dem", maps / "terrain.tif", *MODEL)
     assert said.code == 0, said.err
-    asked = run("query", "image", *(tmp_path / f"{n}.jpg" for n in range(3)), "--locate", "-k", 3, "--json",
+    asked = run("query", "image", *(tmp_path / f"{n}.jpg" for n in range(2)), "--locate", "-k", 3, "--json",
                 "--geojson", tmp_path / "places.json")  # fmt: skip
     assert asked.code == 0, asked.err
     *found, nowhere = asked.json["queries"]
@@ -73,7 +73,7 @@ def test_by_the_orthophoto_alone(land: Land, tmp_path: Path) -> None:
         assert apart({"latitude": latitude, "longitude": longitude}, pose) < 3.0 and place["camera"]["tilt"] < 2.0
         assert {hit["key"].split("/")[1] for hit in place["hits"]} == {"orthophoto"}
     features = json.loads((tmp_path / "places.json").read_text())["features"]
-    assert sum(each["properties"]["role"] == "query" for each in features) == 2
+    assert sum(each["properties"]["role"] == "query" for each in features) == 1
     (maps / "orthophoto.tif").rename(maps / "moved.tif")
     gone = run("query", "image", tmp_path / "0.jpg", "--locate", "--json")
     assert gone.json["queries"][0]["location"] is None and "no map at" in gone.err
