@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from outcrop.query.duplicates import Duplicates
+from outcrop.query.verification.features import read_picture
 from outcrop.schema.errors import OutcropError
 from outcrop.schema.item import AERIAL, FIELDS, Item
 
@@ -97,7 +98,7 @@ def sides_and_sharpness(path: Path) -> tuple[int, int, float]:
 
     from outcrop.embed.images import DRAFT_MARGIN, decode, inspect
 
-    data = path.read_bytes()
+    data = read_picture(path)
     width, height, _ = inspect(data, name=str(path))
     image = decode(data, name=str(path), at_least=(SIDE // DRAFT_MARGIN, SIDE // DRAFT_MARGIN)).image.convert("L")
     if max(image.size) > SIDE:

@@ -29,6 +29,7 @@ from outcrop.query.service.guards import Application, Guards, TooLarge, TooSlow
 from outcrop.query.service.metrics import Metrics
 from outcrop.query.service.shapes import shaped
 from outcrop.query.service.uploads import MAX_BYTES
+from outcrop.query.verification.features import read_picture
 from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
 from outcrop.screen.texts import harmless_lines
 
@@ -225,8 +226,8 @@ def _shown(path: Path) -> Response:
     """A picture file as a browser shows it."""
     headers = {"cache-control": "private, max-age=600"}
     try:
-        data = path.read_bytes()
-    except OSError:
+        data = read_picture(path)
+    except InputError:
         raise HTTPException(404, "the picture cannot be read") from None
     from PIL import Image, UnidentifiedImageError
 
