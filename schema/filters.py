@@ -156,9 +156,11 @@ class Filter:
         return Filter(self.conditions + other.conditions, raw, self.areas + other.areas)
 
     def inside(self, rows: Sequence[dict[str, Any]]) -> list[bool]:
-        """Which rows (with latitude and longitude) lie in all areas."""
-        places = [row["latitude"] for row in rows], [row["longitude"] for row in rows]
+        """Which rows lie in all areas; they need a latitude and a longitude only where there are areas."""
         found = [True] * len(rows)
+        if not self.areas:
+            return found
+        places = [row["latitude"] for row in rows], [row["longitude"] for row in rows]
         for area in self.areas:
             found = [had and holds for had, holds in zip(found, area.holds(*places), strict=True)]
         return found

@@ -25,6 +25,7 @@ from outcrop.query.evaluation.truth import Facts, GpsTruth, OwnTruth, Truth
 from outcrop.query.evaluation.truth_files import PairsTruth
 from outcrop.query.search import query_dataset, query_items
 from outcrop.query.verification.confidence import Verification
+from outcrop.query.verification.evidence import evidence
 from outcrop.query.verification.geometry import GeometricMatch
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import Item, Kind, image_key, reference_key
@@ -201,11 +202,15 @@ def test_what_one_strategy_could_not_ask_counts_for_none(photos: Collection) -> 
 
 def proved(inliers: int) -> Verification:
     return Verification.of(
-        GeometricMatch(50, inliers, "sift", homography=((1, 0, 0), (0, 1, 0), (0, 0, 1))), Path("p.jpg")
+        # As where the whole query is shown, and every inlier is exact.
+        GeometricMatch(
+            50, inliers, "sift", homography=((1, 0, 0), (0, 1, 0), (0, 0, 1)), evidence=evidence(inliers, 1.0)
+        ),
+        Path("p.jpg"),
     )
 
 
-def test_re_ranked_answers_stand_by_their_inliers(photos: Collection) -> None:
+def test_re_ranked_answers_stand_by_their_evidence(photos: Collection) -> None:
     """Their embedding scores may be out of order or equal; only what geometry too cannot tell apart is a tie."""
     gallery = read_gallery(photos)
     asked = query_items([image_key("d", "c", 1)], photos, 6)

@@ -307,6 +307,7 @@ def test_query_pictures_whose_names_are_not_utf8(tmp_path: Path) -> None:
 def test_an_interrupt_within_a_finaliser_is_not_lost() -> None:
     code = (
         "import os, signal, time; from outcrop.screen.guard import main_guard, run_guarded\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # shells ignore it in what they start in the background
         "class Made:\n    def __del__(self): os.kill(os.getpid(), signal.SIGINT); time.sleep(0.01)\n"
         "def work():\n    made = Made(); del made\n    for _ in range(300): time.sleep(0.1)\n"
         "main_guard(lambda: run_guarded(work))"

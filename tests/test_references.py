@@ -78,7 +78,7 @@ def test_rows_say_what_was_made_and_no_picture_is_written(here: Path) -> None:
     assert item.extra["crop_box"] == [0.5, 0.5, 0.6, 0.6] and item.extra["width"] == 320
     assert len(list(files_of(here, "*.jpg"))) == 3
     with Image.open(here / f".outcrop/thumbnails/{item.id[:2]}/{item.id}.webp") as small:
-        assert small.size == (160, 120)  # the crop's proportions, not the network's
+        assert small.size == (224, 168)  # the crop's proportions, not the network's
 
 
 def test_second_run_has_nothing_to_do(here: Path) -> None:

@@ -50,7 +50,7 @@ def test_export_refuses(lite: str, name: str) -> None:
     assert "--force" in collection("export", name, "there.parquet").error(3)
     assert Path("there.parquet").read_text() == "mine"
     assert done("export", name, "there.parquet", "--force")["rows"] == 5
-    assert "one of .parquet" in collection("export", name, "x.csv").error(3)
+    assert "one of .parquet" in collection("export", name, "x.xlsx").error(3)
     assert "does not exist" in collection("export", name, "no/x.parquet").error(3)
     Path("folder.parquet").mkdir()
     assert "folder" in collection("export", name, "folder.parquet", "--force").error(3)
