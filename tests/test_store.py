@@ -491,7 +491,10 @@ def test_a_killed_server_comes_back_with_its_rows(tmp_path_factory: pytest.TempP
 
             made.upsert([image(10)], unit(1), patience=120, waiting=restart)
             assert told
-            assert made.count() == 11
+        with Store.connect(
+            server.uri
+        ) as opened:  # with the usual timeout: a server that has just started is slow to answer
+            assert Collection.open(opened, "killed").count() == 11
     finally:
         server.kill()
 
