@@ -40,8 +40,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks import disturbed, places, spoilt  # noqa: E402  the path to them is set above
-from benchmarks.trial import Trial  # noqa: E402
-from benchmarks.warm import warm_up  # noqa: E402
+from benchmarks.trial import Trial  # noqa: E402  likewise
+from benchmarks.warm import warm_up  # noqa: E402  likewise
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def cli_page() -> str:
         group = typer.main.get_command(importlib.import_module(module).app)
         lines += [f"## {name}", "", str(group.help or ""), ""]
         for sub in sorted(group.commands):  # type: ignore[attr-defined]  # a group of commands
-            lines += list(_command(f"{name} {sub}", group.get_command(None, sub)))  # type: ignore[attr-defined]
+            lines += list(_command(f"{name} {sub}", group.get_command(None, sub)))  # type: ignore[attr-defined]  # likewise
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -176,7 +176,7 @@ class Film:
                 return
             try:
                 frames = packet.decode()
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001  as above: a damaged packet, and the film goes on behind it
                 intact = False
                 yield 0.0, None, _said(error)
                 continue

@@ -9,7 +9,7 @@ import re
 import struct
 import zlib
 
-# Importing a plugin registers its format; these are all that is ever opened.
+# Importing a plugin registers its format, so none of the names is used (F401); these are all that is ever opened.
 from PIL import (
     AvifImagePlugin,  # noqa: F401
     BmpImagePlugin,  # noqa: F401
