@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -68,7 +69,7 @@ def query_specimens(
     by: str = "pooled",
     exclude_self: bool = False,
     exact: bool = False,
-    workers: int = 1,
+    workers: int | Workers = 1,
 ) -> Results:
     """The best `k` specimens for each name: a mesh file, a folder of them, a photograph, or the key of a stored specimen or its
     end (`keys.py`).
@@ -76,7 +77,7 @@ def query_specimens(
     Meshes are drawn as the specimens under the filter were. `filter` is about specimens, or with ``by="views"`` about the views
     that are compared (`view=0..5`). `exclude_self` leaves out the specimen itself, or those made of the very same file. What
     cannot be read or drawn gets an `error` instead of hits, and the others are still asked. `open_encoder` is called if a mesh
-    or a photograph is among the names; `workers` is how many processes draw.
+    or a photograph is among the names; `workers` is how many processes draw, or those that do and stay.
 
     Raises:
         InputError: a name is neither file nor key, or the collection holds no specimens under the filter.
@@ -95,7 +96,7 @@ def query_specimens(
     if paths:
         encoder = open_encoder()
         collection.require(encoder.space)
-        with Workers(min(workers, len(paths))) as pool:
+        with _drawing(workers, len(paths)) as pool:
             look, how = stored_look(collection, filter.without("view"))
             for path in paths:
                 asked[str(path)] = _read(path, look, how, encoder, pool)
@@ -117,6 +118,11 @@ def query_specimens(
     answers = Results(collection.name, plan, tuple(results), timings)
     kind = Kind.VIEW if by == "views" else Kind.SPECIMEN
     return explained(answers, filter & equals("kind", str(kind)), collection)
+
+
+def _drawing(workers: int | Workers, files: int) -> AbstractContextManager[Workers]:
+    """Who draws: new processes that end with the question, or given ones that stay."""
+    return Workers(min(workers, files)) if isinstance(workers, int) else nullcontext(workers)
 
 
 def stored_look(collection: Collection, filter: Filter | None = None) -> tuple[ViewSpec, Pool]:

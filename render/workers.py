@@ -26,10 +26,11 @@ log = logging.getLogger(__name__)
 
 
 class Workers:
-    """Up to `count` drawing processes, started when they are needed. Threads may share them; close them, or use `with`."""
+    """Up to `count` drawing processes, started when they are needed, each given up after `patience` seconds of silence. Threads
+    may share them; close them, or use `with`."""
 
-    def __init__(self, count: int) -> None:
-        self.pool = Pool(_start, count)
+    def __init__(self, count: int, patience: float = PATIENCE) -> None:
+        self.pool, self.patience = Pool(lambda: _start(patience), count), patience
 
     def views(
         self,
@@ -63,7 +64,7 @@ class Workers:
                 ) from None
             except TimeoutError:
                 raise MeshError(
-                    f"{path}: drawing it took longer than {PATIENCE:.0f} seconds; simplify the mesh"
+                    f"{path}: drawing it took longer than {self.patience:.0f} seconds; simplify the mesh"
                 ) from None
 
     def close(self) -> None:
@@ -77,10 +78,10 @@ class Workers:
         self.close()
 
 
-def _start() -> Worker:
+def _start(patience: float) -> Worker:
     # One thread each: there are as many processes as cores, and what Open3D prints would come between the lines of the meter.
     environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
-    return Worker("outcrop.render.workers:drawing", environment=environment, patience=PATIENCE, quiet=True)
+    return Worker("outcrop.render.workers:drawing", environment=environment, patience=patience, quiet=True)
 
 
 def drawing() -> Handler:

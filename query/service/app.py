@@ -28,7 +28,7 @@ from outcrop.query.service.engine import Busy, Engine
 from outcrop.query.service.guards import Application, Guards, TooLarge, TooSlow
 from outcrop.query.service.metrics import Metrics
 from outcrop.query.service.shapes import shaped
-from outcrop.query.service.uploads import MAX_BYTES
+from outcrop.query.service.uploads import MAX_BYTES, mesh_ending
 from outcrop.query.verification.features import read_picture
 from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
 from outcrop.screen.texts import harmless_lines
@@ -182,17 +182,24 @@ class _Service:
         return found
 
     async def _posted(self, request: Request) -> Asked:
-        """The question of a post, whose picture is kept."""
+        """The question of a post, whose picture or mesh is kept; the page sends either as its picture, and the name says which."""
         async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=1 << 16) as form:
-            files = [value for value in form.getlist("picture") if isinstance(value, UploadFile)]
+            files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
             rest = FormData([(name, value) for name, value in form.multi_items() if not isinstance(value, UploadFile)])
-            if any(isinstance(value, UploadFile) for name, value in form.multi_items() if name != "picture"):
-                raise InputError("a file must be sent as 'picture'")
-            data = await files[0].read() if files else b""
-            if not data and not (files and files[0].filename):
+            if any(name not in ("picture", "mesh") for name, _ in files):
+                raise InputError("a file must be sent as 'picture' or 'mesh'")
+            field, file = files[0] if files else ("picture", None)
+            data = await file.read() if file is not None else b""
+            if file is None or (not data and not file.filename):
                 return Asked.of(rest)
-            upload = await run_in_threadpool(self.engine.uploads.keep, data, files[0].filename or "picture")
-            return Asked.of(rest, picture=upload.digest)
+            named = file.filename or field
+            is_mesh = bool(mesh_ending(named))
+            if field == "mesh" and not is_mesh:
+                raise InputError(
+                    f"{named[:200]!r} does not end as a mesh does; send it as NAME.ply, .obj, .stl, .glb, …"
+                )
+            upload = await run_in_threadpool(self.engine.uploads.keep, data, named)
+            return Asked.of(rest, mesh=upload.digest) if is_mesh else Asked.of(rest, picture=upload.digest)
 
 
 def _wants_json(request: Request) -> bool:

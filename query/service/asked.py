@@ -15,8 +15,10 @@ from outcrop.schema.filters import asked as filter_of
 MAX_K = 1000
 MAX_EXAMPLES = 50
 """Items that one question may name."""
-NAMES = ("picture", "item", "not", "k", "where", "rerank", "locate", "box", "min_score", "shape")
+NAMES = ("picture", "mesh", "by", "item", "not", "k", "where", "rerank", "locate", "box", "min_score", "shape")
 METHODS = ("geometric",)
+BYS = ("pooled", "views")
+"""How specimens are compared: `query specimen --by` (outcrop.query.specimen.BYS, which is slow to import)."""
 SHAPES = ("json", "table", "csv")
 
 
@@ -36,10 +38,13 @@ class Parameters(Protocol):
 class Asked:
     """A question: an uploaded `picture` (its digest) or a `box` of it, stored `items`, or both; and what the answer is not like.
 
-    Several examples are asked by the mean of their vectors, less a share of the mean of those it is `unlike`.
+    Several examples are asked by the mean of their vectors, less a share of the mean of those it is `unlike`. An uploaded `mesh`
+    (its digest) is asked for by itself, and specimens answer, compared `by` their pooled vectors or view by view.
     """
 
     picture: str = ""
+    mesh: str = ""
+    by: str = BYS[0]
     items: tuple[str, ...] = ()
     unlike: tuple[str, ...] = ()
     k: int = 24
@@ -62,12 +67,14 @@ class Asked:
     @property
     def empty(self) -> bool:
         """Whether nothing is asked."""
-        return not self.picture and not self.items
+        return not self.picture and not self.mesh and not self.items
 
     def address(self, **other: object) -> str:
         """The query of the address that asks this again, with `other` values in place of its own."""
         values: dict[str, object] = {
             "picture": self.picture,
+            "mesh": self.mesh,
+            "by": self.by if self.by != Asked.by else "",
             "item": self.items,
             "not": self.unlike,
             "k": self.k if self.k != Asked.k else "",
@@ -80,8 +87,8 @@ class Asked:
         return urlencode({name: value for name, value in values.items() if value not in ("", (), None)}, doseq=True)
 
     @classmethod
-    def of(cls, given: Parameters, *, picture: str | None = None) -> Asked:
-        """The question that parameters ask; `picture` is the digest of one that came with them.
+    def of(cls, given: Parameters, *, picture: str | None = None, mesh: str | None = None) -> Asked:
+        """The question that parameters ask; `picture` or `mesh` is the digest of one that came with them.
 
         Raises:
             InputError: a parameter is unknown or does not fit; FilterError: a condition is not valid.
@@ -92,6 +99,8 @@ class Asked:
                 raise InputError(f"{name!r} is not a valid parameter{nearest(name, NAMES)}")
         asked = cls(
             picture=picture if picture is not None else _one(values, "picture"),
+            mesh=mesh if mesh is not None else _one(values, "mesh"),
+            by=_one(values, "by") or Asked.by,
             items=_several(values, "item"),
             unlike=_several(values, "not"),
             k=_whole(values, "k", Asked.k, MAX_K),
@@ -105,6 +114,7 @@ class Asked:
         if asked.shape not in SHAPES:
             raise InputError(f"shape must be one of {', '.join(SHAPES)}, got {asked.shape[:40]!r}")
         asked.filter  # noqa: B018  # checked now
+        _check_mesh(asked)
         if asked.box is not None and not asked.picture:
             raise InputError("box marks a part of a picture; give a picture")
         if asked.locate and not asked.rerank:
@@ -114,6 +124,22 @@ class Asked:
                 "re-ranking compares one picture with its hits; ask with one picture or item, or leave rerank out"
             )
         return asked
+
+
+def _check_mesh(asked: Asked) -> None:
+    """Refuses what does not go with a mesh, and what goes with nothing else."""
+    if asked.by not in BYS:
+        raise InputError(f"by must be {' or '.join(BYS)}, got {asked.by[:40]!r}")
+    if not asked.mesh:
+        if asked.by != Asked.by:
+            raise InputError("by says how specimens are compared with a mesh; give a mesh, or leave by out")
+        return
+    if asked.picture or asked.items or asked.unlike:
+        raise InputError("a mesh is asked for by itself; leave the picture and the items out")
+    if asked.rerank or asked.box is not None:
+        raise InputError("rerank and box are about pictures; leave them out where a mesh is asked")
+    if asked.filter.chosen("kind") is not None:
+        raise InputError("a mesh is compared with specimens; leave kind= out of the conditions")
 
 
 Values = Mapping[str, Sequence[str]]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from outcrop.query.search import ask, query_images, query_items
 from outcrop.query.service.asked import Asked
 from outcrop.query.service.uploads import Upload, Uploads
 from outcrop.query.verification.originals import Original, Originals
-from outcrop.schema.errors import InputError, OutcropError
+from outcrop.schema.errors import InputError, MeshError, OutcropError, PictureError
 from outcrop.schema.filters import asked as filter_of
 from outcrop.schema.item import Item, Kind, item_id
 from outcrop.schema.settings import Settings
@@ -32,6 +33,7 @@ from outcrop.store.partitions import holds_kind
 
 if TYPE_CHECKING:
     from outcrop.embed.encoder import Encoder
+    from outcrop.render.workers import Workers
 
 QUEUE = 64
 """Questions that wait at most; the next one is told to come back."""
@@ -39,6 +41,8 @@ UNLIKE = 0.5
 """The share of the mean of negative examples that is taken off the mean of the positive ones (Rocchio, 1971, has .15 to .75)."""
 LISTED = 200
 """Items on a page of the browser."""
+DRAWING_SECONDS = 60.0
+"""After which the drawing of a mesh is given up: nobody else is answered meanwhile."""
 USUAL_SECONDS = 0.5
 """What a question takes, until one has been answered."""
 
@@ -80,6 +84,7 @@ class Engine:
         self.uploads = Uploads(settings.state / "uploads")
         self.thumbnails = ThumbnailStore.below(settings.state)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="questions")
+        self._drawing: Workers | None = None
         self._waiting = 0
         self._seconds = USUAL_SECONDS
         self._store = Store.of(settings)
@@ -96,6 +101,8 @@ class Engine:
     def close(self) -> None:
         """Waits for the question in hand, then closes model and store."""
         self._worker.shutdown(wait=True, cancel_futures=True)
+        if self._drawing is not None:
+            self._drawing.close()
         self.encoder.close()
         self._store.close()
 
@@ -128,9 +135,18 @@ class Engine:
         Raises:
             OutcropError: as the query commands.
         """
-        filter = asked.filter
-        require_held(filter, self.collection)
+        require_held(asked.filter, self.collection)
+        if asked.mesh:
+            upload = self.uploads.mesh(asked.mesh)
+            with _called_by_name(upload):
+                return self._by_mesh(asked, upload)
         upload = self._picture(asked) if asked.picture else None
+        with _called_by_name(upload):
+            return self._by_pictures(asked, upload)
+
+    def _by_pictures(self, asked: Asked, upload: Upload | None) -> Results:
+        """The answer to a picture or to items."""
+        filter = asked.filter
         if asked.unlike or len(asked.items) + bool(upload) != 1:
             found = self._by_examples(asked, upload)
         else:
@@ -148,6 +164,24 @@ class Engine:
     def _picture(self, asked: Asked) -> Upload:
         upload = self.uploads.find(asked.picture)
         return upload if asked.box is None else self.uploads.part(upload, asked.box)
+
+    def _by_mesh(self, asked: Asked, upload: Upload) -> Results:
+        """Specimens that look like an uploaded mesh, as `query specimen` finds them; one process draws, and stays."""
+        from outcrop.query.specimen import query_specimens
+        from outcrop.render.workers import Workers
+
+        if self._drawing is None:
+            self._drawing = Workers(1, DRAWING_SECONDS)
+        found = query_specimens(
+            [str(upload.path)],
+            self.collection,
+            lambda: self.encoder,
+            asked.k,
+            asked.filter,
+            by=asked.by,
+            workers=self._drawing,
+        )
+        return _named(_scored(found, asked.min_score), upload)
 
     def _by_examples(self, asked: Asked, upload: Upload | None) -> Results:
         """Items near the mean of the examples, less a share of the mean of those they should not be like."""
@@ -226,6 +260,15 @@ class Engine:
         if id not in stored:
             raise InputError("no such item")
         return Originals.of_collection(self.collection, self.settings).find(stored[id][0])
+
+
+@contextlib.contextmanager
+def _called_by_name(upload: Upload | None) -> Iterator[None]:
+    """Errors name an upload as whoever sent it does, not by the path that it is kept under here."""
+    try:
+        yield
+    except (PictureError, MeshError) as error:
+        raise error if upload is None else type(error)(str(error).replace(str(upload.path), upload.name)) from None
 
 
 def _scored(results: Results, least: float | None) -> Results:

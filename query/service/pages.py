@@ -12,6 +12,7 @@ from urllib.parse import quote
 from starlette.responses import HTMLResponse
 
 from outcrop.query.answers import Hit, Result, Results
+from outcrop.query.pages import inline
 from outcrop.query.report import LittleMap, little_map
 from outcrop.query.service.asked import Asked
 from outcrop.schema.item import AERIAL, UNKNOWN_COORDINATE, Item, item_id, parent_of
@@ -157,8 +158,8 @@ def _hit(asked: Asked, hit: Hit, result: Result) -> Card:
         score=f"{hit.score:.3f}",
         facts=tuple(facts),
         outline=outline,
-        plus=f"/?{asked.address(item=(*asked.items, item.key), rerank='')}",
-        minus=f"/?{asked.address(**{'not': (*asked.unlike, item.key), 'rerank': ''})}",
+        plus="" if asked.mesh else f"/?{asked.address(item=(*asked.items, item.key), rerank='')}",
+        minus="" if asked.mesh else f"/?{asked.address(**{'not': (*asked.unlike, item.key), 'rerank': ''})}",
     )
 
 
@@ -173,7 +174,7 @@ def _query(asked: Asked, result: Result | None) -> dict[str, Any] | None:
         else ""
     )
     shown = result.query.item
-    thumbnail = f"/thumbnails/{shown.id}.webp" if shown is not None else ""
+    thumbnail = f"/thumbnails/{shown.id}.webp" if shown is not None else inline(result.query.thumbnail)
     return {
         "name": result.query.name,
         "picture": f"/uploads/{asked.picture}" if asked.picture else thumbnail,

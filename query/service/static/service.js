@@ -7,7 +7,7 @@ if (form) {
   const box = document.getElementById("box");
   const ask = () => {
     box.value = "";
-    for (const given of form.querySelectorAll("input[name=item], input[name=not], #kept")) given.remove();
+    for (const given of form.querySelectorAll("input[name=item], input[name=not], input[name=mesh], #kept")) given.remove();
     form.requestSubmit();
   };
   const take = (files) => {
