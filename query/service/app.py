@@ -182,7 +182,7 @@ class _Service:
         return found
 
     async def _posted(self, request: Request) -> Asked:
-        """The question of a post, whose picture or mesh is kept; the page sends either as its picture, and the name says which."""
+        """The question of a post, whose picture or mesh is kept; the page sends both as `picture`, the name says which."""
         async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=1 << 16) as form:
             files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
             rest = FormData([(name, value) for name, value in form.multi_items() if not isinstance(value, UploadFile)])
