@@ -137,9 +137,9 @@ class Engine:
         """
         require_held(asked.filter, self.collection)
         if asked.mesh:
-            upload = self.uploads.mesh(asked.mesh)
-            with _called_by_name(upload):
-                return self._by_mesh(asked, upload)
+            mesh = self.uploads.mesh(asked.mesh)
+            with _called_by_name(mesh):
+                return self._by_mesh(asked, mesh)
         upload = self._picture(asked) if asked.picture else None
         with _called_by_name(upload):
             return self._by_pictures(asked, upload)
