@@ -27,7 +27,7 @@ def items(
         page = page_of_items(collection, conditions.condition, limit, after)
         rows = page.rows()
         if session.format == "json":
-            print_json({"collection": collection.name, "total": page.total, "next": page.after or None, "items": rows})
+            print_json(page.as_json(collection.name))
             return
         if session.format == "csv":
             print_csv(page.csv_rows(), (*FACTS, *page.own))

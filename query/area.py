@@ -131,6 +131,27 @@ class Within:
         return _box(float(south), float(north), spans) & Filter(areas=(self,))
 
 
+def rectangle(text: str) -> Within:
+    """From ``WEST,SOUTH,EAST,NORTH`` in degrees; east may be beyond 180 where it lies across the 180th meridian.
+
+    Raises:
+        InputError: it is not that, or out of range.
+    """
+    try:
+        west, south, east, north = (float(part) for part in text.split(","))
+    except ValueError:
+        west = south = east = north = math.nan
+    if not (-90 <= south < north <= 90 and -540 <= west < east <= 540):  # not NaN, either
+        raise InputError(
+            f"area must be WEST,SOUTH,EAST,NORTH, such as 129.07,35.17,129.08,35.18 (degrees of WGS 84), got {text[:100]!r}"
+        )
+    if east - west >= 360:
+        west, east = -180.0, 180.0
+    middle = (west + east) / 2  # no edge spans more than half the globe
+    corners = [(west, south), (middle, south), (east, south), (east, north), (middle, north), (west, north)]
+    return Within(((np.array([*corners, corners[0]], dtype=np.float64),),))
+
+
 def area_filter(near: str | None, within: Path | None) -> Filter:
     """What ``--near`` and ``--within`` say together.
 

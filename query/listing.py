@@ -38,6 +38,10 @@ class Page:
             for item in self.items
         ]
 
+    def as_json(self, collection: str) -> dict[str, Any]:
+        """The page as `collection items --json` prints it."""
+        return {"collection": collection, "total": self.total, "next": self.after or None, "items": self.rows()}
+
     @property
     def own(self) -> tuple[str, ...]:
         """The names of the own columns that some item has."""
@@ -63,10 +67,11 @@ class Page:
         return [name for name in COLUMNS if name == "key" or any(row[name] not in ("", None) for row in self.shown())]
 
 
-def page_of_items(collection: Collection, filter: Filter | None, limit: int, after: str = "") -> Page:
+def page_of_items(collection: Collection, filter: Filter | None, limit: int, after: str = "", until: str = "") -> Page:
     """The first `limit` items that a filter keeps, by key, behind the key `after`, which may be an end of one (`keys.py`).
 
-    Keys are read one page of the store after the other; in memory are no more than `limit` of them.
+    Keys are read one page of the store after the other; in memory are no more than `limit` of them. With `until`, no key behind
+    that one is read, and the page says nothing of those.
 
     Raises:
         FilterError: the filter names what the collection does not hold. InputError: `after` names no item.
@@ -74,7 +79,8 @@ def page_of_items(collection: Collection, filter: Filter | None, limit: int, aft
     require_held(filter, collection)
     filter = filter or Filter()
     behind = _whole(after, collection) if after else ""
-    rest = filter & Filter((Condition("key", "range", (behind, None)),)) if behind else filter
+    ends = (behind or None, until or None)
+    rest = filter & Filter((Condition("key", "range", ends),)) if behind or until else filter
     keys = (row["key"] for rows in collection.scan_rows(rest, ["id", "key"], batch=5000) for row in rows)
     first = heapq.nsmallest(limit + 1, (key for key in keys if key > behind))
     items = _items(collection, first[:limit])

@@ -21,7 +21,7 @@ from pictures import picture, write_dataset
 from PIL import Image
 from starlette.testclient import TestClient
 
-from outcrop.query.search import query_items
+from outcrop.query.search import query_images, query_items
 from outcrop.query.service.app import application
 from outcrop.query.service.asked import Asked
 from outcrop.query.service.engine import Busy, Engine
@@ -155,10 +155,12 @@ def test_verified_hits(client: TestClient, photo: bytes) -> None:
 
 def test_items_their_pictures_and_thumbnails(client: TestClient, photo: bytes) -> None:
     listed = client.get("/items", params={"where": "dataset=town"}, headers=JSON).json()
-    assert listed["count"] == 8 and [item["key"] for item in listed["items"]] == sorted(
-        i["key"] for i in listed["items"]
+    assert (
+        listed["total"] == 8
+        and listed["next"] is None
+        and [item["key"] for item in listed["items"]] == sorted(i["key"] for i in listed["items"])
     )
-    assert client.get("/items", params={"where": ["", "dataset=town"]}).text.count("<figure>") == 8
+    assert client.get("/items", params={"where": "dataset=town"}).text.count("<figure>") == 8
     item = client.get(f"/items/{KEY}", headers=JSON).json()
     assert item["key"] == KEY and item["width"] == 320 and "latitude" not in item
     assert "full picture" in client.get(f"/items/{CAPTURE}/3").text
@@ -166,6 +168,54 @@ def test_items_their_pictures_and_thumbnails(client: TestClient, photo: bytes) -
     assert full.content == photo and full.headers["content-type"] == "image/jpeg"
     small = client.get(f"/thumbnails/{item_id(KEY)}.webp")
     assert small.headers["content-type"] == "image/webp" and Image.open(io.BytesIO(small.content)).width >= 100
+
+
+def test_choices_in_a_form_lead_to_the_address_with_conditions(client: TestClient, photo: bytes) -> None:
+    chosen = {"only.dataset": ["town", "field"], "from.altitude": "200", "to.altitude": "", "where": ["", "frame=1..4"]}
+    led = client.get("/items", params=chosen)
+    assert led.status_code == 303
+    assert led.headers["location"] == ("/items?where=frame%3D1..4&where=dataset%3Dtown%2Cfield&where=altitude%3D200..")
+    page = client.get(led.headers["location"])
+    assert page.text.count("<figure>") == 4 and 'value="town" checked' in page.text and "4 of 10 items" in page.text
+    posted = client.post("/", files=uploaded(photo), data={"only.dataset": "town", "near": "", "group": "none"})
+    assert "where=dataset%3Dtown" in posted.headers["location"] and "group=none" in posted.headers["location"]
+    assert 'value="town" checked' in client.get(posted.headers["location"]).text
+    assert client.get("/?only.dataset=town").headers["location"] == "/?where=dataset%3Dtown"
+
+
+def test_what_can_be_chosen_is_counted(client: TestClient) -> None:
+    said = client.get("/api/facets", params={"where": "dataset=town"}).json()
+    assert (said["rows"], said["kept"], said["estimated"]) == (10, 8, False)
+    (datasets,) = [facet for facet in said["facets"] if facet["field"] == "dataset"]
+    assert datasets["values"] == [
+        {"value": "town", "count": 8, "chosen": True},
+        {"value": "field", "count": 2, "chosen": False},
+    ]
+    assert client.get("/api/facets", params={"wehre": "x"}).status_code == 400
+
+
+def test_items_come_page_by_page(client: TestClient) -> None:
+    seen, after = [], ""
+    while after is not None:
+        page = client.get("/items", params={"limit": 3, "after": after}, headers=JSON).json()
+        seen += [item["key"] for item in page["items"]]
+        after = page["next"]
+    assert len(seen) == 10 and seen == sorted(seen)
+    shown = client.get("/items", params={"limit": 3, "where": "dataset=town"}).text
+    following = re.search(r'<a href="([^"]+)" rel="next">', shown)
+    assert following is not None and f"after=image%2Ftown%2F{CAPTURE}%2F0003" in following[1]
+    assert f"{CAPTURE}/0004" in client.get(following[1].replace("&amp;", "&")).text
+
+
+def test_turned_and_grouped(engine: Engine, client: TestClient, place: Path, photo: bytes) -> None:
+    (asked,) = client.post("/api/search", files=uploaded(photo), data={"k": "2", "turns": "4"}).json()["queries"]
+    mine = place / f"town/{CAPTURE}/{CAPTURE}_0003.jpg"
+    said = query_images([mine], engine.encoder, engine.collection, 2, turns=4).as_json()["queries"][0]
+    assert asked["hits"] == said["hits"] and {len(hit["rotations"]) for hit in asked["hits"]} == {4}
+    (plain,) = client.get("/api/search", params={"item": KEY, "group": "none"}).json()["queries"]
+    assert not any("parent" in hit for hit in plain["hits"])
+    (grouped,) = client.get("/api/search", params={"item": KEY, "group": "parent"}).json()["queries"]
+    assert all(hit["parent"] == hit["key"] for hit in grouped["hits"])
 
 
 def test_names_are_text_in_pages(client: TestClient) -> None:
@@ -235,6 +285,11 @@ def test_a_source_that_leads_out_of_its_root_is_not_served(client: TestClient, p
         ({"item": KEY, "min_score": "nan"}, "min_score must be"),
         ({"item": [KEY, "image/x"], "rerank": "geometric"}, "re-ranking compares one picture"),
         ({"item": [str(n) for n in range(60)]}, "at most 50 times"),
+        ({"item": KEY, "group": "all"}, "group must be one of auto, parent, none"),
+        ({"item": KEY, "turns": "4"}, "turns rotate a picture"),
+        ({"item": KEY, "near": "91,0,5"}, "latitude 91"),
+        ({"item": KEY, "area": "0,0,0,0"}, "WEST,SOUTH,EAST,NORTH"),
+        ({"item": KEY, "only.<b>": "x"}, "<b>"),
     ],
 )
 def test_what_does_not_fit_is_named(client: TestClient, params: dict[str, Any], said: str) -> None:

@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 from outcrop.embed.images import decode
 from outcrop.query.service import pages
 from outcrop.query.service.asked import Asked
+from outcrop.query.service.browsing import Browsed, has_choices
 from outcrop.query.service.engine import Busy, Engine
 from outcrop.query.service.guards import Application, Guards, TooLarge, TooSlow
 from outcrop.query.service.metrics import Metrics
@@ -66,6 +67,7 @@ class _Service:
         return [
             Route("/", self._counted("search", self.search), methods=["GET", "POST"]),
             Route("/api/search", self._counted("api", self.api), methods=["GET", "POST"]),
+            Route("/api/facets", self._counted("facets", self.facets)),
             Route("/items", self._counted("items", self.items)),
             Route("/items/{key:path}", self._counted("item", self.item)),
             Route("/thumbnails/{id}", self.thumbnail),
@@ -102,12 +104,16 @@ class _Service:
             asked = replace(asked, locate=asked.rerank)
             return RedirectResponse(f"/?{asked.address()}", 303)
         asked = Asked.of(request.query_params)
+        if has_choices(request.query_params) and not _wants_json(request):
+            return RedirectResponse(f"/?{asked.address()}", 303)
         found = None if asked.empty else await self._asked(asked)
-        if _wants_json(request):
-            held = await self.engine.run(self.engine.held)
-            return JSONResponse(found.as_json() if found is not None else pages.held_json(held))
+        if _wants_json(request) and found is not None:
+            return JSONResponse(found.as_json())
         held = await self.engine.run(self.engine.held)
-        return pages.search_page(self.engine, asked, found, held)
+        if _wants_json(request):
+            return JSONResponse(pages.held_json(held))
+        facets = await self.engine.run(lambda: self.engine.facets(asked))
+        return pages.search_page(self.engine, asked, found, held, facets)
 
     async def api(self, request: Request) -> Response:
         """The answer as `query image --json` gives it; a post may bring a picture."""
@@ -117,20 +123,28 @@ class _Service:
         return JSONResponse(shaped(await self._asked(asked), asked.shape))
 
     async def items(self, request: Request) -> Response:
-        """The first items under conditions."""
-        conditions = [value for value in request.query_params.getlist("where") if value.strip()]
-        found, count = await self.engine.run(lambda: self.engine.listed(conditions))
+        """A page of items under conditions; an address with a form's choices leads to the one with conditions."""
+        asked = Browsed.of(request.query_params)
+        if has_choices(request.query_params) and not _wants_json(request):
+            return RedirectResponse(f"/items?{asked.address()}", 303)
+        page = await self.engine.run(lambda: self.engine.listed(asked))
         if _wants_json(request):
-            return JSONResponse({"count": count, "items": [pages.item_json(item) for item in found]})
-        held = await self.engine.run(self.engine.held)
-        return pages.items_page(self.engine, found, count, conditions, held)
+            return JSONResponse(page.as_json(self.engine.collection.name))
+        facets = await self.engine.run(lambda: self.engine.facets(asked))
+        return pages.items_page(self.engine, asked, page, facets)
+
+    async def facets(self, request: Request) -> Response:
+        """What can be chosen under conditions, with counts."""
+        asked = Browsed.of(request.query_params)
+        return JSONResponse((await self.engine.run(lambda: self.engine.facets(asked))).as_json())
 
     async def item(self, request: Request) -> Response:
-        """All that is stored of an item."""
+        """All that is stored of an item, and its references or views."""
         item = await self.engine.run(lambda: self.engine.item(request.path_params["key"]))
+        parts = await self.engine.run(lambda: self.engine.parts(item))
         if _wants_json(request):
-            return JSONResponse(pages.item_json(item))
-        return pages.item_page(self.engine, item)
+            return JSONResponse(pages.item_json(item, parts))
+        return pages.item_page(self.engine, item, parts)
 
     async def thumbnail(self, request: Request) -> Response:
         """What an item's picture looks like, small."""

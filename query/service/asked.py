@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlencode
 
+from outcrop.query.area import Near, rectangle
+from outcrop.query.search import GROUPINGS, Grouping
+from outcrop.query.service.choices import chosen_conditions, is_choice
 from outcrop.query.service.uploads import Box
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.filters import Filter
@@ -15,7 +18,11 @@ from outcrop.schema.filters import asked as filter_of
 MAX_K = 1000
 MAX_EXAMPLES = 50
 """Items that one question may name."""
-NAMES = ("picture", "mesh", "by", "item", "not", "k", "where", "rerank", "locate", "box", "min_score", "shape")
+NAMES = (
+    *("picture", "mesh", "by", "item", "not", "k", "where", "near", "area", "rerank", "locate", "box", "min_score"),
+    *("group", "turns", "shape"),
+)
+MAX_TURNS = 36
 METHODS = ("geometric",)
 BYS = ("pooled", "views")
 """How specimens are compared: `query specimen --by` (outcrop.query.specimen.BYS, which is slow to import)."""
@@ -49,6 +56,10 @@ class Asked:
     unlike: tuple[str, ...] = ()
     k: int = 24
     conditions: tuple[str, ...] = ()
+    near: str = ""
+    area: str = ""
+    group: Grouping = "auto"
+    turns: int = 0
     rerank: bool = False
     locate: bool = False
     box: Box | None = None
@@ -57,12 +68,12 @@ class Asked:
 
     @property
     def filter(self) -> Filter:
-        """The conditions as a filter.
+        """The conditions as a filter, with the part of the ground that is asked for.
 
         Raises:
-            FilterError: one is not valid; those on own columns are judged by the collection.
+            FilterError: one is not valid; those on own columns are judged by the collection. InputError: the part is not valid.
         """
-        return filter_of(*self.conditions)
+        return filter_on_ground(self.conditions, self.near, self.area)
 
     @property
     def empty(self) -> bool:
@@ -79,6 +90,10 @@ class Asked:
             "not": self.unlike,
             "k": self.k if self.k != Asked.k else "",
             "where": self.conditions,
+            "near": self.near,
+            "area": self.area,
+            "group": self.group if self.group != "auto" else "",
+            "turns": self.turns or "",
             "rerank": METHODS[0] if self.rerank else "",
             "locate": 1 if self.locate else "",
             "box": ",".join(f"{share:.4f}" for share in self.box) if self.box else "",
@@ -93,23 +108,24 @@ class Asked:
         Raises:
             InputError: a parameter is unknown or does not fit; FilterError: a condition is not valid.
         """
-        values = {str(name): [str(value) for value in given.getlist(str(name))] for name in given.keys()}  # type: ignore[attr-defined]  # noqa: SIM118
-        for name in values:
-            if name not in NAMES:
-                raise InputError(f"{name!r} is not a valid parameter{nearest(name, NAMES)}")
+        values = named_values(given, NAMES)
         asked = cls(
-            picture=picture if picture is not None else _one(values, "picture"),
-            mesh=mesh if mesh is not None else _one(values, "mesh"),
-            by=_one(values, "by") or Asked.by,
+            picture=picture if picture is not None else one(values, "picture"),
+            mesh=mesh if mesh is not None else one(values, "mesh"),
+            by=one(values, "by") or Asked.by,
             items=_several(values, "item"),
             unlike=_several(values, "not"),
-            k=_whole(values, "k", Asked.k, MAX_K),
-            conditions=_several(values, "where"),
+            k=whole(values, "k", Asked.k, MAX_K),
+            conditions=conditions_of(values),
+            near=one(values, "near"),
+            area=one(values, "area"),
+            group=_grouping(values),
+            turns=whole(values, "turns", 0, MAX_TURNS, least=0),
             rerank=_method(values),
-            locate=_one(values, "locate") not in ("", "0"),
+            locate=one(values, "locate") not in ("", "0"),
             box=_box(values),
             min_score=_score(values),
-            shape=_one(values, "shape") or "json",
+            shape=one(values, "shape") or "json",
         )
         if asked.shape not in SHAPES:
             raise InputError(f"shape must be one of {', '.join(SHAPES)}, got {asked.shape[:40]!r}")
@@ -117,6 +133,10 @@ class Asked:
         _check_mesh(asked)
         if asked.box is not None and not asked.picture:
             raise InputError("box marks a part of a picture; give a picture")
+        if asked.turns and (not asked.picture or asked.group == "none"):
+            raise InputError("turns rotate a picture and group its answers; give a picture, and leave group=none out")
+        if asked.turns and (asked.items or asked.unlike):
+            raise InputError("turns rotate one picture; leave the other examples or turns out")
         if asked.locate and not asked.rerank:
             raise InputError("a place is estimated from verified hits; add rerank=geometric, or leave locate out")
         if asked.rerank and (asked.unlike or len(asked.items) + bool(asked.picture) != 1):
@@ -145,7 +165,21 @@ def _check_mesh(asked: Asked) -> None:
 Values = Mapping[str, Sequence[str]]
 
 
-def _one(values: Values, name: str) -> str:
+def named_values(given: Parameters, names: Sequence[str]) -> Values:
+    """The values of parameters by name; choices are among them.
+
+    Raises:
+        InputError: one is not of these names.
+    """
+    values = {str(name): [str(value) for value in given.getlist(str(name))] for name in given.keys()}  # type: ignore[attr-defined]  # noqa: SIM118
+    for name in values:
+        if name not in names and not is_choice(name):
+            raise InputError(f"{name[:40]!r} is not a valid parameter{nearest(name, names)}")
+    return values
+
+
+def one(values: Values, name: str) -> str:
+    """The value of a parameter that is given once at most, '' where it is not given."""
     given = [value for value in values.get(name, ()) if value.strip()]
     if len(given) > 1:
         raise InputError(f"{name} is given {len(given)} times; give it once")
@@ -159,24 +193,53 @@ def _several(values: Values, name: str) -> tuple[str, ...]:
     return given
 
 
-def _whole(values: Values, name: str, default: int, most: int) -> int:
-    text = _one(values, name)
+def conditions_of(values: Values) -> tuple[str, ...]:
+    """The conditions among some parameters, and those that choices in a page's filters make.
+
+    Raises:
+        InputError: there are too many.
+    """
+    return tuple(dict.fromkeys((*_several(values, "where"), *chosen_conditions(values))))
+
+
+def filter_on_ground(conditions: Sequence[str], near: str, area: str) -> Filter:
+    """The filter of conditions, of a distance from a place, and of a rectangle on the ground (west, south, east, north).
+
+    Raises:
+        FilterError, InputError: one of them is not valid.
+    """
+    filter = filter_of(*conditions)
+    filter = filter & Near.parse(near).filter if near else filter
+    return filter & rectangle(area).filter if area else filter
+
+
+def _grouping(values: Values) -> Grouping:
+    text = one(values, "group") or "auto"
+    for known in GROUPINGS:
+        if text == known:
+            return known
+    raise InputError(f"group must be one of {', '.join(GROUPINGS)}, got {text[:40]!r}")
+
+
+def whole(values: Values, name: str, default: int, most: int, least: int = 1) -> int:
+    """A parameter that is a whole number in a range."""
+    text = one(values, name)
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= most):
-        raise InputError(f"{name} must be a whole number from 1 to {most}, got {text[:40]!r}")
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and least <= int(text) <= most):
+        raise InputError(f"{name} must be a whole number from {least} to {most}, got {text[:40]!r}")
     return int(text)
 
 
 def _method(values: Values) -> bool:
-    text = _one(values, "rerank")
+    text = one(values, "rerank")
     if text and text not in METHODS:
         raise InputError(f"rerank must be {METHODS[0]}, got {text[:40]!r}")
     return bool(text)
 
 
 def _score(values: Values) -> float | None:
-    text = _one(values, "min_score")
+    text = one(values, "min_score")
     if not text:
         return None
     try:
@@ -189,7 +252,7 @@ def _score(values: Values) -> float | None:
 
 
 def _box(values: Values) -> Box | None:
-    text = _one(values, "box")
+    text = one(values, "box")
     if not text:
         return None
     try:

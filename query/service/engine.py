@@ -18,13 +18,16 @@ from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.query.answers import Query, Result, Results
 from outcrop.query.held import datasets, explained, require_held
 from outcrop.query.keys import full_keys
+from outcrop.query.listing import Page
 from outcrop.query.rerank_plan import RerankPlan, hits_to_search, reranker
 from outcrop.query.search import ask, query_images, query_items
 from outcrop.query.service.asked import Asked
+from outcrop.query.service.browsing import Browsed, page_by_key, parts_page
+from outcrop.query.service.facets import Facets, facets_of
+from outcrop.query.service.overview import Overviews
 from outcrop.query.service.uploads import Upload, Uploads
 from outcrop.query.verification.originals import Original, Originals
 from outcrop.schema.errors import InputError, MeshError, OutcropError, PictureError
-from outcrop.schema.filters import asked as filter_of
 from outcrop.schema.item import Item, Kind, item_id
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
@@ -39,10 +42,10 @@ QUEUE = 64
 """Questions that wait at most; the next one is told to come back."""
 UNLIKE = 0.5
 """The share of the mean of negative examples that is taken off the mean of the positive ones (Rocchio, 1971, has .15 to .75)."""
-LISTED = 200
-"""Items on a page of the browser."""
 DRAWING_SECONDS = 60.0
 """After which the drawing of a mesh is given up: nobody else is answered meanwhile."""
+PARTS = 36
+"""References or views that the page of an item shows."""
 USUAL_SECONDS = 0.5
 """What a question takes, until one has been answered."""
 
@@ -95,6 +98,7 @@ class Engine:
         except BaseException:
             self._store.close()
             raise
+        self._overviews = Overviews(self.collection)
         size = self.encoder.space.size
         self.encoder.encode(np.zeros((1, *size, 3), np.uint8))  # what the first pass must set up is done now
 
@@ -155,9 +159,12 @@ class Engine:
             step = reranker(plan, asked.k, self.collection, self.settings, self.encoder, locate=asked.locate)
             with step as reranked:
                 if upload is not None:
-                    found = query_images([upload.path], self.encoder, self.collection, most, filter)
+                    how = {"group": asked.group, "turns": asked.turns}
+                    found = query_images([upload.path], self.encoder, self.collection, most, filter, **how)  # type: ignore[arg-type]
                 else:
-                    found = query_items(asked.items, self.collection, most, filter, exclude_self=True)
+                    found = query_items(
+                        asked.items, self.collection, most, filter, exclude_self=True, group=asked.group
+                    )
                 found = reranked(found)
         return _named(_scored(found, asked.min_score), upload)
 
@@ -208,7 +215,8 @@ class Engine:
         embedded = time.perf_counter()
         own = {item.key for item in (*known, *others)}
         vector = (aim / length).astype(np.float32)
-        found, plan = ask(self.collection, vector[None, None], asked.k, asked.filter, [lambda item: item.key in own])
+        known_ones = [lambda item: item.key in own]
+        found, plan = ask(self.collection, vector[None, None], asked.k, asked.filter, known_ones, group=asked.group)
         timings = {"embed": embedded - begun, "search": time.perf_counter() - embedded}
         answers = Results(self.collection.name, plan, (Result(query, found[0]),), timings)
         return explained(answers, asked.filter, self.collection)
@@ -235,20 +243,26 @@ class Engine:
         (key,) = full_keys([name], self.collection)
         return self.collection.items([item_id(key)])[item_id(key)][0]
 
-    def listed(self, conditions: Sequence[str]) -> tuple[list[Item], int]:
-        """The first items under conditions, by key, and how many there are.
+    def facets(self, asked: Asked | Browsed) -> Facets:
+        """What can be chosen beside an answer.
 
         Raises:
             FilterError: a condition is not valid.
         """
-        filter = filter_of(*conditions)
-        require_held(filter, self.collection)
-        found: list[Item] = []
-        for items, _ in self.collection.scan(filter, batch=LISTED):
-            found = sorted([*found, *items], key=lambda item: item.key)[:LISTED]
-            if len(found) == LISTED:
-                break
-        return found, self.collection.count(filter)
+        return facets_of(self._overviews.now(), asked.filter, asked.conditions)
+
+    def listed(self, asked: Browsed) -> Page:
+        """A page of items by key.
+
+        Raises:
+            FilterError: a condition is not valid.
+        """
+        require_held(asked.filter, self.collection)
+        return page_by_key(self.collection, self._overviews.now(), asked)
+
+    def parts(self, item: Item) -> Page:
+        """The references or views of an item."""
+        return parts_page(self.collection, item, PARTS)
 
     def original(self, id: str) -> Original:
         """The photograph that a stored item was made of, below its dataset's root.

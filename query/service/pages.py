@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,12 @@ from urllib.parse import quote
 from starlette.responses import HTMLResponse
 
 from outcrop.query.answers import Hit, Result, Results
+from outcrop.query.listing import Page
 from outcrop.query.pages import inline
 from outcrop.query.report import LittleMap, little_map
 from outcrop.query.service.asked import Asked
+from outcrop.query.service.browsing import Browsed, parts_of
+from outcrop.query.service.facets import Facets
 from outcrop.schema.item import AERIAL, UNKNOWN_COORDINATE, Item, item_id, parent_of
 
 if TYPE_CHECKING:
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
     from outcrop.query.service.engine import Engine, Held
 
 MAP_SIDE = 190
+TURNS = (0, 4, 8, 12, 24)
+"""How often a page offers to turn the picture that is asked with."""
+ALONE: Mapping[str, object] = {"rerank": "", "locate": "", "turns": ""}
+"""What is asked of one example only."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,15 @@ class Card:
     minus: str = ""
 
 
-def search_page(engine: Engine, asked: Asked, found: Results | None, held: Held) -> HTMLResponse:
+def search_page(engine: Engine, asked: Asked, found: Results | None, held: Held, facets: Facets) -> HTMLResponse:
     """The page of a question and its answer."""
     result = found.results[0] if found is not None else None
     return _page(
         "search.html.j2",
         asked=asked,
         held=held,
-        known=_known(held),
+        filters=facets if not asked.mesh else facets.without("kind"),
+        turns=sorted({*TURNS, asked.turns}),
         query=_query(asked, result),
         cards=[_hit(asked, hit, result) for hit in result.hits] if result is not None else [],
         remarks=_remarks(found),
@@ -62,26 +71,35 @@ def search_page(engine: Engine, asked: Asked, found: Results | None, held: Held)
     )
 
 
-def items_page(
-    engine: Engine, found: Sequence[Item], count: int, conditions: Sequence[str], held: Held
-) -> HTMLResponse:
-    """The page of items under conditions."""
-    cards = [_card(Asked(), item, item.key) for item in found]
+def items_page(engine: Engine, asked: Browsed, page: Page, facets: Facets) -> HTMLResponse:
+    """A page of items under conditions."""
     return _page(
         "items.html.j2",
-        cards=cards,
-        count=count,
-        conditions=conditions,
-        held=held,
-        known=_known(held),
+        asked=asked,
+        cards=[_card(Asked(), item, item.key) for item in page.items],
+        total=page.total,
+        why_empty=page.why_empty,
+        first=f"/items?{asked.address(after='')}" if asked.after else "",
+        next=f"/items?{asked.address(after=page.after)}" if page.after else "",
+        filters=facets,
         collection=engine.collection.name,
     )
 
 
-def item_page(engine: Engine, item: Item) -> HTMLResponse:
-    """The page of one item."""
-    facts = [(name, str(value)) for name, value in item_json(item).items() if value not in ("", None)]
-    return _page("item.html.j2", card=_card(Asked(), item, item.key), facts=facts, collection=engine.collection.name)
+def item_page(engine: Engine, item: Item, parts: Page) -> HTMLResponse:
+    """The page of one item, with its references or views, or what it is a part of."""
+    facts = [(name, _said(value)) for name, value in item_json(item).items() if value not in ("", None)]
+    parent = parent_of(item.key)
+    return _page(
+        "item.html.j2",
+        card=_card(Asked(), item, item.key),
+        facts=facts,
+        parent=parent if parent != item.key else "",
+        parts=[_card(Asked(), part, part.key) for part in parts.items],
+        total=parts.total,
+        all_parts=f"/items?{Browsed(parts_of(item)).address()}" if parts.after else "",
+        collection=engine.collection.name,
+    )
 
 
 def error_page(reason: str, status: int, headers: Mapping[str, str]) -> HTMLResponse:
@@ -89,12 +107,16 @@ def error_page(reason: str, status: int, headers: Mapping[str, str]) -> HTMLResp
     return _page("error.html.j2", status=status, headers=headers, reason=reason, collection="")
 
 
-def item_json(item: Item) -> dict[str, Any]:
-    """An item as plain values; a place that is not known is left out."""
+def _said(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+def item_json(item: Item, parts: Page | None = None) -> dict[str, Any]:
+    """An item as plain values; a place that is not known is left out. The keys of its first references or views are `parts`."""
     row = item.row()
     if item.latitude == UNKNOWN_COORDINATE:
         row = {name: value for name, value in row.items() if name not in ("latitude", "longitude")}
-    return row
+    return {**row, "parts": [part.key for part in parts.items]} if parts is not None and parts.items else row
 
 
 def held_json(held: Held) -> dict[str, Any]:
@@ -117,19 +139,25 @@ def _templates() -> jinja2.Environment:
     )
 
 
-def _known(held: Held) -> list[str]:
-    """The conditions that a page offers for choice."""
-    return [*(f"kind={kind}" for kind in held.kinds), *(f"dataset={name}" for name in held.datasets)]
-
-
 def _card(asked: Asked, item: Item, key: str, **more: Any) -> Card:
     seen = item.kind in AERIAL
+    alone = {
+        "picture": "",
+        "mesh": "",
+        "by": Asked.by,
+        "box": None,
+        "unlike": (),
+        "rerank": False,
+        "locate": False,
+        "turns": 0,
+    }
+    more_like = replace(asked, items=(item.key,), **alone)  # type: ignore[arg-type]
     return Card(
         key=key,
         name="/".join(key.split("/")[1:]),
         thumbnail=f"/thumbnails/{item_id(key) if key != item.key else item.id}.webp",
         picture=f"/pictures/{item.id}" if seen else "",
-        more=f"/?{Asked(items=(item.key,), k=asked.k, conditions=asked.conditions).address()}",
+        more=f"/?{more_like.address()}",
         item=f"/items/{quote(key)}",
         **more,
     )
@@ -158,8 +186,8 @@ def _hit(asked: Asked, hit: Hit, result: Result) -> Card:
         score=f"{hit.score:.3f}",
         facts=tuple(facts),
         outline=outline,
-        plus="" if asked.mesh else f"/?{asked.address(item=(*asked.items, item.key), rerank='')}",
-        minus="" if asked.mesh else f"/?{asked.address(**{'not': (*asked.unlike, item.key), 'rerank': ''})}",
+        plus="" if asked.mesh else f"/?{asked.address(item=(*asked.items, item.key), **ALONE)}",
+        minus="" if asked.mesh else f"/?{asked.address(**{'not': (*asked.unlike, item.key)}, **ALONE)}",
     )
 
 
