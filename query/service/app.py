@@ -23,11 +23,13 @@ from starlette.staticfiles import StaticFiles
 
 from outcrop.embed.images import decode
 from outcrop.query.service import pages
+from outcrop.query.service.api_page import api_page
 from outcrop.query.service.asked import Asked
 from outcrop.query.service.browsing import Browsed, has_choices
 from outcrop.query.service.engine import Busy, Engine
 from outcrop.query.service.guards import Application, Guards, TooLarge, TooSlow
 from outcrop.query.service.metrics import Metrics
+from outcrop.query.service.openapi import description
 from outcrop.query.service.shapes import shaped
 from outcrop.query.service.uploads import MAX_BYTES, mesh_ending
 from outcrop.query.verification.features import read_picture
@@ -73,6 +75,8 @@ class _Service:
             Route("/thumbnails/{id}", self.thumbnail),
             Route("/pictures/{id}", self._counted("picture", self.picture)),
             Route("/uploads/{digest}", self.upload),
+            Route("/openapi.json", self.described),
+            Route("/api", self.described_page),
             Route("/healthz", self.health),
             Route("/metrics", self.figures),
             Mount("/static", StaticFiles(directory=STATIC)),
@@ -180,6 +184,14 @@ class _Service:
     async def figures(self, _: Request) -> Response:
         """Figures for Prometheus."""
         return PlainTextResponse(self.metrics.text(self.engine.waiting), media_type="text/plain; version=0.0.4")
+
+    async def described(self, _: Request) -> Response:
+        """The description of all this for programs."""
+        return JSONResponse(description())
+
+    async def described_page(self, _: Request) -> Response:
+        """The same for people."""
+        return api_page()
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """An error as JSON, or as a page for people."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,12 +16,11 @@ from outcrop.query.pages import inline
 from outcrop.query.report import LittleMap, little_map
 from outcrop.query.service.asked import Asked
 from outcrop.query.service.browsing import Browsed, parts_of
+from outcrop.query.service.drawn import drawn
 from outcrop.query.service.facets import Facets
 from outcrop.schema.item import AERIAL, UNKNOWN_COORDINATE, Item, item_id, parent_of
 
 if TYPE_CHECKING:
-    import jinja2
-
     from outcrop.query.service.engine import Engine, Held
 
 MAP_SIDE = 190
@@ -54,7 +51,7 @@ class Card:
 def search_page(engine: Engine, asked: Asked, found: Results | None, held: Held, facets: Facets) -> HTMLResponse:
     """The page of a question and its answer."""
     result = found.results[0] if found is not None else None
-    return _page(
+    return drawn(
         "search.html.j2",
         asked=asked,
         held=held,
@@ -73,7 +70,7 @@ def search_page(engine: Engine, asked: Asked, found: Results | None, held: Held,
 
 def items_page(engine: Engine, asked: Browsed, page: Page, facets: Facets) -> HTMLResponse:
     """A page of items under conditions."""
-    return _page(
+    return drawn(
         "items.html.j2",
         asked=asked,
         cards=[_card(Asked(), item, item.key) for item in page.items],
@@ -90,7 +87,7 @@ def item_page(engine: Engine, item: Item, parts: Page) -> HTMLResponse:
     """The page of one item, with its references or views, or what it is a part of."""
     facts = [(name, _said(value)) for name, value in item_json(item).items() if value not in ("", None)]
     parent = parent_of(item.key)
-    return _page(
+    return drawn(
         "item.html.j2",
         card=_card(Asked(), item, item.key),
         facts=facts,
@@ -104,7 +101,7 @@ def item_page(engine: Engine, item: Item, parts: Page) -> HTMLResponse:
 
 def error_page(reason: str, status: int, headers: Mapping[str, str]) -> HTMLResponse:
     """The page that says why there is no answer."""
-    return _page("error.html.j2", status=status, headers=headers, reason=reason, collection="")
+    return drawn("error.html.j2", status=status, headers=headers, reason=reason, collection="")
 
 
 def _said(value: Any) -> str:
@@ -122,21 +119,6 @@ def item_json(item: Item, parts: Page | None = None) -> dict[str, Any]:
 def held_json(held: Held) -> dict[str, Any]:
     """What can be asked for, as plain values."""
     return {"rows": held.rows, "kinds": list(held.kinds), "datasets": list(held.datasets)}
-
-
-def _page(template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> HTMLResponse:
-    text = _templates().get_template(template).render(**values)
-    return HTMLResponse(text, status, dict(headers or {}) | {"cache-control": "no-store"})
-
-
-@cache
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    folder = Path(__file__).parent / "templates"
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
 
 
 def _card(asked: Asked, item: Item, key: str, **more: Any) -> Card:
