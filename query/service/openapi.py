@@ -71,8 +71,10 @@ def description() -> dict[str, Any]:
     """The OpenAPI document as plain values."""
     from importlib.metadata import version
 
-    models = {each for one in OPERATIONS for each in (one.answer, one.parameters) if isinstance(each, type)}
-    ordered = sorted({*models, described.Error, described.Collection}, key=lambda model: model.__name__)
+    models: set[type[BaseModel]] = {described.Error, described.Collection}
+    models |= {one.answer for one in OPERATIONS if not isinstance(one.answer, str)}
+    models |= {one.parameters for one in OPERATIONS if one.parameters is not None}
+    ordered = sorted(models, key=lambda model: model.__name__)
     _, schemas = models_json_schema([(model, "validation") for model in ordered], ref_template=PLACE)
     paths: dict[str, dict[str, Any]] = {}
     for one in OPERATIONS:
