@@ -175,7 +175,7 @@ def print_preview(session: Session, preview: Preview) -> None:
         shown: dict[str, Any] = (
             {"examples": _examples(preview), "others": dict(preview.others)} if preview.examples else {}
         )
-        if preview.metadata is not None:
+        if preview.metadata.matches:
             shown["metadata"] = preview.metadata.as_json()
         print_json({"dry_run": True, **values, **shown})
         return

@@ -15,7 +15,7 @@ from outcrop.schema.registry import declares, read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store, is_missing
-from outcrop.store.folders import known_folders
+from outcrop.store.folders import FOLDERS
 
 Watching = Callable[[], AbstractContextManager[Watcher]]
 """Opens what follows one ingest."""
@@ -63,7 +63,7 @@ def every_dataset(settings: Settings) -> list[str]:
     if not is_missing(settings.uri):
         with Store.of(settings, create=False) as store:
             found = Collection.find(store, settings.collection)
-            names += [name for name in known_folders(found) if name not in names] if found is not None else []
+            names += [name for name in FOLDERS.all(found) if name not in names] if found is not None else []
     if not names:
         raise InputError(
             f"there is no dataset: no registry at {settings.registry}, and collection {settings.collection!r} remembers "
@@ -102,7 +102,7 @@ def _request(settings: Settings, name: str, more: dict[str, object]) -> DatasetR
     if not declares(settings.registry, name) and not is_missing(settings.uri):
         with Store.of(settings, create=False) as store:
             found = Collection.find(store, settings.collection)
-            known = known_folders(found).get(name) if found is not None else None
+            known = FOLDERS.get(found, name)
         if known is not None and known.every is not None:
             values = {"name": name, "folder": known.folder, "films": known.films, "every": known.every}
             kept = settings.features_folder if more.get("features") else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from pathlib import Path, PurePosixPath
 
 from outcrop.schema.dataset_files import dataset_files
@@ -14,7 +13,7 @@ from outcrop.schema.item import part
 from outcrop.schema.registry import declares, read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
-from outcrop.store.folders import known_folders
+from outcrop.store.folders import FOLDERS
 
 
 def require_own_name(name: str, folder: Path, collection: Collection | None, settings: Settings) -> None:
@@ -36,7 +35,7 @@ def require_own_name(name: str, folder: Path, collection: Collection | None, set
             )
     if collection is None:
         return
-    known = known_folders(collection).get(unicodedata.normalize("NFC", name))
+    known = FOLDERS.get(collection, name)
     if known is not None and not _same(known.folder, folder) and known.folder.is_dir():
         raise InputError(
             f"dataset {name!r} of collection {collection.name!r} is the folder {known.folder}; "

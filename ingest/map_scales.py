@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
@@ -12,8 +11,8 @@ from outcrop.schema.errors import InputError
 from outcrop.schema.filters import equals
 from outcrop.schema.item import Kind
 from outcrop.store.collection import Collection
-from outcrop.store.folders import known_folders
-from outcrop.store.maps import known_maps
+from outcrop.store.folders import FOLDERS
+from outcrop.store.maps import MAPS
 
 DEFAULT = (60.0, 120.0, 240.0)
 """Sides of tiles in metres where nothing is known of photographs: for heights of about 60, 120 and 240 m above ground."""
@@ -33,13 +32,13 @@ def scales_of(collection: Collection, name: str, path: Path) -> tuple[tuple[floa
     Raises:
         InputError: the name is another map's that is still there, or a dataset's of photographs.
     """
-    known = known_maps(collection).get(unicodedata.normalize("NFC", name))
+    known = MAPS.get(collection, name)
     if known is not None and known.path != path and known.path.exists():
         raise InputError(
             f"map {name!r} of collection {collection.name!r} is {known.path}; give {path} another --name, "
             "or take the old map away if it moved"
         )
-    if name in known_folders(collection):
+    if FOLDERS.get(collection, name) is not None:
         raise InputError(f"{name!r} is a folder of photographs in collection {collection.name!r}; give another --name")
     return (known.scales, known.terrain) if known is not None else (scales_for(collection), None)
 

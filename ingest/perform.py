@@ -25,7 +25,7 @@ from outcrop.ingest.finishing import ShardEnd
 from outcrop.ingest.layouts import space_of_tree
 from outcrop.ingest.listing import Outlook, ingest_listing, look_ahead
 from outcrop.ingest.manifest import Part, expected_rate, plan
-from outcrop.ingest.metadata import complete, matched
+from outcrop.ingest.metadata import OwnColumns, own_columns
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.remembered import remember
 from outcrop.ingest.requests import AnyRequest, FeaturesRequest, ImagesRequest, ManifestRequest
@@ -33,7 +33,6 @@ from outcrop.ingest.runs import FIX, Record, Run, RunSettings, running
 from outcrop.ingest.sharding import Marks, group_of, share
 from outcrop.ingest.sources import Listing, Wanted, examples
 from outcrop.ingest.watcher import Watcher
-from outcrop.schema.column_match import Match
 from outcrop.schema.errors import InputError, WeightsError
 from outcrop.schema.files import require_writable
 from outcrop.schema.settings import Settings
@@ -53,7 +52,7 @@ class Preview:
     """What a run would do (`--dry-run`). `parts` are those of a manifest, `rate` items per second of earlier runs.
 
     Of a folder as it stands, `examples` are some items as they would be, and `others` counts by kind the files that are not read.
-    `metadata` is the table of own columns and what it matches.
+    `metadata` are the tables of own columns and what they match.
     """
 
     space: Space
@@ -62,7 +61,7 @@ class Preview:
     rate: float | None = None
     examples: tuple[Wanted, ...] = ()
     others: Mapping[str, int] = field(default_factory=dict)
-    metadata: Match | None = None
+    metadata: OwnColumns = field(default_factory=OwnColumns)
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class _Target:
 
     Of a sharded ingest `listing` is the shard's part of the `whole`.
     `model` is None where the vectors are there already, so that nothing is embedded; `store` where a preview finds no Milvus
-    Lite directory. `metadata` is a table of own columns.
+    Lite directory. `metadata` are tables of own columns.
     """
 
     request: AnyRequest
@@ -82,7 +81,7 @@ class _Target:
     found: Collection | None
     space: Space
     model: Model | None
-    metadata: Match | None = None
+    metadata: OwnColumns = field(default_factory=OwnColumns)
 
 
 def ingest(
@@ -178,8 +177,8 @@ def _opened(
                 f"--index {settings.index} has no effect: collection {found.name!r} exists with {found.profile.name}"
             )
         shard = settings.part if only is None else None
-        table = matched(request, listing, found, watcher.say)
-        yield _Target(request, share(listing, shard), listing, shard, store, found, space, model, table)
+        tables = own_columns(request.metadata, listing, found, watcher)
+        yield _Target(request, share(listing, shard), listing, shard, store, found, space, model, tables)
 
 
 def _space_and_model(
@@ -239,9 +238,8 @@ def _ingest(
     run, end = _begun(target, settings, collection, watcher, retry_of)
     if everything:
         remember(collection, target.request)
-    if target.metadata is not None:
-        collection.add_columns(target.metadata.table.columns)
-        run.record.metadata = target.metadata.as_json()
+    target.metadata.begin(collection, remember=everything)
+    run.record.metadata = target.metadata.as_json() or None
     watcher.begins(run, target.listing.dataset, target.listing.expected)
     with closing(_encoder(target, settings, watcher, run, opened)) as encoder:
         record = ingest_listing(
@@ -260,8 +258,8 @@ def _ingest(
         )
     for remark in filter(None, (record.decoder, *run.remarks)):
         watcher.say(remark)
-    if target.metadata is not None and record.state == "done":
-        complete(collection, target.metadata, target.listing, watcher.say, alone=target.shard is None)
+    if record.state == "done":
+        target.metadata.complete(collection, target.listing, watcher, alone=target.shard is None)
     return record, record.state == "done" and (end is None or end.finished)
 
 
@@ -350,7 +348,7 @@ def _options(settings: Settings, target: _Target) -> Options:
             request.force,
             settings.patience,
             checked=checked,
-            columns=target.metadata,
+            columns=target.metadata.matches,
         )
     # Where views are drawn, a thread waits for each process that draws.
     workers = settings.drawing_processes if request.takes_space else settings.workers
@@ -362,7 +360,7 @@ def _options(settings: Settings, target: _Target) -> Options:
         checked=checked,
         decode=settings.decode,
         decode_megapixels=settings.decode_megapixels,
-        columns=target.metadata,
+        columns=target.metadata.matches,
     )
 
 

@@ -64,7 +64,7 @@ class Options:
     unchanged items too; `patience` seconds for which the writer waits for a server that went away; `digests` compares the bytes
     of every file instead of trusting its size and time; `checked` are files that need not be read for their ctime.
 
-    `columns` are own columns of a table.
+    `columns` are tables of own columns.
 
     `decode` is where JPEGs are decoded: ``cpu``, ``device`` (the encoder's) or ``auto`` (a GPU's decoder beside the CPU);
     `decode_megapixels` bounds what the device has in hand.
@@ -78,7 +78,7 @@ class Options:
     checked: CheckedFiles | None = None
     decode: str = "auto"
     decode_megapixels: int = 1024
-    columns: Match | None = None
+    columns: Sequence[Match] = ()
 
     def worker_count(self) -> int:
         """The preparing threads: as asked for, else one per core."""

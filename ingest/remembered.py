@@ -10,7 +10,6 @@ nor what a program ingests without a request. References that no request wants a
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,8 +34,8 @@ from outcrop.schema.item import Kind, parent_of
 from outcrop.schema.settings import Settings
 from outcrop.schema.written import written_folder
 from outcrop.store.collection import PROPERTY_REFERENCES, Collection
-from outcrop.store.folders import KnownFolder, Place, known_folders, place_of, remember_folder
-from outcrop.store.maps import KnownMap, remember_map
+from outcrop.store.folders import FOLDERS, KnownFolder, Place, place_of
+from outcrop.store.maps import MAPS, KnownMap
 
 MAX_REMEMBERED = 64
 """Requests remembered for each dataset; the oldest are forgotten."""
@@ -58,25 +57,16 @@ class WantedReferences:
 
 
 def remember(collection: Collection, request: Request) -> None:
-    """Keeps a request for references with the collection, the folder of one for images, and a map; others are left alone.
+    """Keeps what a request says with the collection: of references itself, the folder of images or films, a map.
 
     Raises:
         OutcropError: the collection's properties cannot be changed.
     """
     if isinstance(request, MapRequest) and request.scales is not None:
-        remember_map(
-            collection, request.name, KnownMap(path=request.path, scales=request.scales, terrain=request.terrain)
-        )
-    if isinstance(request, ImagesRequest):
-        remember_folder(collection, request.name, KnownFolder(folder=request.folder, positions=request.positions))
-    if isinstance(request, VideoRequest):
-        before_this = known_folders(collection).get(unicodedata.normalize("NFC", request.name))
-        # Films that were named one by one stay a list; a folder of them replaces it.
-        films = {*request.films, *(before_this.films if before_this is not None else ())} if request.films else ()
-        if before_this is not None and before_this.every is not None and not before_this.films:
-            films = ()
-        known_films = KnownFolder(folder=request.folder, every=request.every, films=tuple(sorted(films)))
-        remember_folder(collection, request.name, known_films)
+        known_map = KnownMap(path=request.path, scales=request.scales, terrain=request.terrain)
+        MAPS.update(collection, {request.name: known_map})
+    if isinstance(request, ImagesRequest | VideoRequest):
+        FOLDERS.update(collection, {request.name: _folder_after(FOLDERS.get(collection, request.name), request)})
     if not isinstance(request, ReferenceRequest):
         return
     slim = request.model_copy(
@@ -89,6 +79,20 @@ def remember(collection: Collection, request: Request) -> None:
         known[dataset] = _after(known.get(dataset, []), slim)
     if known != before:
         collection.set_property(PROPERTY_REFERENCES, _REMEMBERED.dump_json(known, by_alias=True).decode())
+
+
+def _folder_after(before: KnownFolder | None, request: ImagesRequest | VideoRequest) -> KnownFolder:
+    """What is remembered of a folder once it is ingested: films are added to its photographs, and the other way round."""
+    folder = request.folder
+    if before is None or before.folder != folder:
+        before = KnownFolder(folder=folder, photographs=False)
+    if isinstance(request, ImagesRequest):
+        return before.model_copy(update={"positions": request.positions, "photographs": True})
+    # Films that were named one by one stay a list; a folder of them replaces it.
+    films = {*request.films, *before.films} if request.films else set()
+    if before.every is not None and not before.films:
+        films = set()
+    return before.model_copy(update={"every": request.every, "films": tuple(sorted(films))})
 
 
 def wanted_references(collection: Collection, dataset: str, settings: Settings) -> WantedReferences:

@@ -192,10 +192,10 @@ class ImagesRequest(Request):
     def located(self, collection: Collection | None, settings: Settings) -> Self:
         """The request with the file of positions that the collection remembers; refused where the name is another dataset's."""
         from outcrop.ingest.folder_names import require_own_name
-        from outcrop.store.folders import known_folders
+        from outcrop.store.folders import FOLDERS
 
         require_own_name(self.name, self.folder, collection, settings)
-        known = known_folders(collection).get(self.name) if collection is not None else None
+        known = FOLDERS.get(collection, self.name)
         if self.positions is not None or known is None or known.positions is None or not known.positions.is_file():
             return self
         return self.model_copy(update={"positions": known.positions})

@@ -43,7 +43,7 @@ class Rows:
 class RowWriter:
     """Writes rows; waits `patience` seconds for a server that went away, and says so to `waiting`.
 
-    Own columns of rows that are replaced stay, but for those of which `columns`, a table, has others.
+    Own columns of rows that are replaced stay, but for those of which `columns`, tables, have others.
     """
 
     collection: Collection
@@ -51,7 +51,7 @@ class RowWriter:
     features: FeatureKeeper | None = None
     patience: float = 60.0
     waiting: Callable[[str], None] | None = None
-    columns: Match | None = None
+    columns: Sequence[Match] = ()
 
     def write(self, parts: Sequence[Rows]) -> list[Item]:
         """Writes all parts in one request, thumbnails and features first; returns the items.

@@ -7,7 +7,7 @@ counted, named, and carried out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -18,10 +18,12 @@ from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import STALE, STORED, Change, changes
 from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.listing import ingest_listing
+from outcrop.ingest.metadata import own_columns
 from outcrop.ingest.pipeline import Options
 from outcrop.ingest.requests import AuditRequest
 from outcrop.ingest.runs import Run
 from outcrop.ingest.sources import Listing
+from outcrop.ingest.watcher import Watcher
 from outcrop.operate.companions import REASONS, Companions
 from outcrop.operate.desired import Desired
 from outcrop.operate.maps import desired_map
@@ -32,7 +34,7 @@ from outcrop.schema.filters import equals
 from outcrop.schema.item import FOSSIL, item_id, item_of_key, made_together, parent_of
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
-from outcrop.store.maps import known_maps
+from outcrop.store.maps import MAPS
 
 Trouble = Literal["missing", "changed", "orphan", "no file"]
 TROUBLES: tuple[Trouble, ...] = ("missing", "changed", "orphan", "no file")
@@ -133,6 +135,21 @@ def repair(
         say(f"{found.dataset}: {prune(collection, orphans)} orphans removed")
 
 
+class _Saying(Watcher):
+    """Hands on what a person should know."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def say(self, text: str) -> None:
+        """See `Watcher.say`."""
+        self._say(text)
+
+    def warn(self, text: str) -> None:
+        """See `Watcher.warn`."""
+        self._say(text)
+
+
 def _made(
     collection: Collection,
     found: Audit,
@@ -145,7 +162,9 @@ def _made(
     """Makes the wanted items, with their thumbnails and the features that are kept; `keys` are of all whose sources are taken."""
     assert found.desired is not None
     listing = _narrowed(found.desired, set(map(made_together, keys)), wanted)
+    tables = own_columns(None, listing, collection, _Saying(say))
     model = resolve_space(collection.space, settings, collection.weights_hint)
+    tables.begin(collection, remember=False)
     encoder = LazyEncoder(collection.space, lambda: open_encoder(model, settings))
     run = Run.begin(settings.state, "audit", AuditRequest(name=found.dataset, collection=collection.name))
     features = Companions.of(collection, settings).keeper() if options.force else None
@@ -154,7 +173,7 @@ def _made(
         encoder,
         collection,
         run,
-        options,
+        replace(options, columns=tables.matches),
         thumbnails=ThumbnailStore.below(settings.state),
         features=features,
         on_change=encoder.begin,
@@ -213,7 +232,7 @@ def stale_space(collection: Collection, settings: Settings) -> str:
 def _desired(
     collection: Collection, settings: Settings, names: Sequence[str] | None, root: Path | None
 ) -> Iterator[Desired]:
-    maps = [name for name in known_maps(collection) if names is None or name in names]
+    maps = [name for name in MAPS.all(collection) if names is None or name in names]
     rest = None if names is None else [name for name in names if name not in maps]
     photographs, specimens = datasets_of(collection, settings, rest)
     for name in photographs:

@@ -27,6 +27,10 @@ Encoding = Annotated[
     str | None, option("--encoding", help="Encoding of a CSV file, such as cp949 or shift_jis. [UTF-8, else found out]")
 ]
 
+Forget = Annotated[
+    bool, option("--forget", help="Only forget the table: later items do not get its columns; what rows have stays.")
+]
+
 
 @command(app, STORE)
 def annotate(
@@ -35,22 +39,28 @@ def annotate(
     name: Name = None,
     on: On = None,
     encoding: Encoding = None,
+    forget: Forget = False,
     dry_run: DryRun = False,
 ) -> None:
     """Give the items of a collection own columns from a table, without embedding anything."""
+    from outcrop.ingest.metadata import forget_table, remember_annotation
+    from outcrop.ingest.requests import TableRequest
     from outcrop.schema.column_tables import read_metadata
     from outcrop.store.annotate import annotate as write
     from outcrop.store.annotate import plan_annotation
 
     with opened(session, name) as collection:
+        if forget:
+            session.say(f"{table} is forgotten for {', '.join(forget_table(collection, table))}")
+            return
         read = read_metadata(table, on, encoding, collection.columns)
-        session.say(str(read))
         plan = plan_annotation(collection, read)
-        for remark in (*read.remarks, *plan.match.remarks()):
+        for remark in (str(read), *read.remarks, *plan.match.remarks()):
             session.say(remark)
         if not dry_run:
             with Meter("annotate", len(plan.changed), "items", session.quiet) as meter:
                 write(collection, plan, progress=meter.update)
+            remember_annotation(collection, plan.match, TableRequest(table=table, on=on, encoding=encoding))
         _print(session, plan, collection.physical, dry_run)
 
 

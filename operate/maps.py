@@ -14,7 +14,7 @@ from outcrop.schema.errors import InputError
 from outcrop.schema.item import Kind
 from outcrop.schema.origin import Origin, origin_of
 from outcrop.store.collection import Collection
-from outcrop.store.maps import KnownMap, known_maps
+from outcrop.store.maps import MAPS, KnownMap
 
 
 def desired_map(collection: Collection, name: str) -> Desired:
@@ -23,7 +23,7 @@ def desired_map(collection: Collection, name: str) -> Desired:
     Raises:
         InputError: the map cannot be read, or its folder is not there.
     """
-    known = known_maps(collection)[name]
+    known = MAPS.all(collection)[name]
     listing = Listing(name, ())
     if known.path.exists():
         listing = list_map(known.path, name, known.scales)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -28,7 +27,7 @@ from outcrop.schema.registry import registry_at
 from outcrop.schema.settings import Settings
 from outcrop.schema.written import written_folder
 from outcrop.store.collection import Collection
-from outcrop.store.folders import KnownFolder, Place, known_folders, place_of
+from outcrop.store.folders import FOLDERS, KnownFolder, Place, place_of
 
 
 def desired_photographs(collection: Collection, settings: Settings, name: str) -> Desired:
@@ -38,7 +37,7 @@ def desired_photographs(collection: Collection, settings: Settings, name: str) -
         RegistryError: unknown dataset, or its root is not there.
     """
     place = place_of(collection, settings, name)
-    films = known_folders(collection).get(unicodedata.normalize("NFC", name))
+    films = FOLDERS.get(collection, name)
     if films is not None and films.every is not None and place.registry == place.datasets:
         return _desired_films(films, settings, name, place, collection)
     images = list_dataset(place.registry, name, place.datasets, positions=place.positions)

@@ -22,8 +22,8 @@ from outcrop.schema.origin import Origin, origin_of
 from outcrop.schema.registry import read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
-from outcrop.store.folders import known_folders
-from outcrop.store.maps import known_maps
+from outcrop.store.folders import FOLDERS
+from outcrop.store.maps import MAPS
 
 _LOOK = tuple(f"look_{each.name}" for each in fields(ViewSpec))
 
@@ -41,8 +41,8 @@ def datasets_of(
         specimens |= {
             row["dataset"] for row in rows if row.get("root")
         }  # others were imported as vectors, without files
-    registered = set(known_folders(collection))
-    others = specimens or registered or known_maps(collection)
+    registered = set(FOLDERS.all(collection))
+    others = specimens or registered or MAPS.all(collection)
     if not others or settings.registry.exists():
         registered |= set(read_registry(settings.registry).datasets)
     if chosen is None:

@@ -12,7 +12,7 @@ from outcrop.query.rerank import Reranking, rerank
 from outcrop.query.verification.confidence import least_inliers
 from outcrop.schema.item import Item, Kind
 from outcrop.schema.settings import Settings
-from outcrop.store.maps import known_maps
+from outcrop.store.maps import MAPS
 
 if TYPE_CHECKING:
     from outcrop.embed.encoder import Encoder
@@ -115,7 +115,7 @@ def _map_tiles(verifier: Verifier, collection: Collection) -> MapTiles:
     """The tiles of a collection's maps, with the cache of the verifier's features."""
     from outcrop.query.verification.map_tiles import MapTiles
 
-    return MapTiles(known_maps(collection), verifier.source.extractor, verifier.source.cache)
+    return MapTiles(MAPS.all(collection), verifier.source.extractor, verifier.source.cache)
 
 
 def _verifier(

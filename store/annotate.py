@@ -76,9 +76,11 @@ def annotate(
     return written
 
 
-def with_columns(collection: Collection, items: Sequence[Item], found: Match | None, *, replacing: bool) -> list[Item]:
-    """Items that are about to be written, with the own columns of their rows of a table, else of their rows in the collection
-    (asked for where they are `replacing` any), else of the photograph or specimen that they are part of.
+def with_columns(
+    collection: Collection, items: Sequence[Item], found: Sequence[Match], *, replacing: bool
+) -> list[Item]:
+    """Items that are about to be written, with the own columns of their rows of tables (the last one wins), else of their rows in
+    the collection (asked for where they are `replacing` any), else of the photograph or specimen that they are part of.
     """
     if not collection.columns:
         return list(items)
@@ -92,7 +94,9 @@ def with_columns(collection: Collection, items: Sequence[Item], found: Match | N
         if row is not None:
             own = {key: row[key] for key in collection.columns.keys_in_rows if key in row}
             item = kept(replace(item, extra={**item.extra, **own}), row)
-        made.append(found.of(item) if found is not None else item)
+        for table in found:
+            item = table.of(item)
+        made.append(item)
     return made
 
 

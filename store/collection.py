@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from pymilvus.milvus_client.index import IndexParams
 
 PROPERTY_SPACE, PROPERTY_WEIGHTS, PROPERTY_INDEX = "outcrop.space", "outcrop.weights", "outcrop.index"
-PROPERTY_REFERENCES, PROPERTY_FOLDERS, PROPERTY_MAPS = "outcrop.references", "outcrop.folders", "outcrop.maps"
+PROPERTY_REFERENCES = "outcrop.references"
 """The requests that made the references; `outcrop.ingest.remembered` reads and writes them."""
+PROPERTY_FOLDERS, PROPERTY_MAPS, PROPERTY_TABLES = "outcrop.folders", "outcrop.maps", "outcrop.tables"
+"""What the datasets were made of: see `outcrop.store.remembered`."""
 UNINDEXED_ROWS = 1024
 """Segments with fewer rows are searched row by row (`indexCoord.segment.minSegmentNumRowsToEnableIndex`)."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}\Z")

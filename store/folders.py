@@ -6,34 +6,43 @@ registry that declares the dataset comes first.
 
 from __future__ import annotations
 
-import json
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.registry import declares
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import PROPERTY_FOLDERS, Collection
+from outcrop.store.remembered import Remembered
 
 
 class KnownFolder(BaseModel):
     """The folder that a dataset was ingested from, and the file of its positions, as absolute paths.
 
-    Of films, `every` is the seconds between two frames, and `films` the paths below the folder of those that were named singly.
+    Its `photographs` are in the dataset, its films where `every` (seconds between two frames) is not None; `films` are the paths
+    below the folder of those that were named singly.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     folder: Path
     positions: Path | None = None
+    photographs: bool = True
     every: float | None = None
     films: tuple[str, ...] = ()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_films(cls, values: Any) -> Any:
+        """Where earlier versions remembered films, the dataset had no photographs."""
+        known = isinstance(values, dict) and values.get("every") is not None
+        return {"photographs": False, **values} if known else values
 
-_KNOWN: TypeAdapter[dict[str, KnownFolder]] = TypeAdapter(dict[str, KnownFolder])
+
+FOLDERS: Remembered[KnownFolder] = Remembered(PROPERTY_FOLDERS, KnownFolder)
 
 
 @dataclass(frozen=True)
@@ -43,27 +52,6 @@ class Place:
     registry: Path
     datasets: Path
     positions: Path | None = None
-
-
-def known_folders(collection: Collection) -> dict[str, KnownFolder]:
-    """The folders by the names of their datasets."""
-    text = collection.properties().get(PROPERTY_FOLDERS) or "{}"
-    try:
-        return _KNOWN.validate_python(json.loads(text))
-    except (ValueError, ValidationError, RecursionError):
-        return {}  # damaged, or of another version: the next ingest writes it anew
-
-
-def remember_folder(collection: Collection, name: str, known: KnownFolder) -> None:
-    """Keeps the folder of a dataset with the collection.
-
-    Raises:
-        OutcropError: the collection's properties cannot be changed.
-    """
-    before = known_folders(collection)
-    after = {**before, unicodedata.normalize("NFC", name): known}
-    if after != before:
-        collection.set_property(PROPERTY_FOLDERS, _KNOWN.dump_json(after).decode())
 
 
 def place_of(collection: Collection | None, settings: Settings, name: str) -> Place:
@@ -78,10 +66,10 @@ def place_of(collection: Collection | None, settings: Settings, name: str) -> Pl
     registered = Place(settings.registry, settings.datasets_folder)
     if collection is None or declares(settings.registry, name):
         return registered
-    folders = known_folders(collection)
-    known = folders.get(unicodedata.normalize("NFC", name))
+    known = FOLDERS.get(collection, name)
     if known is not None:
         return Place(known.folder, known.folder, known.positions)
+    folders = FOLDERS.all(collection)
     if folders and not settings.registry.exists():
         raise InputError(
             f"collection {collection.name!r} knows no folder of dataset {name!r}"

@@ -25,7 +25,7 @@ from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS, Item
 from outcrop.schema.space import Space
-from outcrop.store.collection import PROPERTY_FOLDERS, PROPERTY_MAPS, PROPERTY_REFERENCES, Collection
+from outcrop.store.collection import PROPERTY_FOLDERS, PROPERTY_MAPS, PROPERTY_REFERENCES, PROPERTY_TABLES, Collection
 from outcrop.store.connection import Store
 from outcrop.store.rows import pack, unpack
 
@@ -191,7 +191,7 @@ def copy(
     expected = source.count()
     collection = Collection.ensure(target, name, source.space, index=index, weights=source.weights_hint)
     if there is None:
-        for kept in (PROPERTY_REFERENCES, PROPERTY_FOLDERS, PROPERTY_MAPS):
+        for kept in (PROPERTY_REFERENCES, PROPERTY_FOLDERS, PROPERTY_MAPS, PROPERTY_TABLES):
             if remembered := source.properties().get(kept):
                 collection.set_property(kept, remembered)
     collection.add_columns(source.columns)

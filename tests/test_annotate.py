@@ -315,6 +315,64 @@ def test_an_ingest_takes_a_table(lite: str, tmp_path: Path) -> None:
         assert made.count(equals("kind", "image")) == 4
 
 
+def test_a_table_is_remembered_for_items_that_come_later(lite: str, tmp_path: Path) -> None:
+    from pictures import picture
+
+    def photo(n: int) -> None:
+        picture(n).save(tmp_path / f"photos/p{n}.png")
+
+    def ingested(*more: object) -> Any:
+        said = run("ingest", "all" if not more else "images", *more, "--model", "efficientnet_lite0", "--json")
+        assert said.code == 0, said.err
+        return said
+
+    def count(*conditions: str) -> int:
+        with Store.connect(lite) as store:
+            return Collection.open(store, "outcrop").count(asked(*conditions))
+
+    (tmp_path / "photos").mkdir()
+    photo(0)
+    table = write(tmp_path / "t.csv", ("file", "n", "taxon"), ("p0", 1, "a"), ("p1", 2, "b"), ("p2", 3, "b"))
+    ingested(tmp_path / "photos", "--metadata", table)
+    photo(1)
+    said = ingested()
+    assert "t.csv of photos is remembered" in said.err and "already" not in said.err
+    assert (count("n=1..2"), count("taxon=b")) == (2, 1), "`ingest all` gives the new photograph its columns"
+
+    write(table, ("file", "n", "taxon"), ("p0", 7, "a"), ("p1", 2, "b"), ("p2", 3, "b"))
+    would = run("ingest", "images", tmp_path / "photos", "--model", "efficientnet_lite0", "--dry-run", "--json")
+    assert would.json["metadata"]["matched"] == 2
+    said = ingested()
+    assert "has changed and is read again" in said.err and "1 items that were there already have other" in said.err
+    assert count("n=7") == 1
+
+    table.rename(tmp_path / "away.csv")
+    photo(2)
+    assert "is gone: new items are without its columns (n, taxon)" in ingested().err and count("n=3") == 0
+    write(table, ("file", "n:number", "taxon"), ("p2", "x", "b"))
+    assert "'x' is not a number" in ingested().err, "a table that has become wrong does not stop the photographs"
+    (tmp_path / "away.csv").rename(table)
+    assert "1 items that were there already have other" in ingested().err and count("n=3") == 1
+
+    run("collection", "annotate", write(tmp_path / "site.csv", ("file", "site"), ("p1", "north"), ("p3", "south")))
+    photo(3)
+    said = ingested()
+    assert "site.csv of photos is remembered" in said.err and (count("site=south"), count("n=2")) == (1, 1)
+
+    table.unlink()
+    write(tmp_path / "v2.csv", ("file", "n", "taxon", "age"), ("p3", 4, "c", 5), ("p4", 5, "c", 6))
+    said = ingested(tmp_path / "photos", "--metadata", tmp_path / "v2.csv")
+    assert "t.csv is gone and is forgotten" in said.err and count("age=5", "site=south") == 1
+    assert "t.csv" not in ingested().err and count("n=7") == 1, "what its rows were given stays"
+    (tmp_path / "site.csv").unlink()
+    assert "site.csv --forget`" in ingested().err
+    assert run("collection", "annotate", tmp_path / "site.csv", "--forget").code == 0
+    assert "site.csv" not in ingested().err
+    assert "remembers no table" in run("collection", "annotate", tmp_path / "site.csv", "--forget").error(3)
+    photo(4)
+    assert run("collection", "audit", "--dataset", "photos", "--fix").code == 0 and count("age=6") == 1
+
+
 def test_a_manifest_names_a_table(tmp_path: Path) -> None:
     file = tmp_path / "m.json"
     file.write_text(json.dumps({"datasets": ["d"], "metadata": {"table": "t.csv", "on": "source=Bild"}}))

@@ -21,8 +21,8 @@ from outcrop.schema.origin import Origin, origin_of
 from outcrop.schema.registry import Registry, read_registry, registry_at
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
-from outcrop.store.folders import known_folders
-from outcrop.store.maps import known_maps
+from outcrop.store.folders import FOLDERS
+from outcrop.store.maps import MAPS
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Originals:
         Raises:
             RegistryError: the registry cannot be read.
         """
-        folders = {name: known.folder for name, known in known_folders(collection).items()}
-        needed = not (folders or known_maps(collection)) or settings.registry.exists()
+        folders = {name: known.folder for name, known in FOLDERS.all(collection).items()}
+        needed = not (folders or MAPS.all(collection)) or settings.registry.exists()
         registry = read_registry(settings.registry) if needed else Registry(datasets={})
         return cls(registry, settings.datasets_folder, folders)
 
