@@ -99,8 +99,16 @@ class Engine:
             self._store.close()
             raise
         self._overviews = Overviews(self.collection)
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Asks once, so that the first question does not wait for what is set up by it: passes of the network, the collection
+        loaded, what the client imports with its first search, and the counts beside a page's filters."""
         size = self.encoder.space.size
-        self.encoder.encode(np.zeros((1, *size, 3), np.uint8))  # what the first pass must set up is done now
+        vectors = self.encoder.encode(np.zeros((1, *size, 3), np.uint8))
+        with contextlib.suppress(OutcropError):  # whoever asks is told
+            ask(self.collection, vectors[None], 1)
+            self._overviews.now()
 
     def close(self) -> None:
         """Waits for the question in hand, then closes model and store."""
