@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from outcrop.query.commands import app
@@ -20,8 +21,15 @@ def serve(
     token: Annotated[
         str | None, option("--token", help="What everybody must show; better set as OUTCROP_SERVE_TOKEN.")
     ] = None,
+    tiles: Annotated[
+        Path | None,
+        option(
+            "--tiles",
+            help="Map behind places: a GeoTIFF, a folder of XYZ tiles, or a .pmtiles file. [the collection's]",
+        ),
+    ] = None,
 ) -> None:
     """Answer questions in the browser and over HTTP, with the model kept warm."""
     from outcrop.query.service.run import serve_until_stopped
 
-    serve_until_stopped(session.settings, host, port, token, session.say)
+    serve_until_stopped(session.settings, host, port, token, session.say, tiles)

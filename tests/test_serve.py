@@ -322,6 +322,12 @@ def test_pages_of_other_sites_and_other_names_are_refused(client: TestClient, ph
     for headers in ({"origin": "http://evil.example"}, {"sec-fetch-site": "cross-site"}, {"origin": "null"}):
         assert client.post("/", files=uploaded(photo), headers=headers).status_code == 403
     assert client.post("/", files=uploaded(photo), headers={"origin": HERE}).status_code == 303
+    own = {"origin": "null", "sec-fetch-site": "same-origin"}  # as browsers send forms of pages that give no referrer
+    assert client.post("/", files=uploaded(photo), headers=own).status_code == 303
+    assert (
+        client.post("/", files=uploaded(photo), headers={"origin": HERE, "sec-fetch-site": "cross-site"}).status_code
+        == 403
+    )
     assert client.get("/", headers={"host": "evil.example"}).status_code == 421
     assert client.get("/", headers={"host": "localhost:8421"}).status_code == 200
 

@@ -77,6 +77,7 @@ class _Service:
             Route("/uploads/{digest}", self.upload),
             Route("/openapi.json", self.described),
             Route("/api", self.described_page),
+            Route("/tiles/{zoom:int}/{column:int}/{row:int}.webp", self.tile),
             Route("/healthz", self.health),
             Route("/metrics", self.figures),
             Mount("/static", StaticFiles(directory=STATIC)),
@@ -117,7 +118,9 @@ class _Service:
         if _wants_json(request):
             return JSONResponse(pages.held_json(held))
         facets = await self.engine.run(lambda: self.engine.facets(asked))
-        return pages.search_page(self.engine, asked, found, held, facets)
+        hits = [hit.item for result in found.results for hit in result.hits] if found is not None else []
+        footprints = await self.engine.run(lambda: self.engine.footprints(hits))
+        return pages.search_page(self.engine, asked, found, held, facets, footprints)
 
     async def api(self, request: Request) -> Response:
         """The answer as `query image --json` gives it; a post may bring a picture."""
@@ -135,7 +138,8 @@ class _Service:
         if _wants_json(request):
             return JSONResponse(page.as_json(self.engine.collection.name))
         facets = await self.engine.run(lambda: self.engine.facets(asked))
-        return pages.items_page(self.engine, asked, page, facets)
+        footprints = await self.engine.run(lambda: self.engine.footprints(page.items))
+        return pages.items_page(self.engine, asked, page, facets, footprints)
 
     async def facets(self, request: Request) -> Response:
         """What can be chosen under conditions, with counts."""
@@ -156,6 +160,14 @@ class _Service:
         data = await run_in_threadpool(self.engine.thumbnails.read, id) if _ID.match(id) else None
         if data is None:
             raise HTTPException(404, "no thumbnail is kept of this item")
+        return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=600"})
+
+    async def tile(self, request: Request) -> Response:
+        """A part of the map that is the background of places."""
+        tiles, address = self.engine.tiles, (request.path_params[name] for name in ("zoom", "column", "row"))
+        data = await run_in_threadpool(tiles.tile, *address) if tiles is not None else None
+        if data is None:
+            raise HTTPException(404, "the map shows nothing there")
         return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=600"})
 
     async def picture(self, request: Request) -> Response:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from outcrop.query.service.asked import Asked
 from outcrop.query.service.browsing import Browsed, page_by_key, parts_page
 from outcrop.query.service.facets import Facets, facets_of
 from outcrop.query.service.overview import Overviews
+from outcrop.query.service.places import FOOTPRINT
+from outcrop.query.service.tiles import Tiles
 from outcrop.query.service.uploads import Upload, Uploads
 from outcrop.query.verification.originals import Original, Originals
 from outcrop.schema.errors import InputError, MeshError, OutcropError, PictureError
@@ -32,6 +34,7 @@ from outcrop.schema.item import Item, Kind, item_id
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
+from outcrop.store.maps import known_maps
 from outcrop.store.partitions import holds_kind
 
 if TYPE_CHECKING:
@@ -74,8 +77,8 @@ class Held:
 class Engine:
     """An open collection and its model. `run` takes work from the event loop; the methods below are that work."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Opens store, collection and model.
+    def __init__(self, settings: Settings, tiles: Path | None = None) -> None:
+        """Opens store, collection and model, and the map that is the background of places.
 
         Raises:
             OutcropError: as `query image` does.
@@ -90,6 +93,7 @@ class Engine:
         self._drawing: Workers | None = None
         self._waiting = 0
         self._seconds = USUAL_SECONDS
+        self.tiles = Tiles(tiles) if tiles is not None else None
         self._store = Store.of(settings)
         try:
             self.collection = Collection.open(self._store, settings.collection)
@@ -98,6 +102,7 @@ class Engine:
         except BaseException:
             self._store.close()
             raise
+        self.tiles = self.tiles or _own_map(self.collection)
         self._overviews = Overviews(self.collection)
         self._warm_up()
 
@@ -115,6 +120,8 @@ class Engine:
         self._worker.shutdown(wait=True, cancel_futures=True)
         if self._drawing is not None:
             self._drawing.close()
+        if self.tiles is not None:
+            self.tiles.close()
         self.encoder.close()
         self._store.close()
 
@@ -268,6 +275,11 @@ class Engine:
         require_held(asked.filter, self.collection)
         return page_by_key(self.collection, self._overviews.now(), asked)
 
+    def footprints(self, items: Iterable[Item]) -> dict[str, Any]:
+        """The outlines on the ground of the tiles of maps among some items, by id."""
+        ids = [item.id for item in items if item.kind is Kind.TILE]
+        return {id: row.get(FOOTPRINT) for id, row in self.collection.lookup(ids, (FOOTPRINT,)).items()} if ids else {}
+
     def parts(self, item: Item) -> Page:
         """The references or views of an item."""
         return parts_page(self.collection, item, PARTS)
@@ -291,6 +303,14 @@ def _called_by_name(upload: Upload | None) -> Iterator[None]:
         yield
     except (PictureError, MeshError) as error:
         raise error if upload is None else type(error)(str(error).replace(str(upload.path), upload.name)) from None
+
+
+def _own_map(collection: Collection) -> Tiles | None:
+    """The map that the collection's tiles were cut from, where it is one, and can be opened."""
+    maps = list(known_maps(collection).values())
+    with contextlib.suppress(OutcropError):
+        return Tiles(maps[0].path) if len(maps) == 1 else None
+    return None
 
 
 def _scored(results: Results, least: float | None) -> Results:

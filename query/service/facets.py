@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from outcrop.query.service.choices import ends_chosen, is_choice_of_values, is_range, values_chosen
 from outcrop.query.service.overview import Mask, Overview
 from outcrop.schema.columns import Column
@@ -59,13 +61,15 @@ class Facet:
 @dataclass(frozen=True)
 class Facets:
     """All filters of a page. `rows` are all items of the collection; counts are made from `read` of them, and `kept` is how many
-    fulfil all conditions. `others` are the conditions that no facet shows."""
+    fulfil all conditions. `others` are the conditions that no facet shows. `extent` is south, west, north and east of the places
+    of all items, None where none is known."""
 
     facets: tuple[Facet, ...]
     rows: int
     read: int
     kept: int
     others: tuple[str, ...] = ()
+    extent: tuple[float, float, float, float] | None = None
 
     @property
     def sampled(self) -> bool:
@@ -99,8 +103,9 @@ def facets_of(overview: Overview, filter: Filter, conditions: Sequence[str] = ()
     made += [_own(overview, filter, column) for column in overview.columns.values()]
     shown = tuple(facet for facet in made if facet is not None)
     others = tuple(text for text in conditions if not any(_covers(facet, filter_of(text)) for facet in shown))
+    extent = overview.extent(np.ones(len(overview), dtype=bool))
     kept = round(int(overview.mask(filter).sum()) / overview.share) if len(overview) else 0
-    return Facets(shown, overview.total, len(overview), kept, others)
+    return Facets(shown, overview.total, len(overview), kept, others, extent)
 
 
 def _covers(facet: Facet, filter: Filter) -> bool:

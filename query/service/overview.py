@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from outcrop.schema.columns import Columns
 from outcrop.schema.filters import AnyCondition, Filter
-from outcrop.schema.item import FIELDS
+from outcrop.schema.item import FIELDS, UNKNOWN_COORDINATE
 from outcrop.store.collection import Collection
 
 MOST_ROWS = 50_000
@@ -60,6 +60,15 @@ class Overview:
     def share(self) -> float:
         """Rows read of one row of the collection: 1 where all were."""
         return 1.0 if self._size >= self.total else self._size / self.total
+
+    def extent(self, mask: Mask) -> tuple[float, float, float, float] | None:
+        """South, west, north and east of the places of the masked rows, in degrees; None where no place is known."""
+        latitudes, longitudes = self._numbers("latitude"), self._numbers("longitude")
+        known = mask & (latitudes != UNKNOWN_COORDINATE)
+        if not known.any():
+            return None
+        y, x = latitudes[known], longitudes[known]
+        return float(y.min()), float(x.min()), float(y.max()), float(x.max())
 
     def mask(self, filter: Filter, leaving_out: str = "") -> Mask:
         """Which rows fulfil a filter, less its conditions on the field `leaving_out`.

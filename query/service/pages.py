@@ -18,11 +18,14 @@ from outcrop.query.service.asked import Asked
 from outcrop.query.service.browsing import Browsed, parts_of
 from outcrop.query.service.drawn import drawn
 from outcrop.query.service.facets import Facets
+from outcrop.query.service.places import area_json, background_json, outline_of, place_of, query_json
 from outcrop.schema.item import AERIAL, UNKNOWN_COORDINATE, Item, item_id, parent_of
 
 if TYPE_CHECKING:
     from outcrop.query.service.engine import Engine, Held
 
+Footprints = Mapping[str, Any]
+"""What rows say of the outlines of their items on the ground, by id."""
 MAP_SIDE = 190
 TURNS = (0, 4, 8, 12, 24)
 """How often a page offers to turn the picture that is asked with."""
@@ -32,7 +35,7 @@ ALONE: Mapping[str, object] = {"rerank": "", "locate": "", "turns": ""}
 
 @dataclass(frozen=True)
 class Card:
-    """A hit or an item as a card: what is shown and where its links lead."""
+    """A hit or an item as a card: what is shown and where its links lead; its `place` on the ground, and its outline there."""
 
     key: str
     name: str
@@ -46,9 +49,13 @@ class Card:
     outline: str = ""
     plus: str = ""
     minus: str = ""
+    place: str = ""
+    ground: str = ""
 
 
-def search_page(engine: Engine, asked: Asked, found: Results | None, held: Held, facets: Facets) -> HTMLResponse:
+def search_page(
+    engine: Engine, asked: Asked, found: Results | None, held: Held, facets: Facets, footprints: Footprints
+) -> HTMLResponse:
     """The page of a question and its answer."""
     result = found.results[0] if found is not None else None
     return drawn(
@@ -58,9 +65,10 @@ def search_page(engine: Engine, asked: Asked, found: Results | None, held: Held,
         filters=facets if not asked.mesh else facets.without("kind"),
         turns=sorted({*TURNS, asked.turns}),
         query=_query(asked, result),
-        cards=[_hit(asked, hit, result) for hit in result.hits] if result is not None else [],
+        cards=[_hit(asked, hit, result, footprints) for hit in result.hits] if result is not None else [],
         remarks=_remarks(found),
-        map=_map(result),
+        map=_map(engine, asked, facets, result),
+        little=_little_map(result),
         side=MAP_SIDE,
         seconds=sum(found.timings.values()) if found is not None else 0.0,
         plan=str(found.plan) if found is not None and found.plan is not None else "",
@@ -68,12 +76,13 @@ def search_page(engine: Engine, asked: Asked, found: Results | None, held: Held,
     )
 
 
-def items_page(engine: Engine, asked: Browsed, page: Page, facets: Facets) -> HTMLResponse:
+def items_page(engine: Engine, asked: Browsed, page: Page, facets: Facets, footprints: Footprints) -> HTMLResponse:
     """A page of items under conditions."""
     return drawn(
         "items.html.j2",
         asked=asked,
-        cards=[_card(Asked(), item, item.key) for item in page.items],
+        cards=[_card(Asked(), item, item.key, ground=outline_of(item, footprints)) for item in page.items],
+        map=_map(engine, asked, facets, None),
         total=page.total,
         why_empty=page.why_empty,
         first=f"/items?{asked.address(after='')}" if asked.after else "",
@@ -141,14 +150,17 @@ def _card(asked: Asked, item: Item, key: str, **more: Any) -> Card:
         picture=f"/pictures/{item.id}" if seen else "",
         more=f"/?{more_like.address()}",
         item=f"/items/{quote(key)}",
+        place=place_of(item),
         **more,
     )
 
 
-def _hit(asked: Asked, hit: Hit, result: Result) -> Card:
+def _hit(asked: Asked, hit: Hit, result: Result, footprints: Footprints) -> Card:
     item, group, verification = hit.item, hit.group, result.verification(hit)
     facts = [fact for fact in (item.category, f"{item.altitude:g} m" if item.altitude else "") if fact]
-    facts += [f"turned {group.rotation:.0f}°"] if group is not None and group.rotation is not None else []
+    verified = verification is not None and verification.verified and verification.match is not None
+    if group is not None and group.rotation is not None and not verified:
+        facts.append(f"turned {group.rotation:.0f}°")
     outline = ""
     if verification is not None and verification.verified and verification.match is not None:
         facts.append(f"{verification.match.inliers} matching points, turned {verification.match.rotation or 0:.0f}°")
@@ -168,6 +180,7 @@ def _hit(asked: Asked, hit: Hit, result: Result) -> Card:
         score=f"{hit.score:.3f}",
         facts=tuple(facts),
         outline=outline,
+        ground=outline_of(item, footprints),
         plus="" if asked.mesh else f"/?{asked.address(item=(*asked.items, item.key), **ALONE)}",
         minus="" if asked.mesh else f"/?{asked.address(**{'not': (*asked.unlike, item.key)}, **ALONE)}",
     )
@@ -202,7 +215,20 @@ def _remarks(found: Results | None) -> list[str]:
     return [remark for remark in remarks if remark]
 
 
-def _map(result: Result | None) -> LittleMap | None:
+def _map(engine: Engine, asked: Asked | Browsed, facets: Facets, result: Result | None) -> dict[str, Any] | None:
+    """What the map shows; None where the collection knows of no place."""
+    if facets.extent is None and engine.tiles is None:
+        return None
+    return {
+        "background": background_json(engine.tiles),
+        "query": query_json(result),
+        "extent": facets.extent,
+        "ground": area_json(asked.near, asked.area),
+    }
+
+
+def _little_map(result: Result | None) -> LittleMap | None:
+    """The map of a browser without scripts."""
     if result is None:
         return None
     place = result.location

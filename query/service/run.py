@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from outcrop.query.remote import forget, note
 from outcrop.query.service.guards import LOOPBACK
@@ -18,13 +19,14 @@ PATIENCE = 30
 
 
 def serve_until_stopped(
-    settings: Settings, host: str, port: int, token: str | None, say: Callable[[str], None]
+    settings: Settings, host: str, port: int, token: str | None, say: Callable[[str], None], tiles: Path | None = None
 ) -> None:
-    """Answers until Ctrl-C or SIGTERM; what is being answered then is finished. `token` wins over the settings'.
+    """Answers until Ctrl-C or SIGTERM; what is being answered then is finished. `token` wins over the settings'. `tiles` is the
+    map that is the background of places.
 
     Raises:
         UsageError: another address than this machine's own is asked for without a token. InputError: the packages of the
-        service are missing, or the port is taken. OutcropError: as `query image`.
+        service are missing, or the port is taken, the map cannot be opened. OutcropError: as `query image`.
     """
     secret = settings.serve_token.get_secret_value() if settings.serve_token is not None else ""
     secret = token if token is not None else secret
@@ -43,7 +45,7 @@ def serve_until_stopped(
     from outcrop.query.service.engine import Engine
 
     with _bound(host, port) as listening:
-        engine = Engine(settings)
+        engine = Engine(settings, tiles)
         say(engine.encoder.describe())
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
         if host in LOOPBACK:

@@ -1,5 +1,12 @@
 // A dropped, pasted or chosen picture is asked at once; dragging over the picture marks the part to ask with.
 "use strict";
+const filters = document.querySelectorAll("fieldset.facet input[type=checkbox], fieldset.facet input[type=date], fieldset.facet select");
+for (const each of filters) {
+  each.addEventListener("change", () => {  // a choice is asked at once, where there is something to ask
+    const asked = each.form.querySelector("#kept, input[name=item], input[name=mesh]") || each.form.method === "get" || each.name.includes(".");
+    if (asked) each.form.requestSubmit();
+  });
+}
 const form = document.getElementById("question");
 if (form) {
   const file = document.getElementById("file");
