@@ -34,7 +34,7 @@ from outcrop.schema.item import Item, Kind, item_id
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
-from outcrop.store.maps import known_maps
+from outcrop.store.maps import MAPS
 from outcrop.store.partitions import holds_kind
 
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ def _called_by_name(upload: Upload | None) -> Iterator[None]:
 
 def _own_map(collection: Collection) -> Tiles | None:
     """The map that the collection's tiles were cut from, where it is one, and can be opened."""
-    maps = list(known_maps(collection).values())
+    maps = list(MAPS.all(collection).values())
     with contextlib.suppress(OutcropError):
         return Tiles(maps[0].path) if len(maps) == 1 else None
     return None

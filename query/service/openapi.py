@@ -45,6 +45,7 @@ OPERATIONS = (
     Operation("/thumbnails/{id}.webp", "get", "An item's thumbnail", "image/webp"),
     Operation("/pictures/{id}", "get", "An item's photograph, from its dataset's folder", "image/jpeg"),
     Operation("/uploads/{digest}", "get", "A picture that was asked with", "image/jpeg"),
+    Operation("/tiles/{zoom}/{column}/{row}.webp", "get", "A tile of the map behind places", "image/webp"),
     Operation("/healthz", "get", "Whether questions are answered; needs no token", described.Health),
     Operation("/metrics", "get", "Figures for Prometheus", "text/plain"),
 )
@@ -62,6 +63,9 @@ PLAIN = (401, 413)
 _IN_PATH = {
     "key": "The item's key, or the end of it.",
     "id": "The item's id: 32 hexadecimal digits.",
+    "zoom": "The zoom of a tile in Web Mercator, 0 to 24.",
+    "column": "The column of a tile, from the west.",
+    "row": "The row of a tile, from the north.",
     "digest": "The digest of an upload: 32 hexadecimal digits.",
 }
 
