@@ -16,6 +16,8 @@ from pathlib import Path
 
 from outcrop.embed.photo import PhotoMetadata
 
+TELEMETRY = ".srt"
+"""The ending of these files, in any letter case."""
 MAX_BYTES = 256 * 2**20
 REACH = 2.0
 """Seconds from the nearest cue beyond which a moment has no telemetry."""

@@ -10,7 +10,16 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import OnScreen, figures_of, print_line
-from outcrop.ingest.options import NEW_OF_PICTURES, SHARD, DryRun, Features, FeaturesFolder, Force, PositionsFile
+from outcrop.ingest.options import (
+    NEW_OF_PICTURES,
+    SHARD,
+    DryRun,
+    Features,
+    FeaturesFolder,
+    Force,
+    Metadata,
+    PositionsFile,
+)
 from outcrop.screen.guard import INTERRUPTED, leave
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden, option
 from outcrop.screen.tables import print_json, print_table
@@ -69,6 +78,7 @@ def _row(done: Done) -> dict[str, object]:
 def watch(
     session: Session,
     place: Annotated[str, typer.Argument(metavar="DIR|NAME", help="A folder, or the name of a dataset.", show_default=False)],
+    table: Metadata,
     positions: PositionsFile = None,
     settle: Annotated[float, option("--settle", panel="Run", min=0.1, max=3600, show_default=True, help="Seconds without a change after which a file counts as finished.")] = 2.0,
     features: Features = None,
@@ -91,6 +101,6 @@ def watch(
         print_line(session, record)
 
     with contextlib.suppress(KeyboardInterrupt):
-        follow(request, root, session.settings, screen, done, settle)
+        follow(table.of(request), root, session.settings, screen, done, settle)
     number = screens[0].stopped_by or signal.SIGINT
     leave(f"stopped following {root}", 128 + number)

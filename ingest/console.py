@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from outcrop.ingest.stopping import Stopping
 from outcrop.ingest.watcher import Watcher
 from outcrop.schema.any_names import kinds_of
 from outcrop.schema.errors import PartialFailure
+from outcrop.schema.films import SUFFIXES
 from outcrop.screen.guard import INTERRUPTED, leave
 from outcrop.screen.metrics import write_metrics
 from outcrop.screen.options import Session
@@ -162,7 +164,13 @@ def print_record(session: Session, record: Record, ledger: Path) -> None:
         if record.left_out:
             print(f"left out: {record.left_out} near-equal frames")
         if record.others:
-            print(f"not read: {kinds_of(record.others)}")
+            print(not_read(record.others))
+
+
+def not_read(others: Mapping[str, int]) -> str:
+    """What a folder holds and is not read, and what reads its films."""
+    films = "; `ingest video` reads films" if SUFFIXES & others.keys() else ""
+    return f"not read: {kinds_of(others)}{films}"
 
 
 def print_preview(session: Session, preview: Preview) -> None:
@@ -185,7 +193,7 @@ def print_preview(session: Session, preview: Preview) -> None:
             _examples(preview), ("source", "key", "capture_id", "frame", "altitude"), "for example", whole=("key",)
         )
     if preview.others:
-        print(f"not read: {kinds_of(preview.others)}")
+        print(not_read(preview.others))
 
 
 def _examples(preview: Preview) -> list[dict[str, Any]]:

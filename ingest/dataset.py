@@ -7,14 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from outcrop.ingest.film_source import Kept
+from outcrop.ingest.films import Films, with_films
 from outcrop.ingest.photos import PhotoSource
 from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Listing, Source
 from outcrop.schema.any_names import kinds_of
 from outcrop.schema.dataset_files import DatasetFiles, dataset_files
 from outcrop.schema.errors import InputError
-from outcrop.schema.frames import CaptureFiles, Frame
+from outcrop.schema.films import seconds_of
+from outcrop.schema.frames import CaptureFiles, Frame, dataset_root
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item, Kind, image_key
+from outcrop.schema.registry import registry_at
 
 
 def list_dataset(
@@ -52,17 +56,35 @@ def list_folder(
     limit: int | None = None,
     only: Iterable[str] | None = None,
     positions: Path | None = None,
+    films: Films | None = None,
 ) -> Listing:
     """Lists the photographs of a folder as it stands, under the name of a dataset; `limit` and `only` as in `list_dataset`.
+    With `films`, those are listed too.
 
     Raises:
         InputError: it holds no photograph, or the positions are wrong. RegistryError: it cannot be listed.
     """
     listing = list_dataset(folder, name, folder, limit=limit, only=only, positions=positions)
+    listing = replace(listing, summary=summary_of(listing, folder))
+    if films is not None:
+        listing = with_films(listing, films, limit=limit, only=only)
     if only is None and not listing.expected:
         held = f" but {kinds_of(listing.others)}" if listing.others else ": is its disk mounted?"
         raise InputError(f"the folder {folder} holds no photograph{held}; nothing is changed")
-    return replace(listing, summary=summary_of(listing, folder))
+    return listing
+
+
+def declared_films(registry: Path, name: str, datasets: Path, kept: Path | None) -> Films | None:
+    """The films of a dataset, where the registry says that they belong to it; `kept` is the folder of `Kept`.
+
+    Raises:
+        RegistryError: as `list_dataset`.
+    """
+    known = registry_at(registry, datasets)
+    every = known.dataset(name).films
+    if every is None:
+        return None
+    return Films(dataset_root(known, name, datasets), name, seconds_of(every), Kept(kept))
 
 
 def summary_of(listing: Listing, folder: Path) -> str:

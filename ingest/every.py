@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from outcrop.ingest.perform import Preview, ingest, preview
-from outcrop.ingest.requests import DatasetRequest, VideoRequest
+from outcrop.ingest.requests import DatasetRequest
 from outcrop.ingest.runs import Record
 from outcrop.ingest.watcher import Watcher
 from outcrop.schema.errors import InputError, OutcropError, PartialFailure
-from outcrop.schema.registry import declares, read_registry
+from outcrop.schema.registry import read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store, is_missing
@@ -88,29 +88,13 @@ def ingest_every(
 
 def _one(settings: Settings, name: str, watching: Watching, dry_run: bool, more: dict[str, object]) -> Done:
     try:
-        request = _request(settings, name, more)
+        request = DatasetRequest.of(settings, name, **more)
         with watching() as watcher:
             if dry_run:
                 return Done(name, preview=preview(request, settings, watcher))
             return Done(name, ingest(request, settings, watcher))
     except OutcropError as error:
         return Done(name, error=error)
-
-
-def _request(settings: Settings, name: str, more: dict[str, object]) -> DatasetRequest | VideoRequest:
-    """What ingests a dataset again: of films that the collection remembers, as it remembers them."""
-    if not declares(settings.registry, name) and not is_missing(settings.uri):
-        with Store.of(settings, create=False) as store:
-            found = Collection.find(store, settings.collection)
-            known = FOLDERS.get(found, name)
-        if known is not None and known.every is not None:
-            values = {"name": name, "folder": known.folder, "films": known.films, "every": known.every}
-            kept = settings.features_folder if more.get("features") else None
-            given = {key: value for key, value in more.items() if value is not None}
-            return VideoRequest.model_validate(
-                {**values, "known": settings.state / "films", "features_folder": kept, **given}
-            )
-    return DatasetRequest.of(settings, name, **more)
 
 
 def worst(outcomes: Sequence[Done]) -> OutcropError | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import Present, accounted
 from outcrop.ingest.groups import Group, find_group
-from outcrop.ingest.requests import AnyRequest
 from outcrop.ingest.runs import Record, Run, RunSettings, running
 from outcrop.ingest.sharding import Marks, unfinished
 from outcrop.ingest.sources import Listing
@@ -19,6 +19,9 @@ from outcrop.schema.settings import Settings
 from outcrop.schema.shards import Shard
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
+
+if TYPE_CHECKING:
+    from outcrop.ingest.requests import AnyRequest
 
 INDEX_DEADLINE = 300.0
 """Seconds to wait for the index."""
@@ -141,7 +144,7 @@ def finish(settings: Settings, name: str, watcher: Watcher = Watcher(), *, given
         settings = settings.model_copy(update={"collection": earlier.collection})
     with Store.of(settings, patience=settings.patience, waiting=watcher.warn) as store:
         collection = Collection.open(store, settings.collection)
-        request: AnyRequest = earlier.request.located(collection, settings)
+        request = cast("AnyRequest", earlier.request.located(collection, settings))
         listing = request.list(collection.space if request.takes_space else None)
         record = _finish(group, Marks(collection, request, group.of, group.name), listing, settings, watcher)
         request.finish(collection, settings, watcher.say)

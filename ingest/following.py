@@ -11,22 +11,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from outcrop.embed.telemetry import TELEMETRY, telemetry_beside
 from outcrop.ingest.perform import ingest
-from outcrop.ingest.requests import AnyRequest, DatasetRequest, ImagesRequest
+from outcrop.ingest.request import FILMS
+from outcrop.ingest.requests import AnyRequest, DatasetRequest, ImagesRequest, VideoRequest
 from outcrop.ingest.runs import Record
 from outcrop.ingest.sources import FileState
 from outcrop.ingest.watcher import Watcher
 from outcrop.schema.any_names import PICTURES
 from outcrop.schema.errors import InputError, StoreUnreachable
+from outcrop.schema.films import EVERY, SUFFIXES
 from outcrop.schema.frames import dataset_root
 from outcrop.schema.registry import declares, read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store, is_missing
-from outcrop.store.folders import place_of
+from outcrop.store.folders import FOLDERS
 
 LONGEST = 30.0
 """Seconds after which a batch is taken although files are still being written: these wait for the next."""
@@ -46,19 +50,20 @@ class _Pending:
 
 
 class Followed:
-    """The changes of a folder, in batches: `settle` is for how many seconds a finished file has not changed.
+    """The changes of a folder's files with these endings, in batches: `settle` is for how many seconds a finished file has not
+    changed.
 
     Raises `InputError` where watchfiles is not installed.
     """
 
-    def __init__(self, root: Path, settle: float) -> None:
+    def __init__(self, root: Path, settle: float, endings: frozenset[str] = PICTURES) -> None:
         try:
             import watchfiles
         except ImportError:
             raise InputError("following a folder needs watchfiles: install outcrop[watch]") from None
         self._watch: Any = watchfiles.watch
         self._deleted: Any = watchfiles.Change.deleted
-        self._root, self._settle = root, settle
+        self._root, self._settle, self._endings = root, settle, endings
         self._pending: dict[Path, _Pending] = {}
         self._due: float | None = 0.0  # what is there already is the first batch
 
@@ -87,10 +92,10 @@ class Followed:
         self._due = time.monotonic() + AGAIN
 
     def _counts(self, change: Any, path: str) -> bool:
-        """Whether a change is that of a photograph; one that is deleted needs no ingest."""
+        """Whether a change is that of a file that is ingested; one that is deleted needs no ingest."""
         below = Path(path).relative_to(self._root) if Path(path).is_relative_to(self._root) else Path(path)
         inside = all(not part.startswith(".") and not part.endswith(".db") for part in below.parts)
-        return change != self._deleted and below.suffix.lower() in PICTURES and inside
+        return change != self._deleted and below.suffix.lower() in self._endings and inside
 
     def _begin(self, now: float) -> None:
         """Files that changed just before may be unfinished."""
@@ -122,8 +127,13 @@ def _state(path: Path) -> FileState | None:
         return None
 
 
-def request_to_follow(word: str, settings: Settings, **more: object) -> tuple[ImagesRequest | DatasetRequest, Path]:
-    """The request that a folder or the name of a dataset stands for, and the folder to be followed.
+Followable = ImagesRequest | DatasetRequest | VideoRequest
+"""What can be followed."""
+
+
+def request_to_follow(word: str, settings: Settings, **more: object) -> tuple[Followable, Path]:
+    """The request that a folder or the name of a dataset stands for, and the folder to be followed. The films of a folder are
+    taken too where they can be read.
 
     Raises:
         InputError: neither; the dataset's root is not there.
@@ -133,28 +143,47 @@ def request_to_follow(word: str, settings: Settings, **more: object) -> tuple[Im
     folder = Path(word)
     if folder.is_dir():
         named = dataset_name(folder, None)
-        return ImagesRequest.model_validate({"name": named, "folder": folder, **more}), folder.absolute()
+        return _of_folder(settings, named, folder, EVERY, more), folder.absolute()
     if os.sep in word:
         raise InputError(f"no folder at {word}; give a folder, or the name of a dataset")
     if declares(settings.registry, word):
         root = dataset_root(read_registry(settings.registry), word, settings.datasets_folder)
         return DatasetRequest.of(settings, word, **more), root.absolute()
-    collection_of = None if is_missing(settings.uri) else Store.of(settings, create=False)
-    if collection_of is None:
+    if is_missing(settings.uri):
         raise InputError(f"{word!r} is neither a folder nor a dataset of the registry {settings.registry}")
-    with collection_of as store:
-        place = place_of(Collection.find(store, settings.collection), settings, word)
-    if place.registry != place.datasets:
+    with Store.of(settings, create=False) as store:
+        known = FOLDERS.get(Collection.find(store, settings.collection), word)
+    if known is None:
         raise InputError(f"{word!r} is neither a folder nor a dataset that the registry or the collection knows")
-    if not place.datasets.is_dir():
-        raise InputError(f"the folder {place.datasets} of {word!r} is not there; is its disk mounted?")
-    positions = more.pop("positions", None) or place.positions
-    values = {"name": word, "folder": place.datasets, "positions": positions, **more}
-    return ImagesRequest.model_validate(values), place.datasets
+    if not known.folder.is_dir():
+        raise InputError(f"the folder {known.folder} of {word!r} is not there; is its disk mounted?")
+    if not known.photographs:
+        values = {"name": word, "folder": known.folder, "films": known.films, "every": known.every, **more}
+        return VideoRequest.model_validate({**values, "known": settings.state / FILMS}), known.folder
+    more["positions"] = more.get("positions") or known.positions
+    return _of_folder(settings, word, known.folder, known.every or EVERY, more), known.folder
+
+
+def _of_folder(settings: Settings, name: str, folder: Path, every: float, more: dict[str, object]) -> ImagesRequest:
+    films = {"every": every, "known": settings.state / FILMS} if find_spec("av") is not None else {}
+    return ImagesRequest.model_validate({"name": name, "folder": folder, **films, **more})
+
+
+def endings_of(request: Followable, settings: Settings) -> frozenset[str]:
+    """The endings of the files that a request takes, films with their telemetry."""
+    films = SUFFIXES | {TELEMETRY}
+    match request:
+        case VideoRequest():
+            return films
+        case ImagesRequest():
+            return PICTURES | films if request.every is not None else PICTURES
+        case DatasetRequest():
+            declared = read_registry(settings.registry).dataset(request.name).films is not None
+            return PICTURES | films if declared else PICTURES
 
 
 def follow(
-    request: ImagesRequest | DatasetRequest,
+    request: Followable,
     root: Path,
     settings: Settings,
     watching: Callable[[], AbstractContextManager[Watcher]],
@@ -172,7 +201,8 @@ def follow(
     request.check()
     if settings.shard is not None:
         raise InputError("what comes into a folder is not shared out: leave OUTCROP_SHARD (or --shard) out")
-    followed = Followed(root, settle)
+    endings = endings_of(request, settings)
+    followed = Followed(root, settle, endings)
     batches = followed.batches()
     works = False
     while True:
@@ -181,9 +211,11 @@ def follow(
             unfinished = next(batches, None)
             if unfinished is None:
                 raise InputError(f"{root} is no longer followed by the system; is it still there?")
-            if not works and not _any_photograph(root):
-                watcher.say(f"{root} holds no photograph yet")
+            if not works and not _any(root, endings):
+                watcher.say(f"{root} holds no photograph {'or film ' if endings != PICTURES else ''}yet")
                 continue
+            if not works and endings == PICTURES and isinstance(request, ImagesRequest) and _any(root, SUFFIXES):
+                watcher.warn(f"{root} holds films, which are not followed: install outcrop[video] to read them")
             try:
                 only = _finished(request, unfinished)
                 if only is not None and not only:
@@ -206,8 +238,8 @@ def _finished(request: AnyRequest, unfinished: frozenset[Path]) -> list[str] | N
     if not unfinished:
         return None
     wanted = [each for source in request.list(None).sources for each in source.wanted]
-    return [each.item.key for each in wanted if each.path not in unfinished]
+    return [each.item.key for each in wanted if not {each.path, telemetry_beside(each.path)} & unfinished]
 
 
-def _any_photograph(root: Path) -> bool:
-    return any(Path(name).suffix.lower() in PICTURES for _, _, names in os.walk(root) for name in names)
+def _any(root: Path, endings: frozenset[str]) -> bool:
+    return any(Path(name).suffix.lower() in endings for _, _, names in os.walk(root) for name in names)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from outcrop.embed.feature_files import FeatureFolder
 from outcrop.embed.features import FeatureKind
@@ -161,7 +162,7 @@ def _opened(
     listing = None if later else request.list(None, only=only)
     with _store(settings, watcher, create=create) as store:
         found = Collection.find(store, settings.collection) if store is not None else None
-        located = request.located(found, settings)
+        located = cast("AnyRequest", request.located(found, settings))
         if located is not request or (listing is None and not request.takes_space):
             request, listing = located, located.list(None, only=only)
         space, model = _space_and_model(request, listing, settings, found, watcher)

@@ -25,9 +25,10 @@ from outcrop.ingest.dataset import frame_item, listing_of, missing_photographs
 from outcrop.ingest.photos import complete
 from outcrop.ingest.sources import Contents, Kept, Listing, Outcome, Prepared, Todo, Unfit, Wanted
 from outcrop.schema.crops import CropSpec, Window, crop_numbered
-from outcrop.schema.dataset_files import dataset_files
+from outcrop.schema.dataset_files import DatasetFiles, dataset_files
 from outcrop.schema.errors import InputError, PictureError, PlaceUnusable
 from outcrop.schema.files import whole_file
+from outcrop.schema.films import SUFFIXES
 from outcrop.schema.frames import Frame
 from outcrop.schema.item import Item, Kind, item_of_key, parent_of, reference_key
 from outcrop.schema.registry import Dataset
@@ -223,6 +224,8 @@ def list_references(
     wanted = turns_of_keys(only) if only is not None else None
     if wanted is None and not turns:
         raise InputError("no angle or no crop is given, so there is nothing to make")
+    if only is None:
+        _require_photographs(found)
     sources = []
     for frame in found.frames:
         some = tuple(turns) if wanted is None else wanted.get(str(frame.key), ())
@@ -235,6 +238,20 @@ def list_references(
         for key in _missing_keys(failure.key, turns, wanted)
     ]
     return listing_of(found, sources, missing, limit)
+
+
+def _require_photographs(found: DatasetFiles) -> None:
+    """Refuses a folder of films, of whose frames no references are made.
+
+    Raises:
+        InputError: as said.
+    """
+    films = {kind for kind in found.holding.others if kind in SUFFIXES} if found.holding is not None else set()
+    if films and not found.frames:
+        raise InputError(
+            f"{found.root} holds films ({', '.join(sorted(films))}) and no photograph; references are made of photographs only. "
+            "Turn the query instead: `query image PHOTO --turns 12`"
+        )
 
 
 def reference_item(photo: Item, rotation: float, crop: int) -> Item:

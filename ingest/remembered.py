@@ -87,9 +87,10 @@ def _folder_after(before: KnownFolder | None, request: ImagesRequest | VideoRequ
     if before is None or before.folder != folder:
         before = KnownFolder(folder=folder, photographs=False)
     if isinstance(request, ImagesRequest):
-        return before.model_copy(update={"positions": request.positions, "photographs": True})
+        both = {"every": request.every, "films": request.films} if request.every is not None else {}
+        return before.model_copy(update={"positions": request.positions, "photographs": True, **both})
     # Films that were named one by one stay a list; a folder of them replaces it.
-    films = {*request.films, *before.films} if request.films else set()
+    films: set[str] = {*request.films, *before.films} if request.films else set()
     if before.every is not None and not before.films:
         films = set()
     return before.model_copy(update={"every": request.every, "films": tuple(sorted(films))})

@@ -25,7 +25,7 @@ from outcrop.store.collection import Collection
 
 PROPERTY_SHARD = "outcrop.shard"
 """The beginning of the properties that hold the marks."""
-NOT_THE_WORK = {"force", "features_folder"}
+NOT_THE_WORK = {"force", "features_folder", "known"}
 """What a request says that makes no other group of it."""
 
 

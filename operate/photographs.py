@@ -10,9 +10,12 @@ from pathlib import Path
 
 from outcrop.embed.reader_versions import reader_version
 from outcrop.ingest.changes import Row
-from outcrop.ingest.dataset import list_dataset
+from outcrop.ingest.dataset import declared_films, list_dataset
+from outcrop.ingest.film_source import Kept
+from outcrop.ingest.films import Films, list_films, with_films
 from outcrop.ingest.references import ReferenceSource, list_references
 from outcrop.ingest.remembered import wanted_references
+from outcrop.ingest.request import FILMS
 from outcrop.ingest.sources import Listing, Source, Wanted
 from outcrop.ingest.written import list_written_references
 from outcrop.operate.desired import GONE, UNDECLARED, Desired, file_below
@@ -37,32 +40,40 @@ def desired_photographs(collection: Collection, settings: Settings, name: str) -
         RegistryError: unknown dataset, or its root is not there.
     """
     place = place_of(collection, settings, name)
-    films = FOLDERS.get(collection, name)
-    if films is not None and films.every is not None and place.registry == place.datasets:
-        return _desired_films(films, settings, name, place, collection)
+    folder = place.registry == place.datasets
+    known = FOLDERS.get(collection, name) if folder else None
+    films, gone = _films(known, place, settings, name)
+    files = DatasetFiles(settings, name, place)
+    if known is not None and not known.photographs:
+        listing = list_films(films) if films is not None and not gone else Listing(name, [])
+        return Desired(name, listing, files, _films_again(known, films, name, collection))
     images = list_dataset(place.registry, name, place.datasets, positions=place.positions)
     references = wanted_references(collection, name, settings)
     listing = Listing(images.dataset, [*images.sources, *references.sources], images.missing)
     again = f"ingest dataset {name} --collection {collection.name}"
-    if place.registry == place.datasets:
+    if films is not None:
+        listing = with_films(listing, films)
+    elif folder:
         again = f"ingest images {shlex.quote(str(place.datasets))} --name {name} --collection {collection.name}"
-    files = DatasetFiles(settings, name, place)
     return Desired(name, listing, files, again, (*references.remarks, *files.remarks))
 
 
-def _desired_films(known: KnownFolder, settings: Settings, name: str, place: Place, collection: Collection) -> Desired:
-    """The frames that the films of a folder should have; what films there are is asked of the folder now."""
-    from outcrop.ingest.video import Kept, list_films
-
-    assert known.every is not None
+def _films(known: KnownFolder | None, place: Place, settings: Settings, name: str) -> tuple[Films | None, bool]:
+    """The films that belong to a dataset, if any do; and whether those that were named one by one are all gone."""
+    kept = settings.state / FILMS
+    if known is None:
+        return declared_films(place.registry, name, place.datasets, kept), False
+    if known.every is None:
+        return None, False
     there = tuple(film for film in known.films if (known.folder / film).is_file())
-    if known.films and not there:
-        listing = Listing(name, [])
-    else:
-        listing = list_films(known.folder, name, known.every, Kept(settings.state / "films"), films=there)
-    films = " ".join(shlex.quote(str(known.folder / film)) for film in there or ("",))
-    again = f"ingest video {films} --name {name} --every {known.every:g}s --collection {collection.name}"
-    return Desired(name, listing, DatasetFiles(settings, name, place), again)
+    gone = bool(known.films) and not there
+    return Films(known.folder, name, known.every, Kept(kept), there), gone
+
+
+def _films_again(known: KnownFolder, films: Films | None, name: str, collection: Collection) -> str:
+    named = films.named if films is not None else ()
+    places = " ".join(shlex.quote(str(known.folder / film)) for film in named or ("",))
+    return f"ingest video {places} --name {name} --every {known.every:g}s --collection {collection.name}"
 
 
 class DatasetFiles:

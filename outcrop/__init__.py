@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from outcrop.library import ingest_images as ingest_images
     from outcrop.library import ingest_references as ingest_references
     from outcrop.library import ingest_specimens as ingest_specimens
+    from outcrop.library import ingest_video as ingest_video
     from outcrop.library import match as match
     from outcrop.library import open_collection as open_collection
     from outcrop.library import query_dataset as query_dataset
@@ -44,6 +45,7 @@ _HOME = {
     "ingest_images": "outcrop.library",
     "ingest_references": "outcrop.library",
     "ingest_specimens": "outcrop.library",
+    "ingest_video": "outcrop.library",
     "match": "outcrop.library",
     "open_collection": "outcrop.library",
     "query_dataset": "outcrop.library",

@@ -122,21 +122,29 @@ def open_collection(uri: str | Path | None = None, collection: str | None = None
 
 
 def ingest_dataset(
-    collection: OpenCollection, name: str, *, limit: int | None = None, force: bool = False, features: str | None = None
+    collection: OpenCollection,
+    name: str,
+    *,
+    limit: int | None = None,
+    force: bool = False,
+    features: str | None = None,
+    metadata: str | Path | None = None,
 ) -> Record:
     """Embeds the photographs of a dataset of the registry, new and changed ones only; returns the run's record.
 
         outcrop.ingest_dataset(collection, "jamshill_image").embedded
 
     `limit` takes the first photographs only, `force` embeds unchanged ones too, and `features` ("patch", "grid:side=4") are
-    kept beside the vectors. What failed is in the ledger that the record names.
+    kept beside the vectors. `metadata` is a table of own columns (docs/metadata.md), which the collection remembers. What failed
+    is in the ledger that the record names.
 
     Raises:
         RegistryError: the registry or the dataset is not as it must be. SpaceMismatch: the collection has another model.
     """
     from outcrop.ingest.requests import DatasetRequest
 
-    return collection.ingest(DatasetRequest.of(collection.settings, name, limit=limit, force=force, features=features))
+    request = DatasetRequest.of(collection.settings, name, limit=limit, force=force, features=features)
+    return collection.ingest(_with(request, metadata))
 
 
 def ingest_images(
@@ -147,13 +155,14 @@ def ingest_images(
     positions: str | Path | None = None,
     limit: int | None = None,
     force: bool = False,
+    metadata: str | Path | None = None,
 ) -> Record:
     """Embeds the photographs of a folder and of all folders in it, whatever their names; no registry is needed.
 
         outcrop.ingest_images(collection, "photos").embedded
 
     `name` is the dataset's (the folder's own by default), `positions` a file with the places of the photographs (ODM's geo.txt,
-    or CSV); `limit` and `force` as in `ingest_dataset`.
+    or CSV); `limit`, `force` and `metadata` as in `ingest_dataset`.
 
     Raises:
         InputError: no such folder, no photograph in it, wrong positions, or a name that is another dataset's. SpaceMismatch: as
@@ -165,7 +174,34 @@ def ingest_images(
     place = Path(folder)
     places = Path(positions) if positions is not None else None
     named = dataset_name(place, name)
-    return collection.ingest(ImagesRequest(name=named, folder=place, positions=places, limit=limit, force=force))
+    request = ImagesRequest(name=named, folder=place, positions=places, limit=limit, force=force)
+    return collection.ingest(_with(request, metadata))
+
+
+def ingest_video(
+    collection: OpenCollection,
+    place: str | Path,
+    *,
+    name: str | None = None,
+    every: str = "1s",
+    limit: int | None = None,
+    force: bool = False,
+    metadata: str | Path | None = None,
+) -> Record:
+    """Embeds frames of a film, or of all films in a folder, with the positions that DJI's SRT files beside them state.
+
+        outcrop.ingest_video(collection, "DJI_0001.MP4", every="2s").embedded
+
+    Near-equal frames are left out. `name` is the dataset's (by default the folder's); the others as in `ingest_dataset`. It needs
+    the extra ``outcrop[video]``.
+
+    Raises:
+        InputError: no such place, no film in it, or PyAV is not installed. SpaceMismatch: as `ingest_dataset`.
+    """
+    from outcrop.ingest.requests import VideoRequest
+
+    request = VideoRequest.of(Path(place), name, every, collection.settings, limit=limit, force=force)
+    return collection.ingest(_with(request, metadata))
 
 
 def ingest_references(
@@ -186,13 +222,19 @@ def ingest_references(
 
 
 def ingest_specimens(
-    collection: OpenCollection, folder: str | Path, name: str | None = None, *, views: int = 12, force: bool = False
+    collection: OpenCollection,
+    folder: str | Path,
+    name: str | None = None,
+    *,
+    views: int = 12,
+    force: bool = False,
+    metadata: str | Path | None = None,
 ) -> Record:
     """Draws and embeds the meshes and point clouds below a folder: `views` of each, and one pooled vector a specimen.
 
         outcrop.ingest_specimens(collection, "meshes", "fossils")
 
-    `name` is the dataset (by default the folder's name); sub-folders are categories.
+    `name` is the dataset (by default the folder's name); sub-folders are categories; `metadata` as in `ingest_dataset`.
 
     Raises:
         InputError: there is no such folder, or no mesh in it.
@@ -202,7 +244,7 @@ def ingest_specimens(
     folder = Path(folder)
     name = name or folder.absolute().name
     request = SpecimensRequest(name=name, folder=folder, views=views, align="axes", force=force)
-    return collection.ingest(request)
+    return collection.ingest(_with(request, metadata))
 
 
 def query_images(
@@ -395,6 +437,11 @@ def where(*texts: str, raw: str = "") -> Filter:
             collection, which says so when it is asked.
     """
     return asked(*texts, raw=raw)
+
+
+def _with(request: AnyRequest, metadata: str | Path | None) -> AnyRequest:
+    """The request with a table of own columns, if one is given."""
+    return request.with_metadata(Path(metadata)) if metadata is not None else request
 
 
 def _paths(paths: Paths) -> list[Path]:

@@ -21,6 +21,20 @@ Operator = Literal["in", "range", "prefix"]
 
 
 @dataclass(frozen=True)
+class _Beside(Column):
+    """A value that some rows keep beside their fields, under its own name."""
+
+    @property
+    def key(self) -> str:
+        """Its name in the rows."""
+        return self.name
+
+
+BESIDE = Columns([_Beside("second", "number")])
+"""What conditions may be about besides fields and own columns: the second of a film that an image shows."""
+
+
+@dataclass(frozen=True)
 class UnboundCondition:
     """A condition on a name that is not a field's: an own column's, if the collection has it. Values are texts as typed."""
 
@@ -52,7 +66,7 @@ class UnboundCondition:
         Raises:
             FilterError: there is no such column, or a value is of another type.
         """
-        column = columns.get(self.field)
+        column = columns.get(self.field) or BESIDE.get(self.field)
         if column is None:
             raise unknown(self.field, columns)
         if self.operator == "prefix" and column.type not in ("text", "date"):
@@ -122,7 +136,7 @@ class ColumnCondition:
 
 def unknown(name: str, columns: Columns) -> FilterError:
     """The error for a name that is neither a field's nor an own column's."""
-    hint = nearest(name, (*FIELDS, *columns))
+    hint = nearest(name, (*FIELDS, *BESIDE, *columns))
     own = f"; own columns: {', '.join(columns)}" if columns else ""
     return FilterError(f"unknown field {name!r}{hint or '; the fields are ' + ', '.join(FIELDS) + own}")
 

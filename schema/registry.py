@@ -36,7 +36,8 @@ from pydantic import (
 from pydantic_core import CoreSchema
 
 from outcrop.schema.documents import first_complaint, read_document
-from outcrop.schema.errors import RegistryError, nearest
+from outcrop.schema.errors import InputError, RegistryError, nearest
+from outcrop.schema.films import seconds_of
 
 TEMPLATE_FIELDS = ("capture_id", "frame", "scene", "altitude", "label", "folder")
 _SCENE_ALTITUDE = re.compile(r"(?P<scene>.+)_(?P<altitude>(?:0|[1-9]\d{0,4})(?:\.\d+)?)\Z")
@@ -121,12 +122,14 @@ class Dataset(_Checked):
 
     With ``files: any`` there are no templates: every photograph below the root counts, its folder is its capture, and `images`
     may state altitudes and labels of such captures (see `outcrop.schema.any_files`). `positions` is a file with the places of
-    the photographs, relative to the root (see `outcrop.schema.positions`).
+    the photographs, relative to the root (see `outcrop.schema.positions`). With `films` (``1s``), the films below the root
+    belong to it too, one frame every so often.
     """
 
     root: str
     files: Literal["template", "any"] = "template"
     positions: str | None = None
+    films: str | None = None
     folder_template: str = "{capture_id}"
     filename_template: str = "{capture_id}_{frame:04d}.jpg"
     images: dict[str, Capture] = Field(default_factory=dict)
@@ -189,8 +192,22 @@ class Dataset(_Checked):
             _stays_below(root, str(info.field_name))
         return root
 
+    @field_validator("films")
+    @classmethod
+    def _films(cls, every: str | None) -> str | None:
+        if every is not None:
+            try:
+                seconds_of(every, "films")
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return every
+
     @model_validator(mode="after")
     def _any_files_have_no_templates(self) -> Self:
+        if self.films is not None and self.files != "any":
+            raise ValueError(
+                'films belong to a dataset with files "any" only; write "files": "any", or leave films out'
+            )
         if self.files == "any":
             if given := self.model_fields_set & {"folder_template", "filename_template"}:
                 raise ValueError(f'files "any" and {min(given)} exclude each other; leave one of them out')

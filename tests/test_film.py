@@ -13,9 +13,9 @@ from films import Damage, Flight, cue, pose, seen, write_film, write_flight
 from outcrop.embed.film import Film, moment_of, moment_path, read_moment
 from outcrop.embed.images import decode
 from outcrop.embed.telemetry import read_telemetry, telemetry_beside
-from outcrop.ingest.video import seconds_of
 from outcrop.query.verification.features import read_picture
 from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.films import seconds_of
 
 
 @pytest.fixture(scope="module")

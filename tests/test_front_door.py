@@ -24,6 +24,7 @@ NAMES = [
     "ingest_images",
     "ingest_references",
     "ingest_specimens",
+    "ingest_video",
     "match",
     "open_collection",
     "query_dataset",

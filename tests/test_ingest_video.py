@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run
+from commands import Outcome, run
 from films import HOVER, Damage, pose, seen, write_film, write_flight, write_srt
+from pictures import picture
 
-from outcrop.schema.filters import equals
+import outcrop
+from outcrop.ingest import following
+from outcrop.ingest.following import endings_of, request_to_follow
+from outcrop.ingest.requests import ImagesRequest
+from outcrop.schema.filters import asked, equals
+from outcrop.schema.settings import Settings
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
 
 MODEL = ("--model", "efficientnet_lite0", "--quiet")
 KEPT = [0, 1, 2, 3, 4, 5, 9, 10, 11]
@@ -146,3 +155,87 @@ def test_one_film_and_what_is_wrong_with_places(here: Path) -> None:
     assert "holds no film" in (said := run("ingest", "video", here / "empty", *MODEL).error(3)) and "1 .jpg" in said
     assert "no film or folder at lost" in run("ingest", "video", "lost", *MODEL).error(3)
     assert "--every must be" in run("ingest", "video", here, "--every", "often", *MODEL).error(3)
+
+
+def test_seconds_are_asked_for(here: Path) -> None:
+    """`--where second=…` is about frames of films alone; the expression keeps what its definition keeps."""
+    picture(3).save(here / "0004.jpg")
+    assert run("ingest", "images", "card", *MODEL).code == 0
+    for text, seconds in (
+        ("second=3..5", [3, 4, 5]),
+        ("second=9", [9]),
+        ("second=0,11", [0, 11]),
+        ("second!=1..9", [0, 10, 11]),
+        ("second=..0.5", [0]),
+    ):
+        said = run("query", "image", here / "0004.jpg", "-k", 20, "--where", text, "--json").json
+        assert sorted(hit["second"] for hit in said["queries"][0]["hits"]) == seconds, text
+        with Store.connect("outcrop.db") as store:
+            made = Collection.open(store, "outcrop")
+            bound = asked(text).bound(made.columns)
+            everything = [row for page in made.scan_rows(None, ["*"]) for row in page]
+            assert sum(bound.matches(row) for row in everything) == made.count(bound) == len(seconds)
+    assert "second is a number" in run("query", "image", here / "0004.jpg", "--where", "second=soon").error(3)
+
+
+def test_photographs_and_films_of_one_folder_are_one_dataset(here: Path) -> None:
+    """`ingest images` and `ingest video` of a card: later runs of the dataset take both, and the audit knows both."""
+    picture(3).save(here / "0004.jpg")
+    said = run("ingest", "images", "card", *MODEL)
+    assert said.code == 0 and "1 .mp4" in said.out and "`ingest video` reads films" in said.out
+    assert run("collection", "audit", "--json").code == 0
+    picture(4).save(here / "0005.jpg")
+    shutil.copy(here / "DJI_0001.MP4", here / "DJI_0002.MP4")
+    assert run("collection", "audit").code == 4, "one photograph and one film are missing"
+    (again,) = run("ingest", "all", *MODEL, "--json").json["datasets"]
+    assert (again["embedded"], again["unchanged"], again["failed"]) == (1 + len(KEPT), 1 + len(KEPT), 0)
+    assert run("ingest", "dataset", "card", *MODEL, "--json").json["unchanged"] == 2 + 2 * len(KEPT)
+    (here / "DJI_0002").mkdir()
+    picture(5).save(here / "DJI_0002/0001.jpg")
+    met = run("ingest", "dataset", "card", *MODEL)
+    assert "finished" not in met.err and "one capture with the photographs" in Path(ledger(met)).read_text()
+    (here / "DJI_0002.MP4").unlink()
+    shutil.rmtree(here / "DJI_0002")
+    assert run("collection", "audit", "--fix", "--yes").code == 0
+    assert {row["source"] for row in rows()} == {"DJI_0001.MP4", "0004.jpg", "0005.jpg"}
+
+
+def test_a_registry_declares_films(here: Path) -> None:
+    known = {"datasets": {"flight": {"root": "card", "files": "any", "films": "2s"}}}
+    Path("data_key.json").write_text(json.dumps(known))
+    said = run("ingest", "dataset", "flight", *MODEL, "--json")
+    assert said.code == 0 and said.json["embedded"] == 5 and said.json["others"] == {".txt": 1}
+    assert run("collection", "audit", "--dataset", "flight").code == 0
+    found = run("query", "item", "image/flight/DJI_0001/4000", "--where", "dataset=flight", "--rerank", "geometric")
+    assert found.code == 0, found.err
+    assert "references are made of photographs only" in run("ingest", "references", "flight", *MODEL).error(3)
+    known["datasets"]["flight"]["films"] = "often"
+    Path("data_key.json").write_text(json.dumps(known))
+    assert "films must be a time such as 1s" in run("ingest", "dataset", "flight", *MODEL).error(3)
+
+
+def test_from_python(here: Path) -> None:
+    with outcrop.open_collection("outcrop.db", model="efficientnet_lite0") as collection:
+        record = outcrop.ingest_video(collection, here / "DJI_0001.MP4", name="py", every="3s")
+        assert (record.embedded, record.failed) == (4, 0)
+        assert collection.stored.count(outcrop.where("dataset=py", "second=3..9")) == 3
+
+
+def test_a_folder_with_films_is_followed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Photographs and films where PyAV is there; else films are counted, and named."""
+    request, root = request_to_follow("card", Settings())
+    assert isinstance(request, ImagesRequest) and request.every == 1 and ".srt" in endings_of(request, Settings())
+    request, root = request_to_follow(str(root), Settings())
+    picture(3).save(here / "0004.jpg")
+    listed = request.list(None)
+    assert listed.expected == 1 + len(KEPT) and listed.others == {".txt": 1}
+    unfinished = frozenset({here / "DJI_0001.SRT"})
+    assert following._finished(request, unfinished) == ["image/card/card/0004"], "a film waits for its telemetry"
+    monkeypatch.setattr(following, "find_spec", lambda name: None)
+    request, _ = request_to_follow(str(here), Settings())
+    assert request.list(None).others == {".mp4": 1, ".srt": 1, ".txt": 1}
+
+
+def ledger(outcome: Outcome) -> str:
+    """The file that names what failed."""
+    return outcome.error(4).partition("listed in ")[2].partition(";")[0]
