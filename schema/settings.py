@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     serve_token: SecretStr | None = Field(
         None, description="what everybody must show to `query serve` (environment only)"
     )
+    serve_results: Path | None = Field(
+        None,
+        description="folder of clusterings (`query cluster --output`) and reports of evaluations that `query serve` shows; default: "
+        "results in the state folder",
+    )
     redis_ttl: int | None = Field(
         None, ge=1, description="seconds after which answers vanish from Redis; default: never"
     )

@@ -92,7 +92,7 @@ def cluster_page(found: Found, thumbnails: ThumbnailStore) -> str:
         alone=alone,
         marks=_marks(found, pictures),
         labels=_labels(found),
-        colours=[(cluster.id, _colour(cluster.id)) for cluster in found.clusters],
+        colours=[(cluster.id, colour(cluster.id)) for cluster in found.clusters],
     )
 
 
@@ -141,7 +141,7 @@ def _percent(share: float) -> float:
     return round(3 + 94 * share, 2)
 
 
-def _colour(id: int) -> str:
+def colour(id: int) -> str:
     """A colour for an id: the golden angle sets neighbours apart, and lightness helps those who see few hues."""
     red, green, blue = colorsys.hls_to_rgb((0.61 + id * 0.381966) % 1, (0.36, 0.5, 0.43)[id % 3], 0.62)
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"

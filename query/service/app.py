@@ -26,6 +26,8 @@ from outcrop.query.service import pages
 from outcrop.query.service.api_page import api_page
 from outcrop.query.service.asked import Asked
 from outcrop.query.service.browsing import Browsed, has_choices
+from outcrop.query.service.cluster_pages import ClusterPages
+from outcrop.query.service.drawn import wants_json
 from outcrop.query.service.engine import Busy, Engine
 from outcrop.query.service.guards import Application, Guards, TooLarge, TooSlow
 from outcrop.query.service.metrics import Metrics
@@ -64,6 +66,7 @@ def application(engine: Engine, *, host: str = "127.0.0.1", token: str = "") -> 
 class _Service:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.metrics = engine, Metrics()
+        self.clusters = ClusterPages(engine)
 
     def routes(self) -> list[Route | Mount]:
         return [
@@ -75,6 +78,10 @@ class _Service:
             Route("/thumbnails/{id}", self.thumbnail),
             Route("/pictures/{id}", self._counted("picture", self.picture)),
             Route("/uploads/{digest}", self.upload),
+            Route("/clusters", self._counted("clusters", self.clusters.listed)),
+            Route("/clusters/{name}", self._counted("clusters", self.clusters.one)),
+            Route("/clusters/{name}/items", self._counted("clusters", self.clusters.items)),
+            Route("/evaluations/{name}", self._counted("evaluations", self.clusters.evaluation)),
             Route("/openapi.json", self.described),
             Route("/api", self.described_page),
             Route("/tiles/{zoom:int}/{column:int}/{row:int}.webp", self.tile),
@@ -109,13 +116,13 @@ class _Service:
             asked = replace(asked, locate=asked.rerank)
             return RedirectResponse(f"/?{asked.address()}", 303)
         asked = Asked.of(request.query_params)
-        if has_choices(request.query_params) and not _wants_json(request):
+        if has_choices(request.query_params) and not wants_json(request):
             return RedirectResponse(f"/?{asked.address()}", 303)
         found = None if asked.empty else await self._asked(asked)
-        if _wants_json(request) and found is not None:
+        if wants_json(request) and found is not None:
             return JSONResponse(found.as_json())
         held = await self.engine.run(self.engine.held)
-        if _wants_json(request):
+        if wants_json(request):
             return JSONResponse(pages.held_json(held))
         facets = await self.engine.run(lambda: self.engine.facets(asked))
         hits = [hit.item for result in found.results for hit in result.hits] if found is not None else []
@@ -132,10 +139,10 @@ class _Service:
     async def items(self, request: Request) -> Response:
         """A page of items under conditions; an address with a form's choices leads to the one with conditions."""
         asked = Browsed.of(request.query_params)
-        if has_choices(request.query_params) and not _wants_json(request):
+        if has_choices(request.query_params) and not wants_json(request):
             return RedirectResponse(f"/items?{asked.address()}", 303)
         page = await self.engine.run(lambda: self.engine.listed(asked))
-        if _wants_json(request):
+        if wants_json(request):
             return JSONResponse(page.as_json(self.engine.collection.name))
         facets = await self.engine.run(lambda: self.engine.facets(asked))
         footprints = await self.engine.run(lambda: self.engine.footprints(page.items))
@@ -150,7 +157,7 @@ class _Service:
         """All that is stored of an item, and its references or views."""
         item = await self.engine.run(lambda: self.engine.item(request.path_params["key"]))
         parts = await self.engine.run(lambda: self.engine.parts(item))
-        if _wants_json(request):
+        if wants_json(request):
             return JSONResponse(pages.item_json(item, parts))
         return pages.item_page(self.engine, item, parts)
 
@@ -209,7 +216,7 @@ class _Service:
         """An error as JSON, or as a page for people."""
         status, reason = _status(error)
         headers = {"retry-after": f"{error.seconds:.0f}"} if isinstance(error, Busy) else {}
-        if request.url.path.startswith("/api/") or _wants_json(request):
+        if request.url.path.startswith("/api/") or wants_json(request):
             return JSONResponse({"error": reason}, status, headers)
         return pages.error_page(reason, status, headers)
 
@@ -238,11 +245,6 @@ class _Service:
                 )
             upload = await run_in_threadpool(self.engine.uploads.keep, data, named)
             return Asked.of(rest, mesh=upload.digest) if is_mesh else Asked.of(rest, picture=upload.digest)
-
-
-def _wants_json(request: Request) -> bool:
-    accepted = request.headers.get("accept", "")
-    return "application/json" in accepted and "text/html" not in accepted
 
 
 def _status(error: Exception) -> tuple[int, str]:

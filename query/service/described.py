@@ -186,6 +186,54 @@ class Facets(Shape):
     facets: list[Facet]
 
 
+class ListedClustering(Shape):
+    """A clustering of the collection: its name, and what its summary says."""
+
+    name: str
+    items: int
+    clusters: int
+    unassigned: int
+    method: str
+
+
+class Clusterings(Shape):
+    """The clusterings of the collection and the reports of evaluations that lie in the folder of results."""
+
+    collection: str
+    clusterings: list[ListedClustering]
+    evaluations: list[str]
+
+
+class Clustering(BaseModel):
+    """A clustering as its clusters.json says (docs/clusters.md), its name, and how many items the address chooses."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+    chosen: int
+    collection: str
+    items: int
+    unassigned: int
+    clusters: list[dict[str, Any]]
+
+
+class ClusterItem(Shape):
+    """An item of a clustering; `cluster_id` -1 is none."""
+
+    key: str
+    cluster_id: int
+    prob: float
+    kind: str
+    dataset: str
+    category: str
+
+
+class ClusterItems(Shape):
+    """The items that an address chooses; with `format` they come as a file instead."""
+
+    count: int
+    items: list[ClusterItem]
+
+
 class Collection(Shape):
     """What can be asked for."""
 
@@ -217,6 +265,18 @@ class Question(BaseModel):
     box: str | None = Field(None, description="LEFT,TOP,RIGHT,BOTTOM of a part of the picture, as shares from 0 to 1.")
     min_score: float | None = Field(None, ge=-1, le=1, description="Leave out hits below this similarity.")
     shape: str | None = Field(None, description="json, or table or csv: rows as query image prints them.")
+
+
+class Choosing(BaseModel):
+    """The parameters that choose items of a clustering."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cluster: list[int] | None = Field(None, description="Ids of clusters; -1 for items in none.")
+    lasso: str | None = Field(
+        None, description="Corners X,Y of a polygon on the map, as shares of its sides from 0 to 1."
+    )
+    format: str | None = Field(None, description="csv, geojson or keys: a file of the chosen items.")
 
 
 class Listing(BaseModel):

@@ -26,6 +26,7 @@ from outcrop.query.service.browsing import Browsed, page_by_key, parts_page
 from outcrop.query.service.facets import Facets, facets_of
 from outcrop.query.service.overview import Overviews
 from outcrop.query.service.places import FOOTPRINT
+from outcrop.query.service.results import ResultFolder
 from outcrop.query.service.tiles import Tiles
 from outcrop.query.service.uploads import Upload, Uploads
 from outcrop.query.verification.originals import Original, Originals
@@ -104,6 +105,7 @@ class Engine:
             raise
         self.tiles = self.tiles or _own_map(self.collection)
         self._overviews = Overviews(self.collection)
+        self.results = ResultFolder(settings.serve_results or settings.state / "results", self.collection.name)
         self._warm_up()
 
     def _warm_up(self) -> None:

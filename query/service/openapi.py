@@ -42,6 +42,10 @@ OPERATIONS = (
         "/items", "get", "Items under conditions (with Accept: application/json)", described.Items, described.Listing
     ),
     Operation("/items/{key}", "get", "All that is stored of one item (with Accept: application/json)", described.Item),
+    Operation("/clusters", "get", "Clusterings and reports of evaluations", described.Clusterings),
+    Operation("/clusters/{name}", "get", "One clustering", described.Clustering, described.Choosing),
+    Operation("/clusters/{name}/items", "get", "Items of a clustering", described.ClusterItems, described.Choosing),
+    Operation("/evaluations/{name}", "get", "A report of an evaluation", "text/html"),
     Operation("/thumbnails/{id}.webp", "get", "An item's thumbnail", "image/webp"),
     Operation("/pictures/{id}", "get", "An item's photograph, from its dataset's folder", "image/jpeg"),
     Operation("/uploads/{digest}", "get", "A picture that was asked with", "image/jpeg"),
@@ -62,6 +66,7 @@ PLAIN = (401, 413)
 """Errors that may come as plain text: they are refused before anything is read."""
 _IN_PATH = {
     "key": "The item's key, or the end of it.",
+    "name": "The name of the clustering or the report.",
     "id": "The item's id: 32 hexadecimal digits.",
     "zoom": "The zoom of a tile in Web Mercator, 0 to 24.",
     "column": "The column of a tile, from the west.",
@@ -83,7 +88,7 @@ def description() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for one in OPERATIONS:
         paths.setdefault(one.path, {})[one.method] = _operation(one, schemas["$defs"])
-    questions = {model.__name__ for model in ordered} & {"Question", "Listing"}
+    questions = {model.__name__ for model in ordered} & {"Question", "Listing", "Choosing"}
     return {
         "openapi": "3.1.0",
         "info": {
