@@ -217,7 +217,7 @@ class Clustering(BaseModel):
 
 
 class ClusterItem(Shape):
-    """An item of a clustering; `cluster_id` -1 is none."""
+    """An item of a clustering; `cluster_id` is -1 outside all clusters."""
 
     key: str
     cluster_id: int
