@@ -63,8 +63,8 @@ class Settings(BaseSettings):
     )
     serve_results: Path | None = Field(
         None,
-        description="folder of clusterings (`query cluster --output`) and reports of evaluations that `query serve` shows; default: "
-        "results in the state folder",
+        description="folder of clusterings (`query cluster --output`) and reports of evaluations that `query serve` "
+        "shows; default: results in the state folder",
     )
     redis_ttl: int | None = Field(
         None, ge=1, description="seconds after which answers vanish from Redis; default: never"
