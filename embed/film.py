@@ -10,7 +10,6 @@ Behind damaged data, frames are made of what is no longer there until the next k
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,10 @@ import numpy as np
 from PIL import Image
 
 from outcrop.schema.errors import InputError, PictureError
-from outcrop.schema.films import SUFFIXES
+from outcrop.schema.films import moment_of as moment_of
+from outcrop.schema.films import moment_path as moment_path
 
 MAX_SIDE = 20_000
-_FRAGMENT = re.compile(r"(?P<file>.+)#t=(?P<second>\d+(?:\.\d+)?)", re.DOTALL)
 _EXPLODE = {"err_detect": "explode"}
 
 
@@ -35,19 +34,6 @@ class Moment:
     second: float
     image: Image.Image | None
     reason: str = ""
-
-
-def moment_path(film: Path, second: float) -> Path:
-    """The name of one frame: the film's path with a media fragment."""
-    return film.with_name(f"{film.name}#t={second:g}")
-
-
-def moment_of(path: Path) -> tuple[Path, float] | None:
-    """The film and the second that a path names; None where it is the path of a file, or of no film."""
-    found = _FRAGMENT.fullmatch(str(path))
-    if found is None or path.exists() or Path(found["file"]).suffix.lower() not in SUFFIXES:
-        return None
-    return Path(found["file"]), float(found["second"])
 
 
 def read_moment(film: Path, second: float) -> bytes:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from outcrop.library import OpenCollection as OpenCollection
     from outcrop.library import cluster as cluster
     from outcrop.library import evaluate as evaluate
+    from outcrop.library import find_track as find_track
     from outcrop.library import ingest_dataset as ingest_dataset
     from outcrop.library import ingest_images as ingest_images
     from outcrop.library import ingest_references as ingest_references
@@ -41,6 +42,7 @@ _HOME = {
     "Settings": "outcrop.schema.settings",
     "cluster": "outcrop.library",
     "evaluate": "outcrop.library",
+    "find_track": "outcrop.library",
     "ingest_dataset": "outcrop.library",
     "ingest_images": "outcrop.library",
     "ingest_references": "outcrop.library",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from outcrop.schema.errors import InputError, OutcropError
 from outcrop.schema.filters import Filter, asked
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from outcrop.query.clusters.run import Found
     from outcrop.query.evaluation.figures import Evaluation
     from outcrop.query.search import Grouping
+    from outcrop.query.tracks.track import Track
     from outcrop.query.verification.match import PairMatch
     from outcrop.store.collection import Collection
 
@@ -326,6 +327,39 @@ def query_dataset(
     from outcrop.schema.item import Kind
 
     return ask(name, collection.stored, k, _filter(where), kind=Kind(kind), exclude_self=exclude_self)
+
+
+def find_track(
+    collection: OpenCollection,
+    place: str | Path,
+    where: Where = (),
+    *,
+    order: Literal["auto", "time", "name"] = "auto",
+    every: float = 1.0,
+    max_speed: float | None = None,
+) -> Track:
+    """The path of a flight whose pictures do not say where they were taken: a folder of them, or a film.
+
+        for frame in outcrop.find_track(collection, "flight").frames:
+            print(frame.frame.name, frame.status, frame.place, frame.spread)
+
+    Every picture is located by its verified hits, photographs with GPS or tiles of a map, and all are joined by how an aircraft
+    moves (`max_speed` in metres a second). `every` are the seconds between two frames of a film, or between photographs that
+    state no time; `order` as in `query track`. A picture that cannot be read is bridged, and its `reason` says why.
+
+    Raises:
+        InputError: there is no such folder, or fewer than two pictures; a condition is wrong. PictureError: the film cannot be
+            read.
+    """
+    from outcrop.query.tracks.frames import list_frames
+    from outcrop.query.tracks.motion import Limits
+    from outcrop.query.tracks.track import Asking
+    from outcrop.query.tracks.track import find_track as find
+
+    frames = list_frames(Path(place), order, every)
+    limits = Limits() if max_speed is None else Limits(speed=max_speed)
+    asking = Asking(_filter(where))
+    return find(frames, collection.encoder, collection.stored, collection.settings, asking, limits)
 
 
 def query_specimens(

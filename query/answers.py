@@ -73,7 +73,7 @@ class Result:
 
     Re-ranked (`outcrop.query.rerank`), `verifications` has one for each parent among the hits, `match` says whether any was
     verified, and `no_match` why none was. Located (`outcrop.query.locating`), there is a `location`, or `no_location` says
-    what is missing.
+    what is missing; `elsewhere` are other places, by hits that contradict it, where these were asked for.
     """
 
     query: Query
@@ -84,6 +84,7 @@ class Result:
     no_match: str = ""
     location: Location | None = None
     no_location: str = ""
+    elsewhere: tuple[Location, ...] = ()
 
     def verification(self, hit: StoredHit) -> Verification | None:
         """What geometry says of a hit; None where it was not asked."""

@@ -13,6 +13,7 @@ COMMANDS = {
     "specimen": Listed("outcrop.query.cli_specimen", "Find the specimens that look like a mesh, a stored specimen or a photograph of one."),
     "sheet": Listed("outcrop.query.cli_specimen", "Draw all views of a specimen on one sheet."),
     "match": Listed("outcrop.query.cli_match", "Compare pictures with each other: matching local features, the homography, relative rotation and scale."),
+    "track": Listed("outcrop.query.cli_track", "Find the path of a flight: every picture located by its verified hits, all joined by how an aircraft moves."),
     "duplicates": Listed("outcrop.query.cli_duplicates", "Find items of the same file, and near-duplicates, in groups with the best of each; nothing is deleted."),
     "cluster": Listed("outcrop.query.cli_cluster", "Find groups of items that are alike, with exemplars and outliers of each, and ids that last from run to run."),
     "cluster assign": Listed("outcrop.query.cli_cluster", "Put new items into an existing clustering, whose clusters and ids stay as they are."),

@@ -27,6 +27,7 @@ from outcrop.query.verification.location import Camera, LocatedMatch, Location
 from outcrop.query.verification.map_tiles import MapTiles, View
 from outcrop.query.verification.pose import Pose, camera_pose
 from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.films import moment_of
 from outcrop.schema.item import Item
 from outcrop.schema.plane import Plane
 
@@ -79,8 +80,11 @@ class MapLocator:
         self._tiles = tiles
         self._terrains: dict[str, Terrain] = {}
 
-    def locate(self, query: Query, verified: Sequence[tuple[Item, Verification]]) -> Location | str:
-        """The place of a query by its verified tiles, most evidence first; or what is missing to estimate it."""
+    def locate(
+        self, query: Query, verified: Sequence[tuple[Item, Verification]], exactly: bool = True
+    ) -> Location | str:
+        """The place of a query by its verified tiles, most evidence first; or what is missing to estimate it. Without `exactly`,
+        by what is known of the tiles alone: the map is not looked at again."""
         maps = [item.dataset for item, _ in verified]
         weights = {name: sum(v.match.inliers for i, v in verified if i.dataset == name and v.match) for name in maps}
         name = max(weights, key=lambda each: weights[each])
@@ -88,7 +92,8 @@ class MapLocator:
             source = self._tiles.open(name)
             sights, ground = self._sights([each for each in verified if each[0].dataset == name], source)
             chosen = _agreeing(sights)
-            found = _looked_again(query, source, chosen[0]) or _Fit(chosen[0].matrix, chosen[0].match)
+            again = _looked_again(query, source, chosen[0]) if exactly else None
+            found = again or _Fit(chosen[0].matrix, chosen[0].match)
             return _location(query, source, ground, chosen, found, self._terrain(name))
         except (InputError, PictureError) as error:
             return f"the map {name!r} cannot be read: {error}"
@@ -156,7 +161,7 @@ def _agreeing(sights: Sequence[_Sight]) -> list[_Sight]:
 def _looked_again(query: Query, source: Map, sight: _Sight) -> _Fit | None:
     """The query matched with the part of the map that a tile says it shows; None where that gives nothing better."""
     path = Path(query.name)
-    if query.item is not None or not path.is_file():
+    if query.item is not None or not (path.is_file() or moment_of(path) is not None):
         return None
     width, height = sight.match.query_size
     outline = np.array(project(sight.matrix, corners(width, height)))

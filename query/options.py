@@ -212,6 +212,37 @@ class Rerank:
         return RerankPlan.of(self.rerank_depth, self.min_inliers, features)
 
 
+@dataclass(frozen=True)
+class Matching:
+    """How candidates are matched where they always are."""
+
+    rerank_depth: Annotated[
+        int,
+        option(
+            "--rerank-depth",
+            panel="Search",
+            hidden=True,
+            min=1,
+            max=16384,
+            help="Candidates matched with each picture. [50]",
+        ),
+    ] = 50
+    local_features: LocalFeatures = None
+
+    def plan(self, session: Session) -> RerankPlan:
+        """What the options say.
+
+        Raises:
+            UsageError: a folder of patch tokens without these. InputError: unknown features.
+        """
+        from outcrop.query.rerank_plan import RerankPlan
+
+        features = checked_features(self.local_features)
+        if session.given.get("features") is not None and features != "patch":
+            raise UsageError("--features-folder needs --local-features patch")
+        return RerankPlan.of(self.rerank_depth, None, features)
+
+
 def checked_features(features: str | None) -> str:
     """The local features that ``--local-features`` names.
 

@@ -15,11 +15,11 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Query
 from outcrop.query.picture_files import SUFFIXES as SUFFIXES
 from outcrop.query.picture_files import expand as expand
+from outcrop.query.verification.features import read_picture
 from outcrop.schema.crops import WHOLE, CropSpec
 from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError, PictureError
 
-MAX_BYTES = 2**30
 MAX_TURNS = 360
 
 
@@ -48,9 +48,7 @@ def read_query(path: Path, encoder: PictureEncoder, turns: int = 0) -> QueryPict
     largest crop without empty corners."""
     query = Query(str(path))
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise PictureError(f"{path} is larger than any photograph; give a picture")
-        data = path.read_bytes()
+        data = read_picture(path)
         needed = encoder.space.size
         if turns:
             width, height, _ = inspect(data, name=str(path))
@@ -75,5 +73,3 @@ def read_query(path: Path, encoder: PictureEncoder, turns: int = 0) -> QueryPict
         return QueryPicture(query, pixels)
     except PictureError as error:
         return QueryPicture(query, None, str(error))
-    except OSError as error:
-        return QueryPicture(query, None, f"{path} cannot be read: {error.strerror or error}")

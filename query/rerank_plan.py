@@ -60,8 +60,10 @@ def reranker(
     encoder: Encoder | None = None,
     *,
     locate: bool = False,
+    places: int = 1,
 ) -> Iterator[Step]:
-    """The step that re-ranks answers of a collection, locates the queries where `locate`, and keeps the first `k` hits.
+    """The step that re-ranks answers of a collection, locates the queries where `locate` (at up to so many `places`), and keeps
+    the first `k` hits.
 
     Without a `plan` it changes nothing. Without an `encoder`, patch tokens open the collection's own when they need it.
 
@@ -88,7 +90,7 @@ def reranker(
         def step(results: Results) -> Results:
             results = _with_windows(results, collection)
             ranked = rerank(results, verifier, originals, plan.how, kept=at_hand)
-            return first_hits(locate_all(ranked, maps) if locate else ranked, k)
+            return first_hits(locate_all(ranked, maps, places) if locate else ranked, k)
 
         yield step
 

@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument(
         "--maps", action="store_true", help="also write the land as maps: orthophoto, terrain model, XYZ tiles"
     )
+    parser.add_argument("--track", action="store_true", help="also write a flight whose photographs have no GPS")
     parser.add_argument("--photos", type=int, help="write this many large photographs instead of a world")
     parser.add_argument("--size", default="4000x3000", help="their size in pixels")
     arguments = parser.parse_args()
@@ -34,7 +35,9 @@ def main() -> int:
     from .world import write_world
 
     try:
-        world = write_world(arguments.folder, arguments.seed, maps=arguments.maps, force=arguments.force)
+        world = write_world(
+            arguments.folder, arguments.seed, maps=arguments.maps, track=arguments.track, force=arguments.force
+        )
     except FileExistsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 6

@@ -129,20 +129,30 @@ def photograph(land: Land, pose: Pose, camera: Camera, rng: np.random.Generator)
     picture = land.picture.transform((width, height), Image.Transform.AFFINE, (a, b, c, d, e, f), resampling)
     if finer > 1:
         picture = picture.reduce(finer)
-    return _developed(picture, rng)
+    return develop(picture, rng)
 
 
 def write_jpeg(
-    picture: Image.Image, path: Path, pose: Pose, moment: datetime, *, camera: Camera = Camera(), quality: int = 88
+    picture: Image.Image,
+    path: Path,
+    pose: Pose | None,
+    moment: datetime,
+    *,
+    camera: Camera = Camera(),
+    quality: int = 88,
 ) -> None:
-    """Writes a photograph with EXIF (time, focal length, GPS) and the XMP that drones write (height above ground, heading)."""
-    latitude, longitude = pose.place
+    """Writes a photograph with EXIF (time, focal length, GPS) and the XMP that drones write (height above ground, heading);
+    without a `pose`, it says nothing of where it was taken."""
     exif = Image.Exif()
     exif[0x010F], exif[0x0110], exif[0x0112] = "Outcrop", "Simulated drone", 1
     exif[0x0132] = moment.strftime("%Y:%m:%d %H:%M:%S")
     exif.get_ifd(0x8769).update(
         {0x9003: moment.strftime("%Y:%m:%d %H:%M:%S"), 0x9011: "+09:00", 0xA405: round(camera.focal_length_35mm)}
     )
+    if pose is None:
+        picture.save(path, "JPEG", quality=quality, exif=exif)
+        return
+    latitude, longitude = pose.place
     exif.get_ifd(0x8825).update({
         0: b"\x02\x03\x00\x00",
         1: "N" if latitude >= 0 else "S", 2: _sexagesimal(latitude),
@@ -152,7 +162,8 @@ def write_jpeg(
     picture.save(path, "JPEG", quality=quality, exif=exif, xmp=_xmp(pose).encode())
 
 
-def _developed(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+def develop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A picture with the exposure, tint, vignette and grain of one photograph."""
     exposure, warmth = 1 + rng.normal(0, 0.035), rng.normal(0, 0.015)
     table: list[int] = []
     for gain in (exposure * (1 + warmth), exposure, exposure * (1 - warmth)):

@@ -8,6 +8,7 @@
     <folder>/specimens/<group>/<genus>/*.ply|obj|stl|off          meshes and point clouds, in a tree of categories
     <folder>/new_specimens/*.ply                                  one more of each genus, in no category
     <folder>/maps/                                                the land as maps, where that is asked for
+    <folder>/track/*.jpg, track.json                              a flight without GPS and its truth, where asked for
     <folder>/truth.json                                           where every picture was taken, which genus every
                                                                   specimen is (written last)
 """
@@ -30,6 +31,9 @@ from .fossils import FOLDER, STRANGERS, specimens, strangers, write_specimens
 from .land import Land, make_land
 from .maps import FOLDER as MAPS
 from .maps import write_maps
+from .track import FOLDER as TRACK
+from .track import TRUTH as TRACK_TRUTH
+from .track import write_track
 
 VERSION = 4
 """Version of what is written: a world of a different version is made anew."""
@@ -38,7 +42,7 @@ FLIGHTS = (("250918092555", 300.0), ("250918101210", 150.0))
 QUERIES = 16
 SPECIMENS = 8
 """Of each genus."""
-WRITTEN = (ROOT, "queries", FOLDER, STRANGERS, MAPS)
+WRITTEN = (ROOT, "queries", FOLDER, STRANGERS, MAPS, TRACK)
 """The folders of a world."""
 UNFINISHED = ".unfinished-sample"
 """A file that is there while a world is being written."""
@@ -84,14 +88,16 @@ def write_world(
     resolution: float = 0.2,
     fossils: int = SPECIMENS,
     maps: bool = False,
+    track: bool = False,
     force: bool = False,
 ) -> World:
     """Writes the world of a seed, or finds it finished (same seed, version and measures) and does nothing.
 
     `side` is the land's, in metres, drawn at `resolution` metres a pixel; `fossils` says how many specimens of
-    each genus; with `maps` the land is written as maps too (`outcrop.sample.maps`), if they are not there yet. The same
-    arguments give the same bytes on one machine. A world left unfinished, one of an older version and one that lost pictures
-    are made again; what is another world's or nobody's is only replaced by `force`.
+    each genus; with `maps` the land is written as maps too (`outcrop.sample.maps`), and with `track` a flight over it
+    (`outcrop.sample.track`), if they are not there yet. The same arguments give the same bytes on one machine. A world left
+    unfinished, one of an older version and one that lost pictures are made again; what is another world's or nobody's is only
+    replaced by `force`.
 
     Raises:
         FileExistsError: `folder` holds a different world, or something else.
@@ -108,8 +114,10 @@ def write_world(
     truth, unfinished = folder / "truth.json", folder / UNFINISHED
     known = _known(truth)
     if known is not None and known["measures"] == measures and not force and _complete(folder, known):
-        if maps and not (folder / MAPS / "orthophoto.tif").exists():
-            write_maps(folder, make_land(seed, side, resolution))
+        maps = maps and not (folder / MAPS / "orthophoto.tif").exists()
+        track = track and not (folder / TRACK_TRUTH).exists()
+        if maps or track:
+            _write_more(folder, make_land(seed, side, resolution), camera, maps=maps, track=track)
         return _world(folder, known, made=False)
     # Versions add measures, so an older world names only some of today's.
     ours = known is not None and measures | known["measures"] == measures | {"version": known["measures"]["version"]}
@@ -121,6 +129,7 @@ def write_world(
     folder.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     truth.unlink(missing_ok=True)
+    (folder / TRACK_TRUTH).unlink(missing_ok=True)
     for name in WRITTEN:
         shutil.rmtree(folder / name, ignore_errors=True)
     land = make_land(seed, side, resolution)
@@ -130,8 +139,7 @@ def write_world(
         parent.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         list(pool.map(lambda shot: _take(folder, land, camera, shot), (*shots, *asked)))
-    if maps:
-        write_maps(folder, land)
+    _write_more(folder, land, camera, maps=maps, track=track)
     laid, new = specimens(seed, fossils), strangers(seed) if fossils else []
     write_specimens(folder, [*laid, *new])
     counts = {f"{moment}_{altitude:.0f}": 0 for moment, altitude in FLIGHTS}
@@ -159,6 +167,13 @@ def write_world(
     _write_json(truth, known)
     unfinished.unlink()
     return _world(folder, known, made=True)
+
+
+def _write_more(folder: Path, land: Land, camera: Camera, *, maps: bool, track: bool) -> None:
+    if maps:
+        write_maps(folder, land)
+    if track:
+        write_track(folder, land, land.seed, camera)
 
 
 def overlap(a: Corners, b: Corners) -> float:

@@ -1,8 +1,9 @@
-"""Films: which files are taken for them, and which second of one an item shows."""
+"""Films: which files are taken for them, which second of one an item shows, and how a moment of one is named."""
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import re
+from pathlib import Path, PurePath
 
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import Item, Kind
@@ -12,6 +13,9 @@ SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".mkv", ".avi", ".webm", ".mts", "
 EVERY = 1.0
 """Seconds between two frames, where nothing else is asked for."""
 LEAST, MOST = 0.04, 3600.0
+"""The same, at least and at most."""
+
+_FRAGMENT = re.compile(r"(?P<file>.+)#t=(?P<second>\d+(?:\.\d+)?)", re.DOTALL)
 
 
 def second_of(item: Item) -> float | None:
@@ -22,6 +26,19 @@ def second_of(item: Item) -> float | None:
     if item.kind is not Kind.IMAGE or PurePath(item.source).suffix.lower() not in SUFFIXES:
         return None
     return item.frame / 1000
+
+
+def moment_path(film: Path, second: float) -> Path:
+    """The name of one frame: the film's path with a media fragment, to the millisecond."""
+    return film.with_name(f"{film.name}#t={f'{second:.3f}'.rstrip('0').rstrip('.')}")
+
+
+def moment_of(path: Path) -> tuple[Path, float] | None:
+    """The film and the second that a path names; None where it is the path of a file, or of no film."""
+    found = _FRAGMENT.fullmatch(str(path))
+    if found is None or path.exists() or Path(found["file"]).suffix.lower() not in SUFFIXES:
+        return None
+    return Path(found["file"]), float(found["second"])
 
 
 def seconds_of(text: str, name: str = "--every") -> float:

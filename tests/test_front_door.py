@@ -20,6 +20,7 @@ NAMES = [
     "Settings",
     "cluster",
     "evaluate",
+    "find_track",
     "ingest_dataset",
     "ingest_images",
     "ingest_references",

@@ -192,3 +192,39 @@ def test_large_photographs(tmp_path: Path) -> None:
     assert len(paths) == 2 and paths[0].read_bytes() != paths[1].read_bytes()
     with Image.open(paths[0]) as picture:
         assert picture.size == (1600, 1200) and read_metadata(picture).latitude is not None
+
+
+def test_a_flight_without_gps_and_its_truth(tmp_path: Path) -> None:
+    made = write_world(tmp_path / "world", 3, **SMALL, track=True)
+    truth = json.loads((made.folder / "track.json").read_text())["frames"]
+    files = sorted((made.folder / "track").iterdir())
+    assert [made.folder / entry["path"] for entry in truth] == files and len(files) == 60
+    shows = [entry["shows"] for entry in truth]
+    assert shows.count("land") == 30 and shows.count("water") == 12 and shows[0] == shows[-1] == "land"
+    with Image.open(files[7]) as picture:
+        facts = read_metadata(picture)
+    assert facts.captured_at == truth[7]["captured_at"] + "+09:00" and facts.focal_length_35mm is not None
+    assert (facts.latitude, facts.longitude, facts.yaw, facts.relative_altitude) == (None, None, None, None)
+    # It flies as an aircraft does, over the land alone.
+    places = np.array([complex(*entry["centre"]) for entry in truth])
+    speeds = np.abs(np.diff(places)) / 3
+    assert speeds.max() <= 10.1 and speeds.min() > 4
+    assert all(abs(x) <= 310 and abs(y) <= 310 for entry in truth for x, y in entry["footprint"])
+    sharp = {
+        kind: np.mean([_detail(made.folder / e["path"]) for e in truth if e["shows"] == kind]) for kind in set(shows)
+    }
+    assert sharp["land"] > 2 * sharp["blurred"] and sharp["land"] > 2 * sharp["water"]
+    # Asked for later, it is the same; another world's is removed.
+    before = (made.folder / "track.json").read_bytes(), files[9].read_bytes()
+    (made.folder / "track.json").unlink()
+    assert not write_world(made.folder, 3, **SMALL, track=True).made
+    assert before == ((made.folder / "track.json").read_bytes(), files[9].read_bytes())
+    write_world(made.folder, 4, **SMALL, force=True)
+    assert not (made.folder / "track").exists() and not (made.folder / "track.json").exists()
+
+
+def _detail(path: Path) -> float:
+    """How much neighbouring pixels differ."""
+    with Image.open(path) as picture:
+        grey = np.asarray(picture.convert("L")).astype(float)
+    return float(np.abs(np.diff(grey, axis=1)).mean())

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from outcrop.embed.film import moment_path
 from outcrop.schema.dataset_files import files_of
 from outcrop.schema.digests import SourceDigest, digest_of
 from outcrop.schema.errors import InputError, RegistryError
-from outcrop.schema.films import second_of
+from outcrop.schema.films import moment_path, second_of
 from outcrop.schema.frames import dataset_root, on_disk
 from outcrop.schema.item import AERIAL, Item, Kind
 from outcrop.schema.origin import Origin, origin_of
