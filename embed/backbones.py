@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from outcrop.embed import layouts
+from outcrop.embed.aggregation import Aggregation
 from outcrop.embed.layouts import Layout, Misfit, State
 from outcrop.embed.lean_timm import bare_network, timm
 from outcrop.embed.presets import PRESETS, Preset
@@ -27,17 +28,20 @@ class Backbone(nn.Module):
     """A network of timm's, in eval mode, that gives what all of them have in common.
 
     `forward` gives a vector per picture, [N, D]; `features` also the patch tokens [N, H, W, D], normalised as the network
-    ends. `pooling` is where the vector comes from: the model's own way, or another made from the patch tokens. The network
-    takes numbers of the type `dtype`, and what follows its last block is done in fp32; `autocast` is the type into which torch
-    is to cast what it may (see `outcrop.embed.precision`).
+    ends. `pooling` is where the vector comes from: the model's own way, or another made from the patch tokens; `aggregation` is
+    what was fitted to pictures, where anything was. The network takes numbers of the type `dtype`, and what follows its last
+    block is done in fp32; `autocast` is the type into which torch is to cast what it may (see `outcrop.embed.precision`).
     """
 
     autocast: torch.dtype | None = None
     dtype = torch.float32
 
-    def __init__(self, network: nn.Module, own: Pooling, pooling: Pooling) -> None:
+    def __init__(
+        self, network: nn.Module, own: Pooling, pooling: Pooling, aggregation: Aggregation | None = None
+    ) -> None:
         super().__init__()
         self.network: Any = network
+        self.aggregation = aggregation
         self.own, self.pooling = own, pooling
         self.prefix = int(getattr(network, "num_prefix_tokens", 0))
 
@@ -57,12 +61,23 @@ class Backbone(nn.Module):
         return ends.float()
 
     def _pooled(self, ends: Tensor, tokens: Tensor | None = None) -> Tensor:
+        vectors = self._plainly_pooled(ends, tokens)
+        if self.aggregation is None:
+            return vectors
+        made: Tensor = self.aggregation(vectors)
+        return made
+
+    def _plainly_pooled(self, ends: Tensor, tokens: Tensor | None) -> Tensor:
         if self.pooling == self.own:
             vectors: Tensor = self.network.forward_head(ends, pre_logits=True)
             return vectors
         if self.pooling == "token":
             return ends[:, 0]
         assert tokens is not None
+        if self.pooling == "vlad":
+            assert self.aggregation is not None and self.aggregation.residuals is not None, "vlad is fitted to pictures"
+            made: Tensor = self.aggregation.residuals(tokens)
+            return made
         return tokens.mean(dim=(1, 2)) if self.pooling == "avg" else gem(tokens)
 
     def _tokens(self, ends: Tensor, planes: Tensor) -> Tensor:
@@ -93,16 +108,22 @@ def gem(tokens: Tensor, power: float = 3.0) -> Tensor:
 
 
 def build(
-    preset: Preset, state: Mapping[str, Tensor], size: tuple[int, int], source: Path, pooling: Pooling | None = None
+    preset: Preset,
+    state: Mapping[str, Tensor],
+    size: tuple[int, int],
+    source: Path,
+    pooling: Pooling | None = None,
+    aggregation: Aggregation | None = None,
 ) -> Backbone:
     """The network of a preset, in fp32 on the CPU.
 
     `state` is what `weights.load_state` read from `source`; `size` is (height, width) in pixels; `pooling` None means the
-    preset's own. Raises `WeightsError` naming the first tensor that does not fit.
+    preset's own; `aggregation` is what was fitted to pictures. Raises `WeightsError` naming the first tensor that does not fit.
     """
     make = build_network if preset.family == "timm" else _network
     network = make(preset, state, size, source)
-    return Backbone(network.eval().requires_grad_(False), preset.pooling, pooling or preset.pooling).eval()
+    network = network.eval().requires_grad_(False)
+    return Backbone(network, preset.pooling, pooling or preset.pooling, aggregation).eval()
 
 
 def _network(preset: Preset, state: Mapping[str, Tensor], size: tuple[int, int], source: Path) -> nn.Module:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from outcrop.embed.aggregation import Aggregation
     from outcrop.embed.backbones import Backbone
     from outcrop.embed.staging import Fetched, Rows
     from outcrop.embed.trial import Trial
@@ -146,7 +147,8 @@ class Encoder:
         if threads is not None:
             torch.set_num_threads(threads)
         space = model.space
-        network = build(model.preset, load_state(model.weights), space.size, model.weights, space.pooling)
+        fitted = _aggregation(model.vocabulary) if model.vocabulary is not None else None
+        network = build(model.preset, load_state(model.weights), space.size, model.weights, space.pooling, fitted)
         network = adapt(network, model.preset, space, chosen, precision)
         encoder = cls(space, network, chosen, precision, batch or BATCH)
         encoder._tune(batch, compile, expected, memory)
@@ -295,6 +297,13 @@ class Encoder:
         count = torch.get_num_threads()
         threads = f"{count} thread{'s' * (count > 1)}" if self._device.type == "cpu" else f"{self.batch} at once"
         return describe(self.space, self.device, self.precision, threads)
+
+
+def _aggregation(vocabulary: Path) -> Aggregation:
+    from outcrop.embed.aggregation import Aggregation
+    from outcrop.embed.vocabulary import load
+
+    return Aggregation(load(vocabulary))
 
 
 def describe(space: Space, device: str, *details: str) -> str:

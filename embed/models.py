@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from outcrop.embed import vocabulary as vocabularies
 from outcrop.embed import weights as checkpoint
 from outcrop.embed.lean_torch import import_torch
 from outcrop.embed.presets import ALIASES, NEW_MODEL, PRESETS, TIMM, Preset
 from outcrop.schema.errors import InputError, SpaceMismatch, WeightsError, nearest
 from outcrop.schema.registry import weights_search
 from outcrop.schema.settings import Settings
-from outcrop.schema.space import Fit, Pooling, Space
+from outcrop.schema.space import AskedPooling, Fit, Pooling, Space
 
 FITS = ("squash", "crop", "pad")
-POOLINGS = ("token", "avg", "gem")
 
 MIN_INPUT = 32
 """Pixels. Below this a convolutional network has no feature map left."""
@@ -33,11 +33,15 @@ Size = int | tuple[int, int]
 
 @dataclass(frozen=True)
 class Model:
-    """A model that can be opened: what it is, the file of its weights, and the space that both make."""
+    """A model that can be opened: what it is, the file of its weights, and the space that both make.
+
+    `vocabulary` is the file of what was fitted to pictures, where the space has one.
+    """
 
     preset: Preset
     weights: Path
     space: Space
+    vocabulary: Path | None = None
 
     @property
     def hint(self) -> str:
@@ -70,14 +74,36 @@ def find_model(
     *,
     size: Size | None = None,
     fit: Fit | None = None,
-    pooling: Pooling | None = None,
+    pooling: str | None = None,
     memory: Path | None = None,
+    fitted: Path | None = None,
 ) -> Model:
     """The model of a name with its weights (`weights` and `search` are as in `outcrop.embed.weights.locate`).
 
-    None for `size`, `fit` or `pooling` means the preset's own; `memory` is as in `outcrop.embed.weights.digest`.
-    Raises `WeightsError` for an unknown model or missing weights, `InputError` for an impossible size, fit or pooling.
+    None for `size`, `fit` or `pooling` means the preset's own; `memory` is as in `outcrop.embed.weights.digest`, and `fitted` is
+    the folder of vocabularies. Raises `WeightsError` for an unknown model or missing weights, `InputError` for an impossible
+    size, fit or pooling, or one that asks for a vocabulary which is not there.
     """
+    asked = AskedPooling.parse(pooling) if pooling is not None else None
+    plain = _unfitted(name, weights, search, size, fit, asked.name if asked is not None else None, memory)
+    if asked is None or not asked.fitted:
+        return plain
+    if fitted is None:
+        raise InputError(f"pooling {pooling!r} needs a vocabulary, and no folder of them is given")
+    file = vocabularies.for_asked(asked, plain.space, fitted)
+    return Model(plain.preset, plain.weights, vocabularies.load(file).space, file)
+
+
+def _unfitted(
+    name: str,
+    weights: Path | None,
+    search: Sequence[Path],
+    size: Size | None,
+    fit: Fit | None,
+    pooling: Pooling | None,
+    memory: Path | None,
+) -> Model:
+    """The model as `find_model` finds it, without a vocabulary."""
     preset = find_preset(name)
     path = checkpoint.locate(preset, weights, search)
     space = make_space(preset, "", size, fit, pooling)  # what cannot be is refused before a large file is read
@@ -103,7 +129,16 @@ def resolve(
     name = settings.model or checkpoint.model_of(settings.weights) or NEW_MODEL
     search = weights_search(settings.registry)
     memory = settings.state / DIGESTS
-    return find_model(name, settings.weights, search, size=size, fit=fit, pooling=settings.pooling, memory=memory)
+    return find_model(
+        name,
+        settings.weights,
+        search,
+        size=size,
+        fit=fit,
+        pooling=settings.pooling,
+        memory=memory,
+        fitted=settings.vocabularies_folder,
+    )
 
 
 def resolve_space(space: Space, settings: Settings, hint: str = "") -> Model:
@@ -111,23 +146,20 @@ def resolve_space(space: Space, settings: Settings, hint: str = "") -> Model:
 
     Raises:
         SpaceMismatch: weights are found, but they are not the ones that made the space.
-        WeightsError: no weights are found.
+        WeightsError: no weights are found, or the vocabulary is missing.
     """
     weights = settings.weights
     if weights is None and hint and Path(hint).exists():
         weights = Path(hint)
+    file = vocabularies.for_space(space, settings.vocabularies_folder) if space.vocabulary is not None else None
+    search, memory = weights_search(settings.registry), settings.state / DIGESTS
     try:
-        found = find_model(
-            space.model,
-            weights,
-            weights_search(settings.registry),
-            size=space.size,
-            fit=space.fit,
-            pooling=space.pooling,
-            memory=settings.state / DIGESTS,
-        )
+        found = _unfitted(space.model, weights, search, space.size, space.fit, space.pooling, memory)
     except WeightsError as error:
         raise WeightsError(f"{error} (the collection's vectors were made by {space})") from None
+    if file is not None:  # opening it shows whether it is the one of that digest
+        made = space.model_copy(update={"weights_digest": found.space.weights_digest})
+        found = Model(found.preset, found.weights, made, file)
     if found.space.fingerprint != space.fingerprint:
         raise SpaceMismatch(
             f"the weights found for {space.model} are not the ones that made the collection "
@@ -141,7 +173,7 @@ def _require(space: Space, settings: Settings, size: Size | None, fit: Fit | Non
     model = find_preset(settings.model).name if settings.model is not None else None
     asked = (
         ("of ", space.model, model, "--model (OUTCROP_MODEL)"),
-        ("pooled by ", space.pooling, settings.pooling, "--pooling (OUTCROP_POOLING)"),
+        ("pooled by ", space.pooled_by, _other_pooling(space, settings), "--pooling (OUTCROP_POOLING)"),
         ("of pictures of size ", _by(space.size), _by(_sides(size)), "--input-size"),
         ("of pictures fitted by ", space.fit, fit, "--fit"),
     )
@@ -153,16 +185,26 @@ def _require(space: Space, settings: Settings, size: Size | None, fit: Fit | Non
             )
 
 
+def _other_pooling(space: Space, settings: Settings) -> str | None:
+    """The pooling that the settings ask for where it is not the space's."""
+    asked = settings.pooling
+    return None if asked is None or AskedPooling.parse(asked).means(space) else asked
+
+
 def make_space(
     preset: Preset, digest: str, size: Size | None = None, fit: Fit | None = None, pooling: Pooling | None = None
 ) -> Space:
-    """The space of a preset's vectors with weights of a digest. Raises `InputError` for what the model cannot do."""
+    """The space of a preset's vectors with weights of a digest, as the network pools them: without a vocabulary, and of ``vlad``
+    as wide as its tokens. Raises `InputError` for what the model cannot do.
+    """
     if fit is not None and fit not in FITS:
         raise InputError(f"fit {fit!r}: choose squash, crop or pad{nearest(str(fit), FITS)}")
-    if pooling is not None and pooling not in (*POOLINGS, preset.pooling):
-        raise InputError(f"pooling {pooling!r}: choose token, avg or gem{nearest(str(pooling), POOLINGS)}")
+    if pooling == "native" and preset.pooling != "native":
+        raise InputError(
+            f"pooling 'native': {preset.name} has no other pooling of its own; choose token, avg, gem or vlad"
+        )
     if pooling == "token" and not preset.class_token:
-        raise InputError(f"pooling 'token': {preset.name} has no class token; choose avg or gem")
+        raise InputError(f"pooling 'token': {preset.name} has no class token; choose avg, gem or vlad")
     own = pooling in (None, preset.pooling)
     return Space(
         model=preset.name,

@@ -16,6 +16,7 @@ COMMANDS = {
     "references": Listed("outcrop.ingest.cli_references", "Embed rotated crops of a dataset's photographs, so that a query of any heading finds them; writes no pictures."),
     "map": Listed("outcrop.ingest.cli_map", "Embed a map (GeoTIFF, XYZ tiles, PMTiles) as overlapping tiles, so that a photograph is located without GPS; writes no pictures."),
     "specimens": Listed("outcrop.ingest.cli_specimens", "Draw the specimens of a folder from several sides, embed the views and pool them; categories are the folders."),
+    "vocabulary": Listed("outcrop.ingest.cli_vocabulary", "Fit what a pooling needs to your own pictures: the vocabulary of vlad, and a projection that whitens; new collections use it."),
     "features": Listed("outcrop.ingest.cli_features", "Read vectors that were made elsewhere into the collection; no model runs. New and changed files only."),
     "manifest": Listed("outcrop.ingest.cli_manifest", "Embed the datasets and written references that a manifest names; options win over what it says."),
     "retry": Listed("outcrop.ingest.cli_status", "Try the failed items of a run again, and only those."),

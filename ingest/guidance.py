@@ -43,6 +43,13 @@ def what_to_type(word: str) -> str:
     return ""
 
 
+def holds_meshes(folder: Path) -> bool:
+    """Whether a folder is one of meshes: there are some, and at least as many as pictures."""
+    held = Counter(path.suffix.lower() for path in islice(_files(folder), MAX_FILES))
+    meshes, pictures = (sum(held[suffix] for suffix in kind) for kind in (MESHES, PICTURES))
+    return meshes > 0 and meshes >= pictures
+
+
 def _for_folder(word: str, folder: Path) -> str:
     held = Counter(path.suffix.lower() for path in islice(_files(folder), MAX_FILES))
     meshes, pictures, vectors = (sum(held[s] for s in kind) for kind in (MESHES, PICTURES, VECTORS))

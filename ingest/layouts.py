@@ -26,7 +26,7 @@ from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import Item
 from outcrop.schema.settings import Settings
-from outcrop.schema.space import Space
+from outcrop.schema.space import AskedPooling, Space
 from outcrop.store.collection import Collection
 
 Vectors = NDArray[np.float32]
@@ -130,7 +130,13 @@ def _space_asked_for(folder: Path, settings: Settings) -> Space:
         if settings.weights is not None:
             raise
         # without its weights nothing is embedded here, but an unknown model is an error all the same
-        return make_space(find_preset(settings.model), ELSEWHERE, pooling=settings.pooling)
+        asked = AskedPooling.parse(settings.pooling) if settings.pooling is not None else None
+        if asked is not None and asked.fitted:
+            raise InputError(
+                f"--pooling {settings.pooling} cannot be looked up without the weights of {settings.model}; give --weights, "
+                f"or a {SPACE_FILE} in {folder}"
+            ) from None
+        return make_space(find_preset(settings.model), ELSEWHERE, pooling=asked.name if asked is not None else None)
 
 
 def load_array(path: Path, dims: tuple[int, ...]) -> NDArray[Any]:

@@ -50,7 +50,14 @@ SPACE: Group = {
         Formerly("--size"),
     ],
     "fit": Annotated[str | None, option("--fit", panel="Model", help="squash, crop or pad. [the preset's]")],
-    "pooling": Annotated[str | None, option("--pooling", panel="Model", help="token, avg or gem. [the preset's]")],
+    "pooling": Annotated[
+        str | None,
+        option(
+            "--pooling",
+            panel="Model",
+            help="token, avg, gem or vlad, with a vocabulary as in vlad:1a2b3c4d. [the preset's]",
+        ),
+    ],
 }
 
 

@@ -14,14 +14,16 @@ from outcrop.operate.console import INDEX, STORE, DryRun, Given, answer, opened,
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
 from outcrop.schema.filters import asked as conditions
-from outcrop.screen.options import KEPT_FEATURES, STATE, Session, command, option
+from outcrop.screen.options import KEPT_FEATURES, STATE, Session, command, hidden, option
 from outcrop.screen.progress import Meter
 
 if TYPE_CHECKING:
+    from outcrop.store.collection import Collection
     from outcrop.store.connection import Store
 
 Writer = Callable[..., tuple[int, int]]
 """Writes a collection's items under a filter to a file; returns how many, and how many it left out."""
+WITHOUT_VECTORS = (".csv", ".geojson", ".kml")
 Where = Annotated[list[str] | None, option("--where", help="Only items that fit: FIELD=VALUE and so on; repeatable.")]
 To = Annotated[str | None, option("--to", help="Name of the collection to write. [the one it came from]")]
 Target = Annotated[
@@ -36,7 +38,7 @@ Source = Annotated[
 ]
 
 
-@command(app, STORE, KEPT_FEATURES, name="export")
+@command(app, STORE, KEPT_FEATURES, hidden(STATE), name="export")
 def export_collection(
     session: Session,
     name: Given,
@@ -59,6 +61,8 @@ def export_collection(
         Meter("export", collection.count(filter), "items", session.quiet) as meter,
     ):
         rows, unlocated = write(collection, file, filter, meter.update)
+        if file.suffix not in WITHOUT_VECTORS:
+            _leave_vocabulary(session, collection, file.absolute().parent)
     values = {"rows": rows, "file": str(file), "collection": collection.physical}
     if unlocated:
         values["unlocated"] = unlocated
@@ -95,6 +99,13 @@ def _writer(file: Path, force: bool) -> Writer:
     return writers[file.suffix]
 
 
+def _leave_vocabulary(session: Session, collection: Collection, folder: Path) -> None:
+    from outcrop.operate.vocabularies import leave_beside
+
+    if warning := leave_beside(collection.space, session.settings, folder):
+        session.warn(warning)
+
+
 def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layout: str) -> None:
     from outcrop.ingest.layout_names import layout_named
     from outcrop.ingest.layouts import open_folder
@@ -103,11 +114,12 @@ def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layo
     with opened(session, name) as collection, Meter("export", None, "vectors", session.quiet) as meter:
         open_folder(folder, chosen)
         rows = chosen.write(collection, folder, filter, meter.update)
+        _leave_vocabulary(session, collection, folder)
     values = {"rows": rows, "folder": str(folder), "layout": layout, "collection": collection.physical}
     answer(session, values, f"{rows} vectors of {collection.physical} in {folder} ({layout})")
 
 
-@command(app, STORE, INDEX, name="import")
+@command(app, STORE, INDEX, hidden(STATE), name="import")
 def import_collection(
     session: Session,
     file: Source,
@@ -127,17 +139,28 @@ def import_collection(
     if dry_run:
         _print_import(session, file, to)
         return
+    _take_vocabulary(session, file)
     with opened_store(session, create=True) as store, Meter("import", None, "items", session.quiet) as meter:
         if file.suffix in SUFFIXES:
             space = Collection.open(store, space_of).space if space_of else None
-            done = import_arrays(
-                store, file, to or settings.collection, space=space, index=settings.index, progress=meter.update
-            )
+            target = (store, file, to or settings.collection)
+            done = import_arrays(*target, space=space, index=settings.index, progress=meter.update)
         else:
             done = import_parquet(store, file, to, index=settings.index, progress=meter.update)
         remark_on_size(session, store, done.rows)
     values = {"rows": done.rows, "physical": done.target, "checked": done.checked}
     answer(session, values, f"{done.rows} items of {file} are in {done.target} ({done.checked} compared bit for bit)")
+
+
+def _take_vocabulary(session: Session, file: Path) -> None:
+    """Sees to the vocabulary of the space that a file, or the one beside its vectors, says it is of."""
+    from outcrop.operate.vocabularies import take_from_beside
+    from outcrop.store.arrays import SUFFIXES, space_beside
+    from outcrop.store.transfer import read_parquet_facts
+
+    stated = space_beside(file) if file.suffix in SUFFIXES else read_parquet_facts(file)[0]
+    if stated is not None:
+        take_from_beside(stated, session.settings, file)
 
 
 def _print_import(session: Session, file: Path, to: str | None) -> None:
@@ -165,10 +188,13 @@ def copy(
     dry_run: DryRun = False,
 ) -> None:
     """Copy a collection to another Milvus (Lite to server and back), verified by counts, ids and sampled vectors."""
+    from outcrop.operate.vocabularies import missing
     from outcrop.store.transfer import copy as copy_collection
 
     with opened(session, name) as source:
         rows = source.count()
+        if warning := missing(source.space, session.settings):
+            session.warn(warning)
         plain = name if source.physical != name else name.removesuffix(f"__{source.space.fingerprint[:8]}")
         with _target(session, source.store, to_uri, dry_run) as target:
             if dry_run or target is None:

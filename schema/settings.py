@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from outcrop.schema.documents import UniqueKeys, first_complaint
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.shards import Shard
-from outcrop.schema.space import Fit, Pooling
+from outcrop.schema.space import AskedPooling, Fit
 
 CONFIG_FILE = Path("outcrop.yaml")
 SECRETS = ("token", "redis", "serve_token")
@@ -50,8 +50,10 @@ class Settings(BaseSettings):
         None, description="model preset or timm:<name>; default: the collection's own, dinov3_vits16 for a new one"
     )
     weights: Path | None = Field(None, description="weights file, a folder to look in, or hub: to download")
-    pooling: Pooling | None = Field(
-        None, description="token, avg or gem; default: the collection's own, or the model's"
+    pooling: str | None = Field(
+        None,
+        description="token, avg, gem or vlad, with a vocabulary as in vlad:1a2b3c4d; "
+        "default: the collection's own, or the model's",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps; an ingest takes several, with commas")
     precision: str = Field("auto", description="auto, fp32, bf16 or fp16")
@@ -154,6 +156,19 @@ class Settings(BaseSettings):
             return str(Shard.parse(text)) if text is not None else None
         except InputError as error:
             raise ValueError(str(error)) from None
+
+    @field_validator("pooling")
+    @classmethod
+    def _a_pooling(cls, text: str | None) -> str | None:
+        try:
+            return text if text is None or AskedPooling.parse(text) else None
+        except InputError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def vocabularies_folder(self) -> Path:
+        """The folder of what was fitted to pictures."""
+        return self.state / "vocabularies"
 
     @property
     def part(self) -> Shard | None:

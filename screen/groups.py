@@ -114,7 +114,10 @@ MODEL: Group = {
     "pooling": Annotated[
         str | None,
         option(
-            "--pooling", hidden=True, help="token, avg or gem, for a new collection. [OUTCROP_POOLING, the model's own]"
+            "--pooling",
+            hidden=True,
+            help="token, avg, gem or vlad, with a vocabulary as in vlad:1a2b3c4d, for a new collection. "
+            "[OUTCROP_POOLING, the model's own]",
         ),
     ],
     "precision": Annotated[

@@ -187,6 +187,15 @@ def _read_columns(path: Path) -> Columns:
         raise InputError(f"{file} cannot be read; make it again, or remove it") from None
 
 
+def space_beside(path: Path) -> Space | None:
+    """The space that ``NAME.space.json`` beside vectors states; None where there is no such file.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    return _read_space(path) if _beside(path, ".space.json").exists() else None
+
+
 def _read_space(path: Path) -> Space:
     file = _beside(path, ".space.json")
     try:

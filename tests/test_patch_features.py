@@ -99,7 +99,7 @@ def test_a_patch_in_one_corner_moves_the_token_of_that_corner_most(vit: Encoder)
 def test_pooling_of_tokens_instead_of_the_class_token(
     pooling: str, formula: object, tiny_vit: Path, made: Features, pictures: np.ndarray
 ) -> None:
-    encoder = Encoder.open(find_model("timm:test_vit", weights=tiny_vit, size=(160, 96), pooling=pooling), device="cpu")  # type: ignore[arg-type]
+    encoder = Encoder.open(find_model("timm:test_vit", weights=tiny_vit, size=(160, 96), pooling=pooling), device="cpu")
     assert encoder.space.pooling == pooling
     assert encoder.space.fingerprint != find_model("timm:test_vit", tiny_vit, size=(160, 96)).space.fingerprint
     expected = unit(formula(made.patches.astype(np.float64)))  # type: ignore[operator]
@@ -117,7 +117,7 @@ def test_gem_with_power_one_is_the_mean_and_grows_towards_the_maximum() -> None:
 
 @pytest.mark.parametrize("pooling", ["gem", "avg"])
 def test_a_convolutional_network_has_tokens_too(pooling: str) -> None:
-    encoder = Encoder.open(find_model("efficientnet_lite0", size=(128, 96), pooling=pooling), device="cpu")  # type: ignore[arg-type]
+    encoder = Encoder.open(find_model("efficientnet_lite0", size=(128, 96), pooling=pooling), device="cpu")
     pictures = np.random.default_rng(2).integers(0, 256, (3, 128, 96, 3), dtype=np.uint8)
     made = encoder.features(pictures)
     assert made.patches.shape == (3, 4, 3, 1280)
@@ -128,9 +128,11 @@ def test_a_convolutional_network_has_tokens_too(pooling: str) -> None:
 
 
 def test_poolings_that_a_model_has_not(tiny_vit: Path) -> None:
-    with pytest.raises(InputError, match=r"pooling 'max': choose token, avg or gem"):
-        find_model("timm:test_vit", tiny_vit, pooling="max")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"'token': efficientnet_lite0 has no class token; choose avg or gem"):
+    with pytest.raises(InputError, match=r"pooling 'max': choose token, avg, gem or vlad"):
+        find_model("timm:test_vit", tiny_vit, pooling="max")
+    with pytest.raises(InputError, match=r"pooling 'vlad' needs a vocabulary"):
+        find_model("timm:test_vit", tiny_vit, pooling="vlad")
+    with pytest.raises(InputError, match=r"'token': efficientnet_lite0 has no class token; choose avg, gem or vlad"):
         find_model("efficientnet_lite0", pooling="token")
 
 
