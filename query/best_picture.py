@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SIDE = 1024
 """Pixels of the longer side at which sharpness is measured, so that pictures of several sizes can be compared."""
+SIDES = ("width", "height")
+"""What an ingest notes of a picture."""
 COLUMNS = ("group", "best", "key", "score", "identical", "width", "height", "sharpness", "bytes", "source")
 
 
@@ -68,23 +70,39 @@ class Group:
 
 def judged(found: Duplicates, collection: Collection, originals: Originals) -> Group:
     """A group with its members' pictures measured, the best first; equals are in order of their keys."""
-    rows = collection.lookup(list(found.ids), fields=tuple(FIELDS))
+    return measured(looked_up(found, collection), originals)
+
+
+def looked_up(found: Duplicates, collection: Collection) -> Group:
+    """A group with its members' items, in order of their keys; their pictures have the sides that were noted at their ingest."""
+    rows = collection.lookup(list(found.ids), fields=(*FIELDS, *SIDES))
     members = []
     for id, score in zip(found.ids, found.scores, strict=True):
         if id in rows:  # deleted since, otherwise
-            item = Item.from_row({name: rows[id][name] for name in FIELDS})
-            members.append(Member(item, score, *_measured(item, originals)))
-    members.sort(key=lambda one: one.item.key)
-    return Group(tuple(sorted(members, key=lambda one: one.worth, reverse=True)), found.identical)
+            width, height = (rows[id].get(name) for name in SIDES)
+            sides = (width, height) if isinstance(width, int) and isinstance(height, int) else (None, None)
+            members.append(Member(Item.from_row({name: rows[id][name] for name in FIELDS}), score, *sides))
+    return Group(tuple(sorted(members, key=lambda one: one.item.key)), found.identical)
 
 
-def _measured(item: Item, originals: Originals) -> tuple[int | None, int | None, float | None]:
+def measured(group: Group, originals: Originals, most: int | None = None) -> Group:
+    """A group with its members' pictures measured, the best first; with `most`, of a larger one those alone that have the most
+    pixels (then the largest files) by what was noted at their ingest, among which the best is."""
+    first = sorted(group.members, key=lambda one: one.worth, reverse=True)[:most]
+    pictures = {one.item.key: replace(one, **_measured(one.item, originals)) for one in first}
+    members = [pictures.get(one.item.key, one) for one in group.members]
+    return replace(group, members=tuple(sorted(members, key=lambda one: one.worth, reverse=True)))
+
+
+def _measured(item: Item, originals: Originals) -> dict[str, Any]:
+    names = ("width", "height", "sharpness")
+    nothing = dict.fromkeys(names)
     if item.kind not in AERIAL:
-        return None, None, None
+        return nothing
     try:
-        return sides_and_sharpness(originals.find(item).path)
+        return dict(zip(names, sides_and_sharpness(originals.find(item).path), strict=True))
     except (OutcropError, OSError):  # the file is gone or broken: it is not the one to keep
-        return None, None, None
+        return nothing
 
 
 def sides_and_sharpness(path: Path) -> tuple[int, int, float]:

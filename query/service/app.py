@@ -28,6 +28,7 @@ from outcrop.query.service.asked import Asked
 from outcrop.query.service.browsing import Browsed, has_choices
 from outcrop.query.service.cluster_pages import ClusterPages
 from outcrop.query.service.drawn import wants_json
+from outcrop.query.service.duplicate_pages import DuplicatePages
 from outcrop.query.service.engine import Busy, Engine
 from outcrop.query.service.guards import Application, Guards, TooLarge, TooSlow
 from outcrop.query.service.metrics import Metrics
@@ -66,7 +67,7 @@ def application(engine: Engine, *, host: str = "127.0.0.1", token: str = "") -> 
 class _Service:
     def __init__(self, engine: Engine) -> None:
         self.engine, self.metrics = engine, Metrics()
-        self.clusters = ClusterPages(engine)
+        self.clusters, self.duplicates = ClusterPages(engine), DuplicatePages(engine)
 
     def routes(self) -> list[Route | Mount]:
         return [
@@ -78,6 +79,7 @@ class _Service:
             Route("/thumbnails/{id}", self.thumbnail),
             Route("/pictures/{id}", self._counted("picture", self.picture)),
             Route("/uploads/{digest}", self.upload),
+            Route("/duplicates", self._counted("duplicates", self.duplicates.answer)),
             Route("/clusters", self._counted("clusters", self.clusters.listed)),
             Route("/clusters/{name}", self._counted("clusters", self.clusters.one)),
             Route("/clusters/{name}/items", self._counted("clusters", self.clusters.items)),

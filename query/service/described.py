@@ -186,6 +186,38 @@ class Facets(Shape):
     facets: list[Facet]
 
 
+class Duplicate(Shape):
+    """An item of a group; sides and sharpness are null where its picture was not opened or is gone."""
+
+    group: int
+    best: bool
+    key: str
+    score: float = Field(description="The highest similarity with another of the group.")
+    identical: bool
+    width: int | None
+    height: int | None
+    sharpness: float | None
+    bytes: int
+    source: str
+
+
+class DuplicateGroup(Shape):
+    """Items that show the same, the best first."""
+
+    identical: bool = Field(description="Whether all are made of the same bytes.")
+    items: list[Duplicate]
+
+
+class DuplicateGroups(Shape):
+    """A page of the groups that `query duplicates --json` gives."""
+
+    collection: str
+    threshold: float
+    total: int = Field(description="Groups on all pages.")
+    next: int | None = Field(description="The number of the next page.")
+    groups: list[DuplicateGroup]
+
+
 class ListedClustering(Shape):
     """A clustering of the collection: its name, and what its summary says."""
 
@@ -277,6 +309,19 @@ class Choosing(BaseModel):
         None, description="Corners X,Y of a polygon on the map, as shares of its sides from 0 to 1."
     )
     format: str | None = Field(None, description="csv, geojson or keys: a file of the chosen items.")
+
+
+class AskingDuplicates(BaseModel):
+    """The parameters of the groups of near-duplicates."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    threshold: float | None = Field(
+        None, gt=0, le=1, description="Similarity from which two items belong together; 0.95."
+    )
+    where: list[str] | None = Field(None, description="Conditions, as --where.")
+    page: int | None = Field(None, ge=1, description="The number of the page.")
+    format: str | None = Field(None, description="csv: a file with all groups.")
 
 
 class Listing(BaseModel):

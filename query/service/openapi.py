@@ -42,6 +42,7 @@ OPERATIONS = (
         "/items", "get", "Items under conditions (with Accept: application/json)", described.Items, described.Listing
     ),
     Operation("/items/{key}", "get", "All that is stored of one item (with Accept: application/json)", described.Item),
+    Operation("/duplicates", "get", "Groups of near-duplicates", described.DuplicateGroups, described.AskingDuplicates),
     Operation("/clusters", "get", "Clusterings and reports of evaluations", described.Clusterings),
     Operation("/clusters/{name}", "get", "One clustering", described.Clustering, described.Choosing),
     Operation("/clusters/{name}/items", "get", "Items of a clustering", described.ClusterItems, described.Choosing),
@@ -88,7 +89,7 @@ def description() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for one in OPERATIONS:
         paths.setdefault(one.path, {})[one.method] = _operation(one, schemas["$defs"])
-    questions = {model.__name__ for model in ordered} & {"Question", "Listing", "Choosing"}
+    questions = {one.parameters.__name__ for one in OPERATIONS if one.parameters is not None}
     return {
         "openapi": "3.1.0",
         "info": {
