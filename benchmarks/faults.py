@@ -2,8 +2,9 @@
 
     python benchmarks/faults.py [--part kills] [--count N] [--seed 1] [--backend lite|server|both]
 
-Every part works in folders of its own below a temporary one, over the loopback only, and prints one line per case. The exit
-code is 1 when something was lost, doubled, not healed, answered wrongly, or ended with a traceback.
+Every part works in folders of its own below a temporary one, over the loopback only, and prints one line per case. Without
+`--part` all are run, and a table at the end says of each, on each backend, how many cases were to be run, were run, and held. The
+exit code is 1 when something was lost, doubled, not healed, answered wrongly, or ended with a traceback, or a part did not end.
 
 - kills (36 per backend): SIGKILL at a random moment of a first ingest, which creates the collection (dataset, references and
   specimens in turn). The same command is run again; the collection must equal that of an undisturbed run: ids, metadata,
@@ -26,6 +27,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +65,10 @@ PARTS = {
     "together": Part(5, disturbed.together, on_server=True),
 }
 
+ENDED = re.compile(r"\w+ on (?P<backend>\w+): (?P<run>\d+) cases, (?P<failed>\d+) failed, (?P<seconds>\d+) s")
+"""The line with which a part ends on a backend."""
+SKIPPED = re.compile(r"skipped on (?P<backend>\w+): ")
+
 
 def main() -> int:
     """Runs the campaign; returns the exit code."""
@@ -74,33 +80,46 @@ def main() -> int:
     parser.add_argument("--failures-only", action="store_true", help="print no line for a case that went well")
     arguments = parser.parse_args()
     if arguments.part == "all":
-        return _run_all()
+        return _run_all(arguments)
     if arguments.part == "places" and not _may_mount():
         return 0
     warm_up()
     part = PARTS[arguments.part]
     failed = 0
-    for backend in ("lite", "server"):
-        if arguments.backend in (backend, "both") and (backend == "lite" or part.on_server):
-            failed += _run_part(arguments, part, backend)
+    for backend in _backends(arguments, part):
+        failed += _run_part(arguments, part, backend)
     return int(failed > 0)
 
 
-def _run_all() -> int:
-    """Runs every part in a process of its own, and prints their last lines once more at the end."""
-    code, last = 0, []
-    for part in PARTS:
-        command = [sys.executable, "-u", __file__, *sys.argv[1:], "--part", part]
+def _run_all(arguments: argparse.Namespace) -> int:
+    """Runs every part in a process of its own, and prints a table of them at the end."""
+    code, rows = 0, [f"{'part':9} {'backend':7} {'cases':>6} {'run':>6} {'held':>6} {'failed':>6} {'seconds':>8}"]
+    for name, part in PARTS.items():
+        left = {backend: arguments.count or part.count for backend in _backends(arguments, part)}
+        command = [sys.executable, "-u", __file__, *sys.argv[1:], "--part", name]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 print(line, end="", flush=True)
-                if line.startswith((f"{part} on ", f"{part}: skipped", "skipped")):
-                    last.append(line)
-        code = max(code, abs(process.returncode))
-    print("\n" + "".join(last), end="")
-    print("all well" if not code else "MISSES: see the lines above that do not end in ok", flush=True)
+                if ended := ENDED.match(line):
+                    run, failed = int(ended["run"]), int(ended["failed"])
+                    cases = left.pop(ended["backend"])
+                    counts = f"{cases:6} {run:6} {run - failed:6} {failed:6} {int(ended['seconds']):8}"
+                    rows.append(f"{name:9} {ended['backend']:7} {counts}")
+                elif skipped := SKIPPED.match(line):
+                    backend = skipped["backend"]
+                    rows.append(f"{name:9} {backend:7} {left.pop(backend):6} {0:6}  {line.strip()}")
+        rows += [f"{name:9} {backend:7} {cases:6}  did not end" for backend, cases in left.items()]
+        code = max(code, abs(process.returncode), len(left))
+    print("\n" + "\n".join(rows))
+    print("all held" if not code else "MISSES: see the lines above that do not end in ok", flush=True)
     return min(1, code)
+
+
+def _backends(arguments: argparse.Namespace, part: Part) -> list[str]:
+    """The backends that a part is run on."""
+    every = ("lite", "server") if part.on_server else ("lite",)
+    return [backend for backend in every if arguments.backend in (backend, "both")]
 
 
 def _run_part(arguments: argparse.Namespace, part: Part, backend: str) -> int:
@@ -132,7 +151,7 @@ def _address(backend: str, folder: str) -> Iterator[str | None]:
         yield ""
         return
     if reason := why_not():
-        print(f"skipped on a server: {reason}")
+        print(f"skipped on server: {reason}")
         yield None
         return
     server = MilvusServer(Path(folder) / "milvus")
@@ -149,7 +168,7 @@ def _may_mount() -> bool:
         return True
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-rm", "true"], capture_output=True).returncode:
-        print("places: skipped, file systems cannot be mounted here (unshare -rm)")
+        print("skipped on lite: file systems cannot be mounted here (unshare -rm)")
         return False
     os.environ["FAULTS_MAY_MOUNT"] = "1"
     os.execv(unshare, [unshare, "-rm", sys.executable, *sys.argv])

@@ -2,6 +2,9 @@
 
 A version is a few words that name what is read otherwise; '' for a file that is read as ever. Only a file's head is looked at.
 When a way of reading changes again, its word here gets another number.
+
+A PNG whose pixels are damaged was once embedded as far as it could be decoded. Its head does not say so: such files are read
+whole, once each (`keeps_checksums`, `damage_of`), and `outcrop.ingest.checked` remembers those that are sound.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from PIL import ExifTags, Image
 
 from outcrop.embed.adobe_rgb import OPTION_FILE, names_adobe_rgb
 from outcrop.embed.colours import transform_of
-from outcrop.embed.formats import format_of
+from outcrop.embed.formats import format_of, png_damage
 from outcrop.embed.geotiff import with_position
 from outcrop.embed.photo import metadata_of, offset_of, tiff_exif
 from outcrop.embed.remarks import collected
@@ -46,6 +49,29 @@ def reader_version(path: Path, *, cropped: bool = False) -> str:
     except OSError:
         return ""
     return _version(str(path), stat.st_size, stat.st_mtime_ns, cropped)
+
+
+def keeps_checksums(path: Path) -> bool:
+    """Whether a file keeps checksums of its pixels that were not always compared: a PNG, by its first bytes."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return False
+    return _is_png(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+def damage_of(data: bytes) -> str:
+    """What the checksums of a file with these bytes find damaged ('' for nothing, and where it keeps none)."""
+    return png_damage(data) if format_of(data[:64]) == "PNG" else ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_png(path: str, size: int, time: int) -> bool:
+    try:
+        with Path(path).open("rb") as file:
+            return format_of(file.read(64)) == "PNG"
+    except OSError:
+        return False
 
 
 @functools.lru_cache(maxsize=4096)

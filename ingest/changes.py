@@ -9,12 +9,15 @@ is the reason:
    another transform (crop, cameras, reader): *changed*;
 3. features that are wanted are not kept: *lacking*;
 4. the file's time is another, it was written after the row was made (`outcrop.ingest.checked`), or several files make the item:
-   the bytes decide, so a touched file is *unchanged*;
+   the bytes decide, so a touched file is *unchanged*. They decide, too, whether a PNG that has not been read whole yet is sound:
+   a damaged one is *changed*;
 5. output files that are wanted are not there: *lacking*, without being embedded again;
 6. otherwise *unchanged*.
 
 An item that states itself what it was made of (`Wanted`) is changed where its row states another digest, else unchanged. A
 reference cut from its photograph is in order, too, where the written picture of it is wanted: until that is written anew.
+
+A row that an earlier reader made of the same bytes is wrong; where today's reader refuses these, the row goes (`Change.misread`).
 
 What is declared but not on disk has *no file*. Rows that no source wants are *gone*, where the source of the same parent is whole
 (it makes fewer now: they are stale), or where `Outside` says so. Nothing is read but files whose time is another (all of them
@@ -33,9 +36,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from outcrop.embed.reader_versions import damage_of, keeps_checksums
 from outcrop.ingest.checked import CheckedFiles, written_since
 from outcrop.ingest.features import FeatureKeeper
-from outcrop.ingest.sources import FileState, Listing, OfCapture, Source, Todo, Wanted, groups
+from outcrop.ingest.sources import MAX_BYTES, FileState, Listing, OfCapture, Source, Todo, Wanted, groups
 from outcrop.schema.digests import SourceDigest, digest_of_file
 from outcrop.schema.filters import equals
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item, Kind, made_together
@@ -64,7 +68,8 @@ class Change:
     """What becomes of one item, and why. `wanted` is None for what is gone, or has no file.
 
     `against` is the digest of the bytes that the row was made of where these are still to be compared with the file's ('' = the
-    change is settled). `embed` says whether the item must be embedded; what only lacks output files need not be.
+    change is settled). `embed` says whether the item must be embedded; what only lacks output files need not be. `misread` is
+    the digest of the bytes that an earlier reader made the row of, where today's reads these otherwise ('' = it does not).
     """
 
     kind: ChangeKind
@@ -74,6 +79,7 @@ class Change:
     wanted: Wanted | None = None
     against: str = ""
     embed: bool = False
+    misread: str = ""
 
     @property
     def open(self) -> bool:
@@ -186,20 +192,20 @@ def compare(
     return _all_or_none(found) if source.atomic else found
 
 
-def settled(source: Source, some: Sequence[Change], digest: str) -> list[Change]:
-    """The changes of one of a source's files, closed by the digest of its bytes."""
-    closed = [_settle(change, digest) for change in some]
+def settled(source: Source, some: Sequence[Change], digest: str, damage: str = "") -> list[Change]:
+    """The changes of one of a source's files, closed by the digest of its bytes and what is damaged of them ('' = nothing)."""
+    closed = [_settle(change, digest, damage) for change in some]
     return _all_or_none(closed) if source.atomic else closed
 
 
 def _closed(source: Source, found: Sequence[Change]) -> Iterator[Change]:
     """Changes with the open ones settled by reading their files, each once."""
-    digest = functools.cache(_digest_or_none)
+    digest, damage = functools.cache(_digest_or_none), functools.cache(_damage_or_none)
     closed = []
     for change in found:
         if change.open:
             assert change.wanted is not None
-            change = _settle(change, digest(change.wanted.files))
+            change = _settle(change, digest(change.wanted.files), damage(change.wanted.files))
         closed.append(change)
     yield from _all_or_none(closed) if source.atomic else closed
 
@@ -228,6 +234,15 @@ def _digest_or_none(files: tuple[Path, ...]) -> str:
         return ""  # whoever reads it says why
 
 
+def _damage_or_none(files: tuple[Path, ...]) -> str:
+    path = files[0]
+    try:
+        whole = keeps_checksums(path) and path.stat().st_size <= MAX_BYTES
+        return damage_of(path.read_bytes()) if whole else ""
+    except OSError:
+        return ""  # whoever reads it says why
+
+
 def _judged(
     wanted: Wanted,
     row: Row | None,
@@ -238,8 +253,8 @@ def _judged(
 ) -> Change:
     item = wanted.item
 
-    def change(kind: ChangeKind, reason: str, embed: bool = True, against: str = "") -> Change:
-        return Change(kind, item.key, item.source, reason, wanted, against, embed)
+    def change(kind: ChangeKind, reason: str, embed: bool = True, against: str = "", misread: str = "") -> Change:
+        return Change(kind, item.key, item.source, reason, wanted, against, embed, misread)
 
     if row is None:
         return change("new", "it is not in the collection")
@@ -263,15 +278,17 @@ def _judged(
         return change("changed", f"its file had {row['source_size']} bytes, now {now.size}")
     digest = SourceDigest.parse(row["source_digest"])
     if digest.transform != wanted.transform:
-        return change("changed", "it was made in another way (crop, cameras, or reader)")
+        misread = digest.file if digest.transform == wanted.process else ""
+        return change("changed", "it was made in another way (crop, cameras, or reader)", misread=misread)
     if features is not None and features.lacks(item, row):
         return change("lacking", "its features are not kept")
     # Of several files only the newest time is stored: another may have been replaced by an older one of the same size.
     touched = digests or bool(wanted.others) or now.mtime_ns != row["source_mtime_ns"]
     if touched and not digest.file:
         return change("changed", "the time of its file is another")
-    if checked is not None and not touched and digest.file and written_since(now, row):
-        touched = not checked.knows(wanted.path, now, digest.file)
+    unsure = written_since(now, row) if checked is not None else False
+    if digest.file and not touched and (unsure or _is_unproven(wanted)):
+        touched = checked is None or not checked.knows(wanted.path, now, digest.file)
     against = digest.file if touched else ""
     if (unwritten := next((path for path in wanted.outputs if not path.exists()), None)) is not None:
         return change("lacking", f"{unwritten} is missing", embed=False, against=against)
@@ -288,8 +305,13 @@ def _made_instead(
     now = state(wanted.files)
     if now is None or not row["ingested_at"] or now.mtime_ns > _nanoseconds(row["ingested_at"]):
         return False
-    found = _judged(instead, row, state, False, features, None)
-    return found.kind == "unchanged" and not found.open
+    found, photo = _judged(instead, row, state, False, features, None), state(instead.files)
+    return found.kind == "unchanged" and photo is not None and photo.mtime_ns == row["source_mtime_ns"]
+
+
+def _is_unproven(wanted: Wanted) -> bool:
+    """Whether a row of the file may have been made of damaged pixels, by a version that did not compare their checksums."""
+    return wanted.item.kind in (Kind.IMAGE, Kind.REFERENCE) and not wanted.others and keeps_checksums(wanted.path)
 
 
 def _nanoseconds(moment: str) -> int:
@@ -297,9 +319,12 @@ def _nanoseconds(moment: str) -> int:
     return (round(datetime.fromisoformat(moment).timestamp() * 1000) + 1) * 1_000_000 - 1
 
 
-def _settle(change: Change, digest: str) -> Change:
+def _settle(change: Change, digest: str, damage: str = "") -> Change:
     if not change.open:
         return change
+    if digest == change.against and damage:
+        reason = f"its file is damaged ({damage}), and was not refused when it was embedded"
+        return replace(change, kind="changed", reason=reason, embed=True, against="", misread=digest)
     if digest == change.against:
         return replace(change, against="")
     return replace(change, kind="changed", reason="its file holds other bytes", embed=True, against="")
@@ -391,4 +416,5 @@ def _outside(row: Row, outside: Outside, digests: bool, checked: CheckedFiles | 
         yield Change("gone", row["key"], row["source"], verdict)
     elif verdict is not None:
         change = _judged(verdict, row, _state_or_none, digests, None, checked)
-        yield _settle(change, _digest_or_none(verdict.files)) if change.open else change
+        closed = change.open and _settle(change, _digest_or_none(verdict.files), _damage_or_none(verdict.files))
+        yield closed or change

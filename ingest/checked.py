@@ -1,8 +1,9 @@
-"""Files that were written to after their rows were made, and what their bytes were found to be.
+"""Files whose size and time do not suffice, and what their bytes were found to be.
 
 A file may be replaced by one of the same size, with its time put back. Its ctime, which no program sets, is then later than the
-`ingested_at` of its row, and so it is after a copy of the whole dataset: the bytes decide, once. What they were is kept in the
-state folder (``checked.sqlite``) until the file's ctime or inode changes again; where it cannot be kept, files are read again.
+`ingested_at` of its row, and so it is after a copy of the whole dataset: the bytes decide, once. So they do for a PNG, whose row
+may have been made before its checksums were compared. What they were, and that they are sound, is kept in the state folder
+(``checked.sqlite``) until the file's ctime or inode changes again; where it cannot be kept, files are read again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Any
 from outcrop.ingest.sources import FileState
 
 FILE = "checked.sqlite"
-_TABLE = "CREATE TABLE IF NOT EXISTS checked (path TEXT PRIMARY KEY, ctime INTEGER, inode INTEGER, digest TEXT)"
+_TABLE = "CREATE TABLE IF NOT EXISTS sound (path TEXT PRIMARY KEY, ctime INTEGER, inode INTEGER, digest TEXT)"
+_BEFORE = "DROP TABLE IF EXISTS checked"
+"""The table of a version that did not compare checksums."""
 
 
 class CheckedFiles:
@@ -30,20 +33,20 @@ class CheckedFiles:
         self._open: sqlite3.Connection | None = None
 
     def knows(self, path: Path, state: FileState, digest: str) -> bool:
-        """Whether the file was read as it is now, and its bytes had this digest."""
+        """Whether the file was read as it is now, was sound, and its bytes had this digest."""
         with self._lock, contextlib.suppress(sqlite3.Error, OSError):
             if self._open is None and not self._path.exists():
                 return False
-            asked = "SELECT 1 FROM checked WHERE path = ? AND ctime = ? AND inode = ? AND digest = ?"
+            asked = "SELECT 1 FROM sound WHERE path = ? AND ctime = ? AND inode = ? AND digest = ?"
             values = (_text(path), state.ctime_ns, state.inode, digest)
             return self._connected().execute(asked, values).fetchone() is not None
         return False
 
     def note(self, path: Path, state: FileState, digest: str) -> None:
-        """Keeps the digest of a file's bytes as they were read."""
+        """Keeps the digest of a sound file's bytes as they were read."""
         with self._lock, contextlib.suppress(sqlite3.Error, OSError):  # a full disk keeps nothing: it is read again
             values = (_text(path), state.ctime_ns, state.inode, digest)
-            self._connected().execute("INSERT OR REPLACE INTO checked VALUES (?, ?, ?, ?)", values)
+            self._connected().execute("INSERT OR REPLACE INTO sound VALUES (?, ?, ?, ?)", values)
 
     def close(self) -> None:
         """Closes the file, where it was opened."""
@@ -58,6 +61,7 @@ class CheckedFiles:
             try:
                 self._open.execute("PRAGMA synchronous = OFF")  # a hint: lost in a power cut, it is found again
                 self._open.execute(_TABLE)
+                self._open.execute(_BEFORE)
             except sqlite3.DatabaseError:  # damaged: begun anew
                 self._open.close()
                 self._path.unlink()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -29,7 +29,11 @@ INDEX_DEADLINE = 300.0
 
 def remove_stale(collection: Collection, present: Present, thumbnails: ThumbnailStore | None) -> int:
     """Removes the rows that their sources no longer make (other angles, fewer views), with their thumbnails; returns how many."""
-    gone = [item_id(change.key) for change in present.gone(collection)]
+    return remove_rows(collection, [item_id(change.key) for change in present.gone(collection)], thumbnails)
+
+
+def remove_rows(collection: Collection, gone: Sequence[str], thumbnails: ThumbnailStore | None) -> int:
+    """Removes rows by their ids, with their thumbnails; returns how many."""
     collection.delete(gone)
     if thumbnails is not None:
         for id in gone:

@@ -11,7 +11,7 @@ from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import changes
 from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.features import FeatureKeeper
-from outcrop.ingest.finishing import INDEX_DEADLINE, ShardEnd, make_searchable, remove_stale, verify_written
+from outcrop.ingest.finishing import INDEX_DEADLINE, ShardEnd, make_searchable, remove_rows, remove_stale, verify_written
 from outcrop.ingest.pipeline import Options, Pipeline
 from outcrop.ingest.runs import Record, Run, running
 from outcrop.ingest.sources import Listing
@@ -114,6 +114,8 @@ def ingest_listing(
         if on_start is not None:
             on_start(pipeline)
         pipeline.run_all(listing.sources, progress)
+        if not pipeline.stopped:
+            run.count(removed=remove_rows(collection, pipeline.misread, thumbnails))
         if not pipeline.stopped and shard_end is not None:
             shard_end.ends(pipeline.present, run, thumbnails, index_deadline)
         elif not pipeline.stopped:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.embed.formats import format_of
 from outcrop.embed.protocol import Pending, PictureEncoder
+from outcrop.embed.reader_versions import damage_of
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import STORED, Change, Present, compare, settled
 from outcrop.ingest.checked import CheckedFiles
@@ -89,7 +91,8 @@ class Options:
 class _Work:
     """One source in the pass: the changes to apply, the items still to come of them, and what became of them.
 
-    Only one thread has it at a time: the lister, then one that prepares, then the encoder.
+    Only one thread has it at a time: the lister, then one that prepares, then the encoder. `misread` are the ids of rows that an
+    earlier reader made of the same bytes.
     """
 
     source: Source
@@ -100,6 +103,7 @@ class _Work:
     failed: bool = False
     items: list[Item] = field(default_factory=list)
     vectors: list[NDArray[np.float32]] = field(default_factory=list)
+    misread: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,8 @@ class Pipeline:
             self._device = OnDevice(encoder, self._stages, options.decode_megapixels, always, self._decoder)
         self.present = Present()
         """All items that are in the collection after the pass: written, or found unchanged."""
+        self.misread: list[str] = []
+        """Ids of rows that an earlier reader made of bytes that this one refuses."""
 
     def stop(self) -> None:
         """Ends the pass: pictures that are being made are embedded and written; nothing more is begun."""
@@ -283,8 +289,10 @@ class Pipeline:
                     return
                 if todo:
                     outcomes = work.source.make(todo, contents, self.encoder, self._thumbnails)
+                    read = replace(contents, data=contents.data[:64])
                     del contents  # the source knows how long it needs the bytes
-                    self._deliver(work, path, outcomes)
+                    if self._deliver(work, path, outcomes) and format_of(read.data) == "PNG":
+                        self._note(path, read)
             complete = not self.stopped or not work.left
             if not complete:
                 break
@@ -293,16 +301,23 @@ class Pipeline:
     def _read(self, work: _Work, path: Path, some: Sequence[Change]) -> tuple[list[Todo], Contents]:
         """Reads one file of a source: what must be made of it, and its contents."""
         contents = work.source.read(path)
-        if self.options.checked is not None and any(change.open for change in some):
-            self.options.checked.note(path, contents.state, contents.digest)
+        damage = ""
+        if any(change.open for change in some) and not (damage := damage_of(contents.data)):
+            self._note(path, contents)
         todo = []
-        for change in settled(work.source, some, contents.digest):
+        for change in settled(work.source, some, contents.digest, damage):
+            if change.misread == contents.digest:
+                work.misread.add(change.todo.item.id)
             if change.kind == "unchanged":
                 del work.left[change.todo.item.id]
                 self._unchanged(change.todo.item)
             else:
                 todo.append(change.todo)
         return todo, contents
+
+    def _note(self, path: Path, contents: Contents) -> None:
+        if self.options.checked is not None:
+            self.options.checked.note(path, contents.state, contents.digest)
 
     def _is_on_device(
         self, work: _Work, path: Path, some: Sequence[Change], todo: Sequence[Todo], contents: Contents
@@ -323,13 +338,15 @@ class Pipeline:
 
         return self._device.offer(work.source, todo, contents, self._thumbnails, otherwise, deliver)
 
-    def _deliver(self, work: _Work, path: Path, outcomes: Iterator[Outcome]) -> None:
-        """Hands on what is made of a file, until the pass is stopped."""
+    def _deliver(self, work: _Work, path: Path, outcomes: Iterator[Outcome]) -> bool:
+        """Hands on what is made of a file, until the pass is stopped; whether something of it is to be embedded."""
+        decoded = False
         for outcome in outcomes:
             if isinstance(outcome, Ready) and outcome.keep is not None and self.features is not None:
                 outcome.keep(self.features.folder)
             del work.left[outcome.item.id]
             if isinstance(outcome, Prepared):
+                decoded = True
                 self.run.remark(outcome.item.key, path, outcome.remarks)
                 self._put(self._to_encode, _Piece(work, outcome), always=True)
             elif isinstance(outcome, Ready):
@@ -341,7 +358,8 @@ class Pipeline:
             else:
                 self._failed(work, path, [outcome.item], work.source.stage, outcome.reason)
             if self.stopped and work.left:
-                return
+                break
+        return decoded
 
     @contextlib.contextmanager
     def _breaking_off(self, work: _Work, path: Path, some: Sequence[Change]) -> Iterator[None]:
@@ -349,7 +367,7 @@ class Pipeline:
         try:
             yield
         except (PictureError, MeshError) as error:
-            self._broke_off(work, path, some, work.source.stage, str(error))
+            self._broke_off(work, path, some, work.source.stage, f"{error}{self._misread(work, some)}")
         except OSError as error:
             self._broke_off(work, path, some, "read", error.strerror or str(error))
 
@@ -492,6 +510,15 @@ class Pipeline:
         work.failed = True
         for item in items:
             self.run.fail(Failure(item.key, str(path), stage, reason))
+
+    def _misread(self, work: _Work, some: Sequence[Change]) -> str:
+        """Notes the rows that an earlier reader made of a file that is refused; what the ledger says of it ('' = there are none)."""
+        ids = {change.todo.item.id for change in some} & work.misread & work.left.keys()
+        if ids and work.source.atomic:
+            ids = {change.todo.item.id for change in work.changes if change.kind != "new"}
+        with self._lock:
+            self.misread += ids
+        return "; what an earlier version stored of it is removed" if ids else ""
 
     def _broke_off(self, work: _Work, path: Path, some: Sequence[Change], stage: str, reason: str) -> None:
         """What was not made of a file, failed; an atomic source is of no use in part, and fails under its parent's key."""
