@@ -130,20 +130,26 @@ def _forked(folder: Path, main: Callable[[], object]) -> Started:
     printed.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
+    began, begins = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(folder, printed, main)
+        os.close(began)
+        _become(folder, printed, main, begins)
+    os.close(begins)
+    os.read(began, 1)  # on a busy machine a signal would come before the command has begun, as to no real one
+    os.close(began)
     return Started(pid, printed)
 
 
-def _become(folder: Path, printed: Path, main: Callable[[], object]) -> NoReturn:
-    """Runs `main` as a fresh process would, and ends with its exit code."""
+def _become(folder: Path, printed: Path, main: Callable[[], object], begins: int) -> NoReturn:
+    """Runs `main` as a fresh process would, and ends with its exit code; `begins` is closed when it begins."""
     code = 1
     try:
         for number, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(printed / f"{os.getpid()}.{name}", os.O_WRONLY | os.O_CREAT), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.chdir(folder)
+        os.close(begins)
         main()
         code = 0
     except SystemExit as end:

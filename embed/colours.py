@@ -87,6 +87,21 @@ def stretched(values: NDArray[np.float64], empty: NDArray[np.bool_]) -> NDArray[
         return np.where(valid, np.rint((values - low) / span * 255.0), 0.0).astype(np.uint8)
 
 
+def opacity(alpha: NDArray[Any]) -> NDArray[np.float32]:
+    """An alpha band [H, W] from 0 (transparent) to 1: of unsigned integers by their range, else by its largest value."""
+    if alpha.dtype.kind == "u":
+        return alpha.astype(np.float32) / np.float32(np.iinfo(alpha.dtype).max)
+    known = np.where(np.isfinite(alpha), alpha, 0).clip(0).astype(np.float64)
+    return (known / (known.max() or 1.0)).astype(np.float32)
+
+
+def on_white(made: NDArray[np.uint8], alpha: NDArray[np.float32], *, multiplied: bool) -> NDArray[np.uint8]:
+    """Grey [H, W] or colour [H, W, 3] laid on white by its opacity [H, W]; `multiplied` colours have been by it already."""
+    share = alpha if made.ndim == 2 else alpha[..., None]
+    laid = (made if multiplied else made * share) + 255.0 * (1 - share)
+    return np.asarray(np.rint(np.clip(laid, 0, 255)), np.uint8)
+
+
 def _masked(image: Image.Image, nodata: float) -> Image.Image:
     """An 8-bit picture whose nodata pixels (all bands equal to it) are black."""
     if image.mode not in ("L", "RGB", "P"):

@@ -9,16 +9,19 @@ from PIL import Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import COMPRESSION_INFO
 
 from outcrop.embed.adobe_rgb import adobe_rgb
-from outcrop.embed.colours import eight_bits, holes, stretched, to_rgb, transform_of
+from outcrop.embed.colours import BACKGROUND, eight_bits, holes, on_white, opacity, stretched, to_rgb, transform_of
 from outcrop.embed.formats import format_of, jpeg_trouble, png_damage, png_says_something, raw_name, what_it_is
 from outcrop.embed.geotiff import GEO_KEYS, with_position
 from outcrop.embed.photo import PhotoMetadata, in_adobe_rgb, metadata_of, read_metadata, read_orientation, tiff_exif
+from outcrop.embed.png_keys import colour_key, is_transparent
 from outcrop.embed.raws import RawPhotograph, register_heif
 from outcrop.embed.remarks import note
 from outcrop.embed.tiff import (
     Directory,
+    alpha_of,
     beginning_at,
     directories,
+    is_shifted,
     is_shown_wrongly,
     packet_of,
     picture_of,
@@ -92,9 +95,10 @@ def open_picture(data: bytes, name: str) -> Opened:
     if kind == "PNG" and (damage := png_damage(data)):
         raise damaged(name, kind, damage)
     image = _pillow(data, name, kind)
-    if kind == "PNG" and not png_says_something(data):
-        return PillowPicture(image, name, facts=PhotoMetadata())
-    return PillowPicture(image, name)
+    facts = PhotoMetadata() if kind == "PNG" and not png_says_something(data) else None
+    if kind == "PNG" and (key := colour_key(io.BytesIO(data))):
+        return _KeyedPng(image, name, facts, data, key)
+    return PillowPicture(image, name, facts=facts)
 
 
 def damaged(name: str, kind: str, cause: str) -> PictureError:
@@ -155,7 +159,7 @@ class PillowPicture:
         """See `Opened`."""
         if not self._image.info.get("icc_profile") and self.kind in ("JPEG", "MPO") and in_adobe_rgb(self._image):
             self._image.info["icc_profile"] = adobe_rgb()
-        flat = to_rgb(self._image, self._name, self._nodata, 12 if self._tag(258) == 12 else 16)
+        flat = self._flat()
         return flat.transpose(UPRIGHT[self._loaded]) if self._loaded in UPRIGHT else flat
 
     @property
@@ -182,6 +186,9 @@ class PillowPicture:
         """See `Opened`."""
         self._image.close()
 
+    def _flat(self) -> Image.Image:
+        return to_rgb(self._image, self._name, self._nodata, 12 if self._tag(258) == 12 else 16)
+
     def _orientation(self) -> int:
         return self._turn if self._turns_itself else read_orientation(self._image)
 
@@ -201,6 +208,26 @@ class PillowPicture:
         return found if isinstance(found, int) else 1
 
 
+class _KeyedPng(PillowPicture):
+    """A PNG of which one colour, `key`, is transparent, and Pillow would not find it (`outcrop.embed.png_keys`)."""
+
+    def __init__(
+        self, image: Image.Image, name: str, facts: PhotoMetadata | None, data: bytes, key: tuple[int, ...]
+    ) -> None:
+        super().__init__(image, name, facts=facts)
+        self._data, self._key = data, key
+
+    def load(self) -> None:
+        """See `Opened`."""
+        super().load()
+        self._image.info.pop("transparency", None)
+
+    def _flat(self) -> Image.Image:
+        flat = super()._flat()
+        flat.paste(BACKGROUND, mask=Image.fromarray(is_transparent(self._image, self._data, self._key)))
+        return flat
+
+
 class _Tiff:
     """A TIFF whose samples are read here."""
 
@@ -213,6 +240,7 @@ class _Tiff:
         if page.photometric not in (0, 1, 2):
             raise Unsupported(f"has a colour model ({page.photometric}) that is not read; export it as RGB")
         self._bands, said = visible_bands(page)
+        self._alpha = alpha_of(page)
         if said:
             note(said)
         self.size = page.size if turn < 5 else page.size[::-1]
@@ -221,17 +249,22 @@ class _Tiff:
         return self.size
 
     def load(self) -> None:
-        self._samples = read_samples(self._data, self._layout, self._bands)
+        bands = self._bands if self._alpha is None else (*self._bands, self._alpha[0])
+        self._samples = read_samples(self._data, self._layout, bands)
 
     def rgb(self) -> Image.Image:
-        values = self._samples if len(self._bands) == 3 else self._samples[..., 0]
-        empty = holes(values, self._page.nodata)
+        count = len(self._bands)
+        values = self._samples[..., :3] if count == 3 else self._samples[..., 0]
+        alpha = opacity(self._samples[..., count]) if self._alpha is not None else None
+        empty = holes(values, self._page.nodata) if alpha is None else holes(values, None) | (alpha == 0)
         if values.dtype.kind == "u" and values.dtype.itemsize <= 2:
             made = eight_bits(values, empty)
         else:
             made = stretched(values.astype("f8"), empty)
         if self._page.photometric == 0:
             made = (255 - made) * ~empty
+        if alpha is not None and self._alpha is not None:
+            made = on_white(made, alpha, multiplied=self._alpha[1])
         flat = Image.fromarray(made)
         if values.dtype.kind == "u":
             flat.info["icc_profile"] = self._page.tags.get(34675)
@@ -290,7 +323,9 @@ def _open_tiff(data: bytes, name: str) -> Opened:
         try:
             return _Tiff(data, name, page, _facts(data, page, first), turn)
         except Unsupported:
-            pass  # Pillow may know it
+            if is_shifted(page):
+                raise
+            # Pillow may know it.
     if (number := page.number(259, 1)) not in COMPRESSION_INFO:
         raise PictureError(
             f"{name}: is compressed as {OTHER_COMPRESSIONS.get(number, number)}; export it with LZW or Deflate"

@@ -22,11 +22,12 @@ from outcrop.embed.colours import transform_of
 from outcrop.embed.formats import format_of, png_damage
 from outcrop.embed.geotiff import with_position
 from outcrop.embed.photo import metadata_of, offset_of, tiff_exif
+from outcrop.embed.png_keys import colour_key
 from outcrop.embed.remarks import collected
-from outcrop.embed.tiff import directories, is_shown_wrongly, packet_of, picture_of, raw_kind
-from outcrop.embed.xmp import XMP_LIMIT, dji_position, packet
+from outcrop.embed.tiff import alpha_of, directories, is_shown_wrongly, packet_of, picture_of, raw_kind
+from outcrop.embed.xmp import XMP_LIMIT, dji_position, has_decimal_commas, packet
 
-PROFILE, RAW, NODATA, SAMPLES, SIDES, POSITION, TIME, GEOTIFF = (
+PROFILE, RAW, NODATA, SAMPLES, SIDES, POSITION, TIME, GEOTIFF, TRANSPARENT, ALPHA, COMMAS = (
     "profile1",
     "raw1",
     "nodata1",
@@ -35,6 +36,9 @@ PROFILE, RAW, NODATA, SAMPLES, SIDES, POSITION, TIME, GEOTIFF = (
     "position1",
     "time1",
     "geotiff1",
+    "transparent1",
+    "alpha1",
+    "commas1",
 )
 _OFFSET = re.compile(rb"[+-]\d\d:[0-5]\d\0")
 
@@ -91,15 +95,19 @@ def version_of(file: IO[bytes], *, cropped: bool = False) -> str:
     file.seek(0)
     if kind == "TIFF":
         return " ".join(_of_tiff(file, head, cropped))
+    keyed = False
     if kind == "JPEG":
         profile, exif, xmp = _segments(file)
     elif kind in ("PNG", "WEBP", "AVIF"):
+        if kind == "PNG":
+            keyed = bool(colour_key(file))
+            file.seek(0)
         with Image.open(file, formats=(kind,)) as image:
             profile, exif, xmp = image.info.get("icc_profile") or b"", image.info.get("exif") or b"", packet(image)
     else:
         return ""
     said = _of_profile(profile) if profile or kind != "JPEG" else _of_option_file(exif)
-    return " ".join([*said, *_of_metadata(exif, xmp)])
+    return " ".join([*said, *([TRANSPARENT] if keyed else []), *_of_metadata(exif, xmp)])
 
 
 def _of_profile(profile: Any) -> list[str]:
@@ -115,12 +123,13 @@ def _of_option_file(data: bytes) -> list[str]:
 
 
 def _of_metadata(data: bytes, xmp: bytes) -> list[str]:
+    commas = [COMMAS] if has_decimal_commas(xmp) else []
     if dji_position(xmp) is None and not _OFFSET.search(data):
-        return []  # most photographs: their EXIF need not be parsed
+        return commas  # most photographs: their EXIF need not be parsed
     exif = Image.Exif()
     if data:
         exif.load(data)
-    return _of_exif(exif, xmp)
+    return [*commas, *_of_exif(exif, xmp)]
 
 
 def _of_exif(exif: Image.Exif, xmp: bytes) -> list[str]:
@@ -139,6 +148,8 @@ def _of_tiff(file: IO[bytes], head: bytes, cropped: bool) -> list[str]:
     file.seek(0)
     said = [NODATA] if page.nodata is not None else []
     said += [SAMPLES] if is_shown_wrongly(page) or page.numbers(258) == (12,) else []
+    by_hand = is_shown_wrongly(page) or (page.samples == 2 and page.numbers(258)[:1] != (8,))
+    said += [ALPHA] if by_hand and alpha_of(page) is not None else []
     said += [SIDES] if cropped and page.orientation >= 5 else []
     exif = (
         tiff_exif(file, page.offset)

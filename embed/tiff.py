@@ -162,10 +162,24 @@ def beginning_at(data: bytes, directory: Directory) -> bytes:
 
 def is_shown_wrongly(page: Directory) -> bool:
     """Whether Pillow would open a TIFF's page but show it wrongly: the first bands of many; only the upper 8 of 16 bits, in which
-    nodata is not to be found; 32-bit integers without a sign, and 8-bit ones with one, as if it were the other way round."""
+    nodata is not to be found; 32-bit integers without a sign, and 8-bit ones with one, as if it were the other way round; grey in
+    which 0 is white, as a negative or with nodata looked for in the positive; 16-bit planes, shifted by a pixel."""
     bits, kind = max(page.numbers(258), default=1), page.number(339, 1)
     deep = page.samples >= 3 and page.nodata is not None and bits > 8
-    return page.samples > 4 or deep or (bits, kind) in ((32, 1), (8, 2))
+    negative = page.photometric == 0 and page.samples == 1 and (bits > 8 or page.nodata is not None)
+    return page.samples > 4 or deep or negative or is_shifted(page) or (bits, kind) in ((32, 1), (8, 2))
+
+
+def is_shifted(page: Directory) -> bool:
+    """Whether Pillow would read the pixels of a page one place off: uncompressed planes of 16 bits."""
+    return page.samples > 1 and page.numbers(258)[:1] == (16,) and page.number(284, 1) == 2 and page.number(259, 1) == 1
+
+
+def alpha_of(page: Directory) -> tuple[int, bool] | None:
+    """The band of a page that is its alpha, and whether the colours are multiplied by it already; None where there is none."""
+    extra = page.numbers(338)
+    found = [(band, kind == 1) for band, kind in enumerate(extra, page.samples - len(extra)) if kind in (1, 2)]
+    return found[0] if found and found[0][0] > 0 else None
 
 
 def packet_of(directory: Directory) -> bytes:
@@ -182,8 +196,7 @@ def visible_bands(directory: Directory) -> tuple[tuple[int, ...], str]:
     if count == 1:
         return (0,), ""
     if count == 2:
-        alpha = directory.number(338) in (1, 2)
-        return (0,), "" if alpha else "it has 2 bands; the first is read, as grey"
+        return (0,), "" if alpha_of(directory) else "it has 2 bands; the first is read, as grey"
     by_wavelength = _by_wavelength(_wavelengths(directory, count))
     by_name = by_wavelength or _by_name(_band_names(directory, count))
     chosen = by_wavelength or by_name

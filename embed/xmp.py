@@ -9,7 +9,8 @@ from PIL import Image
 XMP_LIMIT = 1 << 20
 """Bytes of an XMP packet that are looked at. DJI's are 2 to 8 KB; the rest of a bigger one is padding or previews."""
 
-_NUMBER = rb"\s{0,8}([+-]?\d{1,9}(?:\.\d{0,24})?)\s{0,8}"
+_NUMBER = rb"\s{0,8}([+-]?\d{1,9}(?:[.,]\d{0,24})?)\s{0,8}"
+_COMMA = re.compile(rb"drone-dji:\w{1,40}(?:\s{0,8}=\s{0,8}[\"']|>)\s{0,8}[+-]?\d{1,9},\d")
 MAX_VALUES = 64
 """Values of a list that are read; more bands than any camera for drones has."""
 
@@ -23,7 +24,10 @@ def packet(image: Image.Image) -> bytes:
 
 
 def dji_number(xmp: bytes, *names: str) -> float | None:
-    """A finite number of DJI's namespace, an attribute (``name="+1.5"``) or an element; the first of `names` that has one."""
+    """A finite number of DJI's namespace, an attribute (``name="+1.5"``) or an element; the first of `names` that has one.
+
+    Programs that write the packet again in their user's language may put a comma before the decimals.
+    """
     for name in names:
         tag = f"drone-dji:{name}".encode()
         if tag not in xmp:
@@ -31,8 +35,13 @@ def dji_number(xmp: bytes, *names: str) -> float | None:
         found = re.search(tag + rb"\s{0,8}=\s{0,8}[\"']" + _NUMBER + rb"[\"']", xmp)
         found = found or re.search(rb"<" + tag + rb"\s{0,8}>" + _NUMBER + rb"</" + tag, xmp)
         if found:
-            return float(found.group(1))
+            return float(found.group(1).replace(b",", b"."))
     return None
+
+
+def has_decimal_commas(xmp: bytes) -> bool:
+    """Whether a number of DJI's namespace is written with a comma before its decimals."""
+    return _COMMA.search(xmp) is not None
 
 
 def dji_position(xmp: bytes) -> tuple[float, float] | None:

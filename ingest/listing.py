@@ -11,7 +11,14 @@ from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.changes import changes
 from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.features import FeatureKeeper
-from outcrop.ingest.finishing import INDEX_DEADLINE, ShardEnd, make_searchable, remove_rows, remove_stale, verify_written
+from outcrop.ingest.finishing import (
+    INDEX_DEADLINE,
+    ShardEnd,
+    make_searchable,
+    remove_rows,
+    remove_stale,
+    verify_written,
+)
 from outcrop.ingest.pipeline import Options, Pipeline
 from outcrop.ingest.runs import Record, Run, running
 from outcrop.ingest.sources import Listing

@@ -512,7 +512,7 @@ class Pipeline:
             self.run.fail(Failure(item.key, str(path), stage, reason))
 
     def _misread(self, work: _Work, some: Sequence[Change]) -> str:
-        """Notes the rows that an earlier reader made of a file that is refused; what the ledger says of it ('' = there are none)."""
+        """Notes the rows that an earlier reader made of a file that is refused; what the ledger says of it ('' = none)."""
         ids = {change.todo.item.id for change in some} & work.misread & work.left.keys()
         if ids and work.source.atomic:
             ids = {change.todo.item.id for change in work.changes if change.kind != "new"}
