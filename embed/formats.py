@@ -6,8 +6,6 @@ Formats that run other programs (EPS starts Ghostscript) or that are not photogr
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 
 # Importing a plugin registers its format, so none of the names is used (F401); these are all that is ever opened.
 from PIL import (
@@ -24,6 +22,7 @@ from PIL import (
 )
 
 from outcrop.embed.remarks import listen
+from outcrop.schema.pngs import png_damage as png_damage
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000", "AVIF")
 
@@ -144,21 +143,3 @@ def jpeg_trouble(data: bytes) -> str:
 def png_says_something(data: bytes) -> bool:
     """Whether a PNG may have EXIF or XMP, be it behind its pixels."""
     return any(mark in data for mark in (b"eXIf", b"XML:com.adobe.xmp", b"Raw profile type"))
-
-
-def png_damage(data: bytes) -> str:
-    """Which part of a PNG is damaged, by its checksums ('' where all are right); Pillow itself skips those of the pixels."""
-    place = 8
-    view = memoryview(data)
-    while place + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, place)
-        end = place + 8 + length
-        if end + 4 > len(data):
-            return "it is cut off"
-        # An upper-case first letter marks what is needed to show the picture.
-        if not kind[0] & 32 and zlib.crc32(view[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            return f"the checksum of {kind.decode('ascii', 'replace')} at byte {place} is wrong"
-        if kind == b"IEND":
-            return ""
-        place = end + 4
-    return "it is cut off"

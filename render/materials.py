@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from outcrop.render.text import readable, text_of
+from outcrop.render.text import readable, text_of, unfolded
 from outcrop.render.textures import Folder
 
 OPTIONS = {
     **dict.fromkeys(("-blendu", "-blendv", "-bm", "-boost", "-cc", "-clamp", "-imfchan", "-texres", "-type"), 1),
+    "-colorspace": 1,
     "-mm": 2,
 }
 """Options before the file name of a map, and how many words each takes; `PLACED` take up to three numbers."""
 PLACED = ("-o", "-s", "-t")
+_COMMENT = re.compile(r"\s+#.*")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ def read_materials(libraries: list[str], folder: Folder) -> dict[str, Material]:
     """The materials of all ``mtllib`` lines, by name; a library that cannot be had is noted in the folder's remarks."""
     materials: dict[str, Material] = {}
     for line in dict.fromkeys(libraries):
+        line = _said(line, folder)
         names = [line] if folder.find(line) is not None or len(line.split()) < 2 else line.split()
         for name in names:
             data = folder.read(name)
@@ -40,7 +44,7 @@ def read_materials(libraries: list[str], folder: Folder) -> dict[str, Material]:
 
 def _materials(text: str, library: str, folder: Folder) -> Iterator[tuple[str, Material]]:
     name, material = "", Material()
-    for line in text.split("\n"):
+    for line in unfolded(text).split("\n"):
         keyword, _, rest = line.strip().replace("\t", " ").partition(" ")
         rest = rest.strip()
         match keyword.lower():
@@ -64,8 +68,14 @@ def _beside(library: str, name: str) -> str:
     return f"{folder}{slash}{name}"
 
 
+def _said(words: str, folder: Folder) -> str:
+    """What a line says after its keyword, without a comment, unless there is a file of that whole name (``skin #2.png``)."""
+    return words if folder.find(words) is not None else _COMMENT.sub("", words)
+
+
 def _mapped(material: Material, rest: str, folder: Folder) -> Material:
     """A material with the texture of a ``map_Kd`` line."""
+    rest = _said(rest, folder)
     if folder.find(rest) is not None:
         return replace(material, texture=rest)
     words = rest.split(" ")

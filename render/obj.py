@@ -7,7 +7,6 @@ about the surface, or an error: a vertex that is overlooked would shift all that
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,12 +16,9 @@ from outcrop.render.colours import UNKNOWN, colour_bytes
 from outcrop.render.materials import Material, named, read_materials
 from outcrop.render.polygons import NO_FACES, Bytes, Doubles, Integers, Polygons, starts_of
 from outcrop.render.preflight import check_size, check_text
-from outcrop.render.text import not_finite, numbers, readable, text_of
+from outcrop.render.text import not_finite, numbers, readable, text_of, unfolded
 from outcrop.render.textures import Folder
 from outcrop.schema.errors import MeshError
-
-_CONTINUED = re.compile(r"\\[ \t]*\n")
-_COMMENT = re.compile(r"(?m)(?:^|(?<=\s))#[^\n]*")
 
 
 @dataclass
@@ -51,7 +47,7 @@ def read_obj(path: Path, data: bytes) -> Polygons:
     text = text_of(data)
     if "\0" in text[:4096]:
         raise MeshError(f"{name}: holds binary data, not OBJ text; export it again")
-    lines = _sorted(_unfolded(not_finite(text)), name)
+    lines = _sorted(unfolded(not_finite(text)), name)
     if not lines.v:
         raise MeshError(f"{name}: holds no line of an OBJ file with a vertex; is it one?")
     check_size(len(lines.v), len(lines.f), name)
@@ -61,11 +57,6 @@ def read_obj(path: Path, data: bytes) -> Polygons:
     indices, lengths = _corners(lines.f, lines.before, name)
     polygons = Polygons(places, lengths, indices[:, 0], colours, remarks=remarks)
     return _with_materials(polygons, lines, indices[:, 1], path) if lines.materials else polygons
-
-
-def _unfolded(text: str) -> str:
-    """The text without continued lines. A backslash at the end of a comment (``# C:\\scans\\``) continues nothing."""
-    return _CONTINUED.sub(" ", _COMMENT.sub("", text)) if _CONTINUED.search(text) else text
 
 
 def _sorted(text: str, name: str) -> _Lines:
@@ -78,6 +69,7 @@ def _sorted(text: str, name: str) -> _Lines:
     for line in text.split("\n"):
         keyword, *rest = line.split(None, 1)[:2] or ("",)
         said = rest[0] if rest else ""
+        keyword = keyword.lower()
         match keyword:
             case "v" | "vt" | "vn":
                 getattr(lines, keyword).append(said.partition("#")[0])

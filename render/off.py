@@ -18,7 +18,10 @@ from outcrop.render.preflight import check_claims, check_size, check_text
 from outcrop.render.text import numbers, text_of
 from outcrop.schema.errors import MeshError
 
-_HEAD = re.compile(r"\s*(?:#[^\n]*\n\s*)*(ST)?(C)?(N)?(4)?(n)?OFF(?![A-Za-z_])[ \t]*(BINARY)?")
+_HEAD = re.compile(
+    r"\s*(?:#[^\n]*\n\s*)*(?:(ST)?(C)?(N)?(4)?(n)?(?:OFF|off)(?![A-Za-z_])[ \t]*(BINARY)?|(?=\d+[ \t]+\d+\s))"
+)
+"""The format's own word may be left out (Geomview's manual): the counts then come first."""
 
 
 def read_off(path: Path, data: bytes) -> Polygons:

@@ -40,7 +40,7 @@ def read_ply(path: Path, data: bytes) -> Polygons:
     if not vertices:
         raise MeshError(f"{name}: holds no vertices; export it again")
     tables, remarks = read_tables(data, header, name)
-    vertex, face = tables["vertex"], tables.get("face", {})
+    vertex, face = _in_small_letters(tables["vertex"]), _in_small_letters(tables.get("face", {}))
     places = _columns(vertex, "x", "y", "z")
     if places is None:
         raise MeshError(f"{name}: its vertices have no x, y and z; export it again")
@@ -53,6 +53,12 @@ def read_ply(path: Path, data: bytes) -> Polygons:
     whole = _integers(corners.values, name)
     polygons = Polygons(places, corners.lengths, whole, colours, face_colours, remarks=remarks + more + further)
     return _textured(polygons, path, header.textures, vertex, face) if header.textures else polygons
+
+
+def _in_small_letters(table: Table) -> Table:
+    """A table by the names of its properties in small letters, where these stay different."""
+    small = {name.lower(): column for name, column in table.items()}
+    return small if len(small) == len(table) else table
 
 
 def _corners(face: Table, faces: int, name: str) -> Lists | None:

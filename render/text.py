@@ -16,6 +16,8 @@ NAMES_IN = ("utf-8", "cp949", "cp932", "gb18030", "latin-1")
 """Encodings in which files are named inside of mesh files, the likeliest first (CP949 includes EUC-KR, CP932 Shift-JIS)."""
 _NOT_FINITE = re.compile(r"([-+]?)\b(?:nan\([^)\s]*\)|1\.#(?:IND|QNAN|SNAN)\w*)|([-+]?)1\.#INF\w*", re.IGNORECASE)
 """How the C libraries of Windows print what is not a finite number."""
+_CONTINUED = re.compile(r"\\[ \t]*\n")
+_COMMENT = re.compile(r"(?m)(?:^|(?<=\s))#[^\n]*")
 
 
 def text_of(data: bytes) -> str:
@@ -25,6 +27,11 @@ def text_of(data: bytes) -> str:
     """
     data = _without_utf16(data).replace(codecs.BOM_UTF8, b"")
     return data.decode("latin-1").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def unfolded(text: str) -> str:
+    """A text of OBJ or MTL without continued lines. A backslash at the end of a comment (``# C:\\scans\\``) continues nothing."""
+    return _CONTINUED.sub(" ", _COMMENT.sub("", text)) if _CONTINUED.search(text) else text
 
 
 def is_marked_text(data: bytes) -> bool:

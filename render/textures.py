@@ -12,6 +12,7 @@ from PIL import Image
 from outcrop.render.polygons import Bytes
 from outcrop.render.text import readable, spellings
 from outcrop.schema.errors import MeshError
+from outcrop.schema.pngs import PNG_START, png_damage
 
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
@@ -86,7 +87,7 @@ class Folder:
 
     def find(self, key: str) -> Path | None:
         """The file of that name below the folder, or None."""
-        for spelling in spellings(key.strip().strip('"')):
+        for spelling in spellings(key.strip().strip("\"'")):
             written = PureWindowsPath(spelling)  # takes both kinds of slashes
             for parts in (() if written.anchor else written.parts, (written.name,)):
                 path = self._below(parts)
@@ -122,6 +123,8 @@ class Folder:
 
 def _decoded(data: bytes) -> Bytes:
     """A texture's pixels, of no more than can be read."""
+    if data.startswith(PNG_START) and (damage := png_damage(data)):
+        raise _Unfit(f"it is damaged ({damage})")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception as error:  # Pillow raises whatever its parsers trip over

@@ -385,6 +385,67 @@ def test_colours_of_an_stl(tmp_path: Path, bits: list[int], header: bytes, expec
         assert shape.colours[shape.faces].tolist() == [[list(colour)] * 3 for colour in expected]
 
 
+# Other spellings of the same mesh
+
+
+def box_as(head: str, vertex: str, face: str) -> str:
+    """A box as text; `vertex` and `face` are formatted with three numbers each."""
+    vertices, faces = meshes.box()
+    body = [
+        *(vertex.format(*place) for place in vertices.tolist()),
+        *(face.format(*corners) for corners in faces.tolist()),
+    ]
+    return head.format(len(vertices), len(faces)) + "".join(body)
+
+
+FACES_FIRST = (
+    "ply\nformat ascii 1.0\nelement face {1}\nproperty list uchar int vertex_indices\nelement vertex {0}\n"
+    "property float x\nproperty float y\nproperty float z\nend_header\n"
+)
+LIST_FIRST = (
+    "ply\nformat ascii 1.0\nelement vertex {}\nproperty list uchar float tracks\nproperty float x\nproperty float y\n"
+    "property list uchar int seen\nproperty float z\nelement face {}\nproperty list uchar int vertex_indices\nend_header\n"
+)
+SPELLINGS: dict[str, str] = {
+    "a.off": box_as("{} {} 0\n", "{} {} {}\n", "3 {} {} {}\n"),
+    "b.off": box_as("# by hand\n\n{} {}\n", "{} {} {}\n", "3 {} {} {}\n"),
+    "c.off": box_as("off\n{} {} 0\n", "{} {} {}\n", "3 {} {} {}\n"),
+    "d.off": box_as("OFF {} {} 0\r", "{} {} {}\r", "3 {} {} {}\r"),
+    "a.ply": box_as(LIST_FIRST, "2 8 9 {} {} 1 7 {}\n", "3 {} {} {}\n"),
+    "b.ply": box_as(LIST_FIRST.replace("\n", "\r"), "0 {} {} 0 {}\r", "3 {} {} {}\r"),
+    "c.ply": box_as(
+        LIST_FIRST.replace(" x\n", " X\n").replace(" y\n", " Y\n").replace(" z\n", " Z\n"),
+        "0 {} {} 0 {} ",
+        "3 {} {} {} ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SPELLINGS))
+def test_other_spellings_are_drawn_alike(tmp_path: Path, name: str) -> None:
+    (tmp_path / "box.ply").write_bytes(meshes.ply(*meshes.box()))
+    (tmp_path / name).write_bytes(SPELLINGS[name].encode())
+    same(tmp_path / name, tmp_path / "box.ply")
+
+
+def test_faces_may_stand_before_their_vertices(tmp_path: Path) -> None:
+    vertices, faces = meshes.box()
+    lines = [*("3 {} {} {}".format(*face) for face in faces), *("{} {} {}".format(*place) for place in vertices)]
+    (tmp_path / "box.ply").write_bytes(meshes.ply(vertices, faces))
+    (tmp_path / "first.ply").write_text(FACES_FIRST.format(len(vertices), len(faces)) + "\n".join(lines))
+    same(tmp_path / "first.ply", tmp_path / "box.ply")
+
+
+def test_keywords_of_an_obj_in_capitals_are_no_lines_to_be_overlooked(tmp_path: Path) -> None:
+    lines = box_as("", "v {} {} {}\n", "f {} {} {}\n").splitlines()
+    vertices = [line for line in lines if line[0] == "v"]
+    faces = ["F " + " ".join(str(int(word) + 1) for word in line.split()[1:]) for line in lines if line[0] == "f"]
+    mixed = [line.upper() if number % 2 else line for number, line in enumerate(vertices)]
+    (tmp_path / "box.ply").write_bytes(meshes.ply(*meshes.box()))
+    (tmp_path / "mixed.obj").write_text("\n".join([*mixed, *faces]))
+    same(tmp_path / "mixed.obj", tmp_path / "box.ply")
+
+
 # Textures
 
 
@@ -418,6 +479,13 @@ def red(path: Path) -> Path:
         "map_Kd RED.PNG",
         'map_Kd "red.png"',
         "map_Kd textures\\..\\red.png",
+        "map_Kd red.png # the skin",
+        "map_Kd -s 1 1 1 red.png\t# the skin",
+        "map_Kd 'red.png'",
+        "map_Kd -colorspace sRGB red.png",
+        "map_Kd -s 1 1 1 \\\n red.png",
+        "# C:\\scans\\\nmap_Kd red.png",
+        "MAP_KD red.png",
     ],
 )
 def test_a_material_names_its_texture_in_many_ways(tmp_path: Path, line: str) -> None:
@@ -452,12 +520,33 @@ def test_a_texture_lies_beside_its_library_or_the_mesh(tmp_path: Path) -> None:
     assert len(textured_box(tmp_path, b"newmtl m\nmap_Kd -clamp on two words.png\n").textures) == 1
 
 
+def test_a_number_sign_may_be_part_of_a_name(tmp_path: Path) -> None:
+    red(tmp_path / "skin #2.png")
+    Image.new("RGB", (2, 2), (0, 0, 255)).save(tmp_path / "skin", "PNG")
+    shape = textured_box(tmp_path, b"newmtl m\nmap_Kd skin #2.png\n")
+    assert shape.textures[0][0, 0].tolist() == [255, 0, 0] and shape.remarks == ()
+
+
+def test_a_library_with_a_comment_behind_its_name(tmp_path: Path) -> None:
+    red(tmp_path / "red.png")
+    shape = textured_box(tmp_path, b"newmtl m\nmap_Kd red.png\n", named=b"a.mtl # of the scanner")
+    assert len(shape.textures) == 1 and shape.remarks == ()
+
+
 def test_scale_and_offset_of_a_texture(tmp_path: Path) -> None:
     red(tmp_path / "red.png")
     plain = textured_box(tmp_path, b"newmtl m\nmap_Kd red.png\n")
     moved = textured_box(tmp_path, b"newmtl m\nmap_Kd -s 2 4 1 -o 0.25 0.5 0 red.png\n")
     assert plain.uv is not None and moved.uv is not None
     assert np.allclose(moved.uv, plain.uv * [2, 4] + [0.25, 0.5])
+
+
+def test_a_texture_with_damaged_pixels_is_not_laid_on(tmp_path: Path) -> None:
+    data = bytearray(red(tmp_path / "red.png").read_bytes())
+    data[data.index(b"IDAT") + 6] ^= 1
+    (tmp_path / "red.png").write_bytes(data)
+    shape = textured_box(tmp_path, b"newmtl m\nmap_Kd red.png\n")
+    assert shape.textures == () and "it is damaged (the checksum of IDAT" in shape.remarks[0]
 
 
 def test_two_files_that_differ_by_case_alone_are_told_apart_or_none_is_taken(tmp_path: Path) -> None:
