@@ -290,13 +290,40 @@ def job_faults(manifest: dict[str, Any]) -> list[str]:
         job = manifest["spec"]
     else:
         return [*faults, f"a {manifest['kind']} that is not expected here"]
-    pod = job["template"]["spec"]
-    if not pod.get("securityContext", {}).get("runAsNonRoot"):
-        faults.append("may run as root")
+    faults += pod_faults(job["template"]["spec"])
     for_all, for_one = (_fatal(job, action) for action in ("FailJob", "FailIndex"))
     if for_all | for_one != set(EXIT_CODES) - {0, 5}:
         faults.append(f"gives up on exit codes {sorted(for_all | for_one)}")
-    faults += _shard_faults(job, for_all) if job.get("completionMode") == "Indexed" else []
+    return faults + (_shard_faults(job, for_all) if job.get("completionMode") == "Indexed" else [])
+
+
+def deployment_faults(manifest: dict[str, Any]) -> list[str]:
+    """What is wrong with a Deployment."""
+    faults = literal_secrets(manifest)
+    template = manifest["spec"]["template"]
+    if not selects(manifest["spec"]["selector"], template["metadata"]["labels"]):
+        faults.append("does not select its own pods")
+    for container in template["spec"]["containers"]:
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            asked = container.get(probe, {}).get("httpGet", {})
+            if asked.get("path") != "/healthz" or asked.get("port") not in ports:
+                faults.append(f"{probe} asks nobody")
+        command = container["command"]
+        if str(ports.get("http")) != command[command.index("--port") + 1]:
+            faults.append("the port is not the one that is listened at")
+        if "OUTCROP_SERVE_TOKEN" not in {one["name"] for one in container["env"]}:
+            faults.append("asks nobody for a token")
+        if "cpu" not in container["resources"].get("requests", {}):
+            faults.append("requests no processor")
+    return faults + pod_faults(template["spec"])
+
+
+def pod_faults(pod: dict[str, Any]) -> list[str]:
+    """What is wrong with the pod of any manifest."""
+    faults = []
+    if not pod.get("securityContext", {}).get("runAsNonRoot"):
+        faults.append("may run as root")
     volumes = {volume["name"] for volume in pod["volumes"]}
     for container in pod["containers"]:
         if fault := tag_fault(container["image"]):
@@ -363,8 +390,13 @@ def jobs() -> list[dict[str, Any]]:
     return [manifest for manifest in manifests() if manifest["kind"] in ("Job", "CronJob")]
 
 
+def deployments() -> list[dict[str, Any]]:
+    """The manifests of what answers all the time."""
+    return [manifest for manifest in manifests() if manifest["kind"] == "Deployment"]
+
+
 def pod(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The pod of a Job or CronJob: `metadata` and `spec`."""
+    """The pod of a Job, a CronJob or a Deployment: `metadata` and `spec`."""
     spec = manifest["spec"]
     template: dict[str, Any] = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]
     return template
@@ -387,7 +419,7 @@ def network_faults(policies: list[dict[str, Any]]) -> list[str]:
             who = rule.get("from", []) + rule.get("to", [])
             if not who or not all(one.get("podSelector") or one.get("namespaceSelector") for one in who):
                 faults.append(f"{policy['metadata']['name']}: a rule for everybody")
-    for manifest in jobs():
+    for manifest in [*jobs(), *deployments()]:
         labels = pod(manifest)["metadata"]["labels"]
         if not (called(policies, labels, "egress") and called(policies, labels, "ingress")):
             faults.append(f"{manifest['metadata'].get('name', 'the Job')} cannot reach Milvus")

@@ -13,6 +13,8 @@ from deployment import (
     DOCKERFILE,
     OPERATIONS,
     USER_YAML,
+    deployment_faults,
+    deployments,
     job_faults,
     jobs,
     literal_secrets,
@@ -29,7 +31,9 @@ from outcrop.embed.presets import PRESETS
 def test_manifests_have_no_faults() -> None:
     found = jobs()
     assert [manifest["kind"] for manifest in found] == ["CronJob", "CronJob", "Job"]
-    assert {m["kind"] for m in manifests()} == {"Job", "CronJob", "PersistentVolumeClaim", "NetworkPolicy"}
+    kinds = {"Job", "CronJob", "Deployment", "Service", "PersistentVolumeClaim", "NetworkPolicy"}
+    assert {m["kind"] for m in manifests()} == kinds
+    assert [fault for manifest in deployments() for fault in deployment_faults(manifest)] == []
     assert [fault for manifest in found for fault in job_faults(manifest)] == []
     assert [fault for manifest in manifests() for fault in literal_secrets(manifest)] == []
     assert values_faults(values()) == []
@@ -40,7 +44,7 @@ def test_manifests_have_no_faults() -> None:
 def test_every_claim_that_is_mounted_is_there_to_be_made() -> None:
     claimed = {
         volume["persistentVolumeClaim"]["claimName"]
-        for manifest in jobs()
+        for manifest in [*jobs(), *deployments()]
         for volume in pod(manifest)["spec"]["volumes"]
         if "persistentVolumeClaim" in volume
     }
@@ -57,11 +61,49 @@ def test_the_job_says_its_model_and_runs_as_the_image_does() -> None:
     variables = {one["name"]: one.get("value") for one in pod(job)["spec"]["containers"][0]["env"]}
     assert variables["OUTCROP_MODEL"] in PRESETS
     number = re.search(r"^ARG UID=(\d+)$", DOCKERFILE.read_text(), re.MULTILINE)
-    assert number and {pod(m)["spec"]["securityContext"]["runAsUser"] for m in jobs()} == {int(number[1])}
-    for manifest in jobs():
+    assert number and {pod(m)["spec"]["securityContext"]["runAsUser"] for m in [*jobs(), *deployments()]} == {
+        int(number[1])
+    }
+    for manifest in [*jobs(), *deployments()]:
         for container in pod(manifest)["spec"]["containers"]:
             assert re.fullmatch(r"outcrop:[\d.]+-(gpu|cpu)", container["image"]), "the name that the Dockerfile shows"
             assert f"-t {container['image']}" in DOCKERFILE.read_text()
+
+
+def test_the_service_leads_to_the_page_and_the_page_to_its_collection() -> None:
+    (deployment,) = deployments()
+    (service,) = (m for m in manifests() if m["kind"] == "Service")
+    labels = pod(deployment)["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    (container,) = pod(deployment)["spec"]["containers"]
+    assert {port["targetPort"] for port in service["spec"]["ports"]} <= {port["name"] for port in container["ports"]}
+    (policy,) = (p for p in policies() if p["metadata"]["name"] == "page")
+    assert policy["spec"]["podSelector"]["matchLabels"] == labels
+    ports = {port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]}
+    assert ports == {port["containerPort"] for port in container["ports"]}
+    (job,) = (m for m in jobs() if m["kind"] == "Job")
+    others = {one["name"]: one for one in pod(job)["spec"]["containers"][0]["env"]}
+    for one in container["env"]:  # the page asks the collection that the Job fills
+        if one["name"] in others:
+            assert one == others[one["name"]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    [
+        (lambda c: c.pop("livenessProbe"), "livenessProbe asks nobody"),
+        (lambda c: c["readinessProbe"]["httpGet"].update(port="htp"), "readinessProbe asks nobody"),
+        (lambda c: c["command"].__setitem__(-1, "8080"), "the port is not the one that is listened at"),
+        (lambda c: c["env"].pop(2), "asks nobody for a token"),
+        (lambda c: c["env"].append({"name": "OUTCROP_TOKEN", "value": "root:hunter2"}), "OUTCROP_TOKEN: a secret"),
+        (lambda c: c["resources"]["limits"].pop("memory"), "no limit for memory"),
+        (lambda c: c["securityContext"].pop("readOnlyRootFilesystem"), "can write to its image"),
+    ],
+)
+def test_a_broken_deployment_is_found_out(damage: Callable[[dict[str, Any]], Any], fault: str) -> None:
+    (deployment,) = deployments()
+    damage(pod(deployment)["spec"]["containers"][0])
+    assert any(fault in found for found in deployment_faults(deployment))
 
 
 def policies() -> list[dict[str, Any]]:
