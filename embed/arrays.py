@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.schema.files import at_hand
+
 _PARSING = threading.Lock()
 
 
@@ -26,8 +28,8 @@ def map_array(path: Path) -> NDArray[Any]:
     Raises:
         OSError, ValueError, EOFError, SyntaxError: the file cannot be read, or holds no array.
     """
-    with _PARSING, _damage_as_values():
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    with _PARSING, _damage_as_values(), at_hand(path) as here:  # what is mapped stays so when its file is gone
+        array: NDArray[Any] = np.load(here, mmap_mode="r", allow_pickle=False)
     return array
 
 

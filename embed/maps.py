@@ -21,6 +21,7 @@ from outcrop.embed.georeference import Affine, Georeference
 from outcrop.embed.images import DRAFT_MARGIN, Decoded
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.schema.errors import InputError, PictureError
+from outcrop.schema.places import require_disk
 
 MOST_PIXELS = 64 * 2**20
 """Pixels of one window as it is read: none asked for is finer than that."""
@@ -94,6 +95,7 @@ def open_map(path: Path) -> Map:
     Raises:
         InputError: there is none, its format is not read, it has no place on the globe, or its reader is not installed.
     """
+    require_disk(path, "a map", "copy it to a disk")
     suffix = path.suffix.lower()
     if suffix in NOT_READ:
         raise InputError(f"{path}: {NOT_READ[suffix]}")

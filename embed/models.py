@@ -7,7 +7,7 @@ collection. Weights are located and digested here and nowhere else; torch is not
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from outcrop.embed import vocabulary as vocabularies
@@ -15,6 +15,7 @@ from outcrop.embed import weights as checkpoint
 from outcrop.embed.lean_torch import import_torch
 from outcrop.embed.presets import ALIASES, NEW_MODEL, PRESETS, TIMM, Preset
 from outcrop.schema.errors import InputError, SpaceMismatch, WeightsError, nearest
+from outcrop.schema.places import place
 from outcrop.schema.registry import weights_search
 from outcrop.schema.settings import Settings
 from outcrop.schema.space import AskedPooling, Fit, Pooling, Space
@@ -42,11 +43,13 @@ class Model:
     weights: Path
     space: Space
     vocabulary: Path | None = None
+    origin: Path | None = None
+    """The object in an object store that the weights' file is a copy of, if it is one."""
 
     @property
     def hint(self) -> str:
         """Where the weights are, as a collection remembers it."""
-        return str(self.weights.resolve())
+        return str(self.origin or self.weights.resolve())
 
 
 def find_preset(name: str) -> Preset:
@@ -91,7 +94,7 @@ def find_model(
     if fitted is None:
         raise InputError(f"pooling {pooling!r} needs a vocabulary, and no folder of them is given")
     file = vocabularies.for_asked(asked, plain.space, fitted)
-    return Model(plain.preset, plain.weights, vocabularies.load(file).space, file)
+    return replace(plain, space=vocabularies.load(file).space, vocabulary=file)
 
 
 def _unfitted(
@@ -107,7 +110,9 @@ def _unfitted(
     preset = find_preset(name)
     path = checkpoint.locate(preset, weights, search)
     space = make_space(preset, "", size, fit, pooling)  # what cannot be is refused before a large file is read
-    return Model(preset, path, space.model_copy(update={"weights_digest": checkpoint.digest(path, memory)}))
+    here = checkpoint.on_disk(path, memory)
+    known = space.model_copy(update={"weights_digest": checkpoint.digest(here, memory)})
+    return Model(preset, here, known, origin=path if here != path else None)
 
 
 def resolve(
@@ -149,8 +154,8 @@ def resolve_space(space: Space, settings: Settings, hint: str = "") -> Model:
         WeightsError: no weights are found, or the vocabulary is missing.
     """
     weights = settings.weights
-    if weights is None and hint and Path(hint).exists():
-        weights = Path(hint)
+    if weights is None and hint and (hinted := place(hint)).exists():
+        weights = hinted
     file = vocabularies.for_space(space, settings.vocabularies_folder) if space.vocabulary is not None else None
     search, memory = weights_search(settings.registry), settings.state / DIGESTS
     try:
@@ -159,7 +164,7 @@ def resolve_space(space: Space, settings: Settings, hint: str = "") -> Model:
         raise WeightsError(f"{error} (the collection's vectors were made by {space})") from None
     if file is not None:  # opening it shows whether it is the one of that digest
         made = space.model_copy(update={"weights_digest": found.space.weights_digest})
-        found = Model(found.preset, found.weights, made, file)
+        found = replace(found, space=made, vocabulary=file)
     if found.space.fingerprint != space.fingerprint:
         raise SpaceMismatch(
             f"the weights found for {space.model} are not the ones that made the collection "

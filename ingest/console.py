@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from outcrop.ingest.stopping import Stopping
-from outcrop.ingest.watcher import Watcher
+from outcrop.ingest.watcher import Stoppable, Watcher
 from outcrop.schema.any_names import kinds_of
 from outcrop.schema.errors import PartialFailure
 from outcrop.schema.films import SUFFIXES
@@ -21,7 +21,6 @@ from outcrop.screen.tables import print_json, print_table
 
 if TYPE_CHECKING:
     from outcrop.ingest.perform import Preview
-    from outcrop.ingest.pipeline import Pipeline
     from outcrop.ingest.requests import AnyRequest
     from outcrop.ingest.runs import Record, Run
 
@@ -63,7 +62,7 @@ class OnScreen(Watcher):
         self._stopping.run = run
         self._meter = self._closing.enter_context(Meter(title, expected, self._unit, self._session.quiet))
 
-    def stoppable(self, pipeline: Pipeline) -> None:
+    def stoppable(self, pipeline: Stoppable) -> None:
         """Ctrl-C stops this pipeline."""
         self._stopping.pipeline = pipeline
 

@@ -17,6 +17,7 @@ from outcrop.schema.any_names import kinds_of
 from outcrop.schema.errors import InputError
 from outcrop.schema.films import SUFFIXES
 from outcrop.schema.item import FIELDS
+from outcrop.schema.places import require_disk
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def _held(films: Films) -> _Held:
     Raises:
         InputError: a file that was named is not a film; there is no folder.
     """
+    require_disk(films.place, "films", "copy them to a disk")
     place = films.place
     if films.named:
         for name in films.named:

@@ -26,6 +26,7 @@ from outcrop.schema.any_names import PICTURES
 from outcrop.schema.errors import InputError, StoreUnreachable
 from outcrop.schema.films import EVERY, SUFFIXES
 from outcrop.schema.frames import dataset_root
+from outcrop.schema.places import place, require_disk
 from outcrop.schema.registry import declares, read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
@@ -100,8 +101,8 @@ class Followed:
     def _begin(self, now: float) -> None:
         """Files that changed just before may be unfinished."""
         recently = time.time() - self._settle
-        for place, _, names in os.walk(self._root):
-            for path in (Path(place, name) for name in names):
+        for folder, _, names in os.walk(self._root):
+            for path in (Path(folder, name) for name in names):
                 state = _state(path) if self._counts(None, str(path)) else None
                 if state is not None and state.mtime_ns / 1e9 > recently:
                     self._note(path, now)
@@ -140,7 +141,8 @@ def request_to_follow(word: str, settings: Settings, **more: object) -> tuple[Fo
     """
     from outcrop.ingest.options import dataset_name
 
-    folder = Path(word)
+    folder = place(word)
+    require_disk(folder, "a folder that is followed,", "`ingest images` reads a bucket, as often as it is called")
     if folder.is_dir():
         named = dataset_name(folder, None)
         return _of_folder(settings, named, folder, EVERY, more), folder.absolute()

@@ -33,6 +33,9 @@ class Commands(lazy.Commands):
 
 def what_to_type(word: str) -> str:
     """The advice for a path in place of a command; '' where the word does not look like a path."""
+    if "://" in word:
+        quoted = shlex.quote(word)
+        return f"{word} is an address, not a command; type `ingest images {quoted}` or `ingest specimens {quoted}`"
     path = Path(word)
     if path.is_dir():
         return f"{word} is a folder, not a command; {_for_folder(word, path)}"

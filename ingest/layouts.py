@@ -25,6 +25,7 @@ from outcrop.schema.errors import InputError, OutcropError, SpaceMismatch, Weigh
 from outcrop.schema.files import whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import Item
+from outcrop.schema.places import require_disk
 from outcrop.schema.settings import Settings
 from outcrop.schema.space import AskedPooling, Space
 from outcrop.store.collection import Collection
@@ -198,6 +199,7 @@ def check_tree(folder: Path) -> None:
     Raises:
         InputError: it is a file, its parent is missing, or it holds files that Outcrop did not write.
     """
+    require_disk(folder, "the folder")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give the name of a folder")
     if not folder.absolute().parent.is_dir():

@@ -116,8 +116,12 @@ SHARD: Group = {
         Optional[str],
         option("--group", hidden=True, help="Name that all shards of an ingest have in common. [OUTCROP_GROUP]"),
     ],
+    "ray": Annotated[
+        Optional[str],
+        option("--ray", hidden=True, help="ADDRESS or auto: on the nodes of this Ray cluster. [OUTCROP_RAY]"),
+    ],
 }
-"""A part of an ingest."""
+"""A part of an ingest, or an ingest on many machines."""
 
 
 def dataset_name(folder: Path, name: str | None) -> str:

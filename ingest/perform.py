@@ -66,7 +66,7 @@ class Preview:
 
 
 @dataclass(frozen=True)
-class _Target:
+class Target:
     """A listed request and what it is ingested into; `found` is None where the collection is still to be made.
 
     Of a sharded ingest `listing` is the shard's part of the `whole`.
@@ -103,6 +103,8 @@ def ingest(
         SpaceMismatch: the model asked for is not the collection's.
     """
     request.check()
+    if settings.ray is not None and settings.shard is not None:
+        raise InputError("--ray and --shard exclude each other: on Ray the nodes share the work by themselves")
     for place, fix in ((settings.state, FIX), *request.places()):
         require_writable(place, fix)
     with _opened(request, settings, watcher, only, create=True) as target:
@@ -121,7 +123,7 @@ def preview(request: AnyRequest, settings: Settings, watcher: Watcher = Watcher(
     """
     request.check()
     with _opened(request, settings, watcher, None, create=False) as target:
-        keeper, checked = _keeper(target, settings), CheckedFiles(settings.state)
+        keeper, checked = keeper_of(target, settings), CheckedFiles(settings.state)
         if not isinstance(request, ManifestRequest):
             outlook = look_ahead(
                 target.listing,
@@ -143,7 +145,7 @@ def preview(request: AnyRequest, settings: Settings, watcher: Watcher = Watcher(
         return Preview(target.space, whole, tuple(parts), rate, metadata=target.metadata)
 
 
-def _keeper(target: _Target, settings: Settings) -> FeatureKeeper | None:
+def keeper_of(target: Target, settings: Settings) -> FeatureKeeper | None:
     """What keeps the features that a request asks for, or that lie beside vectors made elsewhere; None where there are none."""
     kinds, folder = target.request.features, target.request.features_folder
     if target.model is None:
@@ -156,7 +158,7 @@ def _keeper(target: _Target, settings: Settings) -> FeatureKeeper | None:
 @contextmanager
 def _opened(
     request: AnyRequest, settings: Settings, watcher: Watcher, only: Iterable[str] | None, *, create: bool
-) -> Iterator[_Target]:
+) -> Iterator[Target]:
     # What only a collection can locate waits for it; without one the registry says what is wrong, and nothing is created.
     later = request.takes_space or (request.undeclared and not is_missing(settings.uri))
     listing = None if later else request.list(None, only=only)
@@ -179,7 +181,7 @@ def _opened(
             )
         shard = settings.part if only is None else None
         tables = own_columns(request.metadata, listing, found, watcher)
-        yield _Target(request, share(listing, shard), listing, shard, store, found, space, model, tables)
+        yield Target(request, share(listing, shard), listing, shard, store, found, space, model, tables)
 
 
 def _space_and_model(
@@ -224,17 +226,18 @@ def _store(settings: Settings, watcher: Watcher, *, create: bool) -> Iterator[St
         yield store
 
 
-def _open_store(target: _Target) -> Store:
+def _open_store(target: Target) -> Store:
     assert target.store is not None  # only a preview is without
     return target.store
 
 
 def _ingest(
-    target: _Target, settings: Settings, watcher: Watcher, retry_of: str, *, everything: bool
+    target: Target, settings: Settings, watcher: Watcher, retry_of: str, *, everything: bool
 ) -> tuple[Record, bool]:
     """The run's record, and whether all that the request names is done: of shards, the last one's."""
     # A new collection is made only when its encoder could be opened; an existing one may need no encoder at all.
-    opened = _open(target, settings, watcher) if target.found is None and target.model is not None else None
+    new = target.found is None and target.model is not None and settings.ray is None
+    opened = _open(target, settings, watcher) if new else None
     collection = _collection(target, settings, watcher)
     run, end = _begun(target, settings, collection, watcher, retry_of)
     if everything:
@@ -242,21 +245,32 @@ def _ingest(
     target.metadata.begin(collection, remember=everything)
     run.record.metadata = target.metadata.as_json() or None
     watcher.begins(run, target.listing.dataset, target.listing.expected)
+    if settings.ray is not None and everything:
+        from outcrop.ingest.on_ray import ingest_on_ray
+
+        return _ended(target, ingest_on_ray(target, collection, run, settings, watcher), collection, run, end, watcher)
     with closing(_encoder(target, settings, watcher, run, opened)) as encoder:
         record = ingest_listing(
             target.listing,
             encoder,
             collection,
             run,
-            _options(settings, target),
+            options_of(settings, target),
             thumbnails=ThumbnailStore.below(settings.state) if settings.thumbnails else None,
-            features=_keeper(target, settings),
+            features=keeper_of(target, settings),
             on_start=watcher.stoppable,
             on_change=encoder.begin if target.model is not None else None,
             waiting=watcher.warn,
             progress=lambda done: watcher.progress(run.record),
             shard_end=end,
         )
+    return _ended(target, record, collection, run, end, watcher)
+
+
+def _ended(
+    target: Target, record: Record, collection: Collection, run: Run, end: ShardEnd | None, watcher: Watcher
+) -> tuple[Record, bool]:
+    """Says what was odd, and completes own columns; see `_ingest` for what it gives."""
     for remark in filter(None, (record.decoder, *run.remarks)):
         watcher.say(remark)
     if record.state == "done":
@@ -265,7 +279,7 @@ def _ingest(
 
 
 def _begun(
-    target: _Target, settings: Settings, collection: Collection, watcher: Watcher, retry_of: str
+    target: Target, settings: Settings, collection: Collection, watcher: Watcher, retry_of: str
 ) -> tuple[Run, ShardEnd | None]:
     """A run that has begun, and of a shard what it does at its end."""
     request, shard = target.request, target.shard
@@ -289,20 +303,20 @@ def _begun(
     return run, ShardEnd(shard, marks, target.whole, watcher.say)
 
 
-def _open(target: _Target, settings: Settings, watcher: Watcher) -> PictureEncoder:
+def _open(target: Target, settings: Settings, watcher: Watcher) -> PictureEncoder:
     assert target.model is not None, "no picture is embedded where the vectors are there already"
     watcher.say(f"opening {target.model.space.model}")
     return open_encoder(target.model, settings, settings.batch, expected=_to_come(target))
 
 
-def _to_come(target: _Target) -> int:
+def _to_come(target: Target) -> int:
     """About how many pictures an ingest will embed: those listed beyond the rows that there are already; of a shard its part."""
     held = target.found.count() if target.found is not None else 0
     return max(0, target.whole.expected - held) // (target.shard.of if target.shard is not None else 1)
 
 
 def _encoder(
-    target: _Target, settings: Settings, watcher: Watcher, run: Run, opened: PictureEncoder | None
+    target: Target, settings: Settings, watcher: Watcher, run: Run, opened: PictureEncoder | None
 ) -> LazyEncoder:
     """The encoder that is open already, or one that is opened as soon as an item is known to need it.
 
@@ -318,7 +332,7 @@ def _encoder(
     return LazyEncoder(target.space, lambda: opened or _open(target, settings, watcher), note)
 
 
-def _collection(target: _Target, settings: Settings, watcher: Watcher) -> Collection:
+def _collection(target: Target, settings: Settings, watcher: Watcher) -> Collection:
     weights = target.model.hint if target.model is not None else ""
     store = _open_store(target)
     collection = target.found or _created(store, settings, target.space, watcher, weights=weights)
@@ -340,7 +354,8 @@ def _created(store: Store, settings: Settings, space: Space, watcher: Watcher, *
     )
 
 
-def _options(settings: Settings, target: _Target) -> Options:
+def options_of(settings: Settings, target: Target) -> Options:
+    """How the pipeline runs over a target."""
     request, checked = target.request, CheckedFiles(settings.state)
     if target.model is None:
         return Options(

@@ -11,6 +11,7 @@ from pydantic import Field
 from outcrop.ingest.request import FILMS, AbsolutePath, OfRegistry, Request
 from outcrop.schema.errors import InputError
 from outcrop.schema.films import seconds_of
+from outcrop.schema.places import is_remote, require_disk
 from outcrop.schema.settings import Settings
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ class ImagesRequest(Request):
 
         limit = self.limit if only is None else None
         films = None
-        if self.every is not None:
+        if self.every is not None and not is_remote(
+            self.folder
+        ):  # films are read where they lie; there they count as not read
             films = Films(self.folder, self.name, self.every, Kept(self.known), self.films)
         return list_folder(self.folder, self.name, limit=limit, only=only, positions=self.positions, films=films)
 
@@ -134,6 +137,7 @@ class VideoRequest(Request):
         Raises:
             InputError: there is no such place, or a value is wrong.
         """
+        require_disk(place, "films", "copy them to a disk")
         if not place.exists():
             raise InputError(f"no film or folder at {place}; check the path")
         folder = place if place.is_dir() else place.absolute().parent

@@ -25,6 +25,7 @@ from outcrop.embed.formats import format_of
 from outcrop.embed.protocol import Pending, PictureEncoder
 from outcrop.embed.reader_versions import damage_of
 from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.ingest.ahead import Ahead
 from outcrop.ingest.changes import STORED, Change, Present, compare, settled
 from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.features import FeatureKeeper
@@ -42,6 +43,7 @@ from outcrop.ingest.sources import (
     Source,
     Todo,
     Wanted,
+    addressed,
     groups,
 )
 from outcrop.ingest.stages import Stages
@@ -180,6 +182,7 @@ class Pipeline:
         self._to_prepare: queue.Queue[_Work | None] = self._stages.new_queue(depth)
         self._to_encode: queue.Queue[_Piece | _Vector | _End | None] = self._stages.new_queue(depth)
         self._to_write: queue.Queue[_Encoded | None] = self._stages.new_queue(4)
+        self._ahead = Ahead()
         self._device: OnDevice | None = None
         if options.decode != "cpu":
             always = options.decode == "device"
@@ -220,6 +223,7 @@ class Pipeline:
         try:
             self._stages.run(stages, waiting)
         finally:
+            self._ahead.close()
             self.run.spent("all", time.process_time() - cpu)
 
     # -- stages ----------------------------------------------------------------------------------------------------
@@ -256,6 +260,7 @@ class Pipeline:
         replaces = self.options.force or any(each.item.id in rows for each in wanted)
         work = _Work(source, wanted, todo, replaces, left)
         if todo:
+            self._ahead.begin(source.path)
             self._put(self._to_prepare, work)
         else:
             self._covered(work)
@@ -408,9 +413,12 @@ class Pipeline:
             if isinstance(entry, _End):
                 self._finished(entry, encoded)
             elif isinstance(entry, _Vector):
-                encoded.add(entry.ready.item, entry.ready.vector, None, entry.work.replaces)
+                encoded.add(
+                    addressed(entry.ready.item, entry.work.source), entry.ready.vector, None, entry.work.replaces
+                )
             elif (vector := next(vectors)) is not None:
-                encoded.add(entry.prepared.item, vector, entry.prepared.thumbnail, entry.work.replaces)
+                item = addressed(entry.prepared.item, entry.work.source)
+                encoded.add(item, vector, entry.prepared.thumbnail, entry.work.replaces)
                 if isinstance(entry.work.source, Pools):
                     entry.work.items.append(entry.prepared.item)
                     entry.work.vectors.append(vector)
@@ -454,7 +462,7 @@ class Pipeline:
                 pooled = source.pool(work.items, np.stack(work.vectors))
                 for item, vector, small in zip(pooled.items, pooled.vectors, pooled.thumbnails, strict=True):
                     del work.left[item.id]
-                    encoded.add(item, vector, small, work.replaces)
+                    encoded.add(addressed(item, source), vector, small, work.replaces)
             except PictureError as error:
                 self._failed(work, source.path, work.left.values(), "embed", str(error))
                 work.left.clear()

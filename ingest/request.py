@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from outcrop.schema.places import absolute
 from outcrop.schema.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from outcrop.schema.space import Space
     from outcrop.store.collection import Collection
 
-AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
+AbsolutePath = Annotated[Path, AfterValidator(absolute)]
 Say = Callable[[str], None]
 FILMS = "films"
 """The folder below the state folder that remembers which frames of films were kept."""

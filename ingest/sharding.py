@@ -77,7 +77,7 @@ class Marks:
 
     def end(self, shard: Shard, record: Record) -> None:
         """Notes that a shard has ended."""
-        failed = record.failed - record.missing
+        failed = record.failed - record.missing + record.left_out  # what is left out has no row either
         self._set({shard.number: Mark(group=self.group, run=record.run, done=True, failed=failed)})
 
     def done(self) -> dict[int, Mark]:

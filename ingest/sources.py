@@ -13,7 +13,7 @@ this pass, and returns the items made of these vectors, such as the specimen of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
@@ -28,6 +28,7 @@ from outcrop.ingest.runs import Failure
 from outcrop.schema.digests import SourceDigest, digest_of, digest_of_file
 from outcrop.schema.errors import PictureError
 from outcrop.schema.item import Item
+from outcrop.schema.places import URI, is_remote
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -304,6 +305,11 @@ class Listing:
     def expected(self) -> int:
         """Declared items, on disk or not."""
         return sum(source.count for source in self.sources) + len(self.missing)
+
+
+def addressed(item: Item, source: Source) -> Item:
+    """The item with the address of the object that it was made of, where its source is in an object store."""
+    return replace(item, extra={**item.extra, URI: str(source.path)}) if is_remote(source.path) else item
 
 
 def examples(listing: Listing, most: int = 5) -> tuple[Wanted, ...]:

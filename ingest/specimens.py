@@ -36,6 +36,7 @@ from outcrop.schema.digests import SourceDigest, digest_of
 from outcrop.schema.errors import InputError, MeshError, PictureError, PlaceUnusable
 from outcrop.schema.files import whole_file
 from outcrop.schema.item import FIELDS, Item, Kind, parent_of, specimen_key, view_key
+from outcrop.schema.places import walk
 
 WITH_FILES = frozenset((".obj", ".ply", ".gltf", ".dae"))
 """Endings of meshes that name other files, and (`BESIDE`) of what they name: materials, textures and buffers."""
@@ -215,9 +216,9 @@ def find_meshes(folder: Path) -> Meshes:
         raise InputError(f"no folder at {folder}; give the folder that holds the meshes")
     found: list[Path] = []
     others: Counter[str] = Counter()
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = [Path(place, name) for name in files if not name.startswith(".")]
+        paths = [place / name for name in files if not name.startswith(".")]
         meshes = {path for path in paths if may_hold_mesh(path)}
         found += meshes
         beside = {path.suffix.lower() for path in meshes} & WITH_FILES

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from outcrop.screen.guard import INTERRUPTED
 
 if TYPE_CHECKING:
-    from outcrop.ingest.pipeline import Pipeline
     from outcrop.ingest.runs import Run
+    from outcrop.ingest.watcher import Stoppable
 
 
 class Stopping:
@@ -27,7 +27,7 @@ class Stopping:
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self.run: Run | None = None
-        self.pipeline: Pipeline | None = None
+        self.pipeline: Stoppable | None = None
         self.number: int | None = None
         self._warn = warn
         self._asked = False

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from outcrop.ingest.pipeline import Pipeline
     from outcrop.ingest.runs import Record, Run
+
+
+class Stoppable(Protocol):
+    """What can be asked to end in order."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was asked."""
+        ...
+
+    def stop(self) -> None:
+        """Asks it; may be called by a signal handler."""
+        ...
 
 
 class Watcher:
@@ -21,8 +33,8 @@ class Watcher:
     def begins(self, run: Run, title: str, expected: int) -> None:
         """The run begins; `expected` items are declared."""
 
-    def stoppable(self, pipeline: Pipeline) -> None:
-        """The pipeline that runs: its `stop` ends it after the batches in flight."""
+    def stoppable(self, pipeline: Stoppable) -> None:
+        """The pipeline that runs (or many, on Ray): its `stop` ends it after the batches in flight."""
 
     def progress(self, record: Record) -> None:
         """More items are finished: written, unchanged or failed."""

@@ -14,6 +14,7 @@ from outcrop.operate.console import INDEX, STORE, DryRun, Given, answer, opened,
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
 from outcrop.schema.filters import asked as conditions
+from outcrop.schema.places import is_remote, require_disk
 from outcrop.screen.options import KEPT_FEATURES, STATE, Session, command, hidden, option
 from outcrop.screen.progress import Meter
 
@@ -94,7 +95,7 @@ def _writer(file: Path, force: bool) -> Writer:
         raise InputError(f"{file} exists; give another name, or --force")
     if file.suffix not in writers:
         raise InputError(f"{file} must end in one of {', '.join(writers)}: the ending chooses the format")
-    if not file.absolute().parent.is_dir():
+    if not is_remote(file) and not file.absolute().parent.is_dir():
         raise InputError(f"the folder {file.absolute().parent} does not exist; create it")
     return writers[file.suffix]
 
@@ -110,6 +111,7 @@ def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layo
     from outcrop.ingest.layout_names import layout_named
     from outcrop.ingest.layouts import open_folder
 
+    require_disk(folder, "the folder")
     chosen = layout_named(layout, session.settings.features_folder)
     with opened(session, name) as collection, Meter("export", None, "vectors", session.quiet) as meter:
         open_folder(folder, chosen)

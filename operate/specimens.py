@@ -19,6 +19,7 @@ from outcrop.schema.errors import InputError
 from outcrop.schema.filters import equals
 from outcrop.schema.item import FOSSIL, Kind, item_of_key
 from outcrop.schema.origin import Origin, origin_of
+from outcrop.schema.places import place
 from outcrop.schema.registry import read_registry
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
@@ -140,7 +141,7 @@ def _folder(roots: frozenset[str], name: str, root: Path | None) -> Path:
     if root is None and len(roots) != 1:
         said = f"come from several folders ({', '.join(sorted(roots))})" if roots else "do not say where they came from"
         raise InputError(f"the specimens of {name!r} {said}; give --root DIR")
-    folder = root if root is not None else Path(*roots)
+    folder = root if root is not None else place(*roots)
     if not folder.is_dir():
         raise InputError(
             f"the folder {folder} of {name!r} is missing: is its disk mounted? If it moved, give --root DIR"

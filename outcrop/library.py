@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from outcrop.schema.errors import InputError, OutcropError
 from outcrop.schema.filters import Filter, asked
+from outcrop.schema.places import place
 from outcrop.schema.settings import Settings, read_settings
 from outcrop.store.connection import shown_uri
 
@@ -172,10 +173,10 @@ def ingest_images(
     from outcrop.ingest.options import dataset_name
     from outcrop.ingest.requests import ImagesRequest
 
-    place = Path(folder)
-    places = Path(positions) if positions is not None else None
-    named = dataset_name(place, name)
-    request = ImagesRequest(name=named, folder=place, positions=places, limit=limit, force=force)
+    root = place(folder)
+    places = place(positions) if positions is not None else None
+    named = dataset_name(root, name)
+    request = ImagesRequest(name=named, folder=root, positions=places, limit=limit, force=force)
     return collection.ingest(_with(request, metadata))
 
 
@@ -242,7 +243,7 @@ def ingest_specimens(
     """
     from outcrop.ingest.requests import SpecimensRequest
 
-    folder = Path(folder)
+    folder = place(folder)
     name = name or folder.absolute().name
     request = SpecimensRequest(name=name, folder=folder, views=views, align="axes", force=force)
     return collection.ingest(_with(request, metadata))
@@ -406,7 +407,7 @@ def match(query: str | Path, candidate: str | Path, *, min_inliers: int | None =
     from outcrop.query.verification.verifier import Verifier
 
     with Verifier() as verifier:
-        return match_pair(Path(query), Path(candidate), verifier, min_inliers=min_inliers or MIN_INLIERS)
+        return match_pair(place(query), place(candidate), verifier, min_inliers=min_inliers or MIN_INLIERS)
 
 
 def cluster(collection: OpenCollection, where: Where = "kind=specimen", **recipe: Any) -> Found:
@@ -479,7 +480,7 @@ def _with(request: AnyRequest, metadata: str | Path | None) -> AnyRequest:
 
 
 def _paths(paths: Paths) -> list[Path]:
-    return [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
+    return [place(paths)] if isinstance(paths, str | Path) else [place(path) for path in paths]
 
 
 def _filter(where: Where) -> Filter:

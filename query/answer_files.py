@@ -24,6 +24,7 @@ from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.query.answers import Results
 from outcrop.query.hit_sheet import hit_sheet
 from outcrop.schema.errors import InputError, Refused
+from outcrop.schema.places import require_disk
 
 OURS = ("answer.json", "queries.txt", "ids.npy", "keys.npy", "scores.npy", "sheets")
 
@@ -34,6 +35,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         InputError: it is a file, or its parent is missing. Refused: it holds anything but an earlier answer.
     """
+    require_disk(folder, "--output")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output {folder} is a file; give the name of a folder")
     if not folder.absolute().parent.is_dir():

@@ -84,6 +84,7 @@ def sheet(
     from outcrop.embed.thumbnails import ThumbnailStore
     from outcrop.query.specimen_sheet import specimen_sheet, write_sheet
     from outcrop.schema.errors import OutcropError
+    from outcrop.schema.places import place
 
     check_file(png, "--png")
     thumbnails = ThumbnailStore.below(session.settings.state)
@@ -91,7 +92,7 @@ def sheet(
         with opened(session) as collection:
             picture = specimen_sheet(name, collection, thumbnails)
     except OutcropError:
-        if not Path(name).is_file():
+        if not place(name).is_file():
             raise  # a mesh can be drawn without any collection
         picture = specimen_sheet(name, None, thumbnails)
     session.say(f"sheet: {write_sheet(png, picture).absolute()}")

@@ -29,6 +29,7 @@ from outcrop.query.verification.pose import Pose, camera_pose
 from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.films import moment_of
 from outcrop.schema.item import Item
+from outcrop.schema.places import place
 from outcrop.schema.plane import Plane
 
 AGREE, AGREE_METRES = 0.06, 3.0
@@ -160,7 +161,7 @@ def _agreeing(sights: Sequence[_Sight]) -> list[_Sight]:
 
 def _looked_again(query: Query, source: Map, sight: _Sight) -> _Fit | None:
     """The query matched with the part of the map that a tile says it shows; None where that gives nothing better."""
-    path = Path(query.name)
+    path = place(query.name)
     if query.item is not None or not (path.is_file() or moment_of(path) is not None):
         return None
     width, height = sight.match.query_size

@@ -12,6 +12,7 @@ import typer
 from outcrop.schema.errors import InputError, UsageError, nearest
 from outcrop.schema.filters import Filter, asked, equals
 from outcrop.schema.item import Kind
+from outcrop.schema.places import is_remote
 from outcrop.screen.options import Formerly, Session, option
 
 if TYPE_CHECKING:
@@ -332,7 +333,7 @@ def check_file(path: Path | None, option: str) -> None:
             f"write {path.with_suffix('.html').name}, and print it as PDF from a browser"
         )
     folder = path.absolute().parent
-    if not folder.is_dir():
+    if not is_remote(path) and not folder.is_dir():
         raise InputError(f"{option} {path}: the folder {folder} does not exist; create it")
-    if not os.access(path if path.exists() else folder, os.W_OK):
+    if not is_remote(path) and not os.access(path if path.exists() else folder, os.W_OK):
         raise InputError(f"{option} {path} cannot be written: no permission to write there; choose another place")

@@ -19,6 +19,7 @@ from outcrop.query.pages import inline, render, write_whole
 from outcrop.query.report_facts import headline, hit_facts, own_columns, query_facts
 from outcrop.query.verification.confidence import Verification
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item, item_id, parent_of
+from outcrop.schema.places import URI, place
 
 MAP_SIDE = 190
 """Pixels of the little map."""
@@ -131,7 +132,7 @@ class _Cards:
             "kind": str(item.kind),
             "facts": hit_facts(hit, verification, place),
             "columns": own_columns(item),
-            "source": item.source,
+            "source": item.extra.get(URI, item.source),
             "image": inline(whole if outline is not None else self.thumbnails.read(item.id)),
             "link": self.links.of_item(item) if self.links is not None else "",
             "outline": outline,
@@ -142,7 +143,7 @@ class _Cards:
         if self.links is None:
             return ""
         item = result.query.item
-        return self.links.of_item(item) if item is not None else self.links.of_file(Path(result.query.name))
+        return self.links.of_item(item) if item is not None else self.links.of_file(place(result.query.name))
 
 
 def _outline(verification: Verification | None) -> dict[str, Any] | None:

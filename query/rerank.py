@@ -20,6 +20,7 @@ from outcrop.query.verification.originals import Original, Originals
 from outcrop.query.verification.verifier import Verifier
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import Item, parent_of
+from outcrop.schema.places import place
 
 DEPTH = 50
 """Parents that are matched with each query."""
@@ -100,7 +101,7 @@ class _Observer:
             items.setdefault(own, query.item)
         originals = {parent: self._find(item) for parent, item in items.items()}
         if query.item is None:
-            originals[own] = Original(Path(query.name), query.digest)
+            originals[own] = Original(place(query.name), query.digest)
         had = dict(zip(items, self._verifier.map(self._kept or (lambda item: None), items.values()), strict=True))
         wanted = {o.path: o.digest for p, o in originals.items() if isinstance(o, Original) and had.get(p) is None}
         made = self._verifier.features_of(wanted)

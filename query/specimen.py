@@ -35,6 +35,7 @@ from outcrop.schema.digests import SourceDigest, digest_of
 from outcrop.schema.errors import InputError, MeshError, PictureError, nearest
 from outcrop.schema.filters import Filter, equals
 from outcrop.schema.item import Item, Kind, item_id, parent_of, view_key
+from outcrop.schema.places import place
 from outcrop.store.collection import Collection
 from outcrop.store.search import MAX_HITS, Plan, search
 
@@ -178,7 +179,7 @@ def _sorted_out(names: Sequence[str]) -> tuple[list[Path], list[str]]:
     paths: list[Path] = []
     keys: list[str] = []
     for name in names:
-        path = Path(name)
+        path = place(name)
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if is_mesh(p) and p.is_file())
             if not inside:

@@ -19,6 +19,7 @@ from outcrop.schema.errors import InputError
 from outcrop.schema.files import whole_file
 from outcrop.schema.frames import on_disk
 from outcrop.schema.item import Kind, item_id, parent_of
+from outcrop.schema.places import place
 from outcrop.store.collection import Collection
 
 GAP, CAPTION, TITLE = 10, 18, 30
@@ -37,7 +38,7 @@ def specimen_sheet(
     Raises:
         InputError: no such specimen, or there is nothing to show of it. MeshError: the mesh cannot be drawn.
     """
-    path = Path(name)
+    path = place(name)
     if is_mesh(path) and path.is_file():
         if look is None:
             look = stored_look(collection)[0] if collection is not None else ViewSpec()
@@ -51,7 +52,7 @@ def specimen_sheet(
     small = [(f"{view.view:02d}", thumbnails.read(view.id)) for view in views]
     pictures = [(label, _opened(data)) for label, data in small if data is not None]
     if len(pictures) < len(views) or not pictures:
-        root = Path(str(item.extra.get("root", "")))
+        root = place(str(item.extra.get("root", "")))
         source = on_disk(root, PurePosixPath(item.source).parts) or root / item.source
         stored = ViewSpec.of_extra(item.extra)
         if stored is None or not source.is_file():

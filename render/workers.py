@@ -17,6 +17,8 @@ from outcrop.render.egl import SOFTWARE
 from outcrop.render.geometry import load
 from outcrop.render.views import RENDERER_NAMES, RENDERERS, RendererName, ViewSpec, iterate_views
 from outcrop.schema.errors import InputError, MeshError, OutcropError, nearest
+from outcrop.schema.machine import cores
+from outcrop.schema.places import place
 from outcrop.schema.processes import Ended, Handler, Pool, Worker, python_command
 
 PATIENCE = 600.0
@@ -30,6 +32,7 @@ class Workers:
     may share them; close them, or use `with`."""
 
     def __init__(self, count: int, patience: float = PATIENCE) -> None:
+        self.count = count
         self.pool, self.patience = Pool(lambda: _start(patience), count), patience
 
     def views(
@@ -67,6 +70,10 @@ class Workers:
                     f"{path}: drawing it took longer than {self.patience:.0f} seconds; simplify the mesh"
                 ) from None
 
+    def __reduce__(self) -> tuple[Callable[[int, float], Workers], tuple[int, float]]:
+        """Elsewhere, the workers of that process: sources that are sent there have them in common."""
+        return _workers_here, (self.count, self.patience)
+
     def close(self) -> None:
         """Ends all processes."""
         self.pool.close()
@@ -76,6 +83,11 @@ class Workers:
 
     def __exit__(self, *unused: object) -> None:
         self.close()
+
+
+@functools.cache
+def _workers_here(count: int, patience: float) -> Workers:
+    return Workers(min(count, cores()), patience)
 
 
 def _start(patience: float) -> Worker:
@@ -93,7 +105,7 @@ def drawing() -> Handler:
     ) -> Iterator[tuple[str, ...] | NDArray[np.uint8]]:
         path, spec, card, part, every = request
         try:
-            shape = load(Path(path), part=part)
+            shape = load(place(path), part=part)
             yield tuple(shape.remarks)
             yield from iterate_views(shape, spec, card, every)
         except OutcropError:

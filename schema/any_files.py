@@ -7,7 +7,6 @@ folder's path below the root (files in the root itself have the dataset's name);
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from outcrop.schema.any_names import PICTURES, RAW, Named, named, named_altitude
 from outcrop.schema.errors import InputError, RegistryError
 from outcrop.schema.item import FIELDS, image_key
+from outcrop.schema.places import walk
 from outcrop.schema.registry import Dataset
 
 
@@ -87,15 +87,15 @@ def _photographs(root: Path, others: Counter[str], empty: list[Path]) -> Iterato
     def unreadable(error: OSError) -> None:
         raise RegistryError(f"{error.filename} cannot be listed ({error.strerror})") from None
 
-    for place, folders, files in os.walk(root, onerror=unreadable):
-        if not folders and not files and place != str(root):
-            empty.append(Path(place))
+    for place, folders, files in walk(root, onerror=unreadable):
+        if not folders and not files and place != root:
+            empty.append(place)
         others.update("hidden" for name in (*folders, *files) if name.startswith("."))
-        links = [name for name in folders if not name.startswith(".") and Path(place, name).is_symlink()]
+        links = [name for name in folders if not name.startswith(".") and (place / name).is_symlink()]
         others.update("link to a folder" for _ in links)
         stores = [name for name in folders if name.endswith(".db")]
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in (*links, *stores))
-        yield from _of_folder(Path(place), sorted(name for name in files if not name.startswith(".")), others)
+        yield from _of_folder(place, sorted(name for name in files if not name.startswith(".")), others)
 
 
 def _of_folder(place: Path, names: Sequence[str], others: Counter[str]) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from outcrop.schema.errors import InputError
+from outcrop.schema.files import at_hand
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet")
 MAX_BYTES = 2**30
@@ -167,7 +168,10 @@ def _parquet(path: Path) -> TableFile:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:  # not `read_table`: folders named a=b would become columns
+        with (
+            at_hand(path) as here,
+            pq.ParquetFile(here) as file,
+        ):  # not `read_table`: folders named a=b would become columns
             table = file.read()
         wrong = [field.name for field in table.schema if not _is_plain(field.type)]
         if wrong:

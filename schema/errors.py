@@ -12,6 +12,7 @@
     │   ├── FilterError             3  a condition names no field, or its value has the wrong type
     │   ├── OutOfMemory             3  the process may not use as much memory as the work needs
     │   ├── PlaceUnusable           3  a disk is full, read-only or failing: nothing more can be written there
+    │   ├── ObjectsUnavailable      3  an object store does not answer, refuses, or gives other than all
     │   └── WeightsError            3  model weights are missing, damaged or belong to a different model
     ├── PartialFailure              4  the work ended, some items failed; the ledger is named
     ├── StoreUnreachable            5  Milvus does not answer, or its directory is locked
@@ -27,6 +28,7 @@ A message names the thing, says what is wrong and what to do about it, in one li
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 EXIT_CODES: dict[int, str] = {
@@ -84,6 +86,19 @@ class OutOfMemory(InputError):
 
 class PlaceUnusable(InputError):
     """A disk is full, read-only or failing, or not to be written to: what comes next would fail as well."""
+
+
+class ObjectsUnavailable(InputError, OSError):
+    """An object store does not answer, refuses what is asked, or gives other than all of an object: `place` and the `cause`."""
+
+    def __init__(self, place: str, cause: str) -> None:
+        super().__init__(errno.EIO, cause, place)
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}; check the address, the credentials in the environment, and the store"
+
+    def __reduce__(self) -> tuple[type[ObjectsUnavailable], tuple[str, str]]:
+        return type(self), (str(self.filename), str(self.strerror))
 
 
 class WeightsError(InputError):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from outcrop.schema.errors import InputError, PlaceUnusable
+from outcrop.schema.errors import InputError, ObjectsUnavailable, OutcropError, PlaceUnusable
+from outcrop.schema.objects import ObjectPath
 
 OF_THE_DISK = frozenset(
     (
@@ -42,10 +45,15 @@ def whole_file(
     otherwise) and `fix` says what to do. `durable` waits until the bytes are on the disk; leave it out for files that can be
     made again. `parents` creates missing folders.
 
+    An object of an object store is written to a local file first (in the system's folder for temporary files), then sent.
+
     Raises:
         InputError: the file cannot be written; the message names the cause (a missing folder, a name too long).
         PlaceUnusable: nor could others there (a full or read-only disk).
     """
+    if isinstance(path, ObjectPath):
+        yield from _whole_object(path, what or str(path), fix)
+        return
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
@@ -68,12 +76,53 @@ def whole_file(
             temporary.unlink(missing_ok=True)
 
 
+def _whole_object(path: ObjectPath, what: str, fix: str) -> Iterator[Path]:
+    """A temporary path whose file becomes an object when the block ends well; see `whole_file`."""
+    with tempfile.TemporaryDirectory(prefix="outcrop-") as folder:
+        temporary = Path(folder, path.name)
+        try:
+            yield temporary
+        except OSError as error:
+            if error.errno not in OF_THE_DISK:
+                raise
+            reason = f"{tempfile.gettempdir()}, where it is made first: {error.strerror}"
+            raise PlaceUnusable(f"{what} cannot be written ({reason}); make room there, or set TMPDIR") from None
+        try:
+            path.put(temporary)
+        except ObjectsUnavailable as error:
+            raise PlaceUnusable(f"{what} cannot be written ({error.strerror}); {fix}") from None
+
+
+@contextlib.contextmanager
+def at_hand(path: Path) -> Iterator[Path]:
+    """The file on a disk, for what reads no objects: itself, or of an object a copy, which is gone after the block.
+
+    Errors of ours that name the copy are raised again, naming the object.
+
+    Raises:
+        FileNotFoundError, ObjectsUnavailable: it cannot be copied.
+    """
+    if not isinstance(path, ObjectPath):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="outcrop-") as folder:
+        copy = Path(folder, path.name)
+        with path.open("rb") as data, copy.open("wb") as file:
+            shutil.copyfileobj(data, file, 2**20)
+        try:
+            yield copy
+        except OutcropError as error:
+            raise type(error)(str(error).replace(str(copy), str(path))) from None
+
+
 def require_writable(place: Path, fix: str) -> None:
     """Refuses a folder in which nothing could be written, or that could not be made; creates nothing. `fix` says what to do.
 
     Raises:
         PlaceUnusable: it is on a read-only disk, closed by its permissions, or has a file where a folder should be.
     """
+    if isinstance(place, ObjectPath):
+        return  # its store says so with the first object
     there = next(parent for parent in (place.absolute(), *place.absolute().parents) if os.path.lexists(parent))
     if not there.is_dir():
         raise PlaceUnusable(f"{place} cannot be written ({there} is a file where a folder should be); {fix}")

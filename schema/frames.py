@@ -7,7 +7,6 @@ gaps. So the files that fit the template are listed, and the count is compared w
 from __future__ import annotations
 
 import difflib
-import os
 import re
 import string
 import unicodedata
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from outcrop.schema.errors import RegistryError
 from outcrop.schema.item import ImageKey
+from outcrop.schema.places import below, files_at, is_remote
 from outcrop.schema.positions import Position
 from outcrop.schema.registry import Dataset, Registry
 
@@ -65,7 +65,10 @@ def dataset_root(registry: Registry, name: str, datasets: Path) -> Path:
         RegistryError: unknown dataset, or its folder does not exist.
     """
     dataset = registry.dataset(name)
-    root = on_disk(datasets, PurePosixPath(dataset.root).parts) if datasets.is_dir() else None
+    named = below(datasets, dataset.root)
+    root: Path | None = named
+    if not is_remote(named):
+        root = on_disk(datasets, PurePosixPath(dataset.root).parts) if datasets.is_dir() else None
     if root is None or not root.is_dir():
         if dataset.root == ".":
             raise RegistryError(f"dataset {name!r}: its folder {datasets} is not there; is its disk mounted?")
@@ -105,7 +108,7 @@ def _list_capture(dataset: Dataset, name: str, capture_id: str, root: Path) -> C
                 f"capture {capture_id!r}: its folder {folder} leads out of the root {root}; move it below, or change the root"
             )
         depth = len(_frame_pattern(dataset, capture_id).split("/"))
-        files = sorted(_files(folder, depth))
+        files = sorted(files_at(folder, depth))
         present = _present(dataset, capture_id, folder, files, doubled)
         hint = "" if present else _hint(dataset, capture_id, folder, files)
     declared, missing, missing_count = _declared(capture.frames, set(present))
@@ -228,18 +231,6 @@ def _frame_pattern(dataset: Dataset, capture_id: str) -> str:
     return pattern
 
 
-def _files(folder: Path, depth: int) -> list[Path]:
-    """Regular files exactly `depth` levels below a folder; links to files count, links to folders are not followed."""
-    found: list[Path] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if depth == 1 and entry.is_file():
-                found.append(Path(entry.path))
-            elif depth > 1 and entry.is_dir(follow_symlinks=False):
-                found += _files(Path(entry.path), depth - 1)
-    return found
-
-
 def on_disk(root: Path, parts: Sequence[str], doubled: list[str] | None = None) -> Path | None:
     """A file or folder below `root`, found even where the disk spells its Unicode names otherwise (NFD); None where it is absent.
 
@@ -251,7 +242,7 @@ def on_disk(root: Path, parts: Sequence[str], doubled: list[str] | None = None) 
         named: list[str] = []
         if not name.isascii() and place.is_dir():
             wanted = _nfc(name)
-            named = sorted(entry for entry in os.listdir(place) if _nfc(entry) == wanted)
+            named = sorted(entry.name for entry in place.iterdir() if _nfc(entry.name) == wanted)
         if not direct.exists():
             if not named:
                 return None

@@ -39,6 +39,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from outcrop.schema.documents import Document, first_complaint, place_of, read_document
 from outcrop.schema.errors import ManifestError, nearest
+from outcrop.schema.places import below, place
 from outcrop.schema.space import Fit
 
 MAX_NUMBERS = 1_000_000
@@ -338,13 +339,13 @@ def output_roots(
 ) -> tuple[Path | None, Path | None]:
     """The folders for the files of images and of references; `EMBED_ROOT` and `REFERENCE_EMBED_ROOT` win. None = no files."""
     root, reference_root = (
-        environment.get(name) or (str(base / given) if given else "")
+        environment.get(name) or (str(below(base, given)) if given else "")
         for name, given in (
             ("EMBED_ROOT", manifest.output.root),
             ("REFERENCE_EMBED_ROOT", manifest.output.reference_root),
         )
     )
-    return (Path(root) if root else None), (Path(reference_root) if reference_root else None)
+    return (place(root) if root else None), (place(reference_root) if reference_root else None)
 
 
 def weights_of(
@@ -357,7 +358,7 @@ def weights_of(
     """
     if manifest.weights is None:
         return None
-    direct = base / manifest.weights
+    direct = below(base, manifest.weights)
     if direct.exists():
         return direct
     value, walked = _walk(registry_weights, manifest.weights)

@@ -38,6 +38,7 @@ from pydantic_core import CoreSchema
 from outcrop.schema.documents import first_complaint, read_document
 from outcrop.schema.errors import InputError, RegistryError, nearest
 from outcrop.schema.films import seconds_of
+from outcrop.schema.places import below
 
 TEMPLATE_FIELDS = ("capture_id", "frame", "scene", "altitude", "label", "folder")
 _SCENE_ALTITUDE = re.compile(r"(?P<scene>.+)_(?P<altitude>(?:0|[1-9]\d{0,4})(?:\.\d+)?)\Z")
@@ -300,11 +301,11 @@ class Registry(_Checked):
 
         def walk(value: Any, places: list[Path]) -> None:
             if isinstance(value, str) and value:
-                found.extend(place / value for place in places if _there(place / value))
+                found.extend(path for place in places if _there(path := below(place, value)))
             elif isinstance(value, dict):
                 for name, inner in value.items():
-                    below = [place / str(name) for place in places if _there(place / str(name))]
-                    folders = [folder for folder in below if folder.is_dir()]
+                    inside = [place / str(name) for place in places if _there(place / str(name))]
+                    folders = [folder for folder in inside if folder.is_dir()]
                     found.extend(folders)
                     walk(inner, [*places, *folders])
             elif isinstance(value, list):

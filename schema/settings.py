@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from outcrop.schema.documents import UniqueKeys, first_complaint
 from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.places import is_remote, place
 from outcrop.schema.shards import Shard
 from outcrop.schema.space import AskedPooling, Fit
 
@@ -105,6 +106,11 @@ class Settings(BaseSettings):
         0, ge=0, le=256, description="processes that draw views of specimens; 0: one per core"
     )
     shard: str | None = Field(None, description="I/N: an ingest takes part I (from 0) of N alone; default: everything")
+    ray: str | None = Field(
+        None,
+        min_length=1,
+        description="address of a Ray cluster whose nodes an ingest runs on, or auto; default: this machine",
+    )
     group: str | None = Field(
         None,
         min_length=1,
@@ -149,6 +155,18 @@ class Settings(BaseSettings):
     evaluate_worst: int = Field(12, ge=0, le=500, description="failures that an evaluation's page shows")
     verbose: bool = Field(False, description="log what happens, on stderr")
 
+    @field_validator("registry", "datasets", "references", "exports", "weights")
+    @classmethod
+    def _a_place(cls, path: Path | None) -> Path | None:
+        return place(path) if path is not None else None
+
+    @field_validator("state", "features", "metrics", "tls_ca", "tls_cert", "tls_key")
+    @classmethod
+    def _on_a_disk(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None and is_remote(place(path)):
+            raise ValueError(f"{place(path)} is in an object store; {info.field_name} must be on a disk")
+        return path
+
     @field_validator("shard")
     @classmethod
     def _a_shard(cls, text: str | None) -> str | None:
@@ -182,8 +200,8 @@ class Settings(BaseSettings):
 
     @property
     def features_folder(self) -> Path:
-        """The folder of kept features."""
-        return self.features if self.features is not None else self.exports / "features"
+        """The folder of kept features, which are on a disk also where exports go to an object store."""
+        return self.features or (self.state if is_remote(self.exports) else self.exports) / "features"
 
     @property
     def feature_cache_bytes(self) -> int:

@@ -7,7 +7,6 @@ leads back to its capture and frame, and so to the same key as the reference tha
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from outcrop.schema.errors import InputError, RegistryError
 from outcrop.schema.item import part
+from outcrop.schema.places import walk
 from outcrop.schema.registry import Dataset, Registry
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
@@ -117,7 +117,7 @@ def _file_prefix(dataset: Dataset, capture_id: str) -> str:
 def _pictures(folder: Path) -> list[Path]:
     """The picture files below a folder, by name; links to folders are not followed."""
     found = []
-    for inner, folders, names in os.walk(folder):
+    for inner, folders, names in walk(folder):
         folders.sort()
-        found += [Path(inner, name) for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES]
+        found += [inner / name for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES]
     return found

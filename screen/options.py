@@ -221,7 +221,10 @@ def _bundled(bundles: Mapping[str, type], values: dict[str, Any]) -> dict[str, A
     Raises:
         InputError: one of them is not UTF-8.
     """
+    from outcrop.schema.places import placed
+
     require_utf8(values)
+    values = placed(values)
     made = {
         name: kind(**{each.name: values.pop(each.name) for each in dataclasses.fields(kind)})
         for name, kind in bundles.items()

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from outcrop.schema.columns import Columns
 from outcrop.schema.errors import InputError
-from outcrop.schema.files import whole_file
+from outcrop.schema.files import at_hand, whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import Item, item_of_key
 from outcrop.schema.space import Space
@@ -148,10 +148,11 @@ def _read_vectors(path: Path) -> NDArray[np.float32]:
     if not path.is_file():
         raise InputError(f"no file {path}; check the path")
     try:
-        if path.suffix == ".npy":
-            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False), dtype=np.float32)
-        index = _faiss().read_index(str(path))
-        return np.asarray(index.reconstruct_n(0, index.ntotal), dtype=np.float32)
+        with at_hand(path) as here:
+            if path.suffix == ".npy":
+                return np.asarray(np.load(here, mmap_mode="r", allow_pickle=False), dtype=np.float32)
+            index = _faiss().read_index(str(here))
+            return np.asarray(index.reconstruct_n(0, index.ntotal), dtype=np.float32)
     except (*_DAMAGE, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise InputError(f"{path} cannot be read ({reason}); make it again") from None

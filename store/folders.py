@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.places import place
 from outcrop.schema.registry import declares
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import PROPERTY_FOLDERS, Collection
@@ -28,8 +29,8 @@ class KnownFolder(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    folder: Path
-    positions: Path | None = None
+    folder: Annotated[Path, AfterValidator(place)]
+    positions: Annotated[Path, AfterValidator(place)] | None = None
     photographs: bool = True
     every: float | None = None
     films: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from outcrop.schema.columns import Columns
 from outcrop.schema.errors import InputError, OutcropError, Refused
-from outcrop.schema.files import whole_file
+from outcrop.schema.files import at_hand, whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS, Item
 from outcrop.schema.space import Space
@@ -106,6 +106,16 @@ def import_parquet(
     Raises:
         InputError: no such file, damaged, or not one of ours. SpaceMismatch: the collection has a different space.
     """
+    try:
+        with at_hand(path) as here:
+            return _import_parquet(store, here, name, index, progress)
+    except FileNotFoundError:
+        raise InputError(f"no file {path}; check the path") from None
+
+
+def _import_parquet(
+    store: Store, path: Path, name: str | None, index: str | None, progress: Callable[[int], None] | None
+) -> Transfer:
     space, facts = read_parquet_facts(path)
     columns = Columns.of_text(json.dumps(facts.get("columns")))
     counted = sum(len(items) for items, _ in _pages(path, space, columns, check=True))
@@ -143,7 +153,8 @@ def read_parquet_facts(path: Path) -> tuple[Space, dict[str, Any]]:
     import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(path)
+        with at_hand(path) as here:
+            schema = pq.read_schema(here)
         names = schema.names  # damaged names are found where they are decoded
     except FileNotFoundError:
         raise InputError(f"no file {path}; check the path") from None

@@ -38,7 +38,7 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
         parents[depth:] = [name]
         cls = CLASSES[name]
         assert cls.exit_code == int(code), name
-        assert cls.__base__ is (Exception if depth == 0 else CLASSES[parents[depth - 1]]), name
+        assert cls.__bases__[0] is (Exception if depth == 0 else CLASSES[parents[depth - 1]]), name
     assert {name for _, name, _ in DRAWN} == set(CLASSES)
 
 

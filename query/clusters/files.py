@@ -27,6 +27,7 @@ from outcrop.query.clusters.cluster import METHODS
 from outcrop.query.clusters.ids import Known
 from outcrop.query.clusters.run import FACTS, Found
 from outcrop.schema.errors import InputError
+from outcrop.schema.places import require_disk
 from outcrop.screen.tables import cell
 
 CSV, PARQUET, JSON, PAGE = "clusters.csv", "clusters.parquet", "clusters.json", "clusters.html"
@@ -39,6 +40,7 @@ def check_output(folder: Path) -> None:
     Raises:
         InputError: it is a file, or cannot be made.
     """
+    require_disk(folder, "--output")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--output {folder} is a file; give the name of a folder")
     if not folder.absolute().parent.is_dir():

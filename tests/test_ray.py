@@ -1,0 +1,179 @@
+"""`--ray`: an ingest on the nodes of a Ray cluster makes the rows of a run on one machine, also where a node is lost."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from commands import run
+from pictures import write_dataset
+
+from outcrop.ingest import on_ray
+from outcrop.ingest.on_ray import Answer, Task, Worker, _actors, _anywhere, _packed
+from outcrop.ingest.requests import DatasetRequest
+from outcrop.ingest.sources import groups
+from outcrop.render.workers import Workers
+from outcrop.schema.errors import StoreUnreachable
+from outcrop.schema.filters import Filter
+from outcrop.schema.settings import Settings, read_settings
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+
+MODEL = ("--model", "efficientnet_lite0")
+FEW = ("--angles", "0,90", "--crops", "0.6")
+OUR_TIMES = {"ingested_at", "checksum"}
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset with a missing photograph and a broken one."""
+    folder = tmp_path_factory.mktemp("town")
+    write_dataset(folder, {"a_300": 12, "b_300": 8}, name="town", root="town")
+    (folder / "town/a_300/a_300_0002.jpg").unlink()
+    (folder / "town/b_300/b_300_0003.jpg").write_bytes(b"broken")
+    return folder
+
+
+def stored(uri: str, name: str) -> dict[str, Any]:
+    """Every row by key: its fields but for the time, and its vector."""
+    with Store.connect(uri) as store:
+        pages = Collection.open(store, name).scan_rows(Filter(), ["*"])
+        rows = [row for page in pages for row in page]
+    return {
+        row["key"]: ({k: v for k, v in row.items() if k not in {*OUR_TIMES, "vector"}}, row["vector"]) for row in rows
+    }
+
+
+def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert set(ours) == set(theirs)
+    for key, (row, vector) in ours.items():
+        assert row == theirs[key][0] and np.abs(np.subtract(vector, theirs[key][1])).max() < 1e-6
+
+
+def test_a_cluster_has_an_actor_for_each_card_or_else_for_each_node() -> None:
+    assert _actors([{"CPU": 4.0}, {"CPU": 2.0}, {"memory": 1.0}]) == (2, {"num_cpus": 2.0})
+    assert _actors([]) == (1, {"num_cpus": 1.0})
+    cards = [{"CPU": 0.0}, {"CPU": 16.0, "GPU": 4.0}, {"CPU": 32.0, "GPU": 4.0}]
+    assert _actors(cards) == (8, {"num_cpus": 4.0, "num_gpus": 1.0})
+    assert _actors([{"CPU": 1.0, "GPU": 2.0}]) == (2, {"num_cpus": 1.0, "num_gpus": 1.0})
+
+
+def test_sources_are_sent_small_and_whole(town: Path) -> None:
+    listing = DatasetRequest(name="town", registry=town / "data_key.json", datasets=town).list(None)
+    many = list(listing.sources) * 20
+    batches = [pickle.loads(zlib.decompress(each)) for each in _packed(many, 1)]
+    assert [source.path for batch in batches for source in batch] == [source.path for source in many]
+    assert [len(batch) for batch in batches] == [len(batch) for batch in groups(many, len(many) // 4)]
+    specimens = pickle.loads(pickle.dumps([Workers(3), Workers(3)]))
+    assert specimens[0] is specimens[1], "the drawing processes of a machine are shared"
+
+
+def test_settings_are_sent_without_this_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTCROP_TOKEN", "root:hidden")
+    sent = pickle.loads(pickle.dumps(_anywhere(read_settings(datasets=Path("data"), ray="auto"))))
+    assert type(sent) is Settings and sent.datasets == Path("data").absolute() and sent.state.is_absolute()
+    assert sent.ray is None and sent.token.get_secret_value() == "root:hidden" and "hidden" not in repr(sent)
+
+
+def test_an_actor_does_a_batch_and_does_it_again(town: Path, lite: str) -> None:
+    place = ("--registry", town / "data_key.json")
+    assert run("ingest", "dataset", "town", *place, *MODEL, "--limit", 3).code == 0
+    request = DatasetRequest(name="town", registry=town / "data_key.json", datasets=town)
+    actor = Worker(pickle.dumps(Task(request, _anywhere(read_settings(uri=lite)))))
+    (packed,) = _packed(request.list(None).sources, 1)
+    batch = pa.table({"sources": [packed]})
+    first, again = (pickle.loads(actor(batch)["answer"][0]) for _ in range(2))
+    assert (first.counts["embedded"], first.counts["unchanged"], first.device) == (15, 3, "cpu")
+    assert [failure.path for failure in first.failures] == [str(town / "town/b_300/b_300_0003.jpg")]
+    assert (again.counts["embedded"], again.counts["unchanged"], len(again.failures)) == (0, 18, 1)
+
+
+def test_what_breaks_on_a_node_breaks_the_run(town: Path, lite: str) -> None:
+    request = DatasetRequest(name="town", registry=town / "data_key.json", datasets=town)
+    actor = Worker(
+        pickle.dumps(Task(request, _anywhere(read_settings(uri="http://127.0.0.1:1", patience=0, timeout=1))))
+    )
+    (packed,) = _packed(request.list(None).sources, 1)
+    answer: Answer = pickle.loads(actor(pa.table({"sources": [packed]}))["answer"][0])
+    assert isinstance(answer.error, StoreUnreachable)
+
+
+def test_what_cannot_go_to_a_cluster_is_refused(town: Path, lite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = ("dataset", "town", "--registry", town / "data_key.json", *MODEL, "--ray", "auto")
+    assert "needs a Milvus server" in run("ingest", *place).error(3)
+    assert "--ray and --shard exclude each other" in run("ingest", *place, "--shard", "0/2").error(3)
+    with pytest.raises(Exception, match="pip install 'outcrop\\[ray\\]'"):
+        monkeypatch.setitem(__import__("sys").modules, "ray", None)
+        on_ray._ray()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Three nodes on this machine, one of which can be lost; the first one does no work."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    on_ray._ray()
+    import ray
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    ray.init(address=made.address, log_to_driver=False, logging_level="WARNING")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_cluster_that_loses_a_node_makes_the_rows_of_one_run(
+    town: Path, cluster: Any, server_uri: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "FEWEST", 3)
+    one = str(tmp_path / "one.db")
+    place = ("--registry", town / "data_key.json", "--state", tmp_path / "state", "--json")
+    for what in (("dataset", "town"), ("references", "town", *FEW)):
+        assert run("ingest", *what, *MODEL, *place, "--uri", one).code == 4
+    far = (*place, "--uri", server_uri, "--collection", name, "--ray", cluster.address)
+    try:
+        lost = threading.Thread(target=lose_a_node, args=(cluster, tmp_path / "state"))
+        lost.start()
+        done = run("ingest", "dataset", "town", *MODEL, *far)
+        lost.join()
+        assert done.code == 4, done.err
+        record = done.json
+        assert (record["embedded"] + record["unchanged"], record["failed"], record["missing"]) == (18, 2, 1)
+        assert record["state"] == "done" and "a_300" in Path(record["failures"]).read_text()
+        references = run("ingest", "references", "town", *FEW, *MODEL, *far)
+        assert (references.code, references.json["embedded"]) == (4, 36), references.err
+        assert_same(stored(server_uri, name), stored(one, "outcrop"))
+        again = run("ingest", "references", "town", *FEW, *MODEL, *far).json
+        assert (again["embedded"], again["unchanged"]) == (0, 36)
+    finally:
+        run("collection", "drop", name, "--uri", server_uri, "--yes")
+
+
+def lose_a_node(cluster: Any, state: Path) -> None:
+    """Takes a node away at once, after the run has counted some rows."""
+    wait_for_rows(state)
+    cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+
+
+def wait_for_rows(state: Path) -> None:
+    """Waits until the newest run has counted some."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        records = [json.loads(file.read_text()) for file in state.glob("runs/*/run.json")]
+        if any(record["state"] == "running" and record["upserted"] for record in records):
+            return
+        time.sleep(0.05)
+    raise AssertionError("nothing was written in two minutes")
