@@ -16,7 +16,7 @@ import pickle
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,7 +153,7 @@ def _anywhere(settings: Settings) -> Settings:
     return Settings.model_construct(**{**values, **paths, "ray": None, "metrics": None})
 
 
-def _answers(task: Task, sources: Sequence[Source], address: str, watcher: Watcher) -> Iterator[Answer]:
+def _answers(task: Task, sources: Sequence[Source], address: str, watcher: Watcher) -> Generator[Answer]:
     """What becomes of all sources, batch by batch, in the order in which they are done."""
     if not sources:
         return
