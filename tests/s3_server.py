@@ -31,7 +31,8 @@ class S3Server:
     """Serves buckets from memory, in threads of this process.
 
     `refuse`, `cut` and `slow` choose requests by method and path: they are answered with 503, with half their bytes, or late;
-    those that `lose` chooses are kept with half their bytes. `asked` counts the requests by method.
+    those that `lose` chooses are kept with half their bytes. `asked` counts the requests by method, and `read` has the paths of
+    those that read or list.
     """
 
     def __init__(self) -> None:
@@ -51,6 +52,7 @@ class S3Server:
         self.refuse = self.cut = self.lose = never
         self.slow: Callable[[str, str], float] = lambda method, path: 0.0
         self.asked: dict[str, int] = {}
+        self.read: list[str] = []
         self.at_once = self.most_at_once = 0
 
     def stop(self) -> None:
@@ -61,6 +63,7 @@ class S3Server:
     def _faulty(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         self.asked[method] = self.asked.get(method, 0) + 1
+        self.read += [path] if method == "GET" else []
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
