@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from outcrop.embed.jpeg import without_exif
+import numpy as np
+
+from outcrop.embed.jpeg import hide_exif
 
 if TYPE_CHECKING:
     import torch
@@ -34,15 +36,20 @@ class JpegDecoder:
     device: str
     batch: Batch
 
-    def decode(self, files: Sequence[bytes]) -> list[torch.Tensor | None]:
-        """The pixels of files: uint8 [3, H, W] on the device, as they are stored (not turned); None for one that failed.
+    def staged(self, data: bytes) -> torch.Tensor:
+        """The bytes of a file where the device takes them from fastest. Keep it until what was begun with it has ended."""
+        return _tensor(data, self.device.startswith("cuda"))
+
+    def decode(self, files: Sequence[bytes | torch.Tensor]) -> list[torch.Tensor | None]:
+        """The pixels of files, or of what was `staged`: uint8 [3, H, W] on the device, as they are stored (not turned); None for
+        one that failed.
 
         Raises:
             RuntimeError: the device has too little memory for one picture.
         """
         from outcrop.embed.devices import out_of_memory
 
-        tensors = [_tensor(data) for data in files]
+        tensors = [_tensor(data) if isinstance(data, bytes) else data for data in files]
         found: list[torch.Tensor | None] = []
         parts = [tensors] if tensors else []
         while parts:
@@ -84,11 +91,15 @@ def find_decoder(device: str) -> JpegDecoder | str:
     return "; ".join(missing)
 
 
-def _tensor(data: bytes) -> torch.Tensor:
+def _tensor(data: bytes, pinned: bool = False) -> torch.Tensor:
     """A file as libraries take it, in a copy that torch may write to; torchcodec would turn the picture by its EXIF."""
     import torch
 
-    return torch.frombuffer(without_exif(data), dtype=torch.uint8)
+    tensor = torch.empty(len(data), dtype=torch.uint8, pin_memory=pinned)
+    host = tensor.numpy()
+    host[:] = np.frombuffer(data, np.uint8)  # numpy lets other threads go on meanwhile; Python's own copies do not
+    hide_exif(memoryview(host))
+    return tensor
 
 
 def _torchcodec(device: str) -> Batch:

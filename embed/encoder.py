@@ -317,14 +317,16 @@ def check_pixels(pixels: Rows, space: Space, device: str = "") -> None:
     """
     if isinstance(pixels, Sequence):
         for row in pixels:
-            check_pixels(row[None], space, device)
+            _check(row, (1, *row.shape), space, device)
         return
+    _check(pixels, tuple(pixels.shape), space, device)
+
+
+def _check(pixels: Any, shape: tuple[int, ...], space: Space, device: str) -> None:
     last = (*space.size, 3) if isinstance(pixels, np.ndarray) else (3, *space.size)
     kind = str(pixels.dtype).removeprefix("torch.")
-    if kind != "uint8" or pixels.ndim != 4 or tuple(pixels.shape[1:]) != last:
-        raise InputError(
-            f"pixels are {kind} {list(pixels.shape)}; {space.model} wants uint8 [N, {', '.join(map(str, last))}]"
-        )
+    if kind != "uint8" or len(shape) != 4 or shape[1:] != last:
+        raise InputError(f"pixels are {kind} {list(shape)}; {space.model} wants uint8 [N, {', '.join(map(str, last))}]")
     place = "" if isinstance(pixels, np.ndarray) else str(pixels.device)
     if place and place.removesuffix(":0") != device.removesuffix(":0"):
         raise InputError(f"pixels lie on {place}, and the encoder runs on {device or 'other devices'}")

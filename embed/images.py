@@ -261,11 +261,11 @@ def _resized(image: Image.Image, size: tuple[int, int], box: tuple[float, float,
 
 
 def thumbnail(image: Image.Image, edge: int = EDGE, *, shape: tuple[float, float] | None = None) -> bytes:
-    """A WebP of about 15 KB whose longer side is at most `edge` pixels; small pictures are not enlarged.
+    """A JPEG of about 15 KB whose longer side is at most `edge` pixels; small pictures are not enlarged.
 
     `shape` (width, height) gives back its proportions to a picture that was squashed.
     """
-    return webp(_resized(image, thumbnail_size(image.size, edge, shape), None))
+    return packed(_resized(image, thumbnail_size(image.size, edge, shape), None))
 
 
 def thumbnail_size(size: tuple[int, int], edge: int, shape: tuple[float, float] | None) -> tuple[int, int]:
@@ -277,9 +277,9 @@ def thumbnail_size(size: tuple[int, int], edge: int, shape: tuple[float, float] 
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def webp(image: Image.Image) -> bytes:
-    """A thumbnail as it is kept."""
+def packed(image: Image.Image) -> bytes:
+    """A thumbnail as it is kept: a JPEG, which takes a twentieth of the time of a WebP of the same size (0.13 ms for 256 pixels
+    square, and references come by the thousand)."""
     buffer = io.BytesIO()
-    # Method 2 takes three fifths of the time of the default, 4, for 2 % more bytes.
-    image.save(buffer, "WEBP", quality=85, method=2)
+    image.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

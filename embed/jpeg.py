@@ -78,17 +78,16 @@ def read_markers(data: bytes) -> Markers | None:
     return None
 
 
-def without_exif(data: bytes) -> bytearray:
-    """A copy of a file whose EXIF and XMP no decoder finds: some turn pictures by EXIF, and some do not."""
-    copy, place = bytearray(data), 2
-    while place + 4 <= len(copy) and copy[place] == 0xFF and copy[place + 1] != _SCAN:
-        if copy[place + 1] in _ALONE or copy[place + 1] == 0xFF:
-            place += 1 if copy[place + 1] == 0xFF else 2
+def hide_exif(data: memoryview) -> None:
+    """Changes the bytes of a file so that no decoder finds EXIF or XMP in it: some turn pictures by EXIF, and some do not."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != _SCAN:
+        if data[place + 1] in _ALONE or data[place + 1] == 0xFF:
+            place += 1 if data[place + 1] == 0xFF else 2
             continue
-        if copy[place + 1] == 0xE1:
-            copy[place + 1] = 0xEF  # a marker of the same kind that nobody reads
-        place += 2 + int.from_bytes(copy[place + 2 : place + 4], "big")
-    return copy
+        if data[place + 1] == 0xE1:
+            data[place + 1] = 0xEF  # a marker of the same kind that nobody reads
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
 
 
 def unfit(markers: Markers | None, data: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any, Protocol
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import COMPRESSION_INFO
 
 from outcrop.embed.adobe_rgb import adobe_rgb
@@ -108,9 +108,13 @@ def damaged(name: str, kind: str, cause: str) -> PictureError:
 
 def _pillow(data: bytes, name: str, kind: str) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=(kind,))
+        image = Image.open(io.BytesIO(data), formats=(kind,))
     except UnidentifiedImageError:
         raise damaged(name, kind, "its header is wrong or cut off") from None
+    if kind == "JPEG" and isinstance(image, ImageFile.ImageFile):
+        # Decoded in one piece: after each of Pillow's pieces of 64 KB a thread waits until no other runs Python.
+        image.decodermaxblock = max(image.decodermaxblock, len(data))
+    return image
 
 
 class PillowPicture:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.embed.images import DRAFT_MARGIN, EDGE, Decoded, fit_to, opened_jpeg, thumbnail_size, webp
+from outcrop.embed.images import DRAFT_MARGIN, EDGE, Decoded, fit_to, opened_jpeg, packed, thumbnail_size
 from outcrop.embed.jpeg import Markers, read_markers, unfit
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.schema.errors import PictureError
@@ -28,11 +28,16 @@ if TYPE_CHECKING:
     from outcrop.embed.decoding import JpegDecoder
 
 
+TOGETHER = 50_000_000
+"""Pixels of photographs of one size that are reduced at once, on which a device works with floats."""
+
+
 @dataclass(frozen=True)
 class Undecoded:
     """A JPEG that a device may decode: its bytes, what its markers and its EXIF say, and the `scale` to which it is reduced.
 
-    `width` and `height` are upright, in pixels; `remarks` what was odd about the header.
+    `width` and `height` are upright, in pixels; `remarks` what was odd about the header. `staged` are the bytes where the device
+    takes them from, once it is known that it does.
     """
 
     data: bytes
@@ -43,6 +48,7 @@ class Undecoded:
     height: int
     metadata: PhotoMetadata
     remarks: tuple[str, ...]
+    staged: Tensor | None = None
 
     @property
     def pixels(self) -> int:
@@ -50,27 +56,64 @@ class Undecoded:
         return self.width * self.height
 
 
+class Sheet:
+    """Photographs of one size on a device: `planes` uint8 [n, 3, h, w], upright.
+
+    What is made of each is made of all at once, as every call of torch costs the same time, however little it computes. One
+    thread may use it.
+    """
+
+    def __init__(self, planes: Tensor) -> None:
+        self.planes = planes
+        self._made: dict[object, Tensor] = {}
+        self._parts: dict[object, tuple[Tensor, ...]] = {}
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.planes.shape[-1], self.planes.shape[-2]
+
+    def made(self, key: object, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `make` makes of all photographs, [n, …]; made once for a key."""
+        if key not in self._made:
+            self._made[key] = make(self.planes)
+        return self._made[key]
+
+    def part(self, key: object, number: int, make: Callable[[Tensor], Tensor]) -> Tensor:
+        """What `made` has made of one photograph."""
+        if key not in self._parts:
+            self._parts[key] = self.made(key, make).unbind(0)
+        return self._parts[key][number]
+
+
 @dataclass(frozen=True)
 class Resident:
-    """A photograph on a device, as `outcrop.embed.images.Decoded` is one on the CPU: `planes` uint8 [3, h, w] upright."""
+    """A photograph on a device, as `outcrop.embed.images.Decoded` is one on the CPU: that of a `number` on a `sheet`."""
 
-    planes: Tensor
+    sheet: Sheet
+    number: int
     width: int
     height: int
     metadata: PhotoMetadata
     remarks: tuple[str, ...] = ()
 
     @property
+    def planes(self) -> Tensor:
+        """Its pixels, uint8 [3, h, w]."""
+        return self.sheet.planes[self.number]
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height (pixels) of what was decoded."""
-        return self.planes.shape[-1], self.planes.shape[-2]
+        return self.sheet.size
 
 
 class Small:
-    """A thumbnail that is made on a device, and brought to the host by `fetch`, with others in one copy."""
+    """A thumbnail that is made on a device among others, `planes` uint8 [n, 3, h, w], and brought to the host by `fetch`."""
 
-    def __init__(self, planes: Tensor) -> None:
+    def __init__(self, planes: Tensor, number: int) -> None:
         self.planes: Tensor | None = planes
+        self.number = number
         self.pixels: NDArray[np.uint8] | None = None
 
     def packed(self) -> bytes:
@@ -78,7 +121,7 @@ class Small:
         from PIL import Image
 
         assert self.pixels is not None, "it is still on the device"
-        return webp(Image.fromarray(self.pixels))
+        return packed(Image.fromarray(self.pixels))
 
 
 def undecoded(data: bytes, *, name: str, at_least: tuple[int, int] | None) -> Undecoded | str:
@@ -123,17 +166,16 @@ class DeviceReader:
         Raises:
             RuntimeError: the device has too little memory.
         """
-        from outcrop.embed.resizing import reduced, upright
-
-        found: list[Resident | None] = []
-        decoded = self.decoder.decode([file.data for file in files])
-        for number, file in enumerate(files):
-            planes, decoded[number] = decoded[number], None  # no more memory than is needed
-            if planes is None or tuple(planes.shape) != (3, file.markers.height, file.markers.width):
-                found.append(None)
-                continue
-            made = upright(reduced(planes, file.scale, file.markers.sampling), file.orientation)
-            found.append(Resident(made, file.width, file.height, file.metadata, file.remarks))
+        found: list[Resident | None] = [None for _ in files]
+        decoded = self.decoder.decode([file.data if file.staged is None else file.staged for file in files])
+        for numbers in _alike(files, decoded):
+            taken = [decoded[number] for number in numbers]
+            for number in numbers:
+                decoded[number] = None  # no more memory than is needed
+            sheet = _sheet(files[numbers[0]], [planes for planes in taken if planes is not None])
+            for place, number in enumerate(numbers):
+                file = files[number]
+                found[number] = Resident(sheet, place, file.width, file.height, file.metadata, file.remarks)
         return found
 
     @contextlib.contextmanager
@@ -159,30 +201,61 @@ class DeviceReader:
                 stream.synchronize()
 
 
+def _alike(files: Sequence[Undecoded], decoded: Sequence[Tensor | None]) -> list[list[int]]:
+    """Those of the files that were decoded, by their numbers: together what is of one size and treated alike, up to `TOGETHER`
+    pixels of it."""
+    groups: dict[tuple[object, ...], list[list[int]]] = {}
+    for number, (file, planes) in enumerate(zip(files, decoded, strict=True)):
+        markers = file.markers
+        if planes is None or tuple(planes.shape) != (3, markers.height, markers.width):
+            continue
+        key = (markers.width, markers.height, markers.sampling, file.scale, file.orientation)
+        parts = groups.setdefault(key, [[]])
+        if parts[-1] and (len(parts[-1]) + 1) * file.pixels > TOGETHER:
+            parts.append([])
+        parts[-1].append(number)
+    return [part for parts in groups.values() for part in parts]
+
+
+def _sheet(like: Undecoded, taken: list[Tensor]) -> Sheet:
+    """Photographs of one size, as they were decoded, reduced and turned upright."""
+    import torch
+
+    from outcrop.embed.resizing import reduced, upright
+
+    planes = torch.stack(taken) if len(taken) > 1 else taken[0][None]
+    taken.clear()
+    return Sheet(upright(reduced(planes, like.scale, like.markers.sampling), like.orientation))
+
+
 def fitted(picture: Resident, space: Space) -> Tensor:
     """As `outcrop.embed.images.fit_to`, on the device: uint8 [3, H, W]."""
+    return picture.sheet.part(("fitted", space.size, space.fit), picture.number, lambda planes: _fitted(planes, space))
+
+
+def _fitted(planes: Tensor, space: Space) -> Tensor:
     import torch
 
     from outcrop.embed.images import BACKGROUND, inner_box
     from outcrop.embed.resizing import resized
 
     height, width = space.size
-    box, (left, top, across, down) = inner_box(picture.size, space.size, space.fit)
-    made = resized(picture.planes, (across, down), box)
+    box, (left, top, across, down) = inner_box((planes.shape[-1], planes.shape[-2]), space.size, space.fit)
+    made = resized(planes, (across, down), box)
     if (across, down) == (width, height):
         return made
     white = torch.tensor(BACKGROUND, dtype=torch.uint8, device=made.device)
-    around = white.view(3, 1, 1).expand(3, height, width).contiguous()
-    around[:, top : top + down, left : left + across] = made
+    around = white.view(1, 3, 1, 1).expand(len(made), 3, height, width).contiguous()
+    around[..., top : top + down, left : left + across] = made
     return around
 
 
-def small(planes: Tensor, edge: int = EDGE, *, shape: tuple[float, float] | None = None) -> Small:
+def small(picture: Resident, edge: int = EDGE) -> Small:
     """As `outcrop.embed.images.thumbnail`, on the device and before it is packed."""
     from outcrop.embed.resizing import resized
 
-    size = thumbnail_size((planes.shape[-1], planes.shape[-2]), edge, shape)
-    return Small(resized(planes, size))
+    size = thumbnail_size(picture.size, edge, None)
+    return Small(picture.sheet.made(("small", edge), lambda planes: resized(planes, size)), picture.number)
 
 
 def smalls(planes: Tensor, edge: int = EDGE, *, shapes: Sequence[tuple[float, float] | None]) -> list[Small]:
@@ -190,25 +263,28 @@ def smalls(planes: Tensor, edge: int = EDGE, *, shapes: Sequence[tuple[float, fl
     from outcrop.embed.resizing import resized
 
     sizes = [thumbnail_size((planes.shape[-1], planes.shape[-2]), edge, shape) for shape in shapes]
-    found = [planes[n] for n in range(len(planes))]
-    for size in set(sizes):
+    found: dict[int, Small] = {}
+    for size in dict.fromkeys(sizes):
         some = [n for n, one in enumerate(sizes) if one == size]
-        for n, made in zip(some, resized(planes[some], size), strict=True):
-            found[n] = made
-    return [Small(one) for one in found]
+        made = resized(planes if len(some) == len(sizes) else planes[some], size)
+        found |= {n: Small(made, place) for place, n in enumerate(some)}
+    return [found[n] for n in range(len(sizes))]
 
 
 def fetch(thumbnails: Sequence[Small]) -> None:
     """Brings thumbnails to the host, uint8 [h, w, 3] each, in one copy."""
     import torch
 
-    planes = [one.planes for one in thumbnails if one.planes is not None]
-    if not planes:
+    sheets = {id(one.planes): one.planes for one in thumbnails if one.planes is not None}
+    if not sheets:
         return
-    together = torch.cat([one.permute(1, 2, 0).reshape(-1) for one in planes]).cpu().numpy()
-    parts = np.split(together, np.cumsum([one.numel() for one in planes])[:-1])
-    for thumbnail, one, part in zip(thumbnails, planes, parts, strict=True):
-        thumbnail.pixels, thumbnail.planes = part.reshape(one.shape[1], one.shape[2], 3), None
+    rows = [planes.permute(0, 2, 3, 1) for planes in sheets.values()]
+    together = torch.cat([one.reshape(-1) for one in rows]).cpu().numpy()
+    parts = np.split(together, np.cumsum([one.numel() for one in rows])[:-1])
+    arrays = {name: part.reshape(one.shape) for name, part, one in zip(sheets, parts, rows, strict=True)}
+    for thumbnail in thumbnails:
+        if thumbnail.planes is not None:
+            thumbnail.pixels, thumbnail.planes = arrays[id(thumbnail.planes)][thumbnail.number], None
 
 
 @dataclass(frozen=True)

@@ -48,29 +48,36 @@ def scale_of(size: tuple[int, int], smallest: tuple[int, int]) -> int:
 
 
 def reduced(planes: Tensor, scale: int, sampling: tuple[tuple[int, int], ...]) -> Tensor:
-    """A JPEG decoded whole, uint8 [3, H, W], as libjpeg decodes it at 1/`scale`: uint8 [3, ceil(H / scale), ceil(W / scale)].
+    """JPEGs decoded whole, uint8 [n, 3, H, W], as libjpeg decodes them at 1/`scale`: uint8 [n, 3, ceil(H / scale),
+    ceil(W / scale)].
 
     libjpeg's scaled decoding gives means of blocks of luminance, and of colour with whatever it is sampled by (`sampling` of each
     component, across and down): both are made here of the pixels, from which the stored values are got back by rounding.
     """
     if scale == 1:
         return planes
-    red, green, blue = planes.to(torch.float32)
-    light = (0.299 * red + 0.587 * green + 0.114 * blue).round_()
-    height, width = (-(-side // scale) for side in light.shape)
-    grey = _means(light[None], scale, scale)[0].round_()
+    count, _, height, width = planes.shape
+    stored = (_luminance_and_colour(str(planes.device)) @ planes.reshape(count, 3, -1).to(torch.float32)).round_()
+    means = _means(stored.reshape(count, 3, height, width), scale, scale)
+    grey, colours = means[:, 0].round(), means[:, 1:]
     if len(sampling) == 1:
-        return grey.to(torch.uint8).expand(3, -1, -1).contiguous()
-    colours = torch.stack([(blue - light).mul_(1 / 1.772).round_(), (red - light).mul_(1 / 1.402).round_()])
+        return grey.to(torch.uint8)[:, None].expand(-1, 3, -1, -1).contiguous()
     across, down = sampling[0]
     if across == down:
-        colours = _means(colours, scale, scale).round_()
+        colours = colours.round()
     else:  # libjpeg scales what is sampled in one direction as it does luminance, and then interpolates
-        colours = _means(colours, scale * down, scale * across).round_()
-        colours = _doubled(colours, -1 if across > down else -2, scale < 8)[:, :height, :width]
-    bluish, reddish = colours
+        colours = _doubled(_means(colours, down, across).round_(), -1 if across > down else -2, scale < 8)
+        colours = colours[..., : grey.shape[-2], : grey.shape[-1]]
+    bluish, reddish = colours.unbind(1)
     made = [grey + 1.402 * reddish, grey - 0.344136 * bluish - 0.714136 * reddish, grey + 1.772 * bluish]
-    return torch.stack(made).round_().clamp_(0, 255).to(torch.uint8)
+    return torch.stack(made, 1).round_().clamp_(0, 255).to(torch.uint8)
+
+
+@functools.cache
+def _luminance_and_colour(device: str) -> Tensor:
+    """What red, green and blue are multiplied by to be luminance and the two colours of a JPEG (JFIF 1.02)."""
+    rows = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+    return torch.tensor(rows, dtype=torch.float32, device=device)
 
 
 def resized(planes: Tensor, size: tuple[int, int], box: Box | None = None) -> Tensor:
@@ -173,10 +180,10 @@ def _safe(start: float, end: float, size: int, length: int) -> tuple[int, int]:
 
 
 def _means(planes: Tensor, down: int, across: int) -> Tensor:
-    """Means of blocks of [C, H, W]; those at the edge are filled up with the edge's pixels, as encoders do."""
+    """Means of blocks of [n, C, H, W]; those at the edge are filled up with the edge's pixels, as encoders do."""
     height, width = planes.shape[-2:]
     if height % down or width % across:
-        planes = pad(planes[None], (0, -width % across, 0, -height % down), mode="replicate")[0]
+        planes = pad(planes, (0, -width % across, 0, -height % down), mode="replicate")
     return avg_pool2d(planes, (down, across))
 
 

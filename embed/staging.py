@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
@@ -203,6 +204,10 @@ class CudaLane:
         self._lock = threading.Lock()
         self._turn = 0
         self._last: _Slot | None = None
+        self._reading: list[Tensor] = []
+        # Tensors that were handed over, until they have been read: one event for all of a batch, as telling the allocator of
+        # every single one takes longer than to copy them.
+        self._held: deque[tuple[torch.cuda.Event, list[Tensor]]] = deque()
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
@@ -215,13 +220,12 @@ class CudaLane:
     def load(self, rows: Rows, fill: int) -> Tensor:
         """As `Lane.load`."""
         if isinstance(rows, Tensor):
-            rows.record_stream(self._compute)
+            self._reading = [rows]
             return _filled(rows.permute(0, 2, 3, 1), fill)
         there = [(n, row) for n, row in enumerate(rows) if isinstance(row, Tensor)]
-        for _, row in there:
-            row.record_stream(self._compute)
+        self._reading = [row for _, row in there]
         if len(there) == len(rows):
-            return self.load(torch.stack([row for _, row in there]), fill)
+            return _filled(torch.stack(self._reading).permute(0, 2, 3, 1), fill)
         return self._staged(rows, there, fill)
 
     def _staged(self, rows: Sequence[Any] | NDArray[np.uint8], there: list[tuple[int, Tensor]], fill: int) -> Tensor:
@@ -241,8 +245,9 @@ class CudaLane:
             _copy(slot.there[:fill], slot.host[:fill])
             slot.copied.record(self._copies)
         self._compute.wait_event(slot.copied)
-        for number, row in there:
-            slot.there[number].copy_(row.permute(1, 2, 0))
+        if there:
+            numbers = torch.tensor([number for number, _ in there], device=self._device)
+            slot.there.index_copy_(0, numbers, torch.stack(self._reading).permute(0, 2, 3, 1))
         self._last = slot
         return slot.there[:fill]
 
@@ -251,6 +256,13 @@ class CudaLane:
         if self._last is not None:
             self._last.read.record(self._compute)
             self._last = None
+        if self._reading:
+            read = _event()
+            read.record(self._compute)
+            self._held.append((read, self._reading))
+            self._reading = []
+        while self._held and self._held[0][0].query():  # type: ignore[no-untyped-call]  # as of torch 2.14
+            self._held.popleft()
 
     def fetch(self, made: Sequence[Tensor]) -> Fetched:
         """As `Lane.fetch`."""
@@ -259,4 +271,6 @@ class CudaLane:
     def release(self) -> None:
         """As `Lane.release`."""
         torch.cuda.synchronize(self._device)
+        self._reading = []
+        self._held.clear()
         self._slots = [_Slot(self._device) for _ in range(SLOTS)]

@@ -8,9 +8,20 @@ from pathlib import Path
 from outcrop.schema.errors import InputError
 from outcrop.schema.files import whole_file
 
+EARLIER = ".webp"
+"""The suffix of thumbnails of earlier versions."""
+
+
+def media_type(data: bytes) -> str:
+    """The media type of a thumbnail's bytes."""
+    return "image/jpeg" if data[:2] == b"\xff\xd8" else "image/webp"
+
 
 class ThumbnailStore:
-    """WebP files ``<folder>/<first two characters of id>/<id>.webp``; any thread may write."""
+    """JPEGs ``<folder>/<first two characters of id>/<id>.jpg``; any thread may write.
+
+    Those of earlier versions are WebPs beside them, which are read as long as they are there.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -22,7 +33,8 @@ class ThumbnailStore:
 
     def path(self, id: str) -> Path:
         """Where the thumbnail of an item lies, or would."""
-        return self.folder / id[:2] / f"{id}.webp"
+        path = self.folder / id[:2] / f"{id}.jpg"
+        return path if path.exists() or not path.with_suffix(EARLIER).exists() else path.with_suffix(EARLIER)
 
     def write(self, id: str, data: bytes) -> None:
         """Keeps a thumbnail, replacing an older one; a reader never sees half a file.
@@ -30,9 +42,10 @@ class ThumbnailStore:
         Raises:
             InputError: it cannot be written.
         """
-        path, fix = self.path(id), "make room, or leave thumbnails out with --no-thumbnails"
+        path, fix = self.folder / id[:2] / f"{id}.jpg", "make room, or leave thumbnails out with --no-thumbnails"
         with whole_file(path, fix=fix, durable=False, parents=True) as file:
             file.write_bytes(data)
+            path.with_suffix(EARLIER).unlink(missing_ok=True)
 
     def remove(self, id: str) -> None:
         """Forgets a thumbnail, where there is one.
@@ -40,12 +53,11 @@ class ThumbnailStore:
         Raises:
             InputError: it cannot be removed.
         """
+        path = self.path(id)
         try:
-            self.path(id).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(
-                f"{self.path(id)} cannot be removed ({error.strerror}); correct the folder's permissions"
-            ) from None
+            raise InputError(f"{path} cannot be removed ({error.strerror}); correct the folder's permissions") from None
 
     def read(self, id: str) -> bytes | None:
         """The thumbnail's bytes, or None where there is none."""

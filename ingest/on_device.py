@@ -158,6 +158,7 @@ class OnDevice:
         self._reader: DeviceReader | None = None
         self._opening = threading.Lock()
         self._settled = False
+        self._usual = 1  # pixels of a photograph, as the last one had
         self._to_finish: queue.Queue[tuple[Job, _Made | None] | None] = stages.new_queue(0)
         self._decoding, self._finishing = THREADS, FINISHERS
         self._count = threading.Lock()
@@ -181,7 +182,9 @@ class OnDevice:
         Raises:
             PictureError: the photograph cannot be read.
         """
-        if not isinstance(source, ReadOnDevice) or (self._settled and (self._reader is None or not self._room.has(1))):
+        if not isinstance(source, ReadOnDevice) or (
+            self._settled and (self._reader is None or not self._room.has(self._usual))
+        ):
             return False
         if not self._settled and not self._is_near():
             return False
@@ -195,6 +198,10 @@ class OnDevice:
             return False
         encoder = self._encoder
         height, width = encoder.space.size
+        self._usual = file.pixels
+        if not self._room.has(file.pixels):
+            return False
+        file = replace(file, staged=self._reader.decoder.staged(file.data))
         rest = replace(contents, data=b"")
 
         def make(picture: Resident) -> Iterator[Outcome]:

@@ -70,7 +70,7 @@ class PhotoSource:
         item, space = complete(todo[0].wanted, picture, contents), encoder.space
         placement = Placement.of(picture, space.size, space.fit)
         if isinstance(picture, Resident):
-            little = small(picture.planes) if thumbnails else None
+            little = small(picture) if thumbnails else None
             yield Prepared(item, fitted(picture, space), None, placement, picture.remarks, little)
         else:
             packed = thumbnail(picture.image) if thumbnails else None

@@ -19,7 +19,7 @@ from outcrop.store.search import Plan
 
 @dataclass(frozen=True)
 class Query:
-    """What was asked: a picture's path or an item's key; the thumbnail (WebP) and place of a picture, the item of a key."""
+    """What was asked: a picture's path or an item's key; the thumbnail (JPEG) and place of a picture, the item of a key."""
 
     name: str
     digest: str = ""

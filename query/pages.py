@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from outcrop.embed.thumbnails import media_type
 from outcrop.schema.files import whole_file
 
 
@@ -33,5 +34,5 @@ def write_whole(path: Path, page: str) -> Path:
 
 
 def inline(data: bytes | None) -> str:
-    """A WebP picture as a data URI, '' for None."""
-    return "data:image/webp;base64," + base64.b64encode(data).decode() if data else ""
+    """A thumbnail as a data URI, '' for None."""
+    return f"data:{media_type(data)};base64,{base64.b64encode(data).decode()}" if data else ""

@@ -22,6 +22,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from outcrop.embed.images import decode
+from outcrop.embed.thumbnails import media_type
 from outcrop.query.service import pages
 from outcrop.query.service.api_page import api_page
 from outcrop.query.service.asked import Asked
@@ -165,11 +166,11 @@ class _Service:
 
     async def thumbnail(self, request: Request) -> Response:
         """What an item's picture looks like, small."""
-        id = request.path_params["id"].removesuffix(".webp")
+        id = request.path_params["id"].removesuffix(".jpg")
         data = await run_in_threadpool(self.engine.thumbnails.read, id) if _ID.match(id) else None
         if data is None:
             raise HTTPException(404, "no thumbnail is kept of this item")
-        return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=600"})
+        return Response(data, media_type=media_type(data), headers={"cache-control": "private, max-age=600"})
 
     async def tile(self, request: Request) -> Response:
         """A part of the map that is the background of places."""

@@ -47,7 +47,7 @@ OPERATIONS = (
     Operation("/clusters/{name}", "get", "One clustering", described.Clustering, described.Choosing),
     Operation("/clusters/{name}/items", "get", "Items of a clustering", described.ClusterItems, described.Choosing),
     Operation("/evaluations/{name}", "get", "A report of an evaluation", "text/html"),
-    Operation("/thumbnails/{id}.webp", "get", "An item's thumbnail", "image/webp"),
+    Operation("/thumbnails/{id}.jpg", "get", "An item's thumbnail", "image/jpeg"),
     Operation("/pictures/{id}", "get", "An item's photograph, from its dataset's folder", "image/jpeg"),
     Operation("/uploads/{digest}", "get", "A picture that was asked with", "image/jpeg"),
     Operation("/tiles/{zoom}/{column}/{row}.webp", "get", "A tile of the map behind places", "image/webp"),

@@ -146,7 +146,7 @@ def _card(asked: Asked, item: Item, key: str, **more: Any) -> Card:
     return Card(
         key=key,
         name="/".join(key.split("/")[1:]),
-        thumbnail=f"/thumbnails/{item_id(key) if key != item.key else item.id}.webp",
+        thumbnail=f"/thumbnails/{item_id(key) if key != item.key else item.id}.jpg",
         picture=f"/pictures/{item.id}" if seen else "",
         more=f"/?{more_like.address()}",
         item=f"/items/{quote(key)}",
@@ -197,7 +197,7 @@ def _query(asked: Asked, result: Result | None) -> dict[str, Any] | None:
         else ""
     )
     shown = result.query.item
-    thumbnail = f"/thumbnails/{shown.id}.webp" if shown is not None else inline(result.query.thumbnail)
+    thumbnail = f"/thumbnails/{shown.id}.jpg" if shown is not None else inline(result.query.thumbnail)
     return {
         "name": result.query.name,
         "picture": f"/uploads/{asked.picture}" if asked.picture else thumbnail,
