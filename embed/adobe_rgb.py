@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
-
-from PIL import ExifTags, Image
+from collections.abc import Mapping
 
 OPTION_FILE = "R03"
 """InteropIndex of a photograph in Adobe RGB; those in sRGB have R98."""
@@ -15,9 +14,9 @@ _COLOURS = {b"r": (0.60974, 0.31111, 0.01947), b"g": (0.20528, 0.62567, 0.06087)
 _GAMMA = 0x0233
 
 
-def names_adobe_rgb(exif: Image.Exif) -> bool:
-    """Whether EXIF says that the picture is in Adobe RGB. Raises whatever a damaged directory makes Pillow raise."""
-    index = exif.get_ifd(ExifTags.IFD.Interop).get(1, "")
+def names_adobe_rgb(interoperability: Mapping[int, object]) -> bool:
+    """Whether EXIF's directory of interoperability says that the picture is in Adobe RGB."""
+    index = interoperability.get(1, "")
     text = index.decode("ascii", "replace") if isinstance(index, bytes) else str(index)
     return text.strip("\0 ") == OPTION_FILE
 

@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 from PIL import ExifTags, Image
 
 from outcrop.embed.adobe_rgb import names_adobe_rgb
+from outcrop.embed.exif import QuickExif, quick_exif
 from outcrop.embed.remarks import note
 from outcrop.embed.xmp import dji_number, dji_position, packet
 
@@ -52,13 +53,16 @@ class PhotoMetadata:
 def read_metadata(image: Image.Image) -> PhotoMetadata:
     """The metadata of an opened picture. Never raises: unreadable fields are None. Load a PNG first: its EXIF may stand behind
     the pixels, and Pillow loads them to find out, in which case their damage would go unnoticed here."""
-    return metadata_of(_exif(image), packet(image))
+    quick = _quick(image)
+    return metadata_of(_exif(image), packet(image)) if quick is None else _said(quick.gps, quick.camera, packet(image))
 
 
 def metadata_of(exif: Image.Exif, xmp: bytes) -> PhotoMetadata:
     """What EXIF and an XMP packet say; never raises."""
-    gps = _directory(exif, ExifTags.IFD.GPSInfo)
-    camera = _directory(exif, ExifTags.IFD.Exif)
+    return _said(_directory(exif, ExifTags.IFD.GPSInfo), _directory(exif, ExifTags.IFD.Exif), xmp)
+
+
+def _said(gps: Mapping[int, Any], camera: Mapping[int, Any], xmp: bytes) -> PhotoMetadata:
     latitude, longitude, source = _position(gps, xmp)
     return PhotoMetadata(
         latitude=latitude,
@@ -74,8 +78,11 @@ def metadata_of(exif: Image.Exif, xmp: bytes) -> PhotoMetadata:
 
 def read_orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 (upright) where it is missing, damaged or out of range."""
+    quick = _quick(image)
+    if quick is not None and (stated := quick.base.get(ExifTags.Base.Orientation)) is not None:
+        return stated if isinstance(stated, int) and 1 <= stated <= 8 else 1
     try:
-        value = _exif(image).get(ExifTags.Base.Orientation, 1)
+        value = _exif(image).get(ExifTags.Base.Orientation, 1)  # Pillow also looks for one in XMP
     except Exception as error:  # noqa: BLE001  Pillow raises whatever its parsers trip over; a damaged tag means "as it lies"
         _damaged(error)
         return 1
@@ -84,8 +91,9 @@ def read_orientation(image: Image.Image) -> int:
 
 def in_adobe_rgb(image: Image.Image) -> bool:
     """Whether an opened picture's EXIF says that it is in Adobe RGB. Never raises."""
+    quick = _quick(image)
     try:
-        return names_adobe_rgb(_exif(image))
+        return names_adobe_rgb(_exif(image).get_ifd(ExifTags.IFD.Interop) if quick is None else quick.interop)
     except Exception as error:  # noqa: BLE001  see read_orientation
         _damaged(error)
         return False
@@ -103,6 +111,11 @@ def tiff_exif(file: IO[bytes], offset: int) -> Image.Exif:
         _damaged(error)
         return Image.Exif()
     return exif
+
+
+def _quick(image: Image.Image) -> QuickExif | None:
+    """The tags of a JPEG's EXIF; None where they are Pillow's to read."""
+    return quick_exif(image.info.get("exif", b"")) if image.format in ("JPEG", "MPO") else None
 
 
 def _exif(image: Image.Image) -> Image.Exif:

@@ -119,7 +119,7 @@ def _of_option_file(data: bytes) -> list[str]:
         return []
     exif = Image.Exif()
     exif.load(data)
-    return [PROFILE] if names_adobe_rgb(exif) else []
+    return [PROFILE] if names_adobe_rgb(exif.get_ifd(ExifTags.IFD.Interop)) else []
 
 
 def _of_metadata(data: bytes, xmp: bytes) -> list[str]:
