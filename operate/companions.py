@@ -81,13 +81,11 @@ class Companions:
     def _thumbnail(self, row: Mapping[str, Any]) -> str:
         path = self.thumbnails.path(row["id"])
         try:
-            with path.open("rb") as file:
-                head = file.read(12)
-            size = path.stat().st_size
-            if head[:4] != b"RIFF" or head[8:] != b"WEBP" or int.from_bytes(head[4:8], "little") + 8 != size:
+            data = path.read_bytes()
+            if not _is_complete(data):
                 return BAD_THUMBNAIL
             if self.whole:
-                with Image.open(io.BytesIO(path.read_bytes()), formats=("WEBP",)) as image:
+                with Image.open(io.BytesIO(data), formats=("JPEG", "WEBP")) as image:
                     image.load()
         except FileNotFoundError:
             return NO_THUMBNAIL
@@ -115,3 +113,10 @@ class Companions:
 
     def _meta(self, id: str) -> Path:
         return self.features.root / "meta" / id[:2] / f"{id}.json"
+
+
+def _is_complete(data: bytes) -> bool:
+    """Whether a thumbnail has its beginning and its end: a JPEG's markers, or the length that a WebP states."""
+    if data[:4] == b"RIFF":
+        return data[8:12] == b"WEBP" and int.from_bytes(data[4:8], "little") + 8 == len(data)
+    return data.startswith(b"\xff\xd8\xff") and data.endswith(b"\xff\xd9")

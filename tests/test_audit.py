@@ -196,7 +196,7 @@ def test_thumbnails_and_kept_features_are_looked_at(lite_dataset: Path) -> None:
     features = ("--features", "dense,patch")
     assert run("ingest", "dataset", "town", "--force", *features, "--json").code == 0
     assert reasons() == {}
-    thumbnails, kept = sorted(Path(".outcrop/thumbnails").rglob("*.webp")), sorted(Path().rglob("patch/*/*.npy"))
+    thumbnails, kept = sorted(Path(".outcrop/thumbnails").rglob("*.jpg")), sorted(Path().rglob("patch/*/*.npy"))
     thumbnails[0].unlink()
     thumbnails[1].write_bytes(thumbnails[1].read_bytes()[:-7])
     kept[2].write_bytes(kept[2].read_bytes()[:-100])
@@ -208,4 +208,4 @@ def test_thumbnails_and_kept_features_are_looked_at(lite_dataset: Path) -> None:
     }
     assert collection("audit", "--fix", "--yes").code == 0
     assert reasons("--digests") == {}
-    assert len(sorted(Path(".outcrop/thumbnails").rglob("*.webp"))) == len(thumbnails)
+    assert len(sorted(Path(".outcrop/thumbnails").rglob("*.jpg"))) == len(thumbnails)

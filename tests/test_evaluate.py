@@ -435,6 +435,6 @@ def test_pictures_against_pairs(tmp_path: Path) -> None:
     assert geometric["seconds"] > plain["seconds"] > 0
     failed = sum(line["first"] > 1 for line in both["per_query"])
     page = Path("p.html").read_text()
-    assert page.count("data:image/webp;base64,") == 3 * failed and "broken.jpg" in page
+    assert page.count("data:image/jpeg;base64,") == 3 * failed and "broken.jpg" in page
     counted = run("query", "evaluate", *asked[2:], "--count-own").json
     assert counted["queries"]["counted"] == 1 and counted["strategies"][0]["overall"]["recall@1"]["value"] == 1

@@ -188,7 +188,7 @@ def test_the_report_shows_parent_and_rotation(world: Path) -> None:
     page = Path("r.html").read_text()
     first = outcome.json["queries"][0]["hits"][0]
     assert first["parent"] in page and f"query turned {first['estimated_rotation']:.0f}°" in page
-    assert page.count("data:image/webp;base64,") == 1 + 2 + 2 and page.count('class="inset"') == 2
+    assert page.count("data:image/jpeg;base64,") == 1 + 2 + 2 and page.count('class="inset"') == 2
     assert not re.search(r"(src|href)=\"(?!data:)", page)
 
 

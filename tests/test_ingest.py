@@ -118,10 +118,10 @@ def test_dry_run_writes_nothing(dataset: Path) -> None:
 
 def test_thumbnails_are_kept_unless_not_wanted(dataset: Path) -> None:
     ingest("jamshill_image", "--limit", 2)
-    kept = list(Path(".outcrop/thumbnails").rglob("*.webp"))
+    kept = list(Path(".outcrop/thumbnails").rglob("*.jpg"))
     assert {path.stem for path in kept} == {item_id(image_key("jamshill_image", "250918092555_300", f)) for f in (1, 2)}
     ingest("jamshill_image", "--no-thumbnails")
-    assert len(list(Path(".outcrop/thumbnails").rglob("*.webp"))) == 2
+    assert len(list(Path(".outcrop/thumbnails").rglob("*.jpg"))) == 2
 
 
 def test_broken_pictures_go_to_the_ledger_and_the_run_goes_on(dataset: Path) -> None:

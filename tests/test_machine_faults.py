@@ -278,7 +278,7 @@ def test_thumbnails_on_a_full_disk(full: Path, tmp_path: Path) -> None:
         line = run("ingest", "dataset", "town", *MODEL, "--json").error(3)
     assert "thumbnails" in line and "No space left" in line
     outcome = run("ingest", "dataset", "town", *MODEL, "--json")
-    assert outcome.code == 0 and len(list(full.rglob("*.webp"))) == 2
+    assert outcome.code == 0 and len(list(full.rglob("*.jpg"))) == 2
 
 
 def test_a_file_that_may_not_grow(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def test_report_is_self_contained_and_shows_what_was_kept(tmp_path: Path) -> Non
     outcome = run("query", "item", image_key("first", "a_300", 2), "-k", 3, "--report", "<b>.html", "--json")
     assert outcome.code == 0 and str(tmp_path / "<b>.html") in outcome.err
     page = Path("<b>.html").read_text()
-    assert page.count("data:image/webp;base64,") == 4  # the query and three hits
+    assert page.count("data:image/jpeg;base64,") == 4  # the query and three hits
     assert not re.search(r"(src|href)=\"(?!data:)", page) and "<script" not in page
     for hit in outcome.json["queries"][0]["hits"]:
         assert hit["key"] in page and f"{hit['score']:.4f}" in page

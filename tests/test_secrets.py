@@ -28,7 +28,7 @@ PASSWORD = TOKEN.partition(":")[2]
 
 def written(folder: Path) -> str:
     """Every byte of every file below a folder that a command may have written."""
-    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".jpg", ".webp")]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".jpg"]
     return "\n".join(path.read_bytes().decode(errors="replace") for path in files)
 
 

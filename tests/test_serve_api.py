@@ -81,9 +81,9 @@ def test_the_description_is_valid_and_says_all_that_there_is(engine: Engine, cli
     assert "http://" not in text and "https://" not in text
     names = [one["operationId"] for methods in document["paths"].values() for one in methods.values()]
     assert len(set(names)) == len(names) == len(OPERATIONS)
-    described_paths = {one.path.removesuffix(".webp") for one in OPERATIONS}
+    described_paths = {one.path.removesuffix(".jpg") for one in OPERATIONS}
     routes = {
-        re.sub(r":\w+", "", one.path).removesuffix(".webp")
+        re.sub(r":\w+", "", one.path).removesuffix(".jpg")
         for one in _Service(engine).routes()
         if isinstance(one, Route)
     }
@@ -136,7 +136,7 @@ def test_other_answers_are_not_as_described(client: TestClient) -> None:
 
 
 def test_files_have_the_types_that_are_described(client: TestClient) -> None:
-    for path in (f"/thumbnails/{item_id(KEY)}.webp", f"/pictures/{item_id(KEY)}", "/metrics"):
+    for path in (f"/thumbnails/{item_id(KEY)}.jpg", f"/pictures/{item_id(KEY)}", "/metrics"):
         kind = client.get(path).headers["content-type"].partition(";")[0]
         one = next(each for each in OPERATIONS if path.startswith(each.path.partition("{")[0]))
         assert one.answer == kind, path

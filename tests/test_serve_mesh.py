@@ -97,7 +97,7 @@ def test_the_page_takes_a_mesh_where_it_takes_a_picture(client: TestClient, shel
     posted = client.post("/", files={"picture": ("folder/mine.ply", shell)}, data={"k": "2"})
     assert posted.status_code == 303 and posted.headers["location"].startswith("/?mesh=")
     page = client.get(posted.headers["location"]).text
-    assert ">mine.ply<" in page and "shells/tall/tall1" in page and 'src="data:image/webp' in page
+    assert ">mine.ply<" in page and "shells/tall/tall1" in page and 'src="data:image/jpeg' in page
     assert page.count('class="rank"') == 2 and 'accept="image/*' in page and ".ply" in page
     hits = client.get(posted.headers["location"], headers=JSON).json()["queries"][0]["hits"]
     assert hits[0]["key"] == "specimen/shells/tall/tall1"

@@ -170,13 +170,13 @@ def test_a_touched_but_equal_file_is_unchanged_as_a_whole(collection: Collection
 def test_fewer_views_remove_the_others_of_the_same_source_only(collection: Collection, meshes: list[Path]) -> None:
     ingest(collection, *(Mesh(path, 7) for path in meshes))
     thumbnails = ThumbnailStore.below(Path("state"))
-    assert len(list(thumbnails.folder.rglob("*.webp"))) == 21
+    assert len(list(thumbnails.folder.rglob("*.jpg"))) == 21
     record = ingest(collection, Mesh(meshes[0], 4))
     assert record.removed == 3
     assert keys(collection) == {
         view_key("bones", "leg", path.stem, n) for path in meshes for n in range(4 if path is meshes[0] else 7)
     }
-    assert len(list(thumbnails.folder.rglob("*.webp"))) == 18
+    assert len(list(thumbnails.folder.rglob("*.jpg"))) == 18
     assert ingest(collection, Mesh(meshes[0], 4)).removed == 0
 
 
