@@ -88,6 +88,22 @@ def select(store: Store, physical: str, expression: str, partitions: list[str] |
         return None
 
 
+def get(store: Store, physical: str, ids: Sequence[str], fields: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Scalar fields of the rows of a loaded Milvus Lite collection with these ids; those that are not there are left out.
+
+    Milvus Lite reads a list of ids in a filter one character after the other, in our own process: a quarter of the time of a first
+    ingest of references went there. None where it is not made as we know it.
+    """
+    try:
+        rows: list[dict[str, Any]] = _engine(store, physical).get(list(ids), output_fields=["id", *fields])
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  see `select`
+        _log.debug("no direct reading of %s: %s: %s", physical, type(error).__name__, error)
+        return None
+    return rows
+
+
 def _engine(store: Store, physical: str) -> Any:
     """Milvus Lite's own collection behind a name."""
     from milvus_lite.server_manager import server_manager_instance

@@ -12,6 +12,7 @@ from outcrop.schema.columns import Columns
 from outcrop.schema.errors import FilterError, OutcropError
 from outcrop.schema.filters import Filter, ids_expression
 from outcrop.schema.item import FIELDS, Item, Kind
+from outcrop.store import lite_scan
 from outcrop.store.connection import Store
 from outcrop.store.integrity import require_sound, require_unit
 from outcrop.store.lite_scan import select
@@ -161,6 +162,12 @@ class Table:
     ) -> dict[str, dict[str, Any]]:
         """The given fields of the rows with these ids, by id; ids that are not there are left out."""
         self.load()
+        if (
+            self.store.lite
+            and "*" not in fields
+            and (got := lite_scan.get(self.store, self.physical, ids, fields)) is not None
+        ):
+            return {row["id"]: dict(row) for row in got}
         found: dict[str, dict[str, Any]] = {}
         for start in range(0, len(ids), LOOKUP):
             with self.store.reading(f"look up items in {self.name!r}"):

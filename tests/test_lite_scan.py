@@ -156,3 +156,14 @@ def test_writes_during_a_scan_do_not_disturb_it(collection: Collection, items: l
 def test_from_some_size_on_a_server_serves_better(collection: Collection) -> None:
     assert lite_remark(collection.store, LITE_ROWS) == ""
     assert "200,001 rows" in (text := lite_remark(collection.store, LITE_ROWS + 1)) and "--to-uri" in text
+
+
+@pytest.mark.parametrize("fields", [("source_digest",), tuple(FIELDS), ("source_size", "source_mtime_ns", "mine")])
+def test_rows_by_id_are_those_that_milvus_gives(
+    collection: Collection, items: list[Item], fields: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [item.id for item in reversed(items)] + ['" or id != "', "gone"]
+    found = collection.lookup(ids, fields)
+    monkeypatch.setattr(lite_scan, "get", lambda *_: None)
+    assert found == collection.lookup(ids, fields)
+    assert len(found) == ROWS - 10 and collection.lookup([], fields) == {}
