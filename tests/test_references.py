@@ -76,7 +76,7 @@ def test_rows_say_what_was_made_and_no_picture_is_written(here: Path) -> None:
     assert item.source_size == (here / "images" / item.source).stat().st_size
     assert len(item.source_digest) == 64
     assert item.extra["crop_box"] == [0.5, 0.5, 0.6, 0.6] and item.extra["width"] == 320
-    assert len(list(files_of(here / ".outcrop", "*.jpg"))) == 3
+    assert len([path for path in files_of(here, "*.jpg") if ".outcrop" not in path.parts]) == 3
     with Image.open(here / f".outcrop/thumbnails/{item.id[:2]}/{item.id}.jpg") as small:
         assert small.size == (224, 168)  # the crop's proportions, not the network's
 
