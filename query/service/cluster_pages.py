@@ -263,7 +263,7 @@ def _section(found: Clustering, one: Mapping[str, Any]) -> Section:
 
 def _small(found: Clustering, row: int) -> Small:
     key = found.keys[row]
-    return Small(key, _name(found, row), f"/thumbnails/{found.item_id(row)}.webp", f"/items/{quote(key)}")
+    return Small(key, _name(found, row), f"/thumbnails/{found.item_id(row)}.jpg", f"/items/{quote(key)}")
 
 
 def _name(found: Clustering, row: int) -> str:

@@ -195,7 +195,7 @@ def _shown(member: Member) -> Shown:
     picture = f"/pictures/{item.id}" if item.kind in AERIAL else ""
     name = item.key.partition("/")[2]
     facts_told = tuple(fact for fact in facts if fact)
-    return Shown(item.key, name, f"/thumbnails/{item.id}.webp", f"/items/{quote(item.key)}", picture, facts_told)
+    return Shown(item.key, name, f"/thumbnails/{item.id}.jpg", f"/items/{quote(item.key)}", picture, facts_told)
 
 
 def _csv(groups: Sequence[Group]) -> str:

@@ -42,7 +42,7 @@ if (map) {
     const id = event.target.dataset && event.target.dataset.id;
     seen.hidden = !id;
     if (!id) return;
-    document.getElementById("seen-picture").src = `/thumbnails/${id}.webp`;
+    document.getElementById("seen-picture").src = `/thumbnails/${id}.jpg`;
     document.getElementById("seen-text").textContent = event.target.querySelector("title").textContent;
   });
   map.addEventListener("pointerleave", () => { seen.hidden = true; });
