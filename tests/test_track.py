@@ -257,7 +257,7 @@ def test_a_flight_over_a_map(tmp_path: Path) -> None:
         assert off < 2 and off <= 2 * frame["spread_m"]
     assert len(json.loads(Path("t.json").read_text())["features"]) == 7
     assert (
-        Path("t.kml").read_text().count("<Placemark>") == 7 and Path("t.html").read_text().count("data:image/webp") == 5
+        Path("t.kml").read_text().count("<Placemark>") == 7 and Path("t.html").read_text().count("data:image/jpeg") == 5
     )
 
 
