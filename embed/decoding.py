@@ -98,7 +98,7 @@ def _tensor(data: bytes, pinned: bool = False) -> torch.Tensor:
     tensor = torch.empty(len(data), dtype=torch.uint8, pin_memory=pinned)
     host = tensor.numpy()
     host[:] = np.frombuffer(data, np.uint8)  # numpy lets other threads go on meanwhile; Python's own copies do not
-    hide_exif(memoryview(host))
+    hide_exif(host.data)
     return tensor
 
 

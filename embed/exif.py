@@ -101,7 +101,7 @@ def _directory(tiff: bytes, order: str, start: int, wanted: Mapping[int, tuple[i
         size = _SIZES.get(kind, 0) * many
         if not size:
             raise _Odd
-        raw = inside[:size] if size <= 4 else _bytes(tiff, *struct.unpack(f"{order}I", inside), size)
+        raw = inside[:size] if size <= 4 else _bytes(tiff, int(struct.unpack(f"{order}I", inside)[0]), size)
         if tag in wanted:
             if tag in found or kind not in wanted[tag]:
                 raise _Odd
