@@ -35,6 +35,7 @@ from outcrop.query.service.guards import Application, Guards, TooLarge, TooSlow
 from outcrop.query.service.metrics import Metrics
 from outcrop.query.service.openapi import description
 from outcrop.query.service.shapes import shaped
+from outcrop.query.service.speaking import Speaking
 from outcrop.query.service.uploads import MAX_BYTES, mesh_ending
 from outcrop.query.verification.features import read_picture
 from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
@@ -62,7 +63,7 @@ def application(engine: Engine, *, host: str = "127.0.0.1", token: str = "") -> 
         },
         lifespan=service.lifespan,
     )
-    return Guards(app, host=host, token=token, max_bytes=MAX_BYTES)
+    return Guards(Speaking(app), host=host, token=token, max_bytes=MAX_BYTES)
 
 
 class _Service:

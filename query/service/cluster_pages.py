@@ -20,6 +20,7 @@ from outcrop.query.clusters.page import colour
 from outcrop.query.service.asked import MAX_EXAMPLES, Asked
 from outcrop.query.service.chosen import Chosen
 from outcrop.query.service.drawn import drawn, wants_json
+from outcrop.query.service.languages import told
 from outcrop.query.service.results import UNASSIGNED, Clustering
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import UNKNOWN_COORDINATE, item_id
@@ -220,7 +221,7 @@ def _page(found: Clustering, chosen: Chosen, rows: np.ndarray, collection: str) 
 
 def _figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     quality = summary.get("quality", {})
-    names = {"silhouette": "silhouette", "dbcv": "DBCV", "ari": "ARI", "nmi": "NMI"}
+    names = {"silhouette": told("silhouette"), "dbcv": "DBCV", "ari": "ARI", "nmi": "NMI"}
     return [(said, f"{quality[name]:.3f}") for name, said in names.items() if isinstance(quality.get(name), float)]
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
-if TYPE_CHECKING:
-    import jinja2
+from outcrop.query.service.languages import LANGUAGE, environment_for, told
+from outcrop.query.service.speaking import switch
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def drawn(template: str, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> HTMLResponse:
-    """A page of a template with values; every page is drawn anew."""
-    text = _templates().get_template(template).render(**values)
+    """A page of a template with values, in the language of the request; every page is drawn anew."""
+    text = _templates(LANGUAGE.get()).get_template(template).render(language=LANGUAGE.get(), switch=switch(), **values)
     return HTMLResponse(text, status, dict(headers or {}) | {"cache-control": "no-store"})
 
 
@@ -27,10 +30,9 @@ def wants_json(request: Request) -> bool:
 
 
 @cache
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    folder = Path(__file__).parent / "templates"
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True
+def _templates(language: str) -> Environment:
+    environment = environment_for(
+        language, loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
+    environment.globals["told"] = told
+    return environment

@@ -19,6 +19,7 @@ from outcrop.query.duplicates import KINDS, Duplicates, find_duplicates
 from outcrop.query.held import require_held
 from outcrop.query.service.asked import Parameters, conditions_of, named_values, one, whole
 from outcrop.query.service.drawn import drawn, wants_json
+from outcrop.query.service.languages import told
 from outcrop.query.verification.originals import Originals
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter, equals
@@ -191,7 +192,10 @@ class DuplicatePages:
 def _shown(member: Member) -> Shown:
     item = member.item
     facts = [f"{member.width} × {member.height}" if member.width else "", f"{item.source_size / 1e6:.1f} MB"]
-    facts += [f"sharpness {member.sharpness:.0f}" if member.sharpness is not None else "", f"alike {member.score:.3f}"]
+    facts += [
+        told("sharpness {1}", f"{member.sharpness:.0f}") if member.sharpness is not None else "",
+        told("alike {1}", f"{member.score:.3f}"),
+    ]
     picture = f"/pictures/{item.id}" if item.kind in AERIAL else ""
     name = item.key.partition("/")[2]
     facts_told = tuple(fact for fact in facts if fact)

@@ -18,6 +18,7 @@ from outcrop.query.service.asked import Asked
 from outcrop.query.service.browsing import Browsed, parts_of
 from outcrop.query.service.drawn import drawn
 from outcrop.query.service.facets import Facets
+from outcrop.query.service.languages import told
 from outcrop.query.service.places import area_json, background_json, outline_of, place_of, query_json
 from outcrop.schema.item import AERIAL, UNKNOWN_COORDINATE, Item, item_id, parent_of
 
@@ -160,16 +161,16 @@ def _hit(asked: Asked, hit: Hit, result: Result, footprints: Footprints) -> Card
     facts = [fact for fact in (item.category, f"{item.altitude:g} m" if item.altitude else "") if fact]
     verified = verification is not None and verification.verified and verification.match is not None
     if group is not None and group.rotation is not None and not verified:
-        facts.append(f"turned {group.rotation:.0f}°")
+        facts.append(told("turned {1}°", f"{group.rotation:.0f}"))
     outline = ""
     if verification is not None and verification.verified and verification.match is not None:
-        facts.append(f"{verification.match.inliers} matching points, turned {verification.match.rotation or 0:.0f}°")
         match = verification.match
+        facts.append(told("{1} matching points, turned {2}°", match.inliers, f"{match.rotation or 0:.0f}"))
         if match.footprint is not None:
             width, height = match.candidate_size
             outline = " ".join(f"{100 * x / width:.2f},{100 * y / height:.2f}" for x, y in match.footprint)
     elif verification is not None:
-        facts.append("not verified")
+        facts.append(told("not verified"))
     facts += [item.captured_at.replace("T", " ")] if item.captured_at else []
     key = parent_of(item.key) if group is not None or outline else item.key
     return _card(
@@ -192,7 +193,10 @@ def _query(asked: Asked, result: Result | None) -> dict[str, Any] | None:
         return None
     place = result.location
     located = (
-        f"taken at {place.latitude:.6f}, {place.longitude:.6f} ± {place.sigma_m:.1f} m, heading {place.heading:.0f}°"
+        told(
+            "taken at {1}, {2} ± {3} m, heading {4}°",
+            *(f"{place.latitude:.6f}", f"{place.longitude:.6f}", f"{place.sigma_m:.1f}", f"{place.heading:.0f}"),
+        )
         if place is not None
         else ""
     )
@@ -210,8 +214,8 @@ def _remarks(found: Results | None) -> list[str]:
     if found is None:
         return []
     result = found.results[0]
-    remarks = [f"No hit: {found.no_hits}." if found.no_hits else ""]
-    remarks += [f"No match: {result.no_match}." if result.no_match else ""]
+    remarks = [told("No hit: {1}.", found.no_hits) if found.no_hits else ""]
+    remarks += [told("No match: {1}.", result.no_match) if result.no_match else ""]
     return [remark for remark in remarks if remark]
 
 
