@@ -87,7 +87,7 @@ def test_the_wheel_holds_one_package_and_all_of_it(wheel: Path) -> None:
         Path(package.replace(".", "/")) / path.relative_to(ROOT / folder)
         for package, folder in FOLDERS.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".j2", ".typed", ".css", ".js")
+        if path.suffix in (".py", ".j2", ".typed", ".css", ".js", ".svg", ".json") or path.name == "LICENSE"
     }
     assert len(ours) > 100
     assert {path for path in held if path.parts[0] == "outcrop"} == ours
