@@ -22,6 +22,43 @@ if TYPE_CHECKING:
 CHROMIUM = shutil.which("chromium")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking")
 
+OVERFLOWING = """() => {
+  const page = document.documentElement, wrong = [];
+  if (page.scrollWidth > page.clientWidth) wrong.push(`the page is ${page.scrollWidth} wide`);
+  for (const each of document.querySelectorAll("figure, fieldset, button, header"))
+    if (each.scrollWidth > each.clientWidth + 1) wrong.push(`${each.tagName} overflows: ${each.textContent.trim().slice(0, 40)}`);
+  return wrong;
+}"""
+"""What does not fit a page."""
+FAINT = """() => {
+  const rgba = (text) => text.match(/[\\d.]+/g).map(Number), wrong = [];
+  const linear = (value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+  const luminance = (c) => 0.2126 * linear(c[0] / 255) + 0.7152 * linear(c[1] / 255) + 0.0722 * linear(c[2] / 255);
+  const ground = (e) => {
+    for (; e; e = e.parentElement) {
+      const colour = rgba(getComputedStyle(e).backgroundColor);
+      if (colour.length < 4 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  for (const e of document.querySelectorAll("body *")) {
+    if (![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim()) || !e.checkVisibility()) continue;
+    if (e.closest("svg, :disabled, script, template, .degree")) continue;
+    const colour = getComputedStyle(e).color;
+    const [darker, lighter] = [luminance(rgba(colour)), luminance(ground(e))].sort((x, y) => x - y);
+    if ((lighter + 0.05) / (darker + 0.05) < 4.5) wrong.push(`${e.tagName}.${e.className}: ${e.textContent.trim()} ${colour}`);
+  }
+  return [...new Set(wrong)];
+}"""
+"""Text whose contrast with its background is less than WCAG's AA asks for."""
+NAMELESS = """() => {
+  const picture = (e) => e.closest("label") || e.querySelector("img[alt]");
+  const named = (e) => e.getAttribute("aria-label") || e.innerText || e.title || picture(e);
+  const all = document.querySelectorAll("a, button, input:not([type=hidden]), select, summary, #map, #area");
+  return [...all].filter((e) => e.checkVisibility() && !named(e)).map((e) => e.outerHTML);
+}"""
+"""What can be reached and does not say what it is."""
+
 
 def why_no_browser() -> str:
     """Why pages cannot be looked at here; '' where they can."""

@@ -207,6 +207,18 @@ def test_items_come_page_by_page(client: TestClient) -> None:
     assert f"{CAPTURE}/0004" in client.get(following[1].replace("&amp;", "&")).text
 
 
+def test_the_full_picture_has_a_page(client: TestClient) -> None:
+    id = item_id(KEY)
+    page = client.get(f"/view/{id}", params={"outline": "0,0 100,0 50,120.5"})
+    assert f'data-picture="/pictures/{id}"' in page.text and 'data-outline="0,0 100,0 50,120.5"' in page.text
+    assert client.get(f"/view/{id}", headers=JSON).json()["key"] == KEY
+    for wrong in ('"><script>', "1,2,3", "nan,1", "1e9,1", "x", " ".join(["1,1"] * 65)):
+        assert client.get(f"/view/{id}", params={"outline": wrong}).status_code == 400, wrong
+    for path in ("/view/" + "0" * 32, "/view/..%2f..%2fetc%2fpasswd", "/view/" + item_id("image/town/none/0001")):
+        assert client.get(path).status_code == 404
+    assert f"/view/{id}" in client.get(f"/items/{KEY}").text
+
+
 def test_turned_and_grouped(engine: Engine, client: TestClient, place: Path, photo: bytes) -> None:
     (asked,) = client.post("/api/search", files=uploaded(photo), data={"k": "2", "turns": "4"}).json()["queries"]
     mine = place / f"town/{CAPTURE}/{CAPTURE}_0003.jpg"

@@ -32,7 +32,7 @@ jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not install
 CAPTURE = "250918092555_300"
 KEY = f"image/town/{CAPTURE}/0003"
 JSON = {"accept": "application/json"}
-PAGES = {"/", "/api", "/openapi.json"}
+PAGES = {"/", "/api", "/openapi.json", "/view/{id}"}
 """Addresses that are pages, or this description itself."""
 DOCS = Path(__file__).parents[1] / "docs/serve.md"
 

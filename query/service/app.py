@@ -25,7 +25,7 @@ from outcrop.embed.images import decode
 from outcrop.embed.thumbnails import media_type
 from outcrop.query.service import pages
 from outcrop.query.service.api_page import api_page
-from outcrop.query.service.asked import Asked
+from outcrop.query.service.asked import Asked, checked_outline, named_values, one
 from outcrop.query.service.browsing import Browsed, has_choices
 from outcrop.query.service.cluster_pages import ClusterPages
 from outcrop.query.service.drawn import wants_json
@@ -39,6 +39,7 @@ from outcrop.query.service.speaking import Speaking
 from outcrop.query.service.uploads import MAX_BYTES, mesh_ending
 from outcrop.query.verification.features import read_picture
 from outcrop.schema.errors import InputError, OutcropError, Refused, StoreUnreachable
+from outcrop.schema.item import AERIAL
 from outcrop.screen.texts import harmless_lines
 
 STATIC = Path(__file__).parent / "static"
@@ -80,6 +81,7 @@ class _Service:
             Route("/items/{key:path}", self._counted("item", self.item)),
             Route("/thumbnails/{id}", self.thumbnail),
             Route("/pictures/{id}", self._counted("picture", self.picture)),
+            Route("/view/{id}", self._counted("view", self.view)),
             Route("/uploads/{digest}", self.upload),
             Route("/duplicates", self._counted("duplicates", self.duplicates.answer)),
             Route("/clusters", self._counted("clusters", self.clusters.listed)),
@@ -191,6 +193,20 @@ class _Service:
         except InputError as error:
             raise HTTPException(404, str(error)) from None
         return await run_in_threadpool(_shown, original.path)
+
+    async def view(self, request: Request) -> Response:
+        """The page of an item's photograph in full size, with an outline on it where one is given."""
+        id = request.path_params["id"]
+        outline = checked_outline(one(named_values(request.query_params, ("outline",)), "outline"))
+        try:
+            item = await self.engine.run(lambda: self.engine.stored(id)) if _ID.match(id) else None
+        except InputError:
+            item = None
+        if item is None or item.kind not in AERIAL:
+            raise HTTPException(404, "no such picture")
+        if wants_json(request):
+            return JSONResponse(pages.item_json(item))
+        return pages.view_page(self.engine, item, outline)
 
     async def upload(self, request: Request) -> Response:
         """A picture that was asked with."""

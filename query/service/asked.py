@@ -101,6 +101,11 @@ class Asked:
         } | other
         return urlencode({name: value for name, value in values.items() if value not in ("", (), None)}, doseq=True)
 
+    def without(self, item: str) -> str:
+        """The query of the address that asks this without one of its examples or counterexamples."""
+        left = {"item": self.items, "not": self.unlike}
+        return self.address(**{name: tuple(key for key in keys if key != item) for name, keys in left.items()})
+
     @classmethod
     def of(cls, given: Parameters, *, picture: str | None = None, mesh: str | None = None) -> Asked:
         """The question that parameters ask; `picture` or `mesh` is the digest of one that came with them.
@@ -211,6 +216,24 @@ def filter_on_ground(conditions: Sequence[str], near: str, area: str) -> Filter:
     filter = filter_of(*conditions)
     filter = filter & Near.parse(near).filter if near else filter
     return filter & rectangle(area).filter if area else filter
+
+
+def checked_outline(text: str) -> str:
+    """An outline on a picture: corners in hundredths of its sides (``x,y x,y x,y``), as it was given.
+
+    Raises:
+        InputError: it is not that.
+    """
+    try:
+        corners = [tuple(float(part) for part in corner.split(",")) for corner in text.split(" ")] if text else []
+    except ValueError:
+        corners = [()]
+    if (
+        any(len(corner) != 2 or not all(abs(value) <= 1e4 for value in corner) for corner in corners)
+        or len(corners) > 64
+    ):
+        raise InputError(f"outline must be x,y x,y x,y in hundredths of the picture's sides, got {text[:60]!r}")
+    return text
 
 
 def _grouping(values: Values) -> Grouping:

@@ -286,16 +286,24 @@ class Engine:
         """The references or views of an item."""
         return parts_page(self.collection, item, PARTS)
 
+    def stored(self, id: str) -> Item:
+        """A stored item by its id.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = self.collection.items([id])
+        if id not in found:
+            raise InputError("no such item")
+        return found[id][0]
+
     def original(self, id: str) -> Original:
         """The photograph that a stored item was made of, below its dataset's root.
 
         Raises:
             InputError: there is no such item, or its photograph is not to be had.
         """
-        stored = self.collection.items([id])
-        if id not in stored:
-            raise InputError("no such item")
-        return Originals.of_collection(self.collection, self.settings).find(stored[id][0])
+        return Originals.of_collection(self.collection, self.settings).find(self.stored(id))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from starlette.responses import HTMLResponse
 
@@ -109,6 +109,19 @@ def item_page(engine: Engine, item: Item, parts: Page) -> HTMLResponse:
     )
 
 
+def view_page(engine: Engine, item: Item, outline: str) -> HTMLResponse:
+    """The page of an item's photograph in full size."""
+    card = _card(Asked(), item, item.key)
+    return drawn(
+        "view.html.j2",
+        card=card,
+        picture=f"/pictures/{item.id}",
+        outline=outline,
+        leaflet=True,
+        collection=engine.collection.name,
+    )
+
+
 def error_page(reason: str, status: int, headers: Mapping[str, str]) -> HTMLResponse:
     """The page that says why there is no answer."""
     return drawn("error.html.j2", status=status, headers=headers, reason=reason, collection="")
@@ -131,7 +144,7 @@ def held_json(held: Held) -> dict[str, Any]:
     return {"rows": held.rows, "kinds": list(held.kinds), "datasets": list(held.datasets)}
 
 
-def _card(asked: Asked, item: Item, key: str, **more: Any) -> Card:
+def _card(asked: Asked, item: Item, key: str, outline: str = "", **more: Any) -> Card:
     seen = item.kind in AERIAL
     alone = {
         "picture": "",
@@ -148,7 +161,8 @@ def _card(asked: Asked, item: Item, key: str, **more: Any) -> Card:
         key=key,
         name="/".join(key.split("/")[1:]),
         thumbnail=f"/thumbnails/{item_id(key) if key != item.key else item.id}.jpg",
-        picture=f"/pictures/{item.id}" if seen else "",
+        picture=f"/view/{item.id}" + (f"?{urlencode({'outline': outline})}" if outline else "") if seen else "",
+        outline=outline,
         more=f"/?{more_like.address()}",
         item=f"/items/{quote(key)}",
         place=place_of(item),

@@ -62,7 +62,7 @@
     const link = card.querySelector("a");
     if (link) link.focus({ preventScroll: true });
   };
-  const numbered = (text, at, title) => L.marker(at, { title, alt: title, riseOnHover: true, icon: L.divIcon({ className: "mark", html: textOf(text), iconSize: [22, 22] }) });
+  const numbered = (text, at, title) => L.marker(at, { title, alt: title, riseOnHover: true, icon: L.divIcon({ className: "mark", html: textOf(text), iconSize: null }) });
   for (const card of [...document.querySelectorAll("figure[data-place]")].reverse()) {
     const at = place(card.dataset.place), title = card.dataset.title, rank = card.dataset.rank;
     const outline = card.dataset.outline ? L.polygon(card.dataset.outline.split(" ").map(place), { className: "footprint", weight: 2 }).addTo(map) : null;

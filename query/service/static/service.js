@@ -1,5 +1,8 @@
 // A dropped, pasted or chosen picture is asked at once; dragging over the picture marks the part to ask with.
 "use strict";
+if (window.matchMedia("(max-width: 760px)").matches) {  // on a narrow screen the answer comes first
+  for (const panel of document.querySelectorAll(".panel")) panel.open = false;
+}
 const filters = document.querySelectorAll("fieldset.facet input[type=checkbox], fieldset.facet input[type=date], fieldset.facet select");
 for (const each of filters) {
   each.addEventListener("change", () => {  // a choice is asked at once, where there is something to ask
@@ -25,9 +28,6 @@ if (form) {
     ask();
   };
   file.addEventListener("change", ask);
-  drop.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); file.click(); }
-  });
   document.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
   document.addEventListener("dragleave", () => drop.classList.remove("over"));
   document.addEventListener("drop", (event) => { event.preventDefault(); drop.classList.remove("over"); take(event.dataTransfer.files); });
@@ -61,6 +61,21 @@ if (form) {
     });
     area.addEventListener("pointerup", () => { start = null; if (!box.value) clear(); else form.requestSubmit(); });
     document.addEventListener("keydown", (event) => { if (event.key === "Escape") clear(); });
+    area.addEventListener("keydown", (event) => {  // arrow keys make and move a box, with Shift they change its size
+      const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      if (event.key === "Enter" && box.value) form.requestSubmit();
+      if (!step) return;
+      event.preventDefault();
+      const share = 0.05, [x, y] = step.map((value) => value * share);
+      let [left, top, right, bottom] = box.value ? box.value.split(",").map(Number) : [0.25 - x, 0.25 - y, 0.75 - x, 0.75 - y];
+      if (event.shiftKey) [right, bottom] = [Math.min(1, Math.max(left + share, right + x)), Math.min(1, Math.max(top + share, bottom + y))];
+      else {
+        const across = Math.min(1 - right, Math.max(-left, x)), down = Math.min(1 - bottom, Math.max(-top, y));
+        [left, top, right, bottom] = [left + across, top + down, right + across, bottom + down];
+      }
+      box.value = [left, top, right, bottom].map((edge) => edge.toFixed(4)).join(",");
+      show(left, top, right, bottom);
+    });
     whole.addEventListener("click", () => { clear(); form.requestSubmit(); });
     if (box.value) show(...box.value.split(",").map(Number));
   }
