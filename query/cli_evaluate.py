@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from outcrop.query.evaluation.figures import Evaluation
     from outcrop.query.evaluation.truth import Truth
     from outcrop.schema.settings import Settings
+    from outcrop.store.collection import Collection
 
 EVALUATION: Group = {
     "evaluate_depth": Annotated[
@@ -123,6 +125,13 @@ class Asked:
     limit: Annotated[int | None, option("--limit", min=1, help="Use only the first N items as queries.")] = None
     exact: Exact = False
     turns: Turns = 0
+    against: Annotated[
+        list[str] | None,
+        option(
+            "--against",
+            help="Compare with, query by query: another collection, or what --json printed earlier (….json); repeatable.",
+        ),
+    ] = None
     probe: Annotated[
         bool,
         option(
@@ -149,7 +158,7 @@ class Asked:
         return Queries(name, pictures, kind, self.limit, conditions.condition, self.turns, self.exact)
 
 
-@command(app, STORE, hidden(REGISTRY), ASKED_MODEL, STATE, KEPT_FEATURES, SEED, EVALUATION)
+@command(app, STORE, hidden(REGISTRY), hidden(ASKED_MODEL), STATE, KEPT_FEATURES, SEED, EVALUATION)
 def evaluate(
     session: Session,
     judging: Judging,
@@ -160,7 +169,7 @@ def evaluate(
     report: Report = None,
 ) -> None:
     """Measure how often answers are right: recall@k, mAP and median rank against a truth, with confidence intervals."""
-    from outcrop.query.evaluating import evaluate_queries
+    from outcrop.query.evaluating import side_by_side
 
     if asked.probe:
         return _probe(session, judging, asked, conditions, name)
@@ -168,10 +177,10 @@ def evaluate(
     truth, settings = judging.truth_in(session.settings), session.settings
     check_file(report, "--report")
     with opened(session) as collection, Meter("evaluate", asked.limit, "queries", session.quiet) as meter:
-        encoder = open_encoder(session, collection) if name is None else None
-        found = evaluate_queries(
+        found = side_by_side(
             *(queries, truth, collection, settings, plan),
-            encoder=encoder,
+            against=asked.against or (),
+            encoder_of=partial(open_encoder, session) if name is None else None,
             cutoffs=cutoffs,
             count_own=judging.count_own or None,
             progress=meter.update,
@@ -220,6 +229,8 @@ def _write_report(session: Session, found: Evaluation, report: Path) -> None:
 
 
 def _print(session: Session, found: Evaluation) -> None:
+    from outcrop.query.evaluation.against import remarks
+
     if session.format == "json":
         print_json(found.as_json())
     else:
@@ -227,6 +238,8 @@ def _print(session: Session, found: Evaluation) -> None:
 
         print_table(rows(found), columns(found), found.truth["text"])
         print(remark(found))
+    for limit in remarks(found):
+        session.warn(limit)
     for query, reason in sorted(found.left_out.items()):
         session.say(f"left out: {query}: {reason}")
     if found.short:

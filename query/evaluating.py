@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from outcrop.query.answers import Results
+from outcrop.query.evaluation.against import compared, measured, read_measured
 from outcrop.query.evaluation.evaluate import CUTOFFS, counts_own, evaluate, hits_for, too_few
 from outcrop.query.evaluation.figures import Bootstrap, Evaluation
 from outcrop.query.evaluation.gallery import read_gallery
@@ -17,6 +18,7 @@ from outcrop.query.held import require_held
 from outcrop.query.pictures import expand
 from outcrop.query.rerank_plan import RerankPlan, hits_to_search, reranker
 from outcrop.query.search import query_dataset
+from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import Kind
 from outcrop.schema.settings import Settings
@@ -61,6 +63,50 @@ class Queries:
         if self.turns:
             made[f"{self.turns} turns"] = picture_answers(*asked, exact=self.exact, turns=self.turns)
         return made
+
+
+def side_by_side(
+    queries: Queries,
+    truth: Truth,
+    collection: Collection,
+    settings: Settings,
+    plan: RerankPlan | None = None,
+    *,
+    against: Sequence[str] = (),
+    encoder_of: Callable[[Collection], Encoder] | None = None,
+    cutoffs: Sequence[int] = CUTOFFS,
+    count_own: bool | None = None,
+    progress: Callable[[int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """As `evaluate_queries`, compared with what `against` names: other collections of the same store, and evaluations that were
+    kept as JSON (….json). `encoder_of` opens a collection's encoder, where pictures are asked.
+
+    Raises:
+        InputError: a collection or file is missing, or is not what it should be. Refused: they are not measured alike.
+    """
+
+    def measure(one: Collection) -> Evaluation:
+        return evaluate_queries(
+            *(queries, truth, one, settings, plan),
+            encoder=encoder_of(one) if encoder_of is not None else None,
+            cutoffs=cutoffs,
+            count_own=count_own,
+            progress=progress,
+            warn=warn,
+        )
+
+    kept = [read_measured(Path(each)) for each in against if each.endswith(".json")]
+    others = [_beside(collection, each) for each in against if not each.endswith(".json")]
+    found = measure(collection)
+    return compared(found, [*(measured(measure(other)) for other in others), *kept])
+
+
+def _beside(collection: Collection, name: str) -> Collection:
+    other = Collection.open(collection.store, name)
+    if other.physical == collection.physical:
+        raise InputError(f"--against {name} is the collection that is evaluated; name another, or a ….json of --json")
+    return other
 
 
 def evaluate_queries(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from outcrop.query.evaluation.splits import AXES, split
 from outcrop.query.evaluation.truth import Facts
 from outcrop.schema.item import Item
 from outcrop.screen.notebook import html_table
+
+if TYPE_CHECKING:
+    from outcrop.query.evaluation.against import Comparison
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,20 @@ class Outcome:
         return average_precision(np.asarray(self.ranks, dtype=np.int64), self.relevant, self.places)
 
 
+class Fares(Protocol):
+    """How a query fared, as far as figures are made of it."""
+
+    @property
+    def first(self) -> float:
+        """The rank of its first right answer, infinite where there is none."""
+        ...
+
+    @property
+    def precision(self) -> float:
+        """Its average precision."""
+        ...
+
+
 @dataclass(frozen=True)
 class Figures:
     """The figures of some queries. `curve` is recall@k for k from 1 to the largest cutoff."""
@@ -77,7 +94,7 @@ class Figures:
     median_rank: Estimate
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcome], most: int, bootstrap: Bootstrap) -> Figures:
+    def of(cls, outcomes: Sequence[Fares], most: int, bootstrap: Bootstrap) -> Figures:
         """Those of some queries, with recall up to `most`."""
         *curve, precision = mean_intervals(
             _columns(outcomes, most), resamples=bootstrap.resamples, seed=bootstrap.seed, level=bootstrap.level
@@ -119,7 +136,8 @@ class StrategyFigures:
 @dataclass(frozen=True)
 class Evaluation:
     """What was measured, and against what: `truth` says what is relevant, `left_out` names the queries that could not be
-    counted, each with its reason; `unreadable` are those of them whose picture could not be read.
+    counted, each with its reason; `unreadable` are those of them whose picture could not be read. `against` compares it with
+    other evaluations.
     """
 
     collection: str
@@ -133,6 +151,7 @@ class Evaluation:
     strategies: tuple[StrategyFigures, ...]
     left_out: Mapping[str, str]
     unreadable: tuple[str, ...]
+    against: tuple[Comparison, ...] = ()
 
     @property
     def short(self) -> int:
@@ -172,6 +191,7 @@ class Evaluation:
                 "short": self.short,
             },
             "strategies": [self._strategy(strategy) for strategy in self.strategies],
+            "against": [comparison.as_json(self.cutoffs) for comparison in self.against],
         }
 
     def _strategy(self, strategy: StrategyFigures) -> dict[str, Any]:
@@ -179,10 +199,10 @@ class Evaluation:
             "name": strategy.name,
             "seconds": round(strategy.seconds, 3),
             "unanswered": strategy.unanswered,
-            "overall": self._figures(strategy.overall),
+            "overall": plain_figures(strategy.overall, self.cutoffs),
             "gain": None if strategy.gain is None else {name: _plain(e) for name, e in strategy.gain.items()},
             "splits": {
-                axis: [{"class": name, **self._figures(figures)} for name, figures in classes]
+                axis: [{"class": name, **plain_figures(figures, self.cutoffs)} for name, figures in classes]
                 for axis, classes in strategy.splits.items()
             },
             "per_query": [
@@ -197,13 +217,15 @@ class Evaluation:
             ],
         }
 
-    def _figures(self, figures: Figures) -> dict[str, Any]:
-        return {
-            "queries": figures.queries,
-            **{f"recall@{k}": _plain(figures.recall(k)) for k in self.cutoffs},
-            "mAP": _plain(figures.mean_average_precision),
-            "median_rank": _plain(figures.median_rank),
-        }
+
+def plain_figures(figures: Figures, cutoffs: Sequence[int]) -> dict[str, Any]:
+    """Figures as plain values."""
+    return {
+        "queries": figures.queries,
+        **{f"recall@{k}": _plain(figures.recall(k)) for k in cutoffs},
+        "mAP": _plain(figures.mean_average_precision),
+        "median_rank": _plain(figures.median_rank),
+    }
 
 
 def strategy_figures(
@@ -222,17 +244,25 @@ def strategy_figures(
         splits[axis] = tuple(
             (label, Figures.of([outcomes[i] for i in members], most, bootstrap)) for label, members in classes
         )
-    gain = None
-    if baseline is not None:
-        columns = _columns(outcomes, most) - _columns(baseline, most)
-        *recall, precision = mean_intervals(
-            columns, resamples=bootstrap.resamples, seed=bootstrap.seed, level=bootstrap.level
-        )
-        gain = {**{f"recall@{k}": recall[k - 1] for k in cutoffs}, "mAP": precision}
+    gain = differences(outcomes, baseline, cutoffs, bootstrap) if baseline is not None else None
     return StrategyFigures(name, Figures.of(outcomes, most, bootstrap), splits, tuple(outcomes), seconds, gain)
 
 
-def _columns(outcomes: Sequence[Outcome], most: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+def differences(
+    one: Sequence[Fares], other: Sequence[Fares], cutoffs: Sequence[int], bootstrap: Bootstrap
+) -> dict[str, Estimate]:
+    """What the first has over the other, query by query: recall@cutoff and mAP by name, with paired intervals."""
+    most = max(cutoffs)
+    *recall, precision = mean_intervals(
+        _columns(one, most) - _columns(other, most),
+        resamples=bootstrap.resamples,
+        seed=bootstrap.seed,
+        level=bootstrap.level,
+    )
+    return {**{f"recall@{k}": recall[k - 1] for k in cutoffs}, "mAP": precision}
+
+
+def _columns(outcomes: Sequence[Fares], most: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """For each query [Q, most + 1]: whether it was answered rightly within 1, 2, … `most`; and its average precision."""
     hits = recall_at(np.array([outcome.first for outcome in outcomes]), range(1, most + 1))
     return np.column_stack((hits, [outcome.precision for outcome in outcomes]))

@@ -28,6 +28,12 @@ def rows(found: Evaluation) -> list[dict[str, str]]:
             gains = {name: shares(estimate, sign="+") for name, estimate in strategy.gain.items()}
             name = f"{strategy.name} minus {found.strategies[0].name}"
             table.append({"strategy": name, "of": "all", "queries": str(strategy.overall.queries), **gains})
+    for one in found.against:
+        other = f"{one.other}: {one.other_strategy}"
+        table.append({"strategy": other, "of": "all", **_row(found, one.there)})
+        gains = {name: shares(estimate, sign="+") for name, estimate in one.difference.items()}
+        queries = str(one.here.queries)
+        table.append({"strategy": f"{one.strategy} minus {other}", "of": "all", "queries": queries, **gains})
     return table
 
 
