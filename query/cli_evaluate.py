@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from outcrop.query.evaluation.figures import Evaluation
     from outcrop.query.evaluation.truth import Truth
     from outcrop.schema.settings import Settings
-    from outcrop.store.collection import Collection
 
 EVALUATION: Group = {
     "evaluate_depth": Annotated[
