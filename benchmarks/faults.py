@@ -11,9 +11,9 @@ exit code is 1 when something was lost, doubled, not healed, answered wrongly, o
   vectors.
 - signals (12): SIGINT and SIGTERM, once and twice, at a random moment. The command ends with 130 and without a traceback; then
   as above.
-- places (26): the state folder, the Milvus Lite directory, thumbnails, features, references, renders, reports, answers, exports
-  and clusters on a full or read-only disk (file systems mounted in a namespace of the script's own; Linux). One line with exit
-  code 3 or 5; with the disk mended, the same command heals.
+- places (30): the state folder, the Milvus Lite directory, thumbnails, features, references, renders, reports, answers, exports
+  and clusters on a full or read-only disk, and a collection whose disk became so (file systems mounted in a namespace of the
+  script's own; Linux). One line with exit code 3 or 5; with the disk mended, the same command heals.
 - ledgers (20): run records and ledgers cut short, flipped, emptied or of wrong types. `ingest status`, `status last` and
   `retry last` end in an orderly way.
 - flips (200): one bit of one file of a Milvus Lite directory. Queries, an export and `collection verify` are refused in one
@@ -58,7 +58,7 @@ class Part:
 PARTS = {
     "kills": Part(36, disturbed.kills, on_server=True),
     "signals": Part(12, disturbed.signals),
-    "places": Part(26, places.places),
+    "places": Part(30, places.places),
     "ledgers": Part(20, spoilt.ledgers),
     "flips": Part(200, spoilt.flips),
     "trees": Part(60, spoilt.trees),

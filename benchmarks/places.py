@@ -33,12 +33,18 @@ READS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("clusters", ("query", "cluster", "--kind", "image", "--output", "place/clusters")),
 )
 """Name, and a command that writes below ``place``."""
+HELD: tuple[tuple[str, tuple[object, ...]], ...] = (
+    ("table of own columns", ("collection", "annotate", "table.csv")),
+    ("every dataset", ("ingest", "all", "--force", *MODEL)),
+)
+"""Name, and a command that writes into a collection that is there already, on a disk that is full or read-only now."""
 
 
 def places(trial: Trial, count: int) -> Iterator[Case]:
     """A first ingest, or a command that writes files, with one place on a full or a read-only disk; then with it mended."""
     every = [_ingest(trial, full, *place) for place in INGESTS for full in (True, False)]
     every += [_read(trial, full, *place) for place in READS for full in (True, False)]
+    every += [_held(trial, full, *place) for place in HELD for full in (True, False)]
     trial.random.shuffle(every)
     for number in range(count):
         yield every[number % len(every)]()
@@ -77,6 +83,54 @@ def _read(trial: Trial, full: bool, name: str, command: tuple[object, ...]) -> C
         )
 
     return case
+
+
+def _held(trial: Trial, full: bool, name: str, command: tuple[object, ...]) -> Callable[[], Case]:
+    def case() -> Case:
+        folder = trial.place()
+        (folder / "table.csv").write_text("capture_id,note\n250918092555_300,beside the river\n")
+        program, *arguments = command
+        there = ("--uri", "store/outcrop.db")
+        with _disk(folder / "store", full) as mend:
+            mend()
+            complaint = trial.ingest("dataset", folder, *there).complaint(0)
+            with _spoilt(folder / "store", full):
+                ended = run(folder, str(program), *arguments, *there)
+            again = run(folder, str(program), *arguments, *there)
+            complaint = complaint or ended.complaint(3, 5) if program != "ingest" else complaint or _of_every(ended)
+            if not complaint and "store" not in ended.out + ended.err:
+                complaint = f"the place is not named: {ended.err.strip()[-200:]}"
+            verified = run(folder, "collection", "verify", "--samples", 5, "-k", 3, *there)
+            complaint = complaint or again.complaint(0) or verified.complaint(0)
+        trial.remove(folder)
+        return f"{name} {'full' if full else 'read-only'} ({ended.code})", complaint
+
+    return case
+
+
+def _of_every(ended: Ended) -> str:
+    """What is wrong about the end of `ingest all`, which names each dataset's failure in its table."""
+    if "Traceback" in ended.err + ended.out or ended.code not in (3, 5):
+        return f"exit code {ended.code}: {ended.err.strip()[-300:]}"
+    return ""
+
+
+@contextlib.contextmanager
+def _spoilt(place: Path, full: bool) -> Iterator[None]:
+    """A mended small file system at a place, full or read-only again within the block."""
+    filling = place / "filling"
+    if full:
+        with contextlib.suppress(OSError), filling.open("wb") as file:
+            while True:
+                file.write(bytes(1 << 16))
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+    try:
+        yield
+    finally:
+        if not full:
+            subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
+        filling.unlink(missing_ok=True)
 
 
 def _complaint(ended: Ended, again: Ended, place: str) -> str:

@@ -409,6 +409,14 @@ def _lite_failure(path: Path) -> OutcropError:
         return StoreUnusable(f"{path} cannot be opened: no permission to write there; choose another --uri")
     except (OSError, ImportError):
         pass
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not os.access(path, os.W_OK | os.X_OK):
+            read_only = hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY
+            reason = "its disk is read-only" if read_only else "no permission to write there"
+            return StoreUnusable(
+                f"{path} cannot be opened: {reason}, and Milvus Lite locks its directory even to read it; correct that, "
+                "or give a copy of it as --uri"
+            )
     return StoreUnusable(
         f"{path} cannot be opened by Milvus Lite; if it was made by an older version, choose another --uri and ingest again"
     )

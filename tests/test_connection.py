@@ -145,6 +145,17 @@ def test_a_directory_of_something_else_is_told() -> None:
         Store.connect("outcrop.db")
 
 
+def test_a_directory_that_cannot_be_written_is_not_called_old(lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store.connect(lite_uri).close()
+    Path(lite_uri, "LOCK").unlink()
+    Path(lite_uri, "LOCK").mkdir()  # what locks it fails, as on a read-only disk
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(
+        StoreUnreachable, match=r"cannot be opened: no permission to write there.* a copy of it as --uri"
+    ):
+        Store.connect(lite_uri)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a lock")
 def test_a_locked_directory_names_the_lock_and_its_holder(lite_uri: str) -> None:
     process = held_elsewhere(lite_uri)
