@@ -107,7 +107,11 @@
   }
   if (!whole.isValid() && said.extent) whole.extend([said.extent.slice(0, 2), said.extent.slice(2)]);
   if (!whole.isValid() && said.background) whole.extend(said.background.bounds);
-  if (whole.isValid()) map.fitBounds(whole.pad(0.08), { maxZoom: 19, animate: false }); else draw();
+  const fit = () => { if (whole.isValid()) map.fitBounds(whole.pad(0.08), { maxZoom: 19, animate: false }); else draw(); };
+  fit();
+  let moved = false;  // by hand: then a larger window shows more, and moves nothing
+  for (const what of ["pointerdown", "wheel", "keydown"]) holder.addEventListener(what, () => { moved = true; }, { passive: true });
+  map.on("resize", () => { if (!moved) fit(); });
 
   // -- searching where one looks
   const submit = (name, value) => {
