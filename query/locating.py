@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from outcrop.query.answers import Result, Results
@@ -12,6 +13,7 @@ from outcrop.query.verification import locate as verified
 from outcrop.query.verification.confidence import Verification
 from outcrop.query.verification.location import Location
 from outcrop.schema.item import Item, Kind, parent_of
+from outcrop.schema.machine import cores
 
 WEAK = 8
 """Inliers from which an unverified hit may say where a query was taken, where several places are asked for: as likely right as
@@ -81,12 +83,15 @@ def locate_all(results: Results, maps: MapLocator | None = None, most: int = 1) 
 
     With `most` above 1, other places by hits that contradict the location too (`places`)."""
     begun = time.perf_counter()
-    located = tuple(result if result.error else _located(result, maps, most) for result in results.results)
+    with ThreadPoolExecutor(cores(), thread_name_prefix="locate") as pool:
+        located = tuple(pool.map(lambda result: _located(result, maps, most), results.results))
     timings = {**results.timings, "locate": time.perf_counter() - begun}
     return replace(results, results=located, timings=timings)
 
 
 def _located(result: Result, maps: MapLocator | None, most: int) -> Result:
+    if result.error:
+        return result
     if most > 1:
         several = places(result, maps, most)
         if isinstance(several, str):

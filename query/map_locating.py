@@ -9,6 +9,7 @@ length, the camera is found from the points and the heights under them (PnP) ins
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,11 +76,12 @@ class _Ground:
 
 
 class MapLocator:
-    """Locates photographs on the maps of a collection."""
+    """Locates photographs on the maps of a collection; any number of threads may ask it."""
 
     def __init__(self, tiles: MapTiles) -> None:
         self._tiles = tiles
         self._terrains: dict[str, Terrain] = {}
+        self._lock = threading.Lock()
 
     def locate(
         self, query: Query, verified: Sequence[tuple[Item, Verification]], exactly: bool = True
@@ -126,9 +128,10 @@ class MapLocator:
         path = self._tiles.maps[name].terrain
         if path is None:
             return None
-        if name not in self._terrains:
-            self._terrains[name] = open_terrain(path)
-        return self._terrains[name]
+        with self._lock:
+            if name not in self._terrains:
+                self._terrains[name] = open_terrain(path)
+            return self._terrains[name]
 
 
 @dataclass(frozen=True)
