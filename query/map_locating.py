@@ -47,6 +47,8 @@ LEAST_INLIERS = 20
 """Inliers of the last match below which the tiles' own estimate is kept."""
 FLOOR = 0.15
 """Metres: no map is drawn, and no photograph matched, better than that."""
+OF_TILES = 0.02
+"""The least spread of a place by tiles alone, which the last match did not confirm, as a share of the outline's diagonal."""
 Points = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
@@ -305,7 +307,7 @@ def _spread(fit: _Fit, ground: _Ground, sights: Sequence[_Sight], middle: comple
     if fit.view is None:
         off = [abs(sight.outline[0] - middle) for sight in sights]
         diagonal = abs(sights[0].outline[1] - sights[0].outline[3])
-        return max(FLOOR, 0.01 * float(diagonal), math.sqrt(float(np.mean(np.square(off)))))
+        return max(FLOOR, OF_TILES * float(diagonal), math.sqrt(float(np.mean(np.square(off)))))
     pairs = fit.match.pairs.astype(np.float64)
     points = np.array(project(_square(fit.view), pairs[:, 2:]))
     left = np.abs(ground.metres(np.array(project(fit.matrix, pairs[:, :2]))) - ground.metres(points))

@@ -139,3 +139,16 @@ def test_steps_of_a_motion_add_up() -> None:
         assert np.allclose(one @ one, two) and np.allclose(one @ added @ one.T + added, whole)
     _, added = Motion(2, 3.0).step(2.0)
     assert np.allclose(added, 3.0 * np.array([[8 / 3, 2.0], [2.0, 2.0]]))
+
+
+def test_a_right_fix_behind_a_gap_is_kept_though_the_flight_has_turned() -> None:
+    """Straight on for two minutes, then a turn where nobody sees it: the last fix is not to be left out for that."""
+    seconds = 3.0 * np.arange(40)
+    places = np.concatenate(
+        [24.0 * np.arange(35), 24.0 * 34 + np.cumsum(24 * np.exp(1j * np.radians(30 * np.arange(1, 6))))]
+    )
+    rng = np.random.default_rng(4)
+    fixes = places + rng.normal(0, 1.5, 40) + 1j * rng.normal(0, 1.5, 40)
+    fixes[35:39] = complex(math.nan, math.nan)
+    path = smoothed(seconds, fixes, np.full(40, 3.0))
+    assert path.used[39] and abs(path.places[39] - places[39]) < 6

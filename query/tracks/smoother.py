@@ -23,6 +23,9 @@ STRENGTHS: dict[int, tuple[float, ...]] = {2: (0.1, 0.3, 1.0, 3.0, 10.0), 3: (0.
 an aircraft that has flown straight may turn where nobody sees it, so that none is smaller."""
 GENEROUS = (2, 10.0)
 """The motion by which fixes are first looked through: 3 m/s of other velocity from one second to the next."""
+SHARPER = 10.0
+"""By how much the motion may be stronger than the likeliest one before a fix is left out: a flight may turn once more sharply
+than it mostly does."""
 UNLIKELY = 1e-4
 """The chance of a right fix being as far off as one that is left out."""
 FAST = 15.0
@@ -65,7 +68,8 @@ def smoothed(seconds: Real, fixes: Complex, spreads: Real) -> Path:
     used = np.isfinite(fixes.real)
     used = _without_outliers(Motion(*GENEROUS), seconds, fixes, spreads, used)
     motion = _likeliest(seconds, fixes, spreads, used)
-    used = _without_outliers(motion, seconds, fixes, spreads, used)
+    sharper = Motion(motion.order, SHARPER * motion.strength)
+    used = _without_outliers(sharper, seconds, fixes, spreads, used)
     places, variances, _ = _run(motion, seconds, fixes, spreads, used)
     return Path(places, np.sqrt(2 * variances), used)
 
