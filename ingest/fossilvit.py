@@ -16,10 +16,11 @@ from __future__ import annotations
 import csv
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote
 
 import numpy as np
@@ -43,7 +44,8 @@ class FossilVit:
     """See the module."""
 
     name = "fossilvit"
-    additive = False
+    folders: Sequence[str] = ("features", "embeddings")
+    numbered: Mapping[str, str] = MappingProxyType({"results": "knn_*.csv"})
 
     def write(
         self, collection: Collection, folder: Path, filter: Filter, progress: Callable[[int], None] | None = None

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ class ImgMatching:
     """See the module. `features` is the folder in which features of the collection's space are kept, or None."""
 
     name = "imgmatching"
-    additive = True
+    folders: Sequence[str] = ()
+    numbered: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, features: Path | None = None) -> None:
         self._features = features

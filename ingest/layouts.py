@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,10 +55,12 @@ class Bundle:
 
 
 class Layout(Protocol):
-    """One way to lay out files. `additive`: writing adds to a tree and leaves alone what is up to date."""
+    """One way to lay out files. Where it has no `folders`, writing adds to a tree and leaves alone what is up to date; otherwise
+    these are replaced, as a whole, or of `numbered` ones the files of this pattern. Other files of the folder are left alone."""
 
     name: str
-    additive: bool
+    folders: Sequence[str]
+    numbered: Mapping[str, str]
 
     def write(
         self, collection: Collection, folder: Path, filter: Filter, progress: Callable[[int], None] | None = None
@@ -178,56 +180,69 @@ def unit_vectors(bundle: Bundle, dim: int) -> Vectors:
     return np.where(np.abs(norms - 1) < 1e-3, vectors, exact / norms).astype(np.float32)
 
 
-def open_folder(folder: Path, layout: Layout) -> Path:
-    """A folder to write into, created if missing.
-
-    Raises:
-        InputError: it is a file, cannot be made, or holds something already that the layout does not add to.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not layout.additive:
-            raise InputError(f"{folder} is not empty; choose an empty folder")
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); give another folder") from None
-    return folder
-
-
-def check_tree(folder: Path) -> None:
+def check_tree(folder: Path, layout: Layout) -> None:
     """Before any work: whether `export_tree` may write there.
 
     Raises:
-        InputError: it is a file, its parent is missing, or it holds files that Outcrop did not write.
+        InputError: it is a file, its parent is missing, or it holds vectors in this layout that Outcrop did not write.
     """
     require_disk(folder, "the folder")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; give the name of a folder")
     if not folder.absolute().parent.is_dir():
         raise InputError(f"the folder {folder.absolute().parent} does not exist; create it")
-    if folder.is_dir() and not (folder / SPACE_FILE).exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} holds files that are not vectors in a known layout; choose an empty folder")
+    held = [name for name in layout.folders if (folder / name).exists()]
+    if held and not (folder / SPACE_FILE).exists():
+        raise InputError(
+            f"{folder} holds {' and '.join(held)} that Outcrop did not write, and they would be replaced; choose another folder"
+        )
 
 
-def export_tree(layout: Layout, collection: Collection, folder: Path, filter: Filter) -> int:
-    """Writes the items that a filter keeps, replacing an earlier tree as a whole; returns how many vectors.
+def export_tree(
+    layout: Layout,
+    collection: Collection,
+    folder: Path,
+    filter: Filter,
+    progress: Callable[[int], None] | None = None,
+) -> int:
+    """Writes the items that a filter keeps, in place of what an earlier export wrote; returns how many vectors.
 
     Raises:
         InputError: see `check_tree`; or it cannot be written, and the earlier tree stays.
     """
-    check_tree(folder)
+    check_tree(folder, layout)
     try:
+        if not layout.folders:
+            folder.mkdir(exist_ok=True)
+            return layout.write(collection, folder, filter, progress)
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
         try:
-            rows = layout.write(collection, made, filter)
-            made.chmod(0o755)
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(made, folder)
+            rows = layout.write(collection, made, filter, progress)
+            folder.mkdir(exist_ok=True)
+            _replace(layout, made, folder)
         finally:
             shutil.rmtree(made, ignore_errors=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror}); give another folder") from None
     return rows
+
+
+def _replace(layout: Layout, made: Path, folder: Path) -> None:
+    """Puts what was written in the place of what an earlier export wrote."""
+    earlier = made / ".earlier"
+    earlier.mkdir()
+    for name in layout.folders:
+        if (folder / name).exists():
+            os.replace(folder / name, earlier / name)
+        if (made / name).exists():
+            os.replace(made / name, folder / name)
+    for name, pattern in layout.numbered.items():
+        (folder / name).mkdir(exist_ok=True)
+        for file in (folder / name).glob(pattern):
+            file.unlink()
+        for file in (made / name).glob(pattern):
+            os.replace(file, folder / name / file.name)
+    os.replace(made / SPACE_FILE, folder / SPACE_FILE)
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:

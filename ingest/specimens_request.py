@@ -45,6 +45,7 @@ class SpecimensRequest(Request):
     def check(self) -> None:
         """See `Request.check`."""
         from outcrop.embed.pooling import require_pool
+        from outcrop.ingest.fossilvit import FossilVit
         from outcrop.ingest.layouts import check_tree
         from outcrop.ingest.specimens import check_renders
 
@@ -54,7 +55,7 @@ class SpecimensRequest(Request):
         if self.save_renders is not None:
             check_renders(self.save_renders)
         if self.export_features is not None:
-            check_tree(self.export_features)
+            check_tree(self.export_features, FossilVit())
         if not self.folder.is_dir():
             raise InputError(f"no folder at {self.folder}; give the folder that holds the meshes")
         if self.limit is not None and self.limit < 1:

@@ -54,7 +54,7 @@ def export_collection(
     """Write a collection to a file: keys, metadata, own columns, vectors and the space."""
     filter = conditions(*(where or ()))
     if layout is not None:
-        _export_tree(session, name, file, filter, layout)
+        _export_tree(session, name, file, filter, layout, force)
         return
     write = _writer(file, force)
     with (
@@ -107,15 +107,16 @@ def _leave_vocabulary(session: Session, collection: Collection, folder: Path) ->
         session.warn(warning)
 
 
-def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layout: str) -> None:
+def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layout: str, force: bool) -> None:
     from outcrop.ingest.layout_names import layout_named
-    from outcrop.ingest.layouts import open_folder
+    from outcrop.ingest.layouts import SPACE_FILE, export_tree
 
     require_disk(folder, "the folder")
     chosen = layout_named(layout, session.settings.features_folder)
+    if chosen.folders and (folder / SPACE_FILE).exists() and not force:
+        raise InputError(f"{folder} holds an earlier export; give another folder, or --force to replace it")
     with opened(session, name) as collection, Meter("export", None, "vectors", session.quiet) as meter:
-        open_folder(folder, chosen)
-        rows = chosen.write(collection, folder, filter, meter.update)
+        rows = export_tree(chosen, collection, folder, filter, meter.update)
         _leave_vocabulary(session, collection, folder)
     values = {"rows": rows, "folder": str(folder), "layout": layout, "collection": collection.physical}
     answer(session, values, f"{rows} vectors of {collection.physical} in {folder} ({layout})")

@@ -235,7 +235,9 @@ def test_what_makes_no_sense(tree: Path, tmp_path: Path) -> None:
     fill("outcrop.db")
     assert "weights_digest" in features(tree).error(6)
     export = ("collection", "export", "outcrop", tree, "--layout", "fossilvit")
-    assert "is not empty" in run(*export).error(3)
+    assert "holds an earlier export" in run(*export).error(3)
+    (tree / SPACE_FILE).unlink()
+    assert "that Outcrop did not write" in run(*export).error(3)
     assert "no specimens that fit" in run(*export[:3], tmp_path / "new", *export[4:], "--where", "dataset=t").error(3)
 
 
@@ -250,7 +252,7 @@ def test_names_that_would_meet_in_one_file(tmp_path: Path) -> None:
     assert "rename the specimen 'embeddings'" in run(*export).error(3)
     with Store.connect("outcrop.db") as store:
         Collection.open(store, "outcrop").delete([items[2].id])
-    shutil.rmtree(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists(), "what is refused leaves nothing"
     assert run(*export).code == 0
     found = {}
     for path in (tmp_path / "tree/results").iterdir():

@@ -260,16 +260,28 @@ def test_features_are_exported_and_replaced(folder: Path, lite_uri: str, tmp_pat
             else:
                 assert np.array_equal(np.load(tree / "embeddings" / f"{'/'.join(names)}.npy"), vector)
         ids = (tree / "embeddings/ids.txt").read_text(encoding="utf-8").splitlines()
-        assert len(ids) == sum(key.startswith("specimen/") for key in rows) == len(list((tree / "results").iterdir()))
+        assert (
+            len(ids)
+            == sum(key.startswith("specimen/") for key in rows)
+            == len(list((tree / "results").glob("knn_*.csv")))
+        )
 
+    (tree / "results").mkdir(parents=True)
+    (tree / "meshes").mkdir()
+    mine = [tree / "meshes/thesis.ply", tree / "results/clusters.csv"]
+    for file in mine:
+        file.touch()
     ingested(3, 0)
     (folder / "broken.ply").write_bytes(b"ply")
     ingested(2, 4)
+    assert all(file.exists() for file in mine), "what the export did not write stays"
     strange = tmp_path / "strange"
-    strange.mkdir()
-    (strange / "thesis.txt").touch()
+    (strange / "features").mkdir(parents=True)
+    (strange / "features/thesis.npy").touch()
     refused = run("ingest", "specimens", folder, "--export-features", strange, "--model", "efficientnet_lite0")
-    assert "holds files that are not vectors" in refused.error(3) and (strange / "thesis.txt").exists()
+    assert (
+        "holds features that Outcrop did not write" in refused.error(3) and (strange / "features/thesis.npy").exists()
+    )
 
 
 @pytest.fixture(scope="module")
