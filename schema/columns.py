@@ -158,7 +158,7 @@ def column_name(heading: str) -> str:
 def inferred(cells: Iterable[object]) -> ColumnType | None:
     """The narrowest type that all cells fit that are not missing; None where all are missing.
 
-    Numbers with leading zeros, or more than 15 digits, are names and not amounts; years alone are numbers.
+    Whole numbers with leading zeros, or more than 15 digits, are names and not amounts; years alone are numbers.
     """
     found = [cell for cell in cells if not _is_missing(cell)]
     if not found:
@@ -221,7 +221,7 @@ def _is_missing(cell: object) -> bool:
 
 
 def _is_amount(text: str) -> bool:
-    if re.fullmatch(r"[+-]?0\d+", text) or len(re.sub(r"[eE].*|\D", "", text)) > 15:
+    if re.fullmatch(r"[+-]?0\d+", text) or len(re.sub(r"[.eE].*|\D", "", text)) > 15:
         return False
     try:
         _number(text)

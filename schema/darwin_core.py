@@ -27,7 +27,10 @@ def fills(columns: Columns, path: Path) -> list[str]:
     """What is to be said of the terms among the columns that fill fields."""
     ranks = [rank for rank in RANKS if rank in columns]
     said = [f"{path.name}: {', '.join(ranks)} are the category of specimens that have none"] if ranks else []
-    if LATITUDE in columns and LONGITUDE in columns:
+    wrong = [name for name in (LATITUDE, LONGITUDE) if name in columns and columns[name].type != "number"]
+    if wrong:
+        said.append(f"{path.name}: not all cells of {' and '.join(wrong)} are decimal degrees, so they give no position")
+    elif LATITUDE in columns and LONGITUDE in columns:
         said.append(f"{path.name}: {LATITUDE} and {LONGITUDE} are the position of items that have none")
     return said
 

@@ -394,7 +394,13 @@ def test_specimens_have_them_with_their_views(lite: str, tmp_path: Path) -> None
     first = run(*ingest, "--views", 2, "--metadata", table)
     assert first.json["embedded"] == 3 and "family, scientificName are the category of specimens" in first.err
     assert run(*ingest, "--views", 3).json["embedded"] == 4
+    places = ("catalogNumber", "decimalLatitude", "decimalLongitude")
+    north = write(tmp_path / "n.csv", places, ("s0", "48°7'N", 11.114896412775401))
+    said = run("collection", "annotate", north, "--dry-run")
+    assert "not all cells of decimalLatitude are decimal degrees" in said.err
+    run("collection", "annotate", write(tmp_path / "n.csv", places, ("s0", 48.12964093903756, 11.114896412775401)))
     with Store.connect(lite) as store:
         made = Collection.open(store, "outcrop")
+        assert made.count(asked("latitude=48.1..48.2", "longitude=11..12")) == 4
         kept = asked("age_ma=66.5", "catalogNumber=s0", 'category="F/G h"')
         assert made.count(kept) == 4 and made.count(asked("kind=view") & kept) == 3

@@ -68,6 +68,7 @@ def types_of(read: MetadataTable) -> dict[str, str]:
         (["1", "NA", "nan"], "number"),
         (["007", "008"], "text"),  # names, not amounts
         (["1758187555123456789"], "text"),  # a float could not tell it from the next
+        (["48.129640939037564", "11.5"], "number"),  # as programs write floats
         (["1_000"], "text"),
         (["1987", "1990"], "number"),
         (["2021-05-03", "2021-05"], "date"),
