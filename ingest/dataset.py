@@ -12,7 +12,7 @@ from outcrop.ingest.films import Films, with_films
 from outcrop.ingest.photos import PhotoSource
 from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Listing, Source
-from outcrop.schema.any_names import kinds_of
+from outcrop.schema.any_names import counted, kinds_of
 from outcrop.schema.dataset_files import DatasetFiles, dataset_files
 from outcrop.schema.errors import InputError
 from outcrop.schema.films import seconds_of
@@ -91,7 +91,7 @@ def summary_of(listing: Listing, folder: Path) -> str:
     """How many photographs a folder holds, in how many captures, and what becomes of one of them."""
     items = [wanted.item for source in listing.sources for wanted in source.wanted]
     captures = len({item.capture_id for item in items})
-    said = f"{folder}: {len(items)} photographs in {captures} capture{'s' if captures != 1 else ''}"
+    said = f"{folder}: {counted(len(items), 'photograph')} in {counted(captures, 'capture')}"
     return said + (f", such as {items[0].source} as {items[0].key}" if items else "")
 
 

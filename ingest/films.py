@@ -13,7 +13,7 @@ from outcrop.embed.telemetry import telemetry_beside
 from outcrop.ingest.film_source import FilmSource, Kept
 from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Listing
-from outcrop.schema.any_names import kinds_of
+from outcrop.schema.any_names import counted, kinds_of
 from outcrop.schema.errors import InputError
 from outcrop.schema.films import SUFFIXES
 from outcrop.schema.item import FIELDS
@@ -86,8 +86,7 @@ def with_films(
 
 
 def _summary(films: Films, held: _Held) -> str:
-    count = len(held.films)
-    return f"{count} film{'s' if count != 1 else ''}, one frame every {films.every:g} s"
+    return f"{counted(len(held.films), 'film')}, one frame every {films.every:g} s"
 
 
 def _listed(films: Films, held: _Held, *, limit: int | None, only: Iterable[str] | None) -> Listing:

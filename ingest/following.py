@@ -230,6 +230,7 @@ def follow(
                 followed.again()
                 continue
         works = True
+        request = request.model_copy(update={"metadata": None})  # from now on the collection remembers the table
         done(record)
         if record.state == "interrupted":
             return

@@ -88,7 +88,8 @@ class OwnColumns:
         for each in there[first:]:
             assert each.match is not None
             changed = _completed(collection, each.match, each.datasets, None if alone else listing)
-            watcher.say(f"{each.known.table.name}: {changed} items that were there already have other columns now")
+            if changed:
+                watcher.say(f"{each.known.table.name}: {changed} items that were there already have other columns now")
         if alone and there[first:]:
             self._remember(collection, settled=True)
 

@@ -73,6 +73,11 @@ def named_altitude(*names: str) -> float | None:
     return None
 
 
+def counted(count: int, noun: str) -> str:
+    """``1 film``, ``2 films``."""
+    return f"{count} {noun}{'s' if count != 1 else ''}"
+
+
 def kinds_of(others: Mapping[str, int], most: int = 12) -> str:
     """``3 .srt, 2 .txt``: what is not read, the most frequent first."""
     shown = sorted(others.items(), key=lambda each: (-each[1], each[0]))

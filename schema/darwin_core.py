@@ -29,7 +29,9 @@ def fills(columns: Columns, path: Path) -> list[str]:
     said = [f"{path.name}: {', '.join(ranks)} are the category of specimens that have none"] if ranks else []
     wrong = [name for name in (LATITUDE, LONGITUDE) if name in columns and columns[name].type != "number"]
     if wrong:
-        said.append(f"{path.name}: not all cells of {' and '.join(wrong)} are decimal degrees, so they give no position")
+        said.append(
+            f"{path.name}: not all cells of {' and '.join(wrong)} are decimal degrees, so they give no position"
+        )
     elif LATITUDE in columns and LONGITUDE in columns:
         said.append(f"{path.name}: {LATITUDE} and {LONGITUDE} are the position of items that have none")
     return said
