@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 
 from outcrop.query.service.app import application
+from outcrop.query.service.connections import ImpatientProtocol
 from outcrop.query.service.engine import Engine
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ def serving(engine: Engine, **how: Any) -> Iterator[str]:
     app = application(engine, **how)
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", ws="none"))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="error", lifespan="off", ws="none", http=ImpatientProtocol)
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:

@@ -40,6 +40,7 @@ def serve_until_stopped(
         import uvicorn
 
         from outcrop.query.service.app import application
+        from outcrop.query.service.connections import ImpatientProtocol
     except ImportError as error:
         raise InputError(f"{error.name or error} is missing; pip install 'outcrop[serve]'") from None
     from outcrop.query.service.engine import Engine
@@ -60,6 +61,7 @@ def serve_until_stopped(
             timeout_graceful_shutdown=PATIENCE,
             timeout_keep_alive=15,
             h11_max_incomplete_event_size=1 << 16,
+            http=ImpatientProtocol,
             ws="none",
             lifespan="on",
         )
