@@ -135,6 +135,7 @@ def import_collection(
 ) -> None:
     """Read a file into a collection: new, or of the same space. The whole file is checked before a row is written."""
     from outcrop.store.arrays import SUFFIXES, import_arrays
+    from outcrop.store.bulk import Bulk
     from outcrop.store.collection import Collection
     from outcrop.store.transfer import import_parquet
 
@@ -149,7 +150,9 @@ def import_collection(
             target = (store, file, to or settings.collection)
             done = import_arrays(*target, space=space, index=settings.index, progress=meter.update)
         else:
-            done = import_parquet(store, file, to, index=settings.index, progress=meter.update)
+            done = import_parquet(
+                store, file, to, index=settings.index, progress=meter.update, bulk=Bulk.of(settings), say=session.say
+            )
         remark_on_size(session, store, done.rows)
     values = {"rows": done.rows, "physical": done.target, "checked": done.checked}
     answer(session, values, f"{done.rows} items of {file} are in {done.target} ({done.checked} compared bit for bit)")
@@ -192,6 +195,7 @@ def copy(
 ) -> None:
     """Copy a collection to another Milvus (Lite to server and back), verified by counts, ids and sampled vectors."""
     from outcrop.operate.vocabularies import missing
+    from outcrop.store.bulk import Bulk
     from outcrop.store.transfer import copy as copy_collection
 
     with opened(session, name) as source:
@@ -205,7 +209,10 @@ def copy(
                 return
             with Meter("copy", rows, "items", session.quiet) as meter:
                 index = session.settings.index
-                done = copy_collection(source, target, to or plain, index=index, progress=meter.update)
+                bulk = Bulk.of(session.settings)
+                done = copy_collection(
+                    source, target, to or plain, index=index, progress=meter.update, bulk=bulk, say=session.say
+                )
             described = target.describe()
     values = {"rows": done.rows, "to": done.target, "checked": done.checked}
     text = f"{done.rows} items copied to {done.target} in {described} ({done.checked} compared bit for bit)"

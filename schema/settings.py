@@ -117,6 +117,12 @@ class Settings(BaseSettings):
         max_length=200,
         description="name of a sharded ingest, the same for all its shards; default: made of what is ingested",
     )
+    bulk: Path | None = Field(
+        None,
+        description="folder of a server's own storage, at the same path there (or s3://bucket/folder of its bucket), through "
+        "which imports and copies of many rows go as files; default: rows are sent",
+    )
+    bulk_from: int = Field(1_000_000, ge=1, description="rows from which they go through that folder")
     write_rate: float = Field(
         0.0, ge=0, description="rows that one process writes in a second, at most; 0: as fast as Milvus takes them"
     )
@@ -155,7 +161,7 @@ class Settings(BaseSettings):
     evaluate_worst: int = Field(12, ge=0, le=500, description="failures that an evaluation's page shows")
     verbose: bool = Field(False, description="log what happens, on stderr")
 
-    @field_validator("registry", "datasets", "references", "exports", "weights")
+    @field_validator("bulk", "registry", "datasets", "references", "exports", "weights")
     @classmethod
     def _a_place(cls, path: Path | None) -> Path | None:
         return place(path) if path is not None else None

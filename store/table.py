@@ -85,7 +85,7 @@ class Table:
         write = client.insert if replacing and self.store.lite else client.upsert
         by_partition: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
-            by_partition.setdefault(self._home(Kind(row["kind"]), row["dataset"]), []).append(row)
+            by_partition.setdefault(self.home(Kind(row["kind"]), row["dataset"]), []).append(row)
         courtesy = self.store.courtesy
         limit = courtesy.most(max(1, MESSAGE_BYTES // (self.dim * 4 + 1024)))
         for partition, members in by_partition.items():
@@ -327,7 +327,7 @@ class Table:
             facts = self.store.client.describe_collection(self.physical, timeout=self.store.timeout)
         return Columns.of_text((facts.get("properties") or {}).get(PROPERTY_COLUMNS))
 
-    def _home(self, kind: Kind, dataset: str) -> str:
+    def home(self, kind: Kind, dataset: str) -> str:
         """The partition of an item, made where it is missing."""
         wanted = partition_name(kind, dataset)
         existing = self.partitions()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from outcrop.schema.files import at_hand, whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS, Item
 from outcrop.schema.space import Space
+from outcrop.store.bulk import Bulk, load_into
 from outcrop.store.collection import PROPERTY_FOLDERS, PROPERTY_MAPS, PROPERTY_REFERENCES, PROPERTY_TABLES, Collection
 from outcrop.store.connection import Store
 from outcrop.store.rows import pack, unpack
@@ -98,23 +99,32 @@ def import_parquet(
     *,
     index: str | None = None,
     progress: Callable[[int], None] | None = None,
+    bulk: Bulk | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Transfer:
     """Reads a file of `export_parquet` into a new collection, or one of its space (rows of the same key are replaced).
 
-    The whole file is checked before the first row is written.
+    The whole file is checked before the first row is written. With `bulk`, many rows go through files that the server reads
+    (see `outcrop.store.bulk`), which is said to `say`.
 
     Raises:
         InputError: no such file, damaged, or not one of ours. SpaceMismatch: the collection has a different space.
     """
     try:
         with at_hand(path) as here:
-            return _import_parquet(store, here, name, index, progress)
+            return _import_parquet(store, here, name, index, progress, bulk, say)
     except FileNotFoundError:
         raise InputError(f"no file {path}; check the path") from None
 
 
 def _import_parquet(
-    store: Store, path: Path, name: str | None, index: str | None, progress: Callable[[int], None] | None
+    store: Store,
+    path: Path,
+    name: str | None,
+    index: str | None,
+    progress: Callable[[int], None] | None,
+    bulk: Bulk | None,
+    say: Callable[[str], None] | None,
 ) -> Transfer:
     space, facts = read_parquet_facts(path)
     columns = Columns.of_text(json.dumps(facts.get("columns")))
@@ -127,11 +137,7 @@ def _import_parquet(
         store, name or str(facts.get("name") or "outcrop"), space, index=index, weights=str(facts.get("weights", ""))
     )
     collection.add_columns(columns)
-    rows = 0
-    for items, vectors in _pages(path, space, columns, check=False):
-        rows += collection.upsert(items, vectors, replacing=True, patience=60)
-        if progress is not None:
-            progress(rows)
+    rows = _loaded(collection, _pages(path, space, columns, check=False), bulk, counted, progress, say)
     collection.flush()
     collection.wait_for_index()
     collection.wait_until_served()
@@ -188,10 +194,13 @@ def copy(
     *,
     index: str | None = None,
     progress: Callable[[int], None] | None = None,
+    bulk: Bulk | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Transfer:
     """Copies a collection into another store (or under another name), and verifies it: counts, ids, sampled vectors.
 
-    The target is a new collection, or one of the same space, where rows of the same key are replaced.
+    The target is a new collection, or one of the same space, where rows of the same key are replaced. `bulk` and `say` are as in
+    `import_parquet`.
 
     Raises:
         Refused: source and target are one. SpaceMismatch: the target has a different space. OutcropError: rows are missing.
@@ -206,12 +215,8 @@ def copy(
             if remembered := source.properties().get(kept):
                 collection.set_property(kept, remembered)
     collection.add_columns(source.columns)
-    rows = 0
-    for page in source.scan_rows(Filter(), ["*"], batch=PAGE):
-        items, vectors = unpack(page)
-        rows += collection.upsert(items, vectors, replacing=True, patience=60)
-        if progress is not None:
-            progress(rows)
+    pages = (unpack(page) for page in source.scan_rows(Filter(), ["*"], batch=PAGE))
+    rows = _loaded(collection, pages, bulk, expected, progress, say)
     require_complete(source, rows, expected)
     collection.flush()
     collection.wait_for_index()
@@ -231,6 +236,25 @@ def copy(
         if theirs[id][0] != item or not np.array_equal(theirs[id][1], vector):
             raise OutcropError(f"{item.key} differs in {name!r} of {target.describe()} after the copy; copy again")
     return Transfer(rows, collection.physical, len(sampled))
+
+
+def _loaded(
+    collection: Collection,
+    pages: Iterable[tuple[list[Item], NDArray[np.float32]]],
+    bulk: Bulk | None,
+    expected: int,
+    progress: Callable[[int], None] | None,
+    say: Callable[[str], None] | None,
+) -> int:
+    """Writes pages of rows, in files where that is asked for; returns how many rows."""
+    load, rows = load_into(collection, bulk, expected, say), 0
+    for items, vectors in pages:
+        load.add(items, vectors)
+        rows += len(items)
+        if progress is not None:
+            progress(rows)
+    load.close()
+    return load.rows
 
 
 def _arrow_schema(dim: int, columns: Columns = Columns()) -> pa.Schema:

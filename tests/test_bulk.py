@@ -1,0 +1,104 @@
+"""Bulk load: what a server reads from files is what requests would have written, also after a kill and where it cannot read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import run
+from operations import SPACE, items, unit
+
+from outcrop.schema.filters import Filter
+from outcrop.schema.settings import Settings
+from outcrop.store import bulk
+from outcrop.store.bulk import Bulk, BulkLoad, Upserts, load_into
+from outcrop.store.collection import Collection
+from outcrop.store.connection import Store
+from outcrop.store.transfer import export_parquet, import_parquet
+
+COUNT = 2500
+
+
+def stored(store: Store, name: str) -> dict[str, Any]:
+    pages = Collection.open(store, name).scan_rows(Filter(), ["*"])
+    return {row["id"]: {**row, "vector": np.float32(row["vector"]).tobytes()} for page in pages for row in page}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of images and references of two datasets."""
+    folder = tmp_path_factory.mktemp("exported")
+    with Store.connect(str(folder / "outcrop.db"), create=True) as store:
+        collection = Collection.create(store, "rocks", SPACE)
+        for number, name in enumerate(("town", "bay")):
+            collection.upsert(items(COUNT // 2, name), unit(COUNT // 2, seed=number))
+        export_parquet(collection, folder / "rocks.parquet")
+    return folder / "rocks.parquet"
+
+
+@pytest.fixture
+def server(server_uri: str) -> Iterator[Store]:
+    """A connection to the server."""
+    with Store.connect(server_uri) as store:
+        yield store
+
+
+def by_request(server: Store, exported: Path, name: str) -> dict[str, Any]:
+    """The rows as requests write them."""
+    assert import_parquet(server, exported, f"{name}_sent").rows == COUNT
+    return stored(server, f"{name}_sent")
+
+
+def test_a_server_reads_the_rows_that_requests_would_write(
+    server: Store, exported: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "FILE_BYTES", 700 * (SPACE.dim * 4 + 1024))
+    monkeypatch.setenv("OUTCROP_BULK", str(tmp_path / "shared"))
+    monkeypatch.setenv("OUTCROP_BULK_FROM", "1000")
+    done = run("collection", "import", exported, "--to", name, "--uri", server.uri, "--json")
+    assert (done.code, done.json["rows"]) == (0, COUNT), done.err
+    assert re.search(f"{COUNT} rows in [3-9] files, which the server read", done.err)
+    assert stored(server, name) == by_request(server, exported, name)
+    assert not any((tmp_path / "shared").iterdir()), "files that were read are removed"
+    copied = run("collection", "copy", name, "--to", f"{name}_copy", "--uri", server.uri, "--json")
+    assert (copied.code, copied.json["rows"]) == (0, COUNT) and "which the server read" in copied.err, copied.err
+    assert stored(server, f"{name}_copy") == stored(server, name)
+
+
+def test_a_load_that_was_killed_is_finished_without_doubling(
+    server: Store, exported: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "FILE_BYTES", 300 * (SPACE.dim * 4 + 1024))
+    monkeypatch.setattr(bulk, "UNDER_WAY", 100)  # what is begun is not waited for
+    expected = by_request(server, exported, name)
+    collection = Collection.ensure(server, name, SPACE)
+    killed = BulkLoad(collection, tmp_path, lambda text: None)
+    killed._file_rows = 300
+    killed.add(items(700, "bay"), unit(700, seed=1))
+    assert killed._jobs, "a job is under way, and nobody waits for it any more"
+    said: list[str] = []
+    done = import_parquet(server, exported, name, bulk=Bulk(tmp_path, 1000), say=said.append)
+    assert done.rows == COUNT and Collection.open(server, name).count() == COUNT
+    assert stored(server, name) == expected
+
+
+def test_what_the_server_cannot_read_is_sent(
+    server: Store, exported: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "_write", lambda path, batch, dim: path.write_bytes(b"no Parquet"))
+    said: list[str] = []
+    done = import_parquet(server, exported, name, bulk=Bulk(tmp_path, 1000), say=said.append)
+    assert done.rows == COUNT and stored(server, name) == by_request(server, exported, name)
+    assert any("its rows are sent instead" in text for text in said)
+
+
+def test_few_rows_and_milvus_lite_need_no_files(tmp_path: Path, lite_uri: str, name: str) -> None:
+    assert Bulk.of(Settings()) is None and Bulk.of(Settings(bulk=tmp_path, bulk_from=5)) == Bulk(tmp_path, 5)
+    with Store.connect(lite_uri, create=True) as store:
+        collection = Collection.create(store, name, SPACE)
+        assert isinstance(load_into(collection, Bulk(tmp_path, 10), 100), Upserts)
+        assert isinstance(load_into(collection, None, 10**7), Upserts)
