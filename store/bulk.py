@@ -35,6 +35,8 @@ UNDER_WAY = 3
 """Jobs that are waited for at the same time; their rows are held meanwhile."""
 DEADLINE = 3600.0
 """Seconds to wait for a job."""
+APPEAR = 300.0
+"""Seconds within which rows of jobs that are done must be counted."""
 POLL = 0.5
 ENDED = frozenset(("Completed", "Failed", "Failed and cleaned"))
 
@@ -151,23 +153,51 @@ class BulkLoad:
         while self._jobs:
             self._finish(self._jobs.popleft())
         self.collection.flush()
-        if not self._before and (there := self.collection.count()) != self.rows:
+        if not self._before:
+            self._require_all()
+        self._say(f"{self.rows} rows in {self._files} files, which the server read from {self._folder.parent}")
+
+    def _require_all(self) -> None:
+        """Waits until a new collection has all rows: those of a job appear some seconds after it is done."""
+        deadline = time.monotonic() + APPEAR
+        while (there := self.collection.count()) < self.rows and time.monotonic() < deadline:
+            time.sleep(POLL)
+        if there != self.rows:
             raise OutcropError(
                 f"{self.collection.name!r} has {there} rows after {self.rows} were read into it; "
                 f"drop it (`collection drop {self.collection.name}`) and do it again"
             )
-        self._say(f"{self.rows} rows in {self._files} files, which the server read from {self._folder.parent}")
 
     def _settled(self) -> int:
-        """The rows that the collection has, once no job that somebody else began is under way."""
-        deadline = time.monotonic() + DEADLINE
-        while any(state.state_name not in ENDED for state in self._states()):
+        """The rows that the collection has, once no job that somebody else began is under way, and what jobs made is counted.
+
+        Raises:
+            StoreUnreachable: that takes too long.
+        """
+        deadline, states = time.monotonic() + DEADLINE, self._states()
+        while any(state.state_name not in ENDED for state in states):
             if time.monotonic() > deadline:
                 raise StoreUnreachable(
                     f"jobs of {self.collection.name!r} are under way for an hour; look at the server"
                 )
             time.sleep(POLL)
-        return self.collection.count()
+            states = self._states()
+        before, deadline = self.collection.count(), time.monotonic() + APPEAR
+        while states and not self._appeared():
+            if time.monotonic() > deadline:
+                raise StoreUnreachable(
+                    f"rows of earlier jobs do not appear in {self.collection.name!r}; look at the server"
+                )
+            time.sleep(POLL)
+        return self.collection.count() if states else before
+
+    def _appeared(self) -> bool:
+        """Whether all that is stored is searched."""
+        client, timeout = self.collection.store.client, self.collection.store.timeout
+        with self.collection.store.reading(f"list the segments of {self.collection.name!r}"):
+            stored = client.list_persistent_segments(self.collection.physical, timeout=timeout)
+            loaded = client.list_loaded_segments(self.collection.physical, timeout=timeout)
+        return {each.segment_id for each in stored if each.num_rows} <= {each.segment_id for each in loaded}
 
     def _states(self) -> Sequence[Any]:
         with self.collection.store.calling(f"list the imports into {self.collection.name!r}"):
