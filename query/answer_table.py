@@ -6,6 +6,7 @@ from typing import Any
 
 from outcrop.query.answers import Hit, Result, Results, hit_json
 from outcrop.query.keys import shorter_keys
+from outcrop.schema.angles import angle_text
 from outcrop.schema.column_files import harmless
 from outcrop.schema.columns import key_of, own_of
 from outcrop.schema.films import second_of
@@ -40,8 +41,14 @@ CSV_GROUP_COLUMNS = ("parent", "votes", "estimated_rotation", "margin")
 
 
 def table_rows(result: Result) -> list[dict[str, Any]]:
-    """The hits of one query as rows of a table."""
-    return [{**_row(result, hit), "score": f"{hit.score:.4f}"} for hit in result.hits]
+    """The hits of one query as rows of a table, with as many digits as mean something; no altitude where none is known."""
+    rows = [{**_row(result, hit), "score": f"{hit.score:.4f}"} for hit in result.hits]
+    tenths = any(row["altitude"] % 1 for row in rows)
+    for row in rows:
+        row["altitude"] = f"{row['altitude']:.{1 if tenths else 0}f}" if row["altitude"] else None
+        if row.get("scale") is not None:
+            row["scale"] = f"{row['scale']:.3f}"
+    return rows
 
 
 def table_columns(result: Result) -> list[str]:
@@ -53,7 +60,9 @@ def table_columns(result: Result) -> list[str]:
     others = [name for name in columns if name not in ("rank", "score", "margin")]
     if result.match:  # geometry has measured the rotation that was estimated
         others = [name for name in others if name != "estimated_rotation"]
-    return ["rank", "score", "inliers", "verified", "turned", "scale", *others, "combined"]
+    combined = {row["combined"] for row in (_row(result, hit) for hit in result.hits) if "combined" in row}
+    named = ["rank", "score", "inliers", "verified", "turned", "scale", *others]
+    return named if len(combined) < 2 else [*named, "combined"]  # one number for all of them says nothing
 
 
 def table_forms(result: Result) -> dict[str, list[list[str]]]:
@@ -118,6 +127,6 @@ def _row(result: Result, hit: Hit) -> dict[str, Any]:
         "combined": f"{found['combined']:.4f}",
         "verified": found["verified"],
         "inliers": found["inliers"],
-        "turned": "" if turned is None else f"{turned:.1f}",
+        "turned": "" if turned is None else angle_text(turned, 1),
         "scale": found["geometry"].get("scale"),
     }

@@ -157,14 +157,13 @@ def _of_kind(kind: str | None, condition: Filter) -> Filter:
 
 
 def _print(found: Found) -> None:
-    names = found.rows.facts["capture_id"]
     rows = [
         {
             "cluster": cluster.id,
             "items": cluster.size,
             "probability": f"{cluster.probability:.2f}",
             "mostly": f"{cluster.share:.0%} {cluster.category}" if cluster.category else "",
-            "typical": ", ".join(names[row] for row in cluster.exemplars[:3]),
+            "typical": found.typical(cluster),
         }
         for cluster in found.clusters
     ]

@@ -10,6 +10,7 @@ import typer
 
 from outcrop.query.commands import app
 from outcrop.query.options import LocalFeatures, MinInliers, check_file, checked_features
+from outcrop.schema.angles import angle_text
 from outcrop.schema.errors import InputError, PartialFailure, UsageError
 from outcrop.screen.options import MODEL, REGISTRY, STATE, Formerly, Session, command, hidden, option
 from outcrop.screen.progress import Meter
@@ -138,7 +139,11 @@ def _all(session: Session, folder: Path, verifier: Verifier, least: int, png: Pa
 
 def _row(found: PairMatch) -> dict[str, Any]:
     turned = found.match.rotation
-    return {**found.as_json(), "score": f"{found.score:.4f}", "rotation": "" if turned is None else f"{turned:.1f}"}
+    return {
+        **found.as_json(),
+        "score": f"{found.score:.4f}",
+        "rotation": "" if turned is None else angle_text(turned, 1),
+    }
 
 
 def _draw(session: Session, found: AllMatches, folder: Path) -> None:

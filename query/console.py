@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from outcrop.schema.angles import angle_text
 from outcrop.schema.errors import PartialFailure
 from outcrop.screen.options import Session
 from outcrop.screen.tables import print_csv, print_json, print_table
@@ -116,7 +117,7 @@ def _say_locations(session: Session, results: Sequence[Result]) -> None:
             high = f"{place.height:.0f} m above ground; " if place.height is not None else ""
             print(
                 f"{each.query.name}: {place.latitude:.6f}, {place.longitude:.6f} ± {place.sigma_m:.1f} m; "
-                f"heading {place.heading:.0f}°; {high}from {len(place.matches)} hits ({place.method})"
+                f"heading {angle_text(place.heading)}°; {high}from {len(place.matches)} hits ({place.method})"
             )
             for remark in place.remarks:
                 session.say(f"note: {remark}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from outcrop.query.answers import Hit, Result
 from outcrop.query.ground import distances
 from outcrop.query.verification.confidence import Verification
+from outcrop.schema.angles import angle_text
 from outcrop.schema.columns import ColumnValue, own_of
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item, Kind
 
@@ -41,7 +42,7 @@ def query_facts(result: Result) -> list[str]:
     if located is not None:
         facts.append(
             f"by {len(located.matches)} hits at {_place(located.latitude, located.longitude)}, give or take "
-            f"{metres(located.sigma_m)}; heading {located.heading:.0f}°"
+            f"{metres(located.sigma_m)}; heading {angle_text(located.heading)}°"
         )
         if place is not None:
             off = float(distances(*place, located.latitude, located.longitude))
@@ -75,9 +76,9 @@ def hit_facts(hit: Hit, verification: Verification | None, place: tuple[float, f
 def _rotation(hit: Hit, verification: Verification | None) -> list[str]:
     """How the query is turned: as geometry verified it, else as the references say; else how the reference itself was made."""
     if verification is not None and verification.verified and verification.match is not None:
-        return [f"query turned {(verification.match.rotation or 0.0) % 360:.0f}° counter-clockwise, verified"]
+        return [f"query turned {angle_text(verification.match.rotation or 0.0)}° counter-clockwise, verified"]
     if hit.group is not None and hit.group.rotation is not None:
-        return [f"query turned {hit.group.rotation % 360:.0f}° counter-clockwise"]
+        return [f"query turned {angle_text(hit.group.rotation)}° counter-clockwise"]
     if hit.item.kind is Kind.REFERENCE:
         return [f"reference turned {hit.item.rotation:g}°, crop {hit.item.crop}"]
     return []

@@ -69,7 +69,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, item in enumerate(items):
         thumbnails.write(item.id, thumbnail(picture(number, 160, 120)))
     results = folder / "state/results"
-    results.mkdir(parents=True)
+    results.mkdir(parents=True)  # the service makes it when it starts
     made = run(
         *("query", "cluster", "--kind", "image", "--output", results / "<b>first"),
         *("--uri", folder / "outcrop.db", "--state", folder / "state", "--quiet"),

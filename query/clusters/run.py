@@ -69,6 +69,17 @@ class Found:
     quality: Quality
     map: Map
 
+    def typical(self, one: Cluster, most: int = 3) -> str:
+        """The names of a cluster's first exemplars: specimens by their own name, others by the end of their key."""
+        facts = self.rows.facts
+        named = [
+            facts["capture_id"][row]
+            if facts["kind"][row] == Kind.SPECIMEN
+            else "/".join(facts["key"][row].split("/")[2:])
+            for row in one.exemplars[:most]
+        ]
+        return ", ".join(named)
+
     def _repr_html_(self) -> str:
         """The clusters as a table, in a notebook."""
         rows = [
@@ -77,7 +88,7 @@ class Found:
                 "items": one.size,
                 "probability": one.probability,
                 "mostly": f"{one.share:.0%} {one.category}" if one.category else "",
-                "typical": ", ".join(self.rows.facts["capture_id"][row] for row in one.exemplars[:3]),
+                "typical": self.typical(one),
             }
             for one in self.clusters
         ]

@@ -105,7 +105,7 @@ class Engine:
             raise
         self.tiles = self.tiles or _own_map(self.collection)
         self._overviews = Overviews(self.collection)
-        self.results = ResultFolder(settings.serve_results or settings.state / "results", self.collection.name)
+        self.results = ResultFolder(settings.serve_results or _made(settings.state / "results"), self.collection.name)
         self._warm_up()
 
     def _warm_up(self) -> None:
@@ -304,6 +304,13 @@ class Engine:
             InputError: there is no such item, or its photograph is not to be had.
         """
         return Originals.of_collection(self.collection, self.settings).find(self.stored(id))
+
+
+def _made(folder: Path) -> Path:
+    """A folder that is made where it can be: people are told to write into it."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @contextlib.contextmanager

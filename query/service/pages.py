@@ -20,6 +20,7 @@ from outcrop.query.service.drawn import drawn
 from outcrop.query.service.facets import Facets
 from outcrop.query.service.languages import told
 from outcrop.query.service.places import area_json, background_json, outline_of, place_of, query_json
+from outcrop.schema.angles import angle_text
 from outcrop.schema.item import AERIAL, UNKNOWN_COORDINATE, Item, item_id, parent_of
 
 if TYPE_CHECKING:
@@ -175,11 +176,11 @@ def _hit(asked: Asked, hit: Hit, result: Result, footprints: Footprints) -> Card
     facts = [fact for fact in (item.category, f"{item.altitude:g} m" if item.altitude else "") if fact]
     verified = verification is not None and verification.verified and verification.match is not None
     if group is not None and group.rotation is not None and not verified:
-        facts.append(told("turned {1}°", f"{group.rotation:.0f}"))
+        facts.append(told("turned {1}°", angle_text(group.rotation)))
     outline = ""
     if verification is not None and verification.verified and verification.match is not None:
         match = verification.match
-        facts.append(told("{1} matching points, turned {2}°", match.inliers, f"{match.rotation or 0:.0f}"))
+        facts.append(told("{1} matching points, turned {2}°", match.inliers, angle_text(match.rotation or 0)))
         if match.footprint is not None:
             width, height = match.candidate_size
             outline = " ".join(f"{100 * x / width:.2f},{100 * y / height:.2f}" for x, y in match.footprint)
@@ -209,7 +210,7 @@ def _query(asked: Asked, result: Result | None) -> dict[str, Any] | None:
     located = (
         told(
             "taken at {1}, {2} ± {3} m, heading {4}°",
-            *(f"{place.latitude:.6f}", f"{place.longitude:.6f}", f"{place.sigma_m:.1f}", f"{place.heading:.0f}"),
+            *(f"{place.latitude:.6f}", f"{place.longitude:.6f}", f"{place.sigma_m:.1f}", angle_text(place.heading)),
         )
         if place is not None
         else ""

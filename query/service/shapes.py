@@ -6,6 +6,7 @@ from typing import Any
 
 from outcrop.query.answer_table import WHOLE, csv_columns, csv_rows, table_columns, table_forms, table_rows
 from outcrop.query.answers import Results
+from outcrop.schema.angles import angle_text
 
 
 def shaped(results: Results, shape: str) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def _remarks(results: Results) -> list[str]:
         if place is not None:
             remarks.append(
                 f"taken at {place.latitude:.6f}, {place.longitude:.6f} ± {place.sigma_m:.1f} m; heading "
-                f"{place.heading:.0f}°; from {len(place.matches)} hits ({place.method})"
+                f"{angle_text(place.heading)}°; from {len(place.matches)} hits ({place.method})"
             )
         elif each.no_location:
             remarks.append(f"not located: {each.no_location}")

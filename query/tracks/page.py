@@ -15,6 +15,7 @@ import numpy as np
 from outcrop.query.pages import inline, render, write_whole
 from outcrop.query.tracks.answers import clock, summary
 from outcrop.query.tracks.track import Track, TrackFrame
+from outcrop.schema.angles import angle_text
 from outcrop.schema.plane import Plane
 
 WIDTH, HEIGHT, MARGIN = 900, 620, 40
@@ -125,7 +126,7 @@ def _facts(each: TrackFrame) -> list[str]:
     if each.place is not None and each.spread is not None:
         facts.append(f"{each.place[0]:.6f}, {each.place[1]:.6f} ± {each.spread:.1f} m")
     if each.heading is not None:
-        facts.append(f"heading {each.heading:.0f}°")
+        facts.append(f"heading {angle_text(each.heading)}°")
     if each.status == "outlier" and each.off is not None:
         facts.append(f"its own hits put it {each.off:.0f} m away")
     if each.reason:

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from outcrop.embed.images import decode
 from outcrop.query.verification.features import read_picture
 from outcrop.query.verification.match import PairMatch
+from outcrop.schema.angles import angle_text
 from outcrop.schema.files import whole_file
 
 HEIGHT = 720
@@ -90,5 +91,6 @@ def _caption(found: PairMatch) -> str:
     answer = "match" if found.verified else "no match"
     return (
         text
-        + f"{answer}, {match.inliers} inliers of {match.tentative}, turned {match.rotation:.1f}, scale {match.scale:.3f}"
+        + f"{answer}, {match.inliers} inliers of {match.tentative}, "
+        + f"turned {angle_text(match.rotation or 0.0, 1)}, scale {match.scale:.3f}"
     )

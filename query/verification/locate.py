@@ -28,6 +28,7 @@ from outcrop.query.verification.confidence import Verification
 from outcrop.query.verification.features import read_picture
 from outcrop.query.verification.geometry import GeometricMatch, corners, project
 from outcrop.query.verification.location import LocatedMatch, Location, Place
+from outcrop.schema.angles import angle_text
 from outcrop.schema.errors import PictureError
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item
 from outcrop.schema.plane import Plane as Plane
@@ -134,7 +135,8 @@ def _by_positions(evidence: Sequence[_Evidence], plane: Plane) -> Location | Non
     sigma_m = _spread(seen[used], off[used], weights[used], float(np.median(off)))
     heading = -math.degrees(np.angle(slope)) % 360
     remarks = [
-        f"{e.item.key} says it headed {e.heading:.0f} degrees, the places of the hits say {_degrees(heading - _rotation(e)):.0f}"
+        f"{e.item.key} says it headed {angle_text(e.heading)} degrees, "
+        f"the places of the hits say {angle_text(heading - _rotation(e))}"
         for e, good in zip(evidence, used, strict=True)
         if good and e.heading is not None and abs(_signed(e.heading + _rotation(e) - heading)) > TURNED
     ]
@@ -292,10 +294,6 @@ def _slope(evidence: _Evidence) -> complex:
 
 def _rotation(evidence: _Evidence) -> float:
     return evidence.match.rotation or 0.0
-
-
-def _degrees(angle: float) -> float:
-    return angle % 360
 
 
 def _signed(angle: float) -> float:
