@@ -266,7 +266,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         collection.upsert([*items, view], np.concatenate([vectors, vectors[:1]]))
         collection.flush()
     picture = io.BytesIO()
-    Image.new("RGB", (16, 16), (90, 120, 80)).save(picture, "WEBP")
+    Image.new("RGB", (16, 16), (90, 120, 80)).save(picture, "JPEG")
     for item in items[::2]:
         thumbnails.write(item.id, picture.getvalue())
     return folder
