@@ -11,7 +11,7 @@ import typer
 
 from outcrop.operate.commands import app
 from outcrop.operate.console import INDEX, STORE, DryRun, Given, answer, opened, opened_store, remark_on_size
-from outcrop.schema.errors import InputError
+from outcrop.schema.errors import FilterError, InputError
 from outcrop.schema.filters import Filter
 from outcrop.schema.filters import asked as conditions
 from outcrop.schema.places import is_remote, require_disk
@@ -59,7 +59,7 @@ def export_collection(
     write = _writer(file, force)
     with (
         opened(session, name) as collection,
-        Meter("export", collection.count(filter), "items", session.quiet) as meter,
+        Meter("export", _counted(session, collection, filter), "items", session.quiet) as meter,
     ):
         rows, unlocated = write(collection, file, filter, meter.update)
         if file.suffix not in WITHOUT_VECTORS:
@@ -98,6 +98,20 @@ def _writer(file: Path, force: bool) -> Writer:
     if not is_remote(file) and not file.absolute().parent.is_dir():
         raise InputError(f"the folder {file.absolute().parent} does not exist; create it")
     return writers[file.suffix]
+
+
+def _counted(session: Session, collection: Collection, filter: Filter) -> int:
+    """How many items a filter keeps; where there is none, says why. A part that is empty is a file all the same."""
+    from outcrop.query.held import why_empty
+
+    count = collection.count(filter)
+    if not count and filter.conditions:
+        try:
+            why = why_empty(filter, collection)
+        except FilterError as error:  # a misspelt name
+            why = str(error)
+        session.warn(f"nothing is exported: {why}")
+    return count
 
 
 def _leave_vocabulary(session: Session, collection: Collection, folder: Path) -> None:

@@ -87,11 +87,13 @@ def cluster(
     from outcrop.query.clusters.files import check_output, read_known, summary, write_files
     from outcrop.query.clusters.page import cluster_page
     from outcrop.query.clusters.run import cluster_collection
+    from outcrop.query.held import require_held
 
     recipe, condition = clustering.recipe(session.settings.seed), _of_kind(kind, conditions.condition)
     check_output(output)
     known = read_known(output)
     with opened(session) as collection, Meter("read", None, "items", session.quiet) as meter:
+        require_held(condition, collection)
         found = cluster_collection(
             collection, condition, recipe, against=clustering.classes, known=known, progress=meter.update
         )
@@ -122,9 +124,11 @@ def assign(
     """Put new items into an existing clustering, whose clusters and ids stay as they are."""
     from outcrop.query.clusters.assign import assign_collection
     from outcrop.query.clusters.assign_files import read_clustered, write_assigned
+    from outcrop.query.held import require_held
 
     known, condition = read_clustered(folder), conditions.condition
     with opened(session) as collection, Meter("read", None, "items", session.quiet) as meter:
+        require_held(condition, collection)
         found = assign_collection(collection, known, condition, force=force_assign, progress=meter.update)
     if found.gone:
         session.say(f"{found.gone:,} clustered items are no longer in collection {found.collection!r}")

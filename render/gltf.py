@@ -241,6 +241,11 @@ class _Reader:
             texture = entry(self.tree, "textures", number)
             source = texture.get("extensions", {}).get("EXT_texture_webp", {}).get("source", texture.get("source"))
             pixels = self._picture(source) if source is not None else None
+            if source is None:
+                kinds = ", ".join(texture.get("extensions", {})) or "no picture"
+                self.folder.note(
+                    f"texture {number}", f"it is in no format that is read ({kinds}); export it as PNG or JPEG"
+                )
             self._textures[number] = len(self.found.textures) if pixels is not None else -1
             self.found.textures += [pixels] if pixels is not None else []
         return self._textures[number]

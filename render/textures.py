@@ -42,7 +42,7 @@ class Folder:
         try:
             return self._bytes(key)
         except _Unfit as unfit:
-            self._note(key, unfit)
+            self.note(key, str(unfit))
         return None
 
     def pixels(self, key: str) -> Bytes | None:
@@ -50,7 +50,7 @@ class Folder:
         try:
             return _decoded(self._bytes(key))
         except _Unfit as unfit:
-            self._note(key, unfit)
+            self.note(key, str(unfit))
         return None
 
     def decoded(self, data: bytes, name: str) -> Bytes | None:
@@ -58,7 +58,7 @@ class Folder:
         try:
             return _decoded(data)
         except _Unfit as unfit:
-            self._note(name, unfit)
+            self.note(name, str(unfit))
         return None
 
     def required(self, key: str) -> bytes:
@@ -117,8 +117,9 @@ class Folder:
                 return None
         return path.resolve()
 
-    def _note(self, key: str, unfit: _Unfit) -> None:
-        self.remarks.append(f"is drawn without {readable(key)[:120]!r}: {unfit}")
+    def note(self, key: str, why: str) -> None:
+        """Notes that the specimen is drawn without a file, and why."""
+        self.remarks.append(f"is drawn without {readable(key)[:120]!r}: {why}")
 
 
 def _decoded(data: bytes) -> Bytes:

@@ -51,6 +51,29 @@ def test_a_misspelt_value_names_the_nearest(condition: str, said: str) -> None:
     assert said in asked("--where", condition).error(3)
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_an_export_of_nothing_says_why(uri: str, ending: str) -> None:
+    for condition, said in (
+        ("dataset=twon", "nothing is exported: collection 'held' holds no dataset 'twon'; did you mean 'town'"),
+        ("altitude=9000..9999", "nothing is exported: the filter keeps 0 of"),
+    ):
+        export = ("collection", "export", "held", f"x.{ending}", "--force", "--where", condition, "--uri", uri)
+        exported = run(*export)
+        assert exported.code == 0 and said in exported.err, exported.err
+    assert "nothing is exported" not in run(*export[:-3], "dataset=town", "--uri", uri).err
+
+
+def test_clusterings_name_what_is_misspelt() -> None:
+    made = run(
+        "query", "cluster", "--kind", "image", "--method", "kmeans", "--clusters", 2, "--output", "made", "--pca", 0
+    )
+    assert made.code == 0, made.err
+    for command in (("cluster", "--kind", "image", "--output", "other"), ("cluster", "assign", "made")):
+        assert "holds no dataset 'twon'; did you mean 'town'" in run(
+            "query", *command, "--where", "dataset=twon"
+        ).error(3)
+
+
 def test_against_names_a_kind_or_a_dataset() -> None:
     assert "did you mean 'reference'" in asked("--against", "referense").error(3)
     assert asked("--against", "reference").code == 0
