@@ -138,6 +138,20 @@ def test_nodes_turn_and_stretch_what_is_below_them(tmp_path: Path) -> None:
     assert np.allclose(shape.vertices.max(axis=0) + shape.offset, [10, 2, 4], atol=1e-6)
 
 
+def test_a_texture_in_a_format_that_is_not_read_is_said(tmp_path: Path) -> None:
+    shape = load(
+        gltf(
+            tmp_path / "a.gltf",
+            meshes=[{"primitives": [{"attributes": {"POSITION": 0}, "material": 0}]}],
+            materials=[{"pbrMetallicRoughness": {"baseColorTexture": {"index": 0}}}],
+            textures=[{"extensions": {"KHR_texture_basisu": {"source": 0}}}],
+            images=[{"uri": "skin.ktx2"}],
+        )
+    )
+    assert shape.textures == () and len(shape.remarks) == 1
+    assert "no format that is read (KHR_texture_basisu); export it as PNG or JPEG" in shape.remarks[0]
+
+
 def test_strips_and_fans_and_materials(tmp_path: Path) -> None:
     (tmp_path / "a.gltf").write_text("")
     red = {"pbrMetallicRoughness": {"baseColorFactor": [1, 0, 0, 1]}}
