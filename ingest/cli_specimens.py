@@ -31,10 +31,11 @@ class Making:
     """How specimens are looked at, and what is written beside their vectors."""
 
     views: Annotated[int, option("--views", panel="What to make", min=1, max=360, show_default=True, help="Views of each specimen.")] = 12
-    size: Annotated[Optional[int], option("--size", panel="What to make", help="Side of the views in pixels. [what the model takes in]")] = None
+    size: Annotated[Optional[int], option("--size", hidden=True, help="Side of the views in pixels. [what the model takes in]")] = None
     layout: Annotated[str, option("--cameras", panel="What to make", show_default=True, help="Where the views are taken from: ring (around the up axis) or sphere (from all sides)."), Formerly("--layout")] = "ring"
     up: Annotated[str, option("--up", hidden=True, show_default=True, help="The axis of the files that points up: x, y or z.")] = "y"
     align: Annotated[str, option("--align", panel="What to make", show_default=True, help="The pose they are drawn in: axes (turned to their own axes), axes-mirror (left and right count as the same too), or none (as in the file).")] = "axes"
+    cuts: Annotated[int, option("--cuts", panel="What to make", help="Also draw the views of N cut copies of each, so that broken specimens are found (query specimen --by views). [0]")] = 0
     seed: Annotated[int, option("--seed", hidden=True, help="Rotates the cameras about the up axis; 0 leaves them.")] = 0
     renderer: Annotated[str, option("--renderer", panel="What to make", show_default=True, help="raycast (no GPU needed), egl (a GPU, by OpenGL), filament, or auto: egl where a GPU answers.")] = "auto"
     pool: Annotated[str, option("--pool", panel="What to make", show_default=True, help="How a specimen's vector is made of those of its views: mean, max or gem.")] = "mean"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import numpy as np
@@ -85,7 +85,7 @@ class SpecimenSource:
     @property
     def count(self) -> int:
         """The views and the specimen."""
-        return self.look.views + 1
+        return self.look.count + 1
 
     @property
     def wanted(self) -> Sequence[Wanted]:
@@ -103,11 +103,11 @@ class SpecimenSource:
         )
         names = (self.dataset, self.category, self.specimen)
         views = [
-            replace(specimen, key=view_key(*names, n), kind=Kind.VIEW, view=n, extra=self.look.as_extra())
-            for n in range(self.look.views)
+            replace(specimen, key=view_key(*names, n), kind=Kind.VIEW, view=n, extra=self._extra(n))
+            for n in range(self.look.count)
         ]
         pooled_how, reader = digest_of(f"{self.look.digest} {self.how}"), partial(reader_version, self.path)
-        pictures = [self._picture(n) for n in range(self.look.views)]
+        pictures = [self._picture(n) for n in range(self.look.count)]
         return [
             *(
                 Wanted(view, self.path, self.look.digest, reader, some, others=self._beside)
@@ -145,8 +145,9 @@ class SpecimenSource:
         Raises:
             PictureError: some views are missing.
         """
-        if len(items) < self.look.views:
-            raise PictureError(f"only {len(items)} of {self.look.views} views could be embedded")
+        if len(items) < self.look.count:
+            raise PictureError(f"only {len(items)} of {self.look.count} views could be embedded")
+        vectors = vectors[[item.view < self.look.views for item in items]]  # of the whole, not of its cut copies
         state, wanted = items[0], self.wanted[-1]
         specimen = replace(
             wanted.item,
@@ -155,6 +156,12 @@ class SpecimenSource:
             source_digest=str(SourceDigest(SourceDigest.parse(state.source_digest).file, wanted.transform)),
         )
         return Pooled([specimen], pooled(vectors, self.how)[None], [self._small[0]])
+
+    def _extra(self, view: int) -> dict[str, Any]:
+        """What a view's row says of how it was drawn: of a cut copy also the plane and how much it left."""
+        plane = self.look.plane_of(view)
+        cut = {} if plane is None else {"cut_normal": list(plane.normal), "cut_share": plane.share}
+        return {**self.look.as_extra(), **cut}
 
     @cached_property
     def _beside(self) -> tuple[Path, ...]:
@@ -306,7 +313,7 @@ def _usable_key(source: SpecimenSource) -> str:
         InputError: it does not.
     """
     key = source.key
-    longest = view_key(source.dataset, source.category, source.specimen, 100)
+    longest = view_key(source.dataset, source.category, source.specimen, max(100, source.look.count))
     for name, text in (("key", longest), ("category", source.category), ("capture_id", source.specimen)):
         size, most = len(text.encode()), FIELDS[name].max_length
         if size > most:

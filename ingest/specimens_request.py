@@ -21,8 +21,8 @@ class SpecimensRequest(Request):
     """The meshes and point clouds below a folder: views of each, and the specimens pooled from them.
 
     `size` is the side of the views in pixels, None as large as the model takes them; `layout` where the cameras are; `split`
-    makes a specimen of each mesh of a file; `align` is as `outcrop.render.pose` has it, and "none" where the record of a run by
-    an older version does not say.
+    makes a specimen of each mesh of a file; `cuts` draws as many cut copies of each; `align` is as `outcrop.render.pose` has it,
+    and "none" where the record of a run by an older version does not say.
     """
 
     command: ClassVar[str] = "specimens"
@@ -36,6 +36,7 @@ class SpecimensRequest(Request):
     seed: int = 0
     renderer: str = "auto"
     align: str = "none"
+    cuts: int = 0
     pool: str = "mean"
     save_renders: AbsolutePath | None = None
     export_features: AbsolutePath | None = None
@@ -114,4 +115,4 @@ class SpecimensRequest(Request):
         from outcrop.render.workers import choose_renderer
 
         drawing = choose_renderer(self.renderer)
-        return ViewSpec(self.views, self.size or 224, self.layout, self.seed, self.up, drawing, self.align)  # type: ignore[arg-type]  # checked by ViewSpec
+        return ViewSpec(self.views, self.size or 224, self.layout, self.seed, self.up, drawing, self.align, self.cuts)  # type: ignore[arg-type]  # checked by ViewSpec

@@ -149,7 +149,7 @@ def specimen_views(collection: Collection, specimens: Sequence[Item]) -> list[tu
     """The stored views of stored specimens: for each its views in their order, and their vectors [V, D]."""
     looks = [ViewSpec.of_extra(item.extra) for item in specimens]
     ids = [
-        [item_id(view_key(item.dataset, item.category, item.capture_id, n)) for n in range(look.views)] if look else []
+        [item_id(view_key(item.dataset, item.category, item.capture_id, n)) for n in range(look.count)] if look else []
         for item, look in zip(specimens, looks, strict=True)
     ]
     found = collection.items([id for of_one in ids for id in of_one])
@@ -221,10 +221,14 @@ def _stored(keys: Sequence[str], collection: Collection) -> dict[str, _Asked | s
     """Stored specimens as queries."""
     found = collection.items([item_id(key) for key in keys])
     asked: dict[str, _Asked | str] = {}
-    for key, (_, views) in zip(keys, specimen_views(collection, [found[item_id(key)][0] for key in keys]), strict=True):
+    for key, (shown, views) in zip(
+        keys, specimen_views(collection, [found[item_id(key)][0] for key in keys]), strict=True
+    ):
         item, vector = found[item_id(key)]
         query = Query(key, SourceDigest.parse(item.source_digest).file, item=item)
-        asked[key] = _Asked(query, (views if len(views) else vector[None])[None], vector[None], key)
+        look = ViewSpec.of_extra(item.extra)
+        whole = views if look is None else views[[view.view < look.views for view in shown]]
+        asked[key] = _Asked(query, (whole if len(whole) else vector[None])[None], vector[None], key)
     return asked
 
 

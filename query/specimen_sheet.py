@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from PIL import Image, ImageDraw
@@ -42,7 +43,7 @@ def specimen_sheet(
     if is_mesh(path) and path.is_file():
         if look is None:
             look = stored_look(collection)[0] if collection is not None else ViewSpec()
-        return _sheet(path.name, _drawn(path, look))
+        return _sheet(path.name, _drawn(path, replace(look, cuts=0)))
     if collection is None:
         raise InputError(f"no mesh at {name}; give a mesh file, or the key of a stored specimen")
     (key,) = full_keys([parent_of(name)], collection, (Kind.SPECIMEN,))

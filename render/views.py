@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.render.cameras import Camera, Layout, Up, cameras
+from outcrop.render.cuts import Plane, cut
 from outcrop.render.geometry import Shape, normalised
 from outcrop.render.painting import Shader, ViewRenderer
 from outcrop.render.pose import ALIGNS, Align, moved, poses
@@ -29,6 +31,9 @@ POSE = 1
 MIN_SIZE, MAX_SIZE = 32, 4096
 MIN_PIXELS = 4
 """A view that shows fewer pixels of its specimen is blank."""
+CUTS = 1
+"""Goes up when a specimen would be cut otherwise."""
+MAX_CUTS = 16
 FLAT = 0.02
 """What is thinner than this part of its length is flat."""
 
@@ -36,6 +41,8 @@ FLAT = 0.02
 @dataclass(frozen=True)
 class ViewSpec:
     """How a specimen is drawn: how many views of how many pixels a side, from where, by which renderer, in which pose.
+
+    With `cuts` as many cut copies of it (`outcrop.render.cuts`) are drawn too, each from as many sides: their views follow.
 
     Raises:
         InputError: a value that is not among the choices.
@@ -48,6 +55,7 @@ class ViewSpec:
     up: Up = "y"
     renderer: RendererName = "raycast"
     align: Align = "none"
+    cuts: int = 0
 
     def __post_init__(self) -> None:
         if self.align not in ALIGNS:
@@ -62,11 +70,25 @@ class ViewSpec:
             raise InputError(f"--size must be {MIN_SIZE} to {MAX_SIZE} pixels, got {self.size}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"--seed must be 0 to {2**32 - 1}, got {self.seed}")
+        if not 0 <= self.cuts <= MAX_CUTS:
+            raise InputError(f"--cuts must be 0 to {MAX_CUTS}, got {self.cuts}")
         self.cameras()
 
     def as_extra(self) -> dict[str, Any]:
         """The spec as it is stored with an item: with the renderer's look, which every machine can draw."""
-        return {f"look_{name}": value for name, value in asdict(replace(self, renderer=LOOKS[self.renderer])).items()}
+        values = asdict(replace(self, renderer=LOOKS[self.renderer]))
+        if not self.cuts:
+            del values["cuts"]  # as rows were before there were any
+        return {f"look_{name}": value for name, value in values.items()}
+
+    @property
+    def count(self) -> int:
+        """How many views there are of a specimen, those of its cut copies among them."""
+        return self.views * (1 + self.cuts)
+
+    def plane_of(self, view: int) -> Plane | None:
+        """The plane that cut the copy which a view shows; None for the views of the whole."""
+        return Plane.numbered(view // self.views - 1, self.seed) if view >= self.views else None
 
     @classmethod
     def of_extra(cls, extra: Mapping[str, Any]) -> ViewSpec | None:
@@ -78,6 +100,8 @@ class ViewSpec:
         stored = {field.name: extra.get(f"look_{field.name}") for field in fields(cls)}
         if stored["align"] is None:
             stored["align"] = cls.align  # drawn before there was a choice
+        if stored["cuts"] is None:
+            stored["cuts"] = cls.cuts
         return cls(**stored) if None not in stored.values() else None  # type: ignore[arg-type]
 
     def sized_for(self, input_size: tuple[int, int]) -> ViewSpec:
@@ -94,7 +118,8 @@ class ViewSpec:
         """32 hex characters over everything that decides how pictures come out: specs with equal digests give pictures of a file
         that are equal, or differ by what no model notices (`LOOKS`)."""
         decided = (RECIPE, self.views, self.size, self.layout, self.seed, self.up, LOOKS[self.renderer])
-        return digest_of(repr(decided if self.align == "none" else (*decided, self.align, POSE)))
+        posed = decided if self.align == "none" else (*decided, self.align, POSE)
+        return digest_of(repr((*posed, "cuts", self.cuts, CUTS) if self.cuts else posed))
 
 
 def draw_views(shape: Shape, spec: ViewSpec) -> NDArray[np.uint8]:
@@ -116,12 +141,19 @@ def draw_views(shape: Shape, spec: ViewSpec) -> NDArray[np.uint8]:
 def iterate_views(shape: Shape, spec: ViewSpec, card: int = 0, every: bool = False) -> Iterator[NDArray[np.uint8]]:
     """The pictures of `draw_views`, one after the other: uint8 [S, S, 3]. `card` is the number of the graphics card to draw on
     where there are several, counted round and round. `every`: followed by those of the other poses that the shape may as well
-    have been given (see `outcrop.render.pose`), pose by pose."""
-    for posed in _posed(shape, spec, every):
+    have been given (see `outcrop.render.pose`), pose by pose, of the whole alone."""
+    for posed in itertools.chain(_posed(shape, spec, every), [] if every else _pieces(shape, spec)):
         surface = surface_of(normalised(posed))
         for number, (picture, mask) in enumerate(_drawn(surface, spec, card)):
             _check(mask, surface, shape.name, number, spec)
             yield picture
+
+
+def _pieces(shape: Shape, spec: ViewSpec) -> Iterator[Shape]:
+    """The cut copies, each in the pose that it would be given if it came as a file."""
+    for number in range(spec.cuts):
+        (whole,) = _posed(shape, spec, False)
+        yield from _posed(cut(whole, Plane.numbered(number, spec.seed)), spec, False)
 
 
 def _posed(shape: Shape, spec: ViewSpec, every: bool) -> Iterator[Shape]:
