@@ -22,6 +22,7 @@ from outcrop.schema.digests import digest_of_file
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import equals
 from outcrop.schema.item import Item
+from outcrop.schema.places import absolute
 from outcrop.store.annotate import annotate, plan_annotation
 from outcrop.store.collection import Collection
 from outcrop.store.tables import TABLES, KnownTable, KnownTables, with_table
@@ -146,7 +147,7 @@ def forget_table(collection: Collection, table: Path) -> list[str]:
     Raises:
         InputError: no dataset had it.
     """
-    place, known = table.absolute(), TABLES.all(collection)
+    place, known = absolute(table), TABLES.all(collection)
     had = {name: tables for name, tables in known.items() if any(each.table == place for each in tables)}
     if not had:
         others = sorted({str(each.table) for tables in known.values() for each in tables})

@@ -11,39 +11,34 @@ import contextlib
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from outcrop.embed.formats import format_of
-from outcrop.embed.protocol import Pending, PictureEncoder
+from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import damage_of
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.ahead import Ahead
 from outcrop.ingest.changes import STORED, Change, Present, compare, settled
 from outcrop.ingest.checked import CheckedFiles
+from outcrop.ingest.encoding import Encoded, Encoding, End, Entry, Piece, Vector, Work
 from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.on_device import OnDevice
-from outcrop.ingest.row_writer import Rows, RowWriter
+from outcrop.ingest.row_writer import RowWriter
 from outcrop.ingest.runs import Failure, Run
 from outcrop.ingest.sources import (
     Contents,
     Kept,
     LeftOut,
     Outcome,
-    Pools,
     Prepared,
     Ready,
     Source,
     Todo,
     Wanted,
-    addressed,
     groups,
 )
 from outcrop.ingest.stages import Stages
@@ -89,70 +84,6 @@ class Options:
         return self.workers or cores()
 
 
-@dataclass
-class _Work:
-    """One source in the pass: the changes to apply, the items still to come of them, and what became of them.
-
-    Only one thread has it at a time: the lister, then one that prepares, then the encoder. `misread` are the ids of rows that an
-    earlier reader made of the same bytes.
-    """
-
-    source: Source
-    wanted: Sequence[Wanted]
-    changes: Sequence[Change]
-    replaces: bool
-    left: dict[str, Item]
-    failed: bool = False
-    items: list[Item] = field(default_factory=list)
-    vectors: list[NDArray[np.float32]] = field(default_factory=list)
-    misread: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """One picture on its way to the encoder."""
-
-    work: _Work
-    prepared: Prepared
-
-
-@dataclass(frozen=True)
-class _Vector:
-    """One item whose vector was made elsewhere, on its way past the encoder."""
-
-    work: _Work
-    ready: Ready
-
-
-@dataclass(frozen=True)
-class _End:
-    """Behind the last piece of a source; `complete` unless the pass was stopped before it."""
-
-    work: _Work
-    complete: bool
-
-
-@dataclass(frozen=True)
-class _Flying:
-    """A batch that is being encoded: its entries, the pieces among them, and their vectors to come."""
-
-    entries: Sequence[_Piece | _Vector | _End]
-    pieces: Sequence[_Piece]
-    pending: Pending | None
-
-    @property
-    def done(self) -> bool:
-        """Whether its vectors need not be waited for."""
-        return self.pending is None or self.pending.done
-
-
-@dataclass
-class _Encoded(Rows):
-    """Rows to be written, and the sources that are covered once they are."""
-
-    covered: list[_Work] = field(default_factory=list)
-
-
 class Pipeline:
     """One pass over sources. `run_all` does it; `stop` (from a signal handler, say) ends it after the batches in flight."""
 
@@ -179,9 +110,9 @@ class Pipeline:
         self._put, self._take = self._stages.put, self._stages.take
         self._preparing = 0
         depth = 2 * (options.batch or FIRST_BATCH)
-        self._to_prepare: queue.Queue[_Work | None] = self._stages.new_queue(depth)
-        self._to_encode: queue.Queue[_Piece | _Vector | _End | None] = self._stages.new_queue(depth)
-        self._to_write: queue.Queue[_Encoded | None] = self._stages.new_queue(4)
+        self._to_prepare: queue.Queue[Work | None] = self._stages.new_queue(depth)
+        self._to_encode: queue.Queue[Entry | None] = self._stages.new_queue(depth)
+        self._to_write: queue.Queue[Encoded | None] = self._stages.new_queue(4)
         self._ahead = Ahead()
         self._device: OnDevice | None = None
         if options.decode != "cpu":
@@ -211,7 +142,9 @@ class Pipeline:
         self._preparing = workers
         stages: list[tuple[str, Callable[[], None]]] = [(f"prepare-{n}", self._prepare) for n in range(workers)]
         stages += self._device.stages(self._prepared) if self._device is not None else []
-        stages += [("list", lambda: self._list(sources, workers)), ("encode", self._encode), ("write", self._write)]
+        queues = self._to_encode, self._to_write
+        encoding = Encoding(self.encoder, self.features, self.run, self._stages, self.options.batch, *queues)
+        stages += [("list", lambda: self._list(sources, workers)), ("encode", encoding.run_all), ("write", self._write)]
 
         def waiting() -> None:
             if progress is not None:
@@ -258,7 +191,7 @@ class Pipeline:
             if each.item.id not in left:
                 self._unchanged(each.item)
         replaces = self.options.force or any(each.item.id in rows for each in wanted)
-        work = _Work(source, wanted, todo, replaces, left)
+        work = Work(source, wanted, todo, replaces, left)
         if todo:
             self._ahead.begin(source.path)
             self._put(self._to_prepare, work)
@@ -283,7 +216,7 @@ class Pipeline:
     def _prepared(self) -> None:
         self._put(self._to_encode, None, always=True)
 
-    def _prepare_work(self, work: _Work) -> None:
+    def _prepare_work(self, work: Work) -> None:
         """Makes what must be made of a source, file by file, unless the device goes on with its only one."""
         files = list(_by_file(work.changes))
         complete = True
@@ -301,9 +234,9 @@ class Pipeline:
             complete = not self.stopped or not work.left
             if not complete:
                 break
-        self._put(self._to_encode, _End(work, complete), always=True)
+        self._put(self._to_encode, End(work, complete), always=True)
 
-    def _read(self, work: _Work, path: Path, some: Sequence[Change]) -> tuple[list[Todo], Contents]:
+    def _read(self, work: Work, path: Path, some: Sequence[Change]) -> tuple[list[Todo], Contents]:
         """Reads one file of a source: what must be made of it, and its contents."""
         contents = work.source.read(path)
         damage = ""
@@ -325,7 +258,7 @@ class Pipeline:
             self.options.checked.note(path, contents.state, contents.digest)
 
     def _is_on_device(
-        self, work: _Work, path: Path, some: Sequence[Change], todo: Sequence[Todo], contents: Contents
+        self, work: Work, path: Path, some: Sequence[Change], todo: Sequence[Todo], contents: Contents
     ) -> bool:
         """Hands a file over to the device, if it takes it."""
         if self._device is None:
@@ -338,12 +271,12 @@ class Pipeline:
             begun = time.thread_time()
             with self._breaking_off(work, path, some):
                 self._deliver(work, path, outcomes or iter(()))
-            self._put(self._to_encode, _End(work, not self.stopped or not work.left), always=True)
+            self._put(self._to_encode, End(work, not self.stopped or not work.left), always=True)
             self.run.spent(work.source.stage, time.thread_time() - begun)
 
         return self._device.offer(work.source, todo, contents, self._thumbnails, otherwise, deliver)
 
-    def _deliver(self, work: _Work, path: Path, outcomes: Iterator[Outcome]) -> bool:
+    def _deliver(self, work: Work, path: Path, outcomes: Iterator[Outcome]) -> bool:
         """Hands on what is made of a file, until the pass is stopped; whether something of it is to be embedded."""
         decoded = False
         for outcome in outcomes:
@@ -353,21 +286,21 @@ class Pipeline:
             if isinstance(outcome, Prepared):
                 decoded = True
                 self.run.remark(outcome.item.key, path, outcome.remarks)
-                self._put(self._to_encode, _Piece(work, outcome), always=True)
+                self._put(self._to_encode, Piece(work, outcome), always=True)
             elif isinstance(outcome, Ready):
-                self._put(self._to_encode, _Vector(work, outcome), always=True)
+                self._put(self._to_encode, Vector(work, outcome), always=True)
             elif isinstance(outcome, Kept):
                 self._unchanged(outcome.item)
             elif isinstance(outcome, LeftOut):
                 self.run.count(expected=-1, left_out=1)
             else:
-                self._failed(work, path, [outcome.item], work.source.stage, outcome.reason)
+                work.fail(self.run, path, [outcome.item], work.source.stage, outcome.reason)
             if self.stopped and work.left:
                 break
         return decoded
 
     @contextlib.contextmanager
-    def _breaking_off(self, work: _Work, path: Path, some: Sequence[Change]) -> Iterator[None]:
+    def _breaking_off(self, work: Work, path: Path, some: Sequence[Change]) -> Iterator[None]:
         """What is left of a file when it cannot be read or made is failed, and the pass goes on."""
         try:
             yield
@@ -381,95 +314,6 @@ class Pipeline:
         self.run.record.decoder = text
         if wrong and self._waiting is not None:
             self._waiting(text)
-
-    def _encode(self) -> None:
-        """Hands batches to the device, and takes vectors from it while it computes the next ones."""
-        flying: deque[_Flying] = deque()
-        for batch in self._batches():
-            begun = time.perf_counter()
-            flying.append(self._launched(batch))
-            while flying and (flying[0].done or len(flying) > self.encoder.in_flight):
-                self._landed(flying.popleft())
-            self.run.spent("encode", time.perf_counter() - begun)
-        while flying:
-            begun = time.perf_counter()
-            self._landed(flying.popleft())
-            self.run.spent("encode", time.perf_counter() - begun)
-        self._put(self._to_write, None, always=True)
-
-    def _launched(self, batch: list[_Piece | _Vector | _End]) -> _Flying:
-        """A batch whose pictures are on their way through the network; with features they have been through already."""
-        pieces = [entry for entry in batch if isinstance(entry, _Piece)]
-        pending = None
-        if pieces and self.features is None:
-            pending = self.encoder.submit([piece.prepared.pixels for piece in pieces])
-        return _Flying(batch, pieces, pending)
-
-    def _landed(self, flying: _Flying) -> None:
-        """Hands the vectors of a batch on to the writer."""
-        encoded = _Encoded()
-        vectors = iter(self._vectors(flying.pieces, encoded, flying.pending))
-        for entry in flying.entries:
-            if isinstance(entry, _End):
-                self._finished(entry, encoded)
-            elif isinstance(entry, _Vector):
-                encoded.add(
-                    addressed(entry.ready.item, entry.work.source), entry.ready.vector, None, entry.work.replaces
-                )
-            elif (vector := next(vectors)) is not None:
-                item = addressed(entry.prepared.item, entry.work.source)
-                encoded.add(item, vector, entry.prepared.thumbnail, entry.work.replaces)
-                if isinstance(entry.work.source, Pools):
-                    entry.work.items.append(entry.prepared.item)
-                    entry.work.vectors.append(vector)
-        made_elsewhere = sum(isinstance(entry, _Vector) for entry in flying.entries)
-        self.run.count(embedded=len(encoded.items) - made_elsewhere)
-        self._put(self._to_write, encoded, always=True)
-
-    def _vectors(
-        self, pieces: Sequence[_Piece], encoded: _Encoded, pending: Pending | None
-    ) -> Sequence[NDArray[np.float32] | None]:
-        """A vector for each piece; None for one that gives no usable vector, which is noted as failed."""
-        if not pieces:
-            return []
-        try:
-            return self._made(pieces, encoded) if pending is None else list(pending.result())
-        except PictureError:
-            # One picture of the batch gives no usable vector: find out which, and keep the others.
-            found: list[NDArray[np.float32] | None] = []
-            for piece in pieces:
-                try:
-                    found += self._made([piece], encoded)
-                except PictureError as error:
-                    self._failed(piece.work, piece.work.source.path, [piece.prepared.item], "embed", str(error))
-                    found.append(None)
-            return found
-
-    def _made(self, pieces: Sequence[_Piece], encoded: _Encoded) -> list[NDArray[np.float32]]:
-        """Vectors of pieces in one pass, with their features noted where those are kept."""
-        pixels = [piece.prepared.pixels for piece in pieces]
-        if self.features is None:
-            return list(self.encoder.submit(pixels).result())
-        vectors, arrays = self.features.encode(self.encoder, pixels)
-        encoded.features += [(piece.prepared, made) for piece, made in zip(pieces, arrays, strict=True)]
-        return list(vectors)
-
-    def _finished(self, end: _End, encoded: _Encoded) -> None:
-        """Behind a source's last picture: pools what is to be pooled, and lets the writer know that the source is covered."""
-        work, source = end.work, end.work.source
-        if end.complete and work.left and work.items and isinstance(source, Pools):
-            try:
-                pooled = source.pool(work.items, np.stack(work.vectors))
-                for item, vector, small in zip(pooled.items, pooled.vectors, pooled.thumbnails, strict=True):
-                    del work.left[item.id]
-                    encoded.add(addressed(item, source), vector, small, work.replaces)
-            except PictureError as error:
-                self._failed(work, source.path, work.left.values(), "embed", str(error))
-                work.left.clear()
-        if end.complete and work.left:
-            self._failed(work, source.path, work.left.values(), source.stage, "no picture was made of this item")
-        if end.complete and not work.failed:
-            encoded.covered.append(work)
 
     def _write(self) -> None:
         for parts in self._stages.gathered(
@@ -488,38 +332,16 @@ class Pipeline:
 
     # -- between stages --------------------------------------------------------------------------------------------
 
-    def _batches(self) -> Iterator[list[_Piece | _Vector | _End]]:
-        """Entries with up to a batch of pieces among them, in the order in which they came."""
-        batch: list[_Piece | _Vector | _End] = []
-        pieces, most = 0, self.options.batch
-        while (entry := self._take(self._to_encode)) is not None:
-            batch.append(entry)
-            pieces += not isinstance(entry, _End)
-            if pieces and not most:
-                most = self.encoder.batch
-                with self._to_encode.mutex:
-                    self._to_encode.maxsize = max(self._to_encode.maxsize, 2 * most)
-            if pieces in (0, most):  # an end with no piece before it has nothing to wait for
-                yield batch
-                batch, pieces = [], 0
-        if batch:
-            yield batch
-
     def _unchanged(self, item: Item) -> None:
         with self._lock:
             self.present.add(item, found=True)
         self.run.count(unchanged=1)
 
-    def _covered(self, work: _Work) -> None:
+    def _covered(self, work: Work) -> None:
         with self._lock:
             self.present.cover(work.source, work.wanted)
 
-    def _failed(self, work: _Work, path: Path, items: Iterable[Item], stage: str, reason: str) -> None:
-        work.failed = True
-        for item in items:
-            self.run.fail(Failure(item.key, str(path), stage, reason))
-
-    def _misread(self, work: _Work, some: Sequence[Change]) -> str:
+    def _misread(self, work: Work, some: Sequence[Change]) -> str:
         """Notes the rows that an earlier reader made of a file that is refused; what the ledger says of it ('' = none)."""
         ids = {change.todo.item.id for change in some} & work.misread & work.left.keys()
         if ids and work.source.atomic:
@@ -528,11 +350,11 @@ class Pipeline:
             self.misread += ids
         return "; what an earlier version stored of it is removed" if ids else ""
 
-    def _broke_off(self, work: _Work, path: Path, some: Sequence[Change], stage: str, reason: str) -> None:
+    def _broke_off(self, work: Work, path: Path, some: Sequence[Change], stage: str, reason: str) -> None:
         """What was not made of a file, failed; an atomic source is of no use in part, and fails under its parent's key."""
         left = [item for change in some if (item := work.left.pop(change.todo.item.id, None)) is not None]
         if not work.source.atomic:
-            self._failed(work, path, left, stage, reason)
+            work.fail(self.run, path, left, stage, reason)
         elif left:
             work.failed = True
             self.run.fail(Failure(parent_of(left[0].key), str(path), stage, reason, len(left)))

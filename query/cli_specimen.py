@@ -31,7 +31,7 @@ Names = Annotated[
     list[str],
     typer.Argument(
         metavar="MESH|KEY…",
-        help="Mesh files, folders of them, keys of stored specimens, or photographs.",
+        help="Mesh files, folders of them, keys or names of stored specimens, or photographs.",
         show_default=False,
     ),
 ]
