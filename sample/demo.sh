@@ -42,3 +42,4 @@ printf '\nOpen the report with pictures: %s\n' "$PWD/report.html"
 printf 'and how often answers are right: %s\n' "$PWD/evaluation.html"
 printf 'and which fossils are alike:       %s\n' "$PWD/clusters/clusters.html"
 printf 'A page to drop a photograph on:    cd %s && OUTCROP_MODEL=efficientnet_lite0 %s serve\n' "$PWD" "$(command -v query)"
+printf '                                   then open http://127.0.0.1:8421/\n'

@@ -8,7 +8,7 @@
   const map = L.map(holder, { attributionControl: false, maxZoom: 24, zoomSnap: 0.25, minZoom: 1, worldCopyJump: true });
   map.setView([20, 0], 1.5);  // marks are made where the map looks somewhere
   map.zoomControl.setPosition("topright");
-  L.control.scale({ imperial: false }).addTo(map);
+  L.control.scale({ imperial: false, position: "bottomright" }).addTo(map);
   if (said.background) {
     const { address, bounds, zoom } = said.background;
     L.tileLayer(address, { bounds, maxNativeZoom: zoom, maxZoom: 24, className: "ground" }).addTo(map);
