@@ -75,9 +75,9 @@ def everything() -> list[Item]:
 
 
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+def collection(backend: str) -> Iterator[Collection]:
     items = everything()
-    with Store.connect(str(tmp_path_factory.mktemp("facets") / "outcrop.db")) as store:
+    with Store.connect(backend) as store:
         made = Collection.create(store, "outcrop", SPACE)
         made.upsert(items, unit_vectors(len(items), 8))
         made.add_columns(OWN)

@@ -21,7 +21,9 @@ from outcrop.store.collection import Collection
 MOST_ROWS = 50_000
 """Rows that are read. They come ordered by id, which is a digest of the key: the first ones are a fair sample of all."""
 KEPT_SECONDS = 30.0
-"""An overview is used this long, whatever is written meanwhile."""
+"""An overview is used this long at least, whatever is written meanwhile;"""
+KEPT_TIMES = 20.0
+"""and this many times as long as reading it took: questions wait meanwhile."""
 MOST_MASKS = 256
 
 Mask = NDArray[np.bool_]
@@ -147,13 +149,15 @@ class Overviews:
         self._until = 0.0
 
     def now(self) -> Overview:
-        """The overview, at most `KEPT_SECONDS` older than the last change of the number of rows."""
+        """The overview, which may be older than the last change of the number of rows: see `KEPT_SECONDS`."""
         known, columns = self._known, self._collection.columns
         if known is not None and known.columns == columns and time.monotonic() < self._until:
             return known
+        begun = time.monotonic()
         total = self._collection.count()
         if known is None or known.total != total or known.columns != columns:
             self._known = Overview.read(self._collection, total)
-        self._until = time.monotonic() + KEPT_SECONDS
+        ended = time.monotonic()
+        self._until = ended + max(KEPT_SECONDS, KEPT_TIMES * (ended - begun))
         assert self._known is not None
         return self._known
