@@ -158,7 +158,7 @@ def print_record(session: Session, record: Record, ledger: Path) -> None:
             }
         )
     else:
-        row = {**counts, "seconds": record.seconds, "images/s": round(record.images_per_second, 1)}
+        row = {**counts, "seconds": round(record.seconds, 1), "images/s": round(record.images_per_second, 1)}
         print_table([row], tuple(row), f"run {record.run}", whole=("expected", "embedded", "unchanged", "failed"))
         if record.left_out:
             print(f"left out: {record.left_out} near-equal frames")

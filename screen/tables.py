@@ -51,7 +51,7 @@ def print_table(
     Columns named in `whole` are neither cut nor folded; where a terminal is too narrow for them, their shorter `forms` are
     shown. Of the others, those that do not fit are left out, from the last, and named below the table.
     """
-    cells = {name: [harmless(shown(row.get(name))) for row in rows] for name in columns}
+    cells = {name: [harmless(text) for text in column_texts([row.get(name) for row in rows])] for name in columns}
     numeric = {name for name in columns if rows and all(_is_number(row.get(name)) for row in rows)}
     layout = fitted(cells, whole, forms or {}, screen_width(sys.stdout), tuple(numeric))
     sys.stdout.write(_drawn(layout, numeric, title))
@@ -92,12 +92,24 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def shown(value: Any) -> str:
-    """A value as people read it: four decimals for scores, no trailing zeros otherwise, '' for None."""
+def column_texts(values: Sequence[Any]) -> list[str]:
+    """The values of a column as people read them: fractions below ten with as many digits as the one that needs most, at most
+    four."""
+    needed = [len(f"{abs(value) % 1:.4f}".rstrip("0")) - 2 for value in values if _is_fraction(value)]
+    digits = max(needed, default=4) or 4
+    return [shown(value, digits) for value in values]
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, float) and abs(value) < 10 and value != int(value)
+
+
+def shown(value: Any, digits: int = 4) -> str:
+    """A value as people read it: `digits` decimals for fractions below ten (scores), no trailing zeros otherwise, '' for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 10 and value != int(value) else f"{value:,.6g}"
+        return f"{value:.{digits}f}" if _is_fraction(value) else f"{value:,.6g}"
     return str(value)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import run
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from outcrop.query.keys import shorter_keys
 from outcrop.screen.progress import Meter
-from outcrop.screen.tables import cell, print_csv, print_json, print_table
+from outcrop.screen.tables import cell, column_texts, print_csv, print_json, print_table
 from outcrop.screen.texts import harmless, harmless_lines
 from outcrop.screen.width import remark
 
@@ -202,3 +203,19 @@ def test_a_password_in_the_address_is_not_printed(
     for more in ((), ("--json",)):
         outcome = run("collection", *words, "--timeout", 1, *more)
         assert outcome.code in (3, 5) and "hunter2" not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([3.5], ["3.5"]),
+        ([0.9, 0.8731], ["0.9000", "0.8731"]),
+        ([0.5, 2, None, 40.1], ["0.5", "2", "", "40.1"]),
+        ([1 / 3], ["0.3333"]),
+        ([0.00001, -0.25], ["0.00", "-0.25"]),
+        ([0.00001], ["0.0000"]),
+        ([1e9, float("nan")], ["1e+09", "nan"]),
+    ],
+)
+def test_digits_that_mean_something(values: list[Any], texts: list[str]) -> None:
+    assert column_texts(values) == texts
