@@ -52,16 +52,19 @@ def reader_version(path: Path, *, cropped: bool = False) -> str:
         stat = path.stat()
     except OSError:
         return ""
-    return _version(str(path), stat.st_size, stat.st_mtime_ns, cropped)
+    return _looked_at(str(path), stat.st_size, stat.st_mtime_ns, cropped)[0]
 
 
-def keeps_checksums(path: Path) -> bool:
-    """Whether a file keeps checksums of its pixels that were not always compared: a PNG, by its first bytes."""
+def keeps_checksums(path: Path, *, cropped: bool = False) -> bool:
+    """Whether a file keeps checksums of its pixels that were not always compared: a PNG, by its first bytes.
+
+    Asked with the same `cropped` as `reader_version` was, it opens no file.
+    """
     try:
         stat = path.stat()
     except OSError:
         return False
-    return _is_png(str(path), stat.st_size, stat.st_mtime_ns)
+    return _looked_at(str(path), stat.st_size, stat.st_mtime_ns, cropped)[1] == "PNG"
 
 
 def damage_of(data: bytes) -> str:
@@ -70,22 +73,17 @@ def damage_of(data: bytes) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _is_png(path: str, size: int, time: int) -> bool:
-    try:
-        with Path(path).open("rb") as file:
-            return format_of(file.read(64)) == "PNG"
-    except OSError:
-        return False
-
-
-@functools.lru_cache(maxsize=4096)
-def _version(path: str, size: int, time: int, cropped: bool) -> str:
+def _looked_at(path: str, size: int, time: int, cropped: bool) -> tuple[str, str]:
+    """The version of a file's reader, and its format."""
+    kind = ""
     with collected():
         try:
             with Path(path).open("rb") as file:
-                return version_of(file, cropped=cropped)
+                kind = format_of(file.read(64))
+                file.seek(0)
+                return version_of(file, cropped=cropped), kind
         except Exception:  # noqa: BLE001  a damaged file fails where it is decoded, with its reason
-            return ""
+            return "", kind
 
 
 def version_of(file: IO[bytes], *, cropped: bool = False) -> str:

@@ -311,7 +311,9 @@ def _made_instead(
 
 def _is_unproven(wanted: Wanted) -> bool:
     """Whether a row of the file may have been made of damaged pixels, by a version that did not compare their checksums."""
-    return wanted.item.kind in (Kind.IMAGE, Kind.REFERENCE) and not wanted.others and keeps_checksums(wanted.path)
+    if wanted.others or wanted.item.kind not in (Kind.IMAGE, Kind.REFERENCE):
+        return False
+    return keeps_checksums(wanted.path, cropped=bool(wanted.process))
 
 
 def _nanoseconds(moment: str) -> int:
