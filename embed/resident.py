@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.embed.images import DRAFT_MARGIN, EDGE, Decoded, fit_to, opened_jpeg, packed, thumbnail_size
+from outcrop.embed.images import DRAFT_MARGIN, EDGE, JPEG_QUALITY, Decoded, fit_to, opened_jpeg, thumbnail_size
 from outcrop.embed.jpeg import Markers, read_markers, unfit
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.schema.errors import PictureError
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 
 TOGETHER = 50_000_000
-"""Pixels of photographs of one size that are reduced at once, on which a device works with floats."""
+"""Pixels of photographs of one size that are reduced at once, where a device works with floats; more on one with much memory."""
+WORKING_BYTES = 256
+"""Of a device's memory for each of these pixels, of which a sixth is used."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,12 @@ class Small:
 
     def packed(self) -> bytes:
         """As it is kept; after `fetch`."""
-        from PIL import Image
+        import cv2  # Pillow's encoder lets no other thread run Python meanwhile
 
         assert self.pixels is not None, "it is still on the device"
-        return packed(Image.fromarray(self.pixels))
+        done, data = cv2.imencode(".jpg", self.pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        assert done, "it cannot be packed"
+        return data.tobytes()
 
 
 def undecoded(data: bytes, *, name: str, at_least: tuple[int, int] | None) -> Undecoded | str:
@@ -156,8 +160,9 @@ def undecoded(data: bytes, *, name: str, at_least: tuple[int, int] | None) -> Un
 class DeviceReader:
     """Decodes photographs on a device, in batches of up to `most` pixels. Threads may share it; each has a stream of its own."""
 
-    def __init__(self, decoder: JpegDecoder, most: int) -> None:
+    def __init__(self, decoder: JpegDecoder, most: int, memory: int = 0) -> None:
         self.decoder, self.most = decoder, most
+        self._together = max(TOGETHER, memory // WORKING_BYTES)
         self._own = threading.local()
 
     def decode(self, files: Sequence[Undecoded]) -> list[Resident | None]:
@@ -168,7 +173,7 @@ class DeviceReader:
         """
         found: list[Resident | None] = [None for _ in files]
         decoded = self.decoder.decode([file.data if file.staged is None else file.staged for file in files])
-        for numbers in _alike(files, decoded):
+        for numbers in _alike(files, decoded, self._together):
             taken = [decoded[number] for number in numbers]
             for number in numbers:
                 decoded[number] = None  # no more memory than is needed
@@ -201,8 +206,8 @@ class DeviceReader:
                 stream.synchronize()
 
 
-def _alike(files: Sequence[Undecoded], decoded: Sequence[Tensor | None]) -> list[list[int]]:
-    """Those of the files that were decoded, by their numbers: together what is of one size and treated alike, up to `TOGETHER`
+def _alike(files: Sequence[Undecoded], decoded: Sequence[Tensor | None], together: int) -> list[list[int]]:
+    """Those of the files that were decoded, by their numbers: together what is of one size and treated alike, up to so many
     pixels of it."""
     groups: dict[tuple[object, ...], list[list[int]]] = {}
     for number, (file, planes) in enumerate(zip(files, decoded, strict=True)):
@@ -211,7 +216,7 @@ def _alike(files: Sequence[Undecoded], decoded: Sequence[Tensor | None]) -> list
             continue
         key = (markers.width, markers.height, markers.sampling, file.scale, file.orientation)
         parts = groups.setdefault(key, [[]])
-        if parts[-1] and (len(parts[-1]) + 1) * file.pixels > TOGETHER:
+        if parts[-1] and (len(parts[-1]) + 1) * file.pixels > together:
             parts.append([])
         parts[-1].append(number)
     return [part for parts in groups.values() for part in parts]

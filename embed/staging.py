@@ -157,16 +157,17 @@ class _Slot:
         self.host = self.there = torch.empty(0, dtype=torch.uint8)
         self.copied, self.read = _event(), _event()
 
-    def room(self, count: int, shape: Sequence[int]) -> None:
-        """Makes room for pictures; the buffers are kept while they are large enough."""
+    def room(self, count: int, shape: Sequence[int]) -> bool:
+        """Makes room for pictures, and says whether the buffers are new ones; they are kept while they are large enough."""
         if len(self.host) >= count and tuple(self.host.shape[1:]) == tuple(shape):
-            return
+            return False
         self.copied.synchronize()
         self.read.synchronize()
         self.host = self.there = torch.empty(0, dtype=torch.uint8)
         there = torch.empty((count, *shape), dtype=torch.uint8, device=self._device)
         self.host = _pinned((count, *shape), torch.uint8)
         self.there = there
+        return True
 
 
 class _Coming:
@@ -232,7 +233,9 @@ class CudaLane:
         """Arrays through pinned memory, and tensors from where they are, in their order."""
         slot = self._slots[self._turn]
         shape = next(row.shape for row in rows if not isinstance(row, Tensor))
-        slot.room(fill, shape)
+        if slot.room(fill, shape):
+            # New memory may be what the network has just done with, as far as the allocator goes, and is still writing to.
+            self._copies.wait_stream(self._compute)
         self._turn = (self._turn + 1) % len(self._slots)
         slot.copied.synchronize()
         host = slot.host.numpy()

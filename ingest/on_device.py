@@ -8,13 +8,14 @@ each of the `THREADS`, and the files themselves on the host.
 
 from __future__ import annotations
 
+import functools
 import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from outcrop.embed.images import Decoded, decode
 from outcrop.embed.protocol import PictureEncoder
@@ -182,13 +183,12 @@ class OnDevice:
         Raises:
             PictureError: the photograph cannot be read.
         """
-        if not isinstance(source, ReadOnDevice) or (
-            self._settled and (self._reader is None or not self._room.has(self._usual))
-        ):
+        if self._settled and (self._reader is None or not self._room.has(self._usual)):
             return False
-        if not self._settled and not self._is_near():
+        if not is_photograph(type(source)) or (not self._settled and not self._is_near()):
             return False
-        file = source.undecoded(todo, contents, self._encoder)
+        photograph = cast("ReadOnDevice", source)
+        file = photograph.undecoded(todo, contents, self._encoder)
         if isinstance(file, str):
             _log.debug("%s: decoded on the CPU (%s)", todo[0].wanted.path, file)
             return False
@@ -205,7 +205,7 @@ class OnDevice:
         rest = replace(contents, data=b"")
 
         def make(picture: Resident) -> Iterator[Outcome]:
-            return source.made_of(picture, todo, rest, encoder, thumbnails)
+            return photograph.made_of(picture, todo, rest, encoder, thumbnails)
 
         return self._room.offer(Job(file, file.pixels + len(todo) * height * width, make, otherwise, deliver))
 
@@ -308,6 +308,12 @@ class OnDevice:
             ended()
 
 
+@functools.cache
+def is_photograph(kind: type) -> bool:
+    """Whether sources of a kind are `ReadOnDevice`: to ask that of every one takes longer than to read its header."""
+    return issubclass(kind, ReadOnDevice)
+
+
 def _tried(outcomes: Iterator[Outcome]) -> _Made:
     """All outcomes, and the error that ended them."""
     found: list[Outcome] = []
@@ -331,12 +337,13 @@ def find_reader(device: str, megapixels: int) -> DeviceReader | str:
     found = find_decoder(device)
     if isinstance(found, str):
         return found
-    pixels = megapixels * 10**6
+    pixels, memory = megapixels * 10**6, 0
     if device.startswith("cuda"):
         import torch
 
-        pixels = min(pixels, torch.cuda.get_device_properties(device).total_memory // BYTES_A_PIXEL)
-    return DeviceReader(found, max(1, pixels // (THREADS + 1)))
+        memory = torch.cuda.get_device_properties(device).total_memory
+        pixels = min(pixels, memory // BYTES_A_PIXEL)
+    return DeviceReader(found, max(1, pixels // (THREADS + 1)), memory)
 
 
 @dataclass(frozen=True)

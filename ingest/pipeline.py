@@ -26,7 +26,8 @@ from outcrop.ingest.changes import STORED, Change, Present, compare, settled
 from outcrop.ingest.checked import CheckedFiles
 from outcrop.ingest.encoding import Encoded, Encoding, End, Entry, Piece, Vector, Work
 from outcrop.ingest.features import FeatureKeeper
-from outcrop.ingest.on_device import OnDevice
+from outcrop.ingest.makers import Makers, wanted_processes
+from outcrop.ingest.on_device import OnDevice, is_photograph
 from outcrop.ingest.row_writer import RowWriter
 from outcrop.ingest.runs import Failure, Run
 from outcrop.ingest.sources import (
@@ -63,7 +64,8 @@ class Options:
     unchanged items too; `patience` seconds for which the writer waits for a server that went away; `digests` compares the bytes
     of every file instead of trusting its size and time; `checked` are files that need not be read for their ctime.
 
-    `columns` are tables of own columns.
+    `columns` are tables of own columns. `processes` decode photographs for the preparing threads; None: one per core, where
+    there are many of both (`outcrop.ingest.makers`), 0: the threads do it.
 
     `decode` is where JPEGs are decoded: ``cpu``, ``device`` (the encoder's) or ``auto`` (a GPU's decoder beside the CPU);
     `decode_megapixels` bounds what the device has in hand.
@@ -78,6 +80,7 @@ class Options:
     decode: str = "auto"
     decode_megapixels: int = 1024
     columns: Sequence[Match] = ()
+    processes: int | None = None
 
     def worker_count(self) -> int:
         """The preparing threads: as asked for, else one per core."""
@@ -114,6 +117,7 @@ class Pipeline:
         self._to_encode: queue.Queue[Entry | None] = self._stages.new_queue(depth)
         self._to_write: queue.Queue[Encoded | None] = self._stages.new_queue(4)
         self._ahead = Ahead()
+        self._makers: Makers | None = None
         self._device: OnDevice | None = None
         if options.decode != "cpu":
             always = options.decode == "device"
@@ -153,9 +157,14 @@ class Pipeline:
             self.run.save(soon=True)
 
         cpu = time.process_time()
+        asked = self.options.processes
+        count = wanted_processes(self.run.record.expected) if asked is None else asked
+        self._makers = Makers(count) if count else None
         try:
             self._stages.run(stages, waiting)
         finally:
+            if self._makers is not None:
+                self._makers.close()
             self._ahead.close()
             self.run.spent("all", time.process_time() - cpu)
 
@@ -226,7 +235,7 @@ class Pipeline:
                 if todo and len(files) == 1 and self._is_on_device(work, path, some, todo, contents):
                     return
                 if todo:
-                    outcomes = work.source.make(todo, contents, self.encoder, self._thumbnails)
+                    outcomes = self._made_here(work.source, todo, contents)
                     read = replace(contents, data=contents.data[:64])
                     del contents  # the source knows how long it needs the bytes
                     if self._deliver(work, path, outcomes) and format_of(read.data) == "PNG":
@@ -265,7 +274,7 @@ class Pipeline:
             return False
 
         def otherwise() -> Iterator[Outcome]:
-            return work.source.make(todo, contents, self.encoder, self._thumbnails)
+            return self._made_here(work.source, todo, contents)
 
         def deliver(outcomes: Iterator[Outcome] | None) -> None:
             begun = time.thread_time()
@@ -275,6 +284,12 @@ class Pipeline:
             self.run.spent(work.source.stage, time.thread_time() - begun)
 
         return self._device.offer(work.source, todo, contents, self._thumbnails, otherwise, deliver)
+
+    def _made_here(self, source: Source, todo: Sequence[Todo], contents: Contents) -> Iterator[Outcome]:
+        """What is made of a file on the CPU, in this thread or for it."""
+        if self._makers is not None and is_photograph(type(source)):
+            return self._makers.make(source, todo, contents, self.encoder.space, self._thumbnails)
+        return source.make(todo, contents, self.encoder, self._thumbnails)
 
     def _deliver(self, work: Work, path: Path, outcomes: Iterator[Outcome]) -> bool:
         """Hands on what is made of a file, until the pass is stopped; whether something of it is to be embedded."""

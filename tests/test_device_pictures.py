@@ -351,14 +351,15 @@ def test_photographs_of_one_size_are_made_together(
 ) -> None:
     """Whatever lies beside a photograph in a batch, and however they are turned, each gets its own pixels."""
     monkeypatch.setattr(resident, "TOGETHER", together)
+    reader = DeviceReader(READER.decoder, READER.most)
     exif = Image.Exif()
     exif[274] = 6
     options: list[dict[str, Any]] = [{}, {"subsampling": "4:4:4"}, {}, {"exif": exif}, {}]
     datas = [jpeg(picture(n, 640, 480), **some) for n, some in enumerate(options)]
     datas.insert(2, jpeg(picture(9, 900, 700)))
     with READER.working():
-        found = READER.decode([taken(data) for data in datas])
-        alone = [READER.decode([taken(data)])[0] for data in datas]
+        found = reader.decode([taken(data) for data in datas])
+        alone = [reader.decode([taken(data)])[0] for data in datas]
         little = [small(one) for one in found if one is not None]
         fetch(little)
         for one, other, kept in zip(found, alone, little, strict=True):
