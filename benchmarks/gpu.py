@@ -68,7 +68,7 @@ class Size:
         return tuple(dict.fromkeys((self.large, self.small, self.convolutional)))
 
 
-FULL = Size(1500, 80, 384, 1024, 256, "0:360:15", "dinov3_vitl16", "dinov3_vits16", "dinov3_convnext_tiny")
+FULL = Size(4000, 200, 384, 1024, 256, "0:360:15", "dinov3_vitl16", "dinov3_vits16", "dinov3_convnext_tiny")
 SMALL = Size(6, 2, 4, 8, 4, "0:360:90", "efficientnet_lite0", "efficientnet_lite0", "efficientnet_lite0")
 
 
@@ -117,7 +117,8 @@ class Bench:
         from outcrop.embed.models import find_model
 
         found = find_model(model, weights=self.weights(model))
-        return Encoder.open(found, **{"device": self.device, "batch": 0, **options})
+        memory = self.folder / "batches.json"  # one trial for each model
+        return Encoder.open(found, **{"device": self.device, "batch": 0, "memory": memory, **options})
 
     def value(self, figure: str) -> float:
         """The value of a row of this run. Raises `LookupError` if it was not run."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from outcrop.embed.backbones import Backbone
 from outcrop.embed.presets import Preset
+from outcrop.embed.rotary import turn_together
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -133,6 +134,8 @@ def halve(backbone: Backbone, preset: Preset, dtype: torch.dtype) -> None:
         exact, backbone.dtype = set(), dtype
     elif kind in ("VisionTransformer", "Eva") and all(_plain_block(block) for block in network.blocks):
         exact, backbone.dtype = {network}, dtype  # tokens and position tables are added to the sum
+        if isinstance(getattr(network, "rope", None), FixedAngles):
+            turn_together(network, network.rope.get_embed())
         for number, block in enumerate(network.blocks):
             network.blocks[number] = HalfBlock(block, dtype)
     else:

@@ -139,6 +139,8 @@ class _Drawing:
 
     def finish(self, begun: _Begun) -> Iterator[tuple[Picture, Mask]]:
         """The views, once they are drawn."""
+        import cv2
+
         with self._guarded():
             data = begun.pixels.read()
             begun.pixels.release()
@@ -146,7 +148,7 @@ class _Drawing:
         atlas, size = np.frombuffer(data, np.uint8).reshape(begun.height, begun.width, 4), self._size
         for column, row in begun.places:
             square = atlas[row * size : (row + 1) * size, column * size : (column + 1) * size]
-            yield np.ascontiguousarray(square[..., :3]), square[..., 3] > 127
+            yield cv2.cvtColor(square, cv2.COLOR_RGBA2RGB), square[..., 3] > 127  # numpy takes ten times as long
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[Any]:

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from meta_checkpoints import CONVNEXTS, VITS, pixels, small
 
 from outcrop.embed import precision
 from outcrop.embed.encoder import Encoder
 from outcrop.embed.models import Model, find_model, make_space
-from outcrop.embed.precision import FixedAngles, HalfBlock, choose_precision
+from outcrop.embed.precision import HalfBlock, choose_precision
+from outcrop.embed.rotary import PairedAngles, TurnedAttention, can_turn
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -68,7 +70,7 @@ def test_every_matrix_is_halved_and_every_end_exact(tmp_path: Path) -> None:
     halved = {name for name, value in network.state_dict().items() if value.dtype == torch.bfloat16}
     assert all(name.startswith(("blocks.", "patch_embed.")) for name in halved)
     assert {name for name in network.state_dict() if name.startswith("blocks.")} <= halved
-    assert network.norm.weight.dtype == torch.float32 and isinstance(network.rope, FixedAngles)
+    assert network.norm.weight.dtype == torch.float32 and isinstance(network.rope, PairedAngles)
     assert network.rope.embed.dtype == torch.float32
 
 
@@ -138,3 +140,33 @@ def test_a_collection_made_in_fp32_goes_on_matching(tmp_path: Path) -> None:
     asked = Encoder.open(replace(model), device="cpu", precision="bf16")
     assert stored.space.fingerprint == asked.space.fingerprint
     assert (asked.encode(given) @ stored.encode(given).T).argmax(1).tolist() == list(range(len(given)))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_queries_and_keys_are_turned_as_timm_turns_them(
+    monkeypatch: pytest.MonkeyPatch, compiled: bool, biased: bool
+) -> None:
+    network = timm.create_model("vit_small_patch16_dinov3", pretrained=False, num_classes=0, img_size=64).eval()
+    attention = network.blocks[0].attn
+    if biased:
+        attention.q_bias, attention.v_bias = (torch.nn.Parameter(torch.empty(network.embed_dim)) for _ in range(2))
+        attention.register_buffer("k_bias", torch.zeros(network.embed_dim), persistent=False)
+    for values in attention.parameters():
+        torch.nn.init.normal_(values, std=0.05)
+    angles = network.rope.get_embed(shape=(4, 4))
+    table = PairedAngles(angles, attention.num_prefix_tokens, attention.rotate_half).get_embed()
+    given = torch.randn(2, 16 + attention.num_prefix_tokens, network.embed_dim)
+    assert can_turn(attention) and table.shape == (
+        1,
+        16 + attention.num_prefix_tokens,
+        1,
+        1,
+        attention.head_dim // 2,
+        2,
+    )
+    with torch.inference_mode():
+        expected = attention(given, rope=angles)
+        turned = TurnedAttention(attention)
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiled)
+        assert torch.allclose(turned(given, table), expected, atol=1e-5) and expected.abs().max() > 0.1
