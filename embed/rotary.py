@@ -1,9 +1,9 @@
 """The attention of DINOv3's transformers in half precision, with queries and keys turned together as complex numbers.
 
-timm turns the patches' queries, then their keys, by sines and cosines in fp32, and puts the other tokens back before them: a dozen
-passes over numbers of twice the size. Here the tokens that are not patches are turned by nothing, queries and keys lie side by
-side as they come out of their matrix, and so do the two parts of each complex number, since the rows of the matrix are put in that
-order once. Products of queries and keys do not depend on it.
+timm turns the patches' queries, then their keys, by sines and cosines in fp32, and puts the other tokens back before them: a
+dozen passes over numbers of twice the size. Here the tokens that are not patches are turned by nothing, queries and keys lie side
+by side as they come out of their matrix, and so do the two parts of each complex number, since the rows of the matrix are put in
+that order once. Products of queries and keys do not depend on it.
 """
 
 from __future__ import annotations
