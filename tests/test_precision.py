@@ -151,7 +151,7 @@ def test_queries_and_keys_are_turned_as_timm_turns_them(
     attention = network.blocks[0].attn
     if biased:
         attention.q_bias, attention.v_bias = (torch.nn.Parameter(torch.empty(network.embed_dim)) for _ in range(2))
-        attention.register_buffer("k_bias", torch.zeros(network.embed_dim), persistent=False)
+        attention.k_bias = torch.zeros(network.embed_dim)
     for values in attention.parameters():
         torch.nn.init.normal_(values, std=0.05)
     angles = network.rope.get_embed(shape=(4, 4))
