@@ -125,7 +125,7 @@ class Small:
         assert self.pixels is not None, "it is still on the device"
         done, data = cv2.imencode(".jpg", self.pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         assert done, "it cannot be packed"
-        return data.tobytes()
+        return bytes(data)
 
 
 def undecoded(data: bytes, *, name: str, at_least: tuple[int, int] | None) -> Undecoded | str:

@@ -53,16 +53,15 @@ class TurnedAttention(nn.Module):
         batch, count, _ = values.shape
         made = self.qkv(values).view(batch, count, 3, self.num_heads, -1)
         query, key = _turned(made[:, :, :2], rope).unbind(2)
-        parts = (part.transpose(1, 2) for part in (query, key, made[:, :, 2]))
-        seen: Tensor = self.proj(
-            functional.scaled_dot_product_attention(*parts).transpose(1, 2).reshape(batch, count, -1)
-        )
+        query, key, value = (part.transpose(1, 2) for part in (query, key, made[:, :, 2]))
+        looked = functional.scaled_dot_product_attention(query, key, value)
+        seen: Tensor = self.proj(looked.transpose(1, 2).reshape(batch, count, -1))
         return seen
 
 
 def _turned(numbers: Tensor, table: Tensor) -> Tensor:
     """Queries and keys [B, N, 2, heads, D] turned by the angles of their tokens, in fp32."""
-    pairs = numbers.to(torch.float32).unflatten(-1, (-1, 2))
+    pairs = numbers.to(torch.float32).view(*numbers.shape[:-1], -1, 2)
     if torch.compiler.is_compiling():  # compilers know no complex numbers
         (one, other), (cosine, sine) = pairs.unbind(-1), table.unbind(-1)
         turned = torch.stack([one * cosine - other * sine, other * cosine + one * sine], -1)
@@ -75,7 +74,7 @@ def _order(heads: int, dim: int, half: bool) -> Tensor:
     """The rows of the matrix of queries, keys and values, so that the parts of a complex number follow each other."""
     rows = torch.arange(3 * heads * dim).view(3, heads, dim)
     if half:
-        rows[:2] = rows[:2].unflatten(-1, (2, -1)).transpose(-1, -2).reshape(2, heads, dim)
+        rows[:2] = rows[:2].view(2, heads, 2, -1).transpose(-1, -2).reshape(2, heads, dim)
     return rows.flatten()
 
 

@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from outcrop.embed.images import Decoded, decode
 from outcrop.embed.protocol import PictureEncoder
@@ -309,7 +309,7 @@ class OnDevice:
 
 
 @functools.cache
-def is_photograph(kind: type) -> bool:
+def is_photograph(kind: Any) -> bool:
     """Whether sources of a kind are `ReadOnDevice`: to ask that of every one takes longer than to read its header."""
     return issubclass(kind, ReadOnDevice)
 
