@@ -8,14 +8,13 @@ each of the `THREADS`, and the files themselves on the host.
 
 from __future__ import annotations
 
-import functools
 import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from outcrop.embed.images import Decoded, decode
 from outcrop.embed.protocol import PictureEncoder
@@ -308,10 +307,14 @@ class OnDevice:
             ended()
 
 
-@functools.cache
-def is_photograph(kind: Any) -> bool:
+def is_photograph(kind: type) -> bool:
     """Whether sources of a kind are `ReadOnDevice`: to ask that of every one takes longer than to read its header."""
-    return issubclass(kind, ReadOnDevice)
+    if kind not in _PHOTOGRAPHS:
+        _PHOTOGRAPHS[kind] = issubclass(kind, ReadOnDevice)
+    return _PHOTOGRAPHS[kind]
+
+
+_PHOTOGRAPHS: dict[type, bool] = {}
 
 
 def _tried(outcomes: Iterator[Outcome]) -> _Made:
