@@ -29,7 +29,7 @@ TOKENS = 40_000
 """Tokens that axes and words are made of, at most."""
 DIM = 512
 WHITENING = 0.25
-"""The power of the variances by whose root the axes are divided: 1 whitens, 0 only turns. With few pictures the small variances
+"""Each axis is divided by its standard deviation to this power: 1 whitens, 0 only turns. With few pictures the small deviations
 are noise, which 1 makes as loud as what separates pictures (measured in docs/models.md)."""
 LEAST = 16
 """Pictures, below which nothing can be said of how pictures differ."""
