@@ -335,7 +335,7 @@ def test_other_kinds(place: Path, tmp_path: Path) -> None:
     answer = run("query", *ask(place, "--output", tmp_path / "out", "--where", "kind=view", "--json")).json
     assert answer["items"] == 1 and answer["clusters"] == [] and answer["unassigned"] == 1
     said = run("query", *ask(place, "--output", tmp_path / "no", "--kind", "image")).error(3)
-    assert "41 of kind specimen" in said and not (tmp_path / "no").exists()
+    assert "holds no image; it holds: view, specimen" in said and not (tmp_path / "no").exists()
 
 
 def test_refusals(place: Path, tmp_path: Path) -> None:
