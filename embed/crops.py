@@ -48,9 +48,10 @@ class _Sampling:
     samples: tuple[int, int]
 
 
-def prepare(decoded: Decoded, space: Space) -> NDArray[np.uint8]:
-    """The pixels of one picture as the encoders of a space want them: uint8 [H, W, 3]."""
-    return fit_to(decoded.image, space.size, space.fit)
+def prepare(decoded: Decoded, space: Space, share: float = 1.0) -> NDArray[np.uint8]:
+    """The pixels of one picture, or of a `share` of its sides in the middle, as the encoders of a space want them: uint8 [H, W,
+    3]."""
+    return fit_to(decoded.image, space.size, space.fit, share)
 
 
 def crop_sampler(decoded: Decoded | Resident, space: Space, device: str = "cpu") -> CropSampler:

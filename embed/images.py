@@ -204,18 +204,20 @@ def _too_big(said: str, data: bytes, name: str) -> PictureError:
     )
 
 
-def fit_to(image: Image.Image, size: tuple[int, int], fit: Fit) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def fit_to(
+    image: Image.Image, size: tuple[int, int], fit: Fit, share: float = 1.0
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Pixels of the network's input size: uint8 [H, W, 3], contiguous, RGB.
 
     `size` is (height, width). ``squash`` scales both sides to fit and keeps all content; ``crop`` scales to
     cover and cuts the middle out; ``pad`` scales to fit inside and centres on white. The filter is bicubic
-    with antialiasing (Pillow widens its support when it shrinks). Raises `InputError` for an unknown fit or
-    an empty size.
+    with antialiasing (Pillow widens its support when it shrinks). Of less than the whole picture only a `share` of
+    its sides is fitted, in the middle. Raises `InputError` for an unknown fit or an empty size.
     """
     height, width = size
     if height < 1 or width < 1:
         raise InputError(f"size {height}x{width}: both sides must be at least 1 pixel")
-    box, (left, top, *inner) = inner_box(image.size, size, fit)
+    box, (left, top, *inner) = inner_box(image.size, size, fit, share)
     whole = box == (0, 0, image.width, image.height)
     fitted = _resized(image, (inner[0], inner[1]), None if whole else box)
     if (inner[0], inner[1]) != (width, height):
@@ -226,19 +228,22 @@ def fit_to(image: Image.Image, size: tuple[int, int], fit: Fit) -> np.ndarray[An
 
 
 def inner_box(
-    picture: tuple[int, int], size: tuple[int, int], fit: Fit
+    picture: tuple[int, int], size: tuple[int, int], fit: Fit, share: float = 1.0
 ) -> tuple[tuple[float, float, float, float], tuple[int, int, int, int]]:
     """What `fit_to` takes of a picture, and where it puts it.
 
-    `picture` is (width, height) and `size` (height, width) in pixels. Returns the box of the picture (left, top, right,
+    `picture` is (width, height) and `size` (height, width) in pixels; of the picture a `share` of its sides is taken, in the
+    middle. Returns the box of the picture (left, top, right,
     bottom) and its place in the input (left, top, width, height). Raises `InputError` for an unknown fit.
     """
     height, width = size
-    whole = (0.0, 0.0, float(picture[0]), float(picture[1]))
+    left, top = picture[0] * (1 - share) / 2, picture[1] * (1 - share) / 2
+    whole = (left, top, picture[0] - left, picture[1] - top)
     if fit == "squash":
         return whole, (0, 0, width, height)
     if fit == "crop":
-        return _middle(picture, (width, height)), (0, 0, width, height)
+        box = _middle((whole[2] - whole[0], whole[3] - whole[1]), (width, height))
+        return (box[0] + left, box[1] + top, box[2] + left, box[3] + top), (0, 0, width, height)
     if fit != "pad":
         raise InputError(f"fit {fit!r}: choose squash, crop or pad")
     scale = min(width / picture[0], height / picture[1])
@@ -246,7 +251,7 @@ def inner_box(
     return whole, ((width - inner[0]) // 2, (height - inner[1]) // 2, *inner)
 
 
-def _middle(size: tuple[int, int], shape: tuple[int, int]) -> tuple[float, float, float, float]:
+def _middle(size: tuple[float, float], shape: tuple[int, int]) -> tuple[float, float, float, float]:
     """The largest centred box (left, top, right, bottom) of `shape`'s proportions inside a picture of `size`,
     in pixels."""
     scale = min(size[0] / shape[0], size[1] / shape[1])

@@ -78,17 +78,18 @@ def find_model(
     size: Size | None = None,
     fit: Fit | None = None,
     pooling: str | None = None,
+    gsd: float | None = None,
     memory: Path | None = None,
     fitted: Path | None = None,
 ) -> Model:
     """The model of a name with its weights (`weights` and `search` are as in `outcrop.embed.weights.locate`).
 
-    None for `size`, `fit` or `pooling` means the preset's own; `memory` is as in `outcrop.embed.weights.digest`, and `fitted` is
-    the folder of vocabularies. Raises `WeightsError` for an unknown model or missing weights, `InputError` for an impossible
-    size, fit or pooling, or one that asks for a vocabulary which is not there.
+    None for `size`, `fit` or `pooling` means the preset's own, for `gsd` pictures as they are; `memory` is as in
+    `outcrop.embed.weights.digest`, and `fitted` is the folder of vocabularies. Raises `WeightsError` for an unknown model or
+    missing weights, `InputError` for an impossible size, fit or pooling, or one that asks for a vocabulary which is not there.
     """
     asked = AskedPooling.parse(pooling) if pooling is not None else None
-    plain = _unfitted(name, weights, search, size, fit, asked.name if asked is not None else None, memory)
+    plain = _unfitted(name, weights, search, size, fit, asked.name if asked is not None else None, memory, gsd)
     if asked is None or not asked.fitted:
         return plain
     if fitted is None:
@@ -105,11 +106,12 @@ def _unfitted(
     fit: Fit | None,
     pooling: Pooling | None,
     memory: Path | None,
+    gsd: float | None,
 ) -> Model:
     """The model as `find_model` finds it, without a vocabulary."""
     preset = find_preset(name)
     path = checkpoint.locate(preset, weights, search)
-    space = make_space(preset, "", size, fit, pooling)  # what cannot be is refused before a large file is read
+    space = make_space(preset, "", size, fit, pooling, gsd)  # what cannot be is refused before a large file is read
     here = checkpoint.on_disk(path, memory)
     known = space.model_copy(update={"weights_digest": checkpoint.digest(here, memory)})
     return Model(preset, here, known, origin=path if here != path else None)
@@ -141,6 +143,7 @@ def resolve(
         size=size,
         fit=fit,
         pooling=settings.pooling,
+        gsd=settings.gsd,
         memory=memory,
         fitted=settings.vocabularies_folder,
     )
@@ -159,7 +162,7 @@ def resolve_space(space: Space, settings: Settings, hint: str = "") -> Model:
     file = vocabularies.for_space(space, settings.vocabularies_folder) if space.vocabulary is not None else None
     search, memory = weights_search(settings.registry), settings.state / DIGESTS
     try:
-        found = _unfitted(space.model, weights, search, space.size, space.fit, space.pooling, memory)
+        found = _unfitted(space.model, weights, search, space.size, space.fit, space.pooling, memory, space.gsd)
     except WeightsError as error:
         raise WeightsError(f"{error} (the collection's vectors were made by {space})") from None
     if file is not None:  # opening it shows whether it is the one of that digest
@@ -181,6 +184,7 @@ def _require(space: Space, settings: Settings, size: Size | None, fit: Fit | Non
         ("pooled by ", space.pooled_by, _other_pooling(space, settings), "--pooling (OUTCROP_POOLING)"),
         ("of pictures of size ", _by(space.size), _by(_sides(size)), "--input-size"),
         ("of pictures fitted by ", space.fit, fit, "--fit"),
+        ("of pictures at metres per pixel of ", space.gsd or "their own", settings.gsd, "--gsd (OUTCROP_GSD)"),
     )
     for how, own, wanted, option in asked:
         if wanted and wanted != own:
@@ -197,7 +201,12 @@ def _other_pooling(space: Space, settings: Settings) -> str | None:
 
 
 def make_space(
-    preset: Preset, digest: str, size: Size | None = None, fit: Fit | None = None, pooling: Pooling | None = None
+    preset: Preset,
+    digest: str,
+    size: Size | None = None,
+    fit: Fit | None = None,
+    pooling: Pooling | None = None,
+    gsd: float | None = None,
 ) -> Space:
     """The space of a preset's vectors with weights of a digest, as the network pools them: without a vocabulary, and of ``vlad``
     as wide as its tokens. Raises `InputError` for what the model cannot do.
@@ -210,16 +219,19 @@ def make_space(
         )
     if pooling == "token" and not preset.class_token:
         raise InputError(f"pooling 'token': {preset.name} has no class token; choose avg, gem or vlad")
+    if gsd is not None and fit not in (None, "crop"):
+        raise InputError(f"fit {fit!r}: pictures at one ground scale (--gsd) keep their proportions; leave --fit out")
     own = pooling in (None, preset.pooling)
     return Space(
         model=preset.name,
         weights_digest=digest,
         size=_input_size(preset, size),
-        fit=fit or preset.fit,
+        fit=fit or ("crop" if gsd is not None else preset.fit),
         mean=preset.mean,
         std=preset.std,
         pooling=pooling or preset.pooling,
         dim=preset.dim if own else preset.token_dim or preset.dim,
+        gsd=gsd,
     )
 
 

@@ -28,9 +28,9 @@ class Placement:
     height: int
 
     @classmethod
-    def of(cls, decoded: Decoded | Resident, size: tuple[int, int], fit: Fit) -> Placement:
+    def of(cls, decoded: Decoded | Resident, size: tuple[int, int], fit: Fit, share: float = 1.0) -> Placement:
         """The placement of what `outcrop.embed.images.fit_to` makes of a decoded picture."""
-        box, (left, top, width, height) = inner_box(decoded.size, size, fit)
+        box, (left, top, width, height) = inner_box(decoded.size, size, fit, share)
         full = decoded.width / decoded.size[0], decoded.height / decoded.size[1]
         scale_x = (box[2] - box[0]) / width * full[0]
         scale_y = (box[3] - box[1]) / height * full[1]

@@ -233,19 +233,21 @@ def _sheet(like: Undecoded, taken: list[Tensor]) -> Sheet:
     return Sheet(upright(reduced(planes, like.scale, like.markers.sampling), like.orientation))
 
 
-def fitted(picture: Resident, space: Space) -> Tensor:
+def fitted(picture: Resident, space: Space, share: float = 1.0) -> Tensor:
     """As `outcrop.embed.images.fit_to`, on the device: uint8 [3, H, W]."""
+    if share < 1:  # another one of each photograph
+        return _fitted(picture.planes[None], space, share)[0]
     return picture.sheet.part(("fitted", space.size, space.fit), picture.number, lambda planes: _fitted(planes, space))
 
 
-def _fitted(planes: Tensor, space: Space) -> Tensor:
+def _fitted(planes: Tensor, space: Space, share: float = 1.0) -> Tensor:
     import torch
 
     from outcrop.embed.images import BACKGROUND, inner_box
     from outcrop.embed.resizing import resized
 
     height, width = space.size
-    box, (left, top, across, down) = inner_box((planes.shape[-1], planes.shape[-2]), space.size, space.fit)
+    box, (left, top, across, down) = inner_box((planes.shape[-1], planes.shape[-2]), space.size, space.fit, share)
     made = resized(planes, (across, down), box)
     if (across, down) == (width, height):
         return made

@@ -38,8 +38,9 @@ def list_dataset(
         RegistryError: the registry, the dataset's name, a template or a folder is wrong. InputError: the positions are.
     """
     found = dataset_files(registry, name, datasets, positions)
+    focal_length = found.dataset.focal_length
     sources = [
-        PhotoSource(frame_item(frame), frame.path, altitude_stated=frame.altitude is not None) for frame in found.frames
+        PhotoSource(frame_item(frame), frame.path, frame.altitude is not None, focal_length) for frame in found.frames
     ]
     missing = missing_photographs(found)
     if only is not None:

@@ -28,7 +28,7 @@ from outcrop.embed.images import Decoded, thumbnail
 from outcrop.embed.placement import Placement
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.telemetry import Telemetry, read_telemetry, telemetry_beside
-from outcrop.ingest.photos import with_metadata
+from outcrop.ingest.photos import footing, scaled_photo, with_metadata
 from outcrop.ingest.sources import Contents, FileState, LeftOut, Outcome, Prepared, Todo, Unfit, Wanted
 from outcrop.schema.digests import digest_of
 from outcrop.schema.files import whole_file
@@ -188,10 +188,12 @@ class FilmSource:
             source_mtime_ns=contents.state.mtime_ns,
             source_digest=wanted.digest(contents),
         )
-        placement = Placement.of(picture, encoder.space.size, encoder.space.fit)
+        space = encoder.space
+        scale = scaled_photo(space, picture.width, picture.height, footing(facts, None, None))
+        placement = Placement.of(picture, space.size, space.fit, scale.share)
         small = thumbnail(moment.image) if thumbnails else None
-        remarks = self._remarks if moment.second == 0 else ()
-        return Prepared(item, prepare(picture, encoder.space), small, placement, remarks)
+        remarks = (*(self._remarks if moment.second == 0 else ()), *filter(None, (scale.remark,)))
+        return Prepared(item, prepare(picture, space, scale.share), small, placement, remarks)
 
     @cached_property
     def _telemetry_data(self) -> bytes:

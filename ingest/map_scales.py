@@ -40,7 +40,10 @@ def scales_of(collection: Collection, name: str, path: Path) -> tuple[tuple[floa
         )
     if FOLDERS.get(collection, name) is not None:
         raise InputError(f"{name!r} is a folder of photographs in collection {collection.name!r}; give another --name")
-    return (known.scales, known.terrain) if known is not None else (scales_for(collection), None)
+    if known is not None:
+        return known.scales, known.terrain
+    window = collection.space.window
+    return ((_round(max(window)),) if window is not None else scales_for(collection)), None
 
 
 def scales_for(collection: Collection) -> tuple[float, ...]:

@@ -101,8 +101,21 @@ NEW: Group = {
     **INDEX,
 }
 """The embedding space and the index of a collection that the run creates."""
-NEW_OF_PICTURES: Group = {**NEW, "input_size": Annotated[Optional[int], _input_size, Formerly("--size")]}
-"""The same where ``--size`` meant the network's input; in `ingest specimens` it is the side of the views."""
+NEW_OF_PICTURES: Group = {
+    **NEW,
+    "input_size": Annotated[Optional[int], _input_size, Formerly("--size")],
+    "gsd": Annotated[
+        Optional[float],
+        option(
+            "--gsd",
+            panel="What to make",
+            help="Metres of ground in a pixel of the network's input, to which photographs are brought, for a new collection. "
+            "[OUTCROP_GSD, as they are]",
+        ),
+    ],
+}
+"""The same, with a ground scale, where ``--size`` meant the network's input; in `ingest specimens` it is the side of the
+views."""
 
 
 SHARD: Group = {

@@ -168,8 +168,9 @@ def _opened(
         if located is not request or (listing is None and not request.takes_space):
             request, listing = located, located.list(None, only=only)
         space, model = _space_and_model(request, listing, settings, found, watcher)
-        if listing is None:
-            request = request.settled(space)
+        settled = request.settled(space)
+        if listing is None or settled is not request:
+            request = settled
             listing = request.list(space, only=only, workers=settings.drawing_processes)
         if listing.summary:
             watcher.say(listing.summary)

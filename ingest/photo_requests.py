@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from outcrop.schema.space import Space
     from outcrop.store.collection import Collection
 
+CROPS = "0.6"
+"""The crops of references where nobody says which."""
+
 
 class DatasetRequest(OfRegistry):
     """The pictures of a dataset of the registry, and its films where the registry says so.
@@ -160,15 +163,17 @@ class VideoRequest(Request):
 class ReferencesRequest(OfRegistry):
     """Rotated crops of a dataset's photographs, made on the way.
 
-    `add` keeps the references of these photographs that are not asked for; `write_images` is a folder for them as JPEGs.
+    `add` keeps the references of these photographs that are not asked for; `write_images` is a folder for them as JPEGs. `window`
+    is what the input of the collection's ground scale shows, height and width in metres: the crops then follow from it.
     """
 
     command: ClassVar[str] = "references"
     kind: Literal["references"] = "references"
     angles: str = "0:360:30"
-    crops: str = "0.6"
+    crops: str = CROPS
     add: bool = False
     write_images: AbsolutePath | None = None
+    window: tuple[float, float] | None = None
 
     def check(self) -> None:
         """See `Request.check`."""
@@ -181,6 +186,18 @@ class ReferencesRequest(OfRegistry):
         yield from super().places()
         if self.write_images is not None:
             yield self.write_images, "give another --write-images"
+
+    def settled(self, space: Space) -> Self:
+        """With the window of the collection's ground scale.
+
+        Raises:
+            InputError: crops are asked for beside it.
+        """
+        if space.window == self.window:
+            return self
+        if space.window is not None and self.crops != CROPS:
+            raise InputError("the crops of a collection with a ground scale (--gsd) follow from it; leave --crops out")
+        return self.model_copy(update={"window": space.window})
 
     def list(self, space: Space | None, *, only: Iterable[str] | None = None, workers: int = 0) -> Listing:
         """See `Request.list`."""
@@ -198,6 +215,7 @@ class ReferencesRequest(OfRegistry):
             keep_others=self.add,
             write_to=self.write_images,
             positions=self.positions,
+            window=self.window,
         )
 
 

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from outcrop.embed.crops import prepare
-from outcrop.embed.images import Decoded, decode, thumbnail
+from outcrop.embed.images import Decoded, decode, inspect, thumbnail
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.placement import Placement
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import reader_version
 from outcrop.embed.resident import Resident, Undecoded, fitted, small, undecoded
 from outcrop.ingest.sources import Contents, Outcome, Prepared, Todo, Wanted
+from outcrop.schema.ground import WHOLE_PICTURE, Footing, Scaled, scaled
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item
+from outcrop.schema.space import Space
 
 
 @dataclass(frozen=True)
 class PhotoSource:
     """One photograph to be embedded as `item`; what only the file says (size, digest, EXIF) is filled in on the way.
 
-    `altitude_stated` says that the item's altitude comes from the registry or the capture's name and is to be kept.
+    `altitude_stated` says that the item's altitude comes from the registry or the capture's name and is to be kept;
+    `focal_length` (millimetres on film 36 mm wide) is that of photographs that do not state theirs, for a ground scale.
     """
 
     item: Item
     path: Path
     altitude_stated: bool = False
+    focal_length: float | None = None
     whole: ClassVar[bool] = True
     atomic: ClassVar[bool] = False
     stage: ClassVar[str] = "decode"
@@ -50,13 +55,13 @@ class PhotoSource:
         self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder, thumbnails: bool
     ) -> Iterator[Outcome]:
         """See `outcrop.ingest.sources.Source.make`."""
-        decoded = decode(contents.data, name=str(self.path), at_least=encoder.space.size)
+        decoded = decode(contents.data, name=str(self.path), at_least=self._needed(contents, encoder.space))
         contents = replace(contents, data=b"")  # not held while it is embedded
         yield from self.made_of(decoded, todo, contents, encoder, thumbnails)
 
     def undecoded(self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder) -> Undecoded | str:
         """See `outcrop.ingest.on_device.ReadOnDevice`."""
-        return undecoded(contents.data, name=str(self.path), at_least=encoder.space.size)
+        return undecoded(contents.data, name=str(self.path), at_least=self._needed(contents, encoder.space))
 
     def made_of(
         self,
@@ -68,13 +73,45 @@ class PhotoSource:
     ) -> Iterator[Outcome]:
         """See `outcrop.ingest.on_device.ReadOnDevice`."""
         item, space = complete(todo[0].wanted, picture, contents), encoder.space
-        placement = Placement.of(picture, space.size, space.fit)
+        scale = self._scaled(space, picture.width, picture.height, picture.metadata)
+        if scale.share < 1:
+            item = replace(item, extra={**item.extra, "crop_box": [0.5, 0.5, *(2 * [round(scale.share, 6)])]})
+        remarks = (*picture.remarks, scale.remark) if scale.remark else picture.remarks
+        placement = Placement.of(picture, space.size, space.fit, scale.share)
         if isinstance(picture, Resident):
             little = small(picture) if thumbnails else None
-            yield Prepared(item, fitted(picture, space), None, placement, picture.remarks, little)
+            yield Prepared(item, fitted(picture, space, scale.share), None, placement, remarks, little)
         else:
             packed = thumbnail(picture.image) if thumbnails else None
-            yield Prepared(item, prepare(picture, space), packed, placement, picture.remarks)
+            yield Prepared(item, prepare(picture, space, scale.share), packed, placement, remarks)
+
+    def _scaled(self, space: Space, width: int, height: int, facts: PhotoMetadata) -> Scaled:
+        """What of the photograph shows a window of the space's ground scale; all of it where the space has none."""
+        stated = self.item.altitude if self.altitude_stated else None
+        return scaled_photo(space, width, height, footing(facts, stated, self.focal_length))
+
+    def _needed(self, contents: Contents, space: Space) -> tuple[int, int]:
+        """Height and width of the whole picture at which what is embedded of it still fills the network's input."""
+        if space.window is None:
+            return space.size
+        width, height, facts = inspect(contents.data, name=str(self.path))
+        return enlarged(space.size, self._scaled(space, width, height, facts).share)
+
+
+def footing(facts: PhotoMetadata, stated: float | None, focal_length: float | None) -> Footing:
+    """What decides a photograph's scale: the altitude that the registry has `stated`, else its own; its focal length, else the
+    one given."""
+    return Footing(stated or facts.relative_altitude, facts.focal_length_35mm or focal_length, facts.pitch)
+
+
+def scaled_photo(space: Space, width: int, height: int, known: Footing) -> Scaled:
+    """What of a photograph of sides in pixels shows a window of a space's ground scale; all of it where the space has none."""
+    return WHOLE_PICTURE if space.window is None else scaled(known, width, height, space.window)
+
+
+def enlarged(size: tuple[int, int], share: float) -> tuple[int, int]:
+    """The sides (height, width) that a whole picture must have for a `share` of them to be as long as `size`."""
+    return math.ceil(size[0] / share), math.ceil(size[1] / share)
 
 
 def complete(wanted: Wanted, decoded: Decoded | Resident, contents: Contents) -> Item:

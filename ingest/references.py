@@ -22,6 +22,7 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import reader_version
 from outcrop.embed.resident import Resident, Undecoded, smalls, undecoded
 from outcrop.ingest.dataset import frame_item, listing_of, missing_photographs
+from outcrop.ingest.ground_windows import to_scale
 from outcrop.ingest.photos import complete
 from outcrop.ingest.sources import Contents, Kept, Listing, Outcome, Prepared, Todo, Unfit, Wanted
 from outcrop.schema.crops import CropSpec, Window, crop_numbered
@@ -44,7 +45,8 @@ JPEG_QUALITY = 95
 class ReferenceSource:
     """One photograph and the references made of it: a crop for each of `turns`, and no others if `whole`.
 
-    `write_to` is the folder of written references, and `dataset` the registry's entry that names their files.
+    `write_to` is the folder of written references, and `dataset` the registry's entry that names their files. `remark` says why
+    they are not at the ground scale of the collection.
     """
 
     frame: Frame
@@ -52,6 +54,7 @@ class ReferenceSource:
     dataset: Dataset
     whole: bool = True
     write_to: Path | None = None
+    remark: str = ""
     atomic: ClassVar[bool] = False
     stage: ClassVar[str] = "decode"
 
@@ -146,7 +149,10 @@ class ReferenceSource:
             shapes = [(window.width * picture.width, window.height * picture.height) for window in some]
             proportions = shapes if encoder.space.fit == "squash" else [None] * len(shapes)
             for n, prepared in enumerate(_prepared(picture, sampler, described, some, proportions, thumbnails)):
-                yield replace(prepared, remarks=picture.remarks) if start + n == 0 else prepared
+                yield replace(prepared, remarks=self._remarks(picture)) if start + n == 0 else prepared
+
+    def _remarks(self, picture: Decoded | Resident) -> tuple[str, ...]:
+        return (*picture.remarks, self.remark) if self.remark else picture.remarks
 
     def _windows(self, todo: Sequence[Todo], width: int, height: int) -> dict[str, Window]:
         """The window of each reference, by the id of its item, in a photograph of upright sides in pixels."""
@@ -209,8 +215,12 @@ def list_references(
     keep_others: bool = False,
     write_to: Path | None = None,
     positions: Path | None = None,
+    window: tuple[float, float] | None = None,
 ) -> Listing:
     """Lists the references to be made of a dataset's photographs: one for each crop spec in `turns`.
+
+    With a `window` (height and width in metres, of a ground scale) each photograph that says how much ground it shows has
+    references of that window all over it instead, at the angles of `turns`; the heads of the files are read for it.
 
     `limit` keeps the first N photographs; `only` the references with these keys, whatever `turns` says. References that
     a photograph has besides are removed by the run, unless `keep_others` (or `only`) is given. `write_to` is the folder below
@@ -228,10 +238,12 @@ def list_references(
         _require_photographs(found)
     sources = []
     for frame in found.frames:
-        some = tuple(turns) if wanted is None else wanted.get(str(frame.key), ())
+        some, remark = tuple(turns) if wanted is None else wanted.get(str(frame.key), ()), ""
+        if window is not None and wanted is None:
+            some, remark = to_scale(frame, some, found.dataset.focal_length, window)
         if some:
             whole = wanted is None and not keep_others
-            sources.append(ReferenceSource(frame, some, found.dataset, whole, write_to))
+            sources.append(ReferenceSource(frame, some, found.dataset, whole, write_to, remark))
     missing = [
         replace(failure, key=key)
         for failure in missing_photographs(found)

@@ -50,6 +50,10 @@ SPACE: Group = {
         Formerly("--size"),
     ],
     "fit": Annotated[str | None, option("--fit", panel="Model", help="squash, crop or pad. [the preset's]")],
+    "gsd": Annotated[
+        float | None,
+        option("--gsd", panel="Model", help="Metres of ground in a pixel of the input. [photographs as they are]"),
+    ],
     "pooling": Annotated[
         str | None,
         option(

@@ -259,14 +259,16 @@ def query_images(
     group: Grouping = "auto",
     rotations: int = 0,
     rerank: bool = False,
+    locate: bool = False,
 ) -> Results:
     """The best `k` items for each picture; folders stand for the pictures in them.
 
         outcrop.query_images(collection, "query.jpg", k=5, where="altitude=200..400")
 
     `exclude_self` leaves out items made of the very same file, `group` puts hits together by photograph ("parent", "none",
-    "auto"), `rotations` asks with each picture turned to that many angles, and `rerank` puts the hits first that geometry
-    verifies (the registry says where their photographs are). A picture that cannot be read has an `error`.
+    "auto"), `rotations` asks with each picture turned to that many angles, `rerank` puts the hits first that geometry
+    verifies (the registry says where their photographs are), and `locate` also estimates where each was taken. A picture that
+    cannot be read has an `error`.
 
     Raises:
         InputError: no such file, or a condition is wrong. PictureError: the only picture cannot be read.
@@ -274,7 +276,7 @@ def query_images(
     from outcrop.query.rerank_plan import RerankPlan, hits_to_search, reranker
     from outcrop.query.search import query_images as ask
 
-    plan = RerankPlan.of(None, None) if rerank else None
+    plan = RerankPlan.of(None, None) if rerank or locate else None
     found = ask(
         _paths(pictures),
         collection.encoder,
@@ -284,8 +286,10 @@ def query_images(
         exclude_self=exclude_self,
         group=group,
         turns=rotations,
+        locate=locate,
+        assumed=collection.settings.assumed,
     )
-    with reranker(plan, k, collection.stored, collection.settings, collection.encoder) as step:
+    with reranker(plan, k, collection.stored, collection.settings, collection.encoder, locate=locate) as step:
         return step(found)
 
 

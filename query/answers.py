@@ -19,13 +19,16 @@ from outcrop.store.search import Plan
 
 @dataclass(frozen=True)
 class Query:
-    """What was asked: a picture's path or an item's key; the thumbnail (JPEG) and place of a picture, the item of a key."""
+    """What was asked: a picture's path or an item's key; the thumbnail (JPEG) and place of a picture, the item of a key.
+
+    `remark` says what the answer suffers from, '' where nothing is known to be wrong."""
 
     name: str
     digest: str = ""
     thumbnail: bytes | None = None
     metadata: PhotoMetadata | None = None
     item: Item | None = None
+    remark: str = ""
 
     @property
     def place(self) -> tuple[float, float] | None:
@@ -180,6 +183,8 @@ def group_json(group: Group) -> dict[str, Any]:
 def result_json(result: Result) -> dict[str, Any]:
     """A result as plain values."""
     row: dict[str, Any] = {"query": result.query.name}
+    if result.query.remark:
+        row["remark"] = result.query.remark
     if result.match is not None:
         row["match"] = result.match
         if result.no_match:

@@ -11,6 +11,7 @@ from outcrop.query.commands import app
 from outcrop.query.console import open_encoder, opened, print_answers
 from outcrop.query.delivery import delivery
 from outcrop.query.options import (
+    SCALE,
     Conditions,
     Groups,
     Keys,
@@ -49,7 +50,7 @@ HIDDEN = (hidden(REGISTRY), KEPT_FEATURES, REDIS, STATE)
 """Settings that re-ranking and reports need; hardly anybody gives them as options."""
 
 
-@command(app, STORE, ASKED_MODEL, CSV, *HIDDEN)
+@command(app, STORE, ASKED_MODEL, CSV, SCALE, *HIDDEN)
 def image(
     session: Session,
     paths: Paths,
@@ -87,7 +88,7 @@ def _image(
     """The answer by a model that is opened for it."""
     from outcrop.query.held import require_held
     from outcrop.query.rerank_plan import hits_to_search, reranker
-    from outcrop.query.search import query_images, turns_for_maps
+    from outcrop.query.search import query_images
 
     condition, group = conditions.condition, groups.grouping
     files = _files(paths, turns, group)
@@ -98,9 +99,15 @@ def _image(
             encoder = open_encoder(session, collection)
             most = hits_to_search(plan, search.k)
             with reranker(plan, search.k, collection, session.settings, encoder, locate=locate.wanted) as reranked:
-                how = {"exclude_self": search.exclude_self, "exact": search.exact}
-                turns = turns or turns_for_maps(collection, condition, group, locate=locate.wanted)
-                found = query_images(files, encoder, collection, most, condition, group=group, turns=turns, **how)
+                found = query_images(
+                    *(files, encoder, collection, most, condition),
+                    exclude_self=search.exclude_self,
+                    exact=search.exact,
+                    group=group,
+                    turns=turns,
+                    locate=locate.wanted,
+                    assumed=session.settings.assumed,
+                )
                 results = reranked(found)
         print_answers(session, results, deliver, explain=search.explain)
 

@@ -59,6 +59,7 @@ def print_answers(session: Session, results: Results, places: Delivery, *, expla
         _print_plan(session, results)
     if results.no_hits:
         session.say(f"no hits: {results.no_hits}")
+    _say_remarks(session, results.results)
     _say_no_match(session, results.results)
     _say_locations(session, results.results)
     if results.plan is not None and results.plan.fallback:
@@ -90,6 +91,16 @@ def _print_plan(session: Session, results: Results) -> None:
         print(f"plan: {results.plan}", file=stream)
     steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in results.timings.items())
     print(f"time: {steps}", file=stream)
+
+
+def _say_remarks(session: Session, results: Sequence[Result]) -> None:
+    """What the queries suffer from: each remark once, with how many it holds for."""
+    remarked: dict[str, list[str]] = {}
+    for each in results:
+        if each.query.remark:
+            remarked.setdefault(each.query.remark, []).append(each.query.name)
+    for remark, names in remarked.items():
+        session.warn(f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {remark}")
 
 
 def _say_no_match(session: Session, results: Sequence[Result]) -> None:

@@ -15,11 +15,12 @@ from outcrop.query.evaluation.gallery import read_gallery
 from outcrop.query.evaluation.strategies import in_steps, picture_answers
 from outcrop.query.evaluation.truth import Truth
 from outcrop.query.held import require_held
-from outcrop.query.pictures import expand
+from outcrop.query.pictures import NOTHING_ASSUMED, expand
 from outcrop.query.rerank_plan import RerankPlan, hits_to_search, reranker
 from outcrop.query.search import query_dataset
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
+from outcrop.schema.ground import Footing
 from outcrop.schema.item import Kind
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
@@ -43,8 +44,11 @@ class Queries:
     turns: int = 0
     exact: bool = False
 
-    def answers(self, collection: Collection, encoder: Encoder | None, k: int) -> dict[str, Iterable[Results]]:
-        """The best `k` items for each query, in batches, by strategy; pictures need the `encoder`."""
+    def answers(
+        self, collection: Collection, encoder: Encoder | None, k: int, assumed: Footing = NOTHING_ASSUMED
+    ) -> dict[str, Iterable[Results]]:
+        """The best `k` items for each query, in batches, by strategy; pictures need the `encoder`, and are as `assumed` where
+        they do not say their scale."""
         if encoder is None:
             return {
                 "embedding": query_dataset(
@@ -59,9 +63,10 @@ class Queries:
                 )
             }
         asked = (expand(self.pictures), encoder, collection, k, self.filter)
-        made: dict[str, Iterable[Results]] = {"embedding": picture_answers(*asked, exact=self.exact)}
+        made: dict[str, Iterable[Results]] = {"embedding": picture_answers(*asked, exact=self.exact, assumed=assumed)}
         if self.turns:
-            made[f"{self.turns} turns"] = picture_answers(*asked, exact=self.exact, turns=self.turns)
+            turned = picture_answers(*asked, exact=self.exact, turns=self.turns, assumed=assumed)
+            made[f"{self.turns} turns"] = turned
         return made
 
 
@@ -133,7 +138,7 @@ def evaluate_queries(
     k = hits_for(depth, gallery)
     if warn is not None and (short := too_few(depth, gallery)):
         warn(short)
-    answers = queries.answers(collection, encoder, k)
+    answers = queries.answers(collection, encoder, k, settings.assumed)
     with reranker(plan, k, collection, settings, encoder) as step:
         return evaluate(
             in_steps(answers, gallery, own_counted, {} if plan is None else {"geometric": step}),

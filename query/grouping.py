@@ -81,6 +81,17 @@ def ungrouped(hits: Iterable[StoredHit], k: int) -> tuple[Hit, ...]:
     return tuple(replace(Hit.of(hit), rank=rank) for rank, hit in enumerate(list(hits)[:k], 1))
 
 
+def best_of(parts: Iterable[Iterable[StoredHit]]) -> list[StoredHit]:
+    """The hits of several windows of one query as one list: every item once, with its best score."""
+    best: dict[str, StoredHit] = {}
+    for hits in parts:
+        for hit in hits:
+            known = best.get(hit.item.id)
+            if known is None or hit.score > known.score:
+                best[hit.item.id] = hit
+    return sorted(best.values(), key=lambda hit: (-hit.score, hit.item.id))
+
+
 def _rotations(made: Sequence[Comparison]) -> tuple[tuple[float, float], ...]:
     """The best score of each rotation, by degrees."""
     best: dict[float, float] = {}

@@ -13,7 +13,7 @@ from outcrop.schema.errors import InputError, UsageError, nearest
 from outcrop.schema.filters import Filter, asked, equals
 from outcrop.schema.item import Kind
 from outcrop.schema.places import is_remote
-from outcrop.screen.options import Formerly, Session, option
+from outcrop.screen.options import Formerly, Group, Session, option
 
 if TYPE_CHECKING:
     from outcrop.query.rerank_plan import RerankPlan
@@ -73,6 +73,23 @@ QueryKind = Annotated[
     Formerly("--kind"),
 ]
 Report = Annotated[Path | None, option("--report", panel="Output", help="Write an HTML report with pictures.")]
+
+
+SCALE: Group = {
+    "altitude": Annotated[
+        float | None,
+        option("--altitude", hidden=True, help="Metres above ground of pictures that do not say. [OUTCROP_ALTITUDE]"),
+    ],
+    "focal_length": Annotated[
+        float | None,
+        option(
+            "--focal-length",
+            hidden=True,
+            help="Their focal length in millimetres on film 36 mm wide, likewise. [OUTCROP_FOCAL_LENGTH]",
+        ),
+    ],
+}
+"""How much ground a query picture shows that does not say it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from outcrop.query.options import Conditions, Groups, Locate, Places, Rerank, Search
+from outcrop.query.options import SCALE, Conditions, Groups, Locate, Places, Rerank, Search
 from outcrop.query.remote import Service, noted
 from outcrop.schema.errors import InputError, PartialFailure, UsageError
 from outcrop.screen.options import Session
@@ -33,7 +33,9 @@ def chosen_service(
         if unanswered:
             raise UsageError(f"{', '.join(unanswered)} cannot be used with --server; leave one of them out")
         return Service(server if "://" in server else f"http://{server}", token)
-    if unanswered or any(name in session.given for name in ("model", "weights", "device", "precision", "batch")):
+    if unanswered or any(
+        name in session.given for name in ("model", "weights", "device", "precision", "batch", *SCALE)
+    ):
         return None
     address = noted(settings.state, settings.uri, settings.collection)
     return Service(address, token) if address is not None else None

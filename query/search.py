@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Hit, Query, Result, Results
-from outcrop.query.grouping import comparisons, grouped, ungrouped
+from outcrop.query.grouping import best_of, comparisons, grouped, ungrouped
 from outcrop.query.held import explained, queried_kind, require_held
 from outcrop.query.keys import full_keys
-from outcrop.query.pictures import expand, read_query, turn_angles
+from outcrop.query.pictures import NOTHING_ASSUMED, QueryPicture, expand, read_query, turn_angles
 from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError, PictureError
 from outcrop.schema.filters import Filter, equals
+from outcrop.schema.ground import MOST_OF_QUERY, Footing
 from outcrop.schema.item import Item, Kind, item_id, parent_of
 from outcrop.store.collection import Collection
 from outcrop.store.search import MAX_HITS, Plan, search
@@ -56,12 +57,17 @@ def query_images(
     exact: bool = False,
     group: Grouping = "auto",
     turns: int = 0,
+    locate: bool = False,
+    assumed: Footing = NOTHING_ASSUMED,
 ) -> Results:
     """The best `k` items for each picture file; folders stand for the pictures in them.
 
     A picture that cannot be read gets an `error` instead of hits, and the others are still asked. `exclude_self` leaves out
     items that were made of the very same file. `group` puts hits together by parent (see `query.grouping`). With `turns`, every
     picture is rotated to that many angles, only images are searched (unless the filter names kinds), and hits are always grouped.
+    Pictures that are to be located afterwards (`locate`) are turned without being asked to where maps are searched. In a
+    collection with a ground scale the windows of each picture are asked together, its height and focal length being as `assumed`
+    where it does not say; turned ones search references that are not turned, too.
 
     Raises:
         InputError: no such file, or no picture at all; too many turns, or `turns` without grouping.
@@ -69,32 +75,35 @@ def query_images(
         SpaceMismatch: encoder and collection are of different spaces.
     """
     collection.require(encoder.space)
-    angles = check_turns(turns, group)
+    check_turns(turns, group)
+    turns = turns or turns_for_maps(collection, filter, group, locate=locate)
     if turns:
-        group, filter = "parent", _images_alone(filter)
+        group, filter = "parent", _images_alone(filter, windows=encoder.space.window is not None)
     require_held(filter, collection)
     files = expand(paths)
     results: list[Result] = []
     plan: Plan | None = None
     timings = {"embed": 0.0, "search": 0.0}
-    step = max(1, TURNED_BATCH // turns) if turns else BATCH
+    each = max(1, turns) * (MOST_OF_QUERY**2 if encoder.space.window is not None else 1)
+    step = min(BATCH, max(1, TURNED_BATCH // each)) if each > 1 else BATCH
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(files), step):
             begun = time.perf_counter()
-            read = list(pool.map(lambda path: read_query(path, encoder, turns), files[start : start + step]))
-            good = [(picture.query, picture.pixels) for picture in read if picture.pixels is not None]
-            hits: Iterator[tuple[Hit, ...]] = iter(())
+            read = list(pool.map(lambda path: read_query(path, encoder, turns, assumed), files[start : start + step]))
+            good = [picture for picture in read if picture.pixels is not None]
+            hits: dict[int, tuple[Hit, ...]] = {}
             if good:
-                vectors = encoder.encode(np.concatenate([pixels for _, pixels in good]))
+                vectors = encoder.encode(np.concatenate([each.pixels for each in good if each.pixels is not None]))
                 asked = time.perf_counter()
                 timings["embed"] += asked - begun
-                same = [_same_file(query.digest) if exclude_self else None for query, _ in good]
-                vectors = vectors.reshape(len(good), len(angles), -1)
-                found, plan = ask(collection, vectors, k, filter, same, exact=exact, group=group, angles=angles)
+                for angles, some in _alike(good, vectors):
+                    same = [_same_file(each.query.digest) if exclude_self else None for each, _ in some]
+                    stacked = np.stack([rows for _, rows in some])
+                    found, plan = ask(collection, stacked, k, filter, same, exact=exact, group=group, angles=angles)
+                    hits |= {id(each): answer for (each, _), answer in zip(some, found, strict=True)}
                 timings["search"] += time.perf_counter() - asked
-                hits = iter(found)
             results += [
-                Result(picture.query, next(hits))
+                Result(picture.query, hits[id(picture)])
                 if picture.pixels is not None
                 else Result(picture.query, error=picture.error)
                 for picture in read
@@ -237,9 +246,9 @@ def _chosen(
         per_turn = [[hit for hit in hits if parent_of(hit.item.key) not in parents] for hits in per_turn]
     references = any(hit.item.kind is Kind.REFERENCE for hits in per_turn for hit in hits)
     if group == "none" or (group == "auto" and not references):
-        return ungrouped(per_turn[0], k)
+        return ungrouped(per_turn[0] if len(per_turn) == 1 else best_of(per_turn), k)
     made = [one for hits, angle in zip(per_turn, angles, strict=True) for one in comparisons(hits, angle)]
-    return grouped(made, k, turned=len(angles) > 1)
+    return grouped(made, k, turned=len(set(angles)) > 1)
 
 
 def _ask_items(
@@ -271,11 +280,27 @@ def _same_parent(item: Item) -> Unwanted:
     return lambda other: parent_of(other.key) == parent
 
 
-def _images_alone(filter: Filter | None) -> Filter:
-    """The filter, and images and tiles alone where it names no kinds."""
+def _images_alone(filter: Filter | None, *, windows: bool = False) -> Filter:
+    """The filter, and images and tiles alone where it names no kinds; with `windows` also references that are not turned."""
     filter = filter or Filter()
-    named = any(condition.field == "kind" for condition in filter.conditions)
-    return filter if named else filter & equals("kind", str(Kind.IMAGE), str(Kind.TILE))
+    if any(condition.field == "kind" for condition in filter.conditions):
+        return filter
+    if windows:
+        return filter & equals("kind", str(Kind.IMAGE), str(Kind.TILE), str(Kind.REFERENCE)) & equals("rotation", 0)
+    return filter & equals("kind", str(Kind.IMAGE), str(Kind.TILE))
+
+
+def _alike(
+    pictures: Sequence[QueryPicture], vectors: NDArray[np.float32]
+) -> Iterator[tuple[tuple[float, ...], list[tuple[QueryPicture, NDArray[np.float32]]]]]:
+    """Pictures that were cut at the same angles, each with its vectors [T, D]; `vectors` has those of all, one after the
+    other."""
+    found: dict[tuple[float, ...], list[tuple[QueryPicture, NDArray[np.float32]]]] = {}
+    start = 0
+    for each in pictures:
+        found.setdefault(each.angles, []).append((each, vectors[start : start + len(each.angles)]))
+        start += len(each.angles)
+    yield from found.items()
 
 
 def _holds_references(collection: Collection, filter: Filter | None) -> bool:

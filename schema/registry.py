@@ -124,13 +124,15 @@ class Dataset(_Checked):
     With ``files: any`` there are no templates: every photograph below the root counts, its folder is its capture, and `images`
     may state altitudes and labels of such captures (see `outcrop.schema.any_files`). `positions` is a file with the places of
     the photographs, relative to the root (see `outcrop.schema.positions`). With `films` (``1s``), the films below the root
-    belong to it too, one frame every so often.
+    belong to it too, one frame every so often. `focal_length` is that of the photographs that do not state theirs, in
+    millimetres on film 36 mm wide: collections with a ground scale need it (see `outcrop.schema.ground`).
     """
 
     root: str
     files: Literal["template", "any"] = "template"
     positions: str | None = None
     films: str | None = None
+    focal_length: float | None = Field(default=None, gt=0, le=10_000, allow_inf_nan=False)
     folder_template: str = "{capture_id}"
     filename_template: str = "{capture_id}_{frame:04d}.jpg"
     images: dict[str, Capture] = Field(default_factory=dict)

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from outcrop.schema.documents import UniqueKeys, first_complaint
 from outcrop.schema.errors import InputError, nearest
+from outcrop.schema.ground import Footing
 from outcrop.schema.places import is_remote, place
 from outcrop.schema.shards import Shard
 from outcrop.schema.space import AskedPooling, Fit
@@ -80,6 +81,28 @@ class Settings(BaseSettings):
         None, description="side of the network's input in pixels, for a new collection; default: the preset's"
     )
     fit: Fit | None = Field(None, description="squash, crop or pad, for a new collection; default: the preset's")
+    gsd: float | None = Field(
+        None,
+        gt=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="metres of ground in a pixel of the network's input, to which photographs are brought, for a new collection; "
+        "default: photographs as they are",
+    )
+    altitude: float | None = Field(
+        None,
+        gt=0,
+        le=100_000,
+        allow_inf_nan=False,
+        description="metres above ground of query pictures that do not say, where a collection has a ground scale",
+    )
+    focal_length: float | None = Field(
+        None,
+        gt=0,
+        le=10_000,
+        allow_inf_nan=False,
+        description="focal length in millimetres on film 36 mm wide of query pictures that do not say, likewise",
+    )
     index: str | None = Field(
         None, description="index profile of a new collection; default: FLAT on Milvus Lite, HNSW on a server"
     )
@@ -198,6 +221,11 @@ class Settings(BaseSettings):
     def part(self) -> Shard | None:
         """`shard` as a value."""
         return Shard.parse(self.shard) if self.shard is not None else None
+
+    @property
+    def assumed(self) -> Footing:
+        """What holds for query pictures that do not say their height above ground or their focal length."""
+        return Footing(self.altitude, self.focal_length)
 
     @property
     def datasets_folder(self) -> Path:

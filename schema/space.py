@@ -70,6 +70,8 @@ class Space(BaseModel):
     `dim` is how many numbers a vector has; `weights_digest` is a hex digest of the checkpoint file. `normalized` says that
     vectors have length 1; it cannot be otherwise, and stays in the fingerprints and files that hold it. `vocabulary` is the
     digest of what was fitted to pictures and makes the vectors of what the network gives (`outcrop.embed.vocabulary`).
+    `gsd` is the ground sampling distance to which photographs are brought before they are embedded: metres of ground in a pixel
+    of the input (`outcrop.schema.ground`); None for pictures as they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,14 +86,18 @@ class Space(BaseModel):
     dim: int
     normalized: Literal[True] = True
     vocabulary: str | None = None
+    gsd: float | None = None
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Spaces without a vocabulary keep the fingerprint that they had before there were any."""
+        """Spaces without a vocabulary, or without a ground scale, keep the fingerprint that they had before there were any."""
         values: dict[str, Any] = plain(self)
-        if values.get("vocabulary") is None:
-            values.pop("vocabulary", None)
-        return values
+        return {name: value for name, value in values.items() if value is not None or name not in ("vocabulary", "gsd")}
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """Height and width in metres of the ground that the input shows; None without a ground scale."""
+        return None if self.gsd is None else (self.gsd * self.size[0], self.gsd * self.size[1])
 
     @property
     def fingerprint(self) -> str:
@@ -112,4 +118,5 @@ class Space(BaseModel):
 
     def __str__(self) -> str:
         size = f"{self.size[0]}x{self.size[1]}"
-        return f"{self.model} {size} {self.fit}, {self.pooled_by}, {self.dim}-d [{self.fingerprint[:8]}]"
+        scale = f" at {self.gsd:g} m a pixel" if self.gsd is not None else ""
+        return f"{self.model} {size} {self.fit}{scale}, {self.pooled_by}, {self.dim}-d [{self.fingerprint[:8]}]"

@@ -14,10 +14,13 @@ from commands import run
 from PIL import Image
 from rasterio.transform import Affine
 
+import outcrop
 from outcrop.embed.georeference import Georeference
 from outcrop.embed.maps import MapWindow
 from outcrop.embed.terrain import Terrain, open_terrain
 from outcrop.query.map_locating import _Fit, _Ground, _with_terrain
+from outcrop.query.service.asked import Asked
+from outcrop.query.service.engine import Engine
 from outcrop.query.verification.geometry import GeometricMatch
 from outcrop.query.verification.location import Location
 from outcrop.query.verification.map_tiles import View
@@ -25,6 +28,7 @@ from outcrop.query.verification.pose import camera_pose
 from outcrop.sample.flight import METRES_PER_DEGREE, Camera, Pose, photograph
 from outcrop.sample.land import Land, make_land
 from outcrop.sample.maps import write_maps
+from outcrop.schema.settings import read_settings
 
 MODEL = ("--model", "efficientnet_lite0", "--quiet")
 SEED = 5
@@ -74,9 +78,27 @@ def test_by_the_orthophoto_alone(land: Land, tmp_path: Path) -> None:
         assert {hit["key"].split("/")[1] for hit in place["hits"]} == {"orthophoto"}
     features = json.loads((tmp_path / "places.json").read_text())["features"]
     assert sum(each["properties"]["role"] == "query" for each in features) == 1
+    same_from_python_and_by_the_service(tmp_path / "0.jpg", found[0]["location"])
     (maps / "orthophoto.tif").rename(maps / "moved.tif")
     gone = run("query", "image", tmp_path / "0.jpg", "--locate", "--json")
     assert gone.json["queries"][0]["location"] is None and "no map at" in gone.err
+
+
+def same_from_python_and_by_the_service(photo: Path, place: dict[str, float]) -> None:
+    """The picture is turned without being asked to by whoever is asked to locate it."""
+    with outcrop.open_collection() as opened:
+        answers = [outcrop.query_images(opened, photo, 3, locate=True)]
+    engine = Engine(read_settings())
+    try:
+        upload = engine.uploads.keep(photo.read_bytes(), photo.name)
+        answers.append(engine.search(Asked(picture=upload.digest, k=3, rerank=True, locate=True)))
+    finally:
+        engine.close()
+    for (result,) in (answer.results for answer in answers):
+        assert result.location is not None
+        assert (result.location.latitude, result.location.longitude) == pytest.approx(
+            (place["latitude"], place["longitude"]), abs=1e-7
+        )
 
 
 def test_a_camera_over_hills() -> None:

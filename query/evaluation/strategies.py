@@ -10,9 +10,11 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Query, Result, Results
 from outcrop.query.evaluation.evaluate import without_own
 from outcrop.query.evaluation.gallery import Gallery
+from outcrop.query.pictures import NOTHING_ASSUMED
 from outcrop.query.search import BATCH, Grouping, query_images
 from outcrop.schema.errors import PictureError
 from outcrop.schema.filters import Filter
+from outcrop.schema.ground import Footing
 from outcrop.store.collection import Collection
 
 AT_ONCE = 16
@@ -30,17 +32,20 @@ def picture_answers(
     *,
     exact: bool = False,
     turns: int = 0,
+    assumed: Footing = NOTHING_ASSUMED,
 ) -> Iterator[Results]:
     """The best `k` items for each picture file, in batches: memory does not grow with their number.
 
-    With `turns`, each picture is turned `turns` times instead, and the images alone are searched (`query_images`). One that
-    cannot be read gets an `error`, even where it is the only one.
+    With `turns`, each picture is turned `turns` times instead, and the images alone are searched (`query_images`; `assumed` as
+    there). One that cannot be read gets an `error`, even where it is the only one.
     """
     for start in range(0, len(files), BATCH):
         some = files[start : start + BATCH]
         try:
             group: Grouping = "auto" if turns else "none"
-            yield query_images(some, encoder, collection, k, filter, exact=exact, group=group, turns=turns)
+            yield query_images(
+                some, encoder, collection, k, filter, exact=exact, group=group, turns=turns, assumed=assumed
+            )
         except PictureError as error:
             yield Results(collection.name, None, tuple(Result(Query(str(path)), error=str(error)) for path in some))
 

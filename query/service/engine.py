@@ -176,8 +176,13 @@ class Engine:
             step = reranker(plan, asked.k, self.collection, self.settings, self.encoder, locate=asked.locate)
             with step as reranked:
                 if upload is not None:
-                    how = {"group": asked.group, "turns": asked.turns}
-                    found = query_images([upload.path], self.encoder, self.collection, most, filter, **how)  # type: ignore[arg-type]
+                    found = query_images(
+                        *([upload.path], self.encoder, self.collection, most, filter),
+                        group=asked.group,
+                        turns=asked.turns,
+                        locate=asked.locate,
+                        assumed=self.settings.assumed,
+                    )
                 else:
                     found = query_items(
                         asked.items, self.collection, most, filter, exclude_self=True, group=asked.group
@@ -216,7 +221,7 @@ class Engine:
         unlike, others = self._vectors(asked.unlike)
         query = Query(f"{len(likes) + bool(upload)} examples, {len(unlike)} counterexamples")
         if upload is not None:
-            read = read_query(upload.path, self.encoder)
+            read = read_query(upload.path, self.encoder, assumed=self.settings.assumed)
             if read.pixels is None:
                 raise InputError(read.error)
             likes, query = (

@@ -1,0 +1,51 @@
+"""The windows of photographs at a ground scale: which crops of each show as many metres as a collection's space asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from outcrop.embed.images import inspect
+from outcrop.embed.photo import PhotoMetadata
+from outcrop.ingest.photos import footing
+from outcrop.schema.crops import CropSpec, crop_specs
+from outcrop.schema.errors import PictureError
+from outcrop.schema.frames import Frame
+from outcrop.schema.ground import ground_crops, scaled
+
+HEAD = 1 << 18
+"""Bytes of a file in which what a photograph says of itself nearly always lies."""
+
+
+def to_scale(
+    frame: Frame, turns: Sequence[CropSpec], focal_length: float | None, window: tuple[float, float]
+) -> tuple[tuple[CropSpec, ...], str]:
+    """References of a photograph in windows of (height, width) metres at the angles of `turns`, and why they are not to scale.
+
+    A photograph that does not say how much ground it shows has `turns` as they are; so has one that cannot be read, whose reason
+    comes when it is decoded. `focal_length` is that of photographs that do not state theirs.
+
+    Raises:
+        InputError: they would be too many.
+    """
+    head = _head(frame)
+    if head is None:
+        return tuple(turns), ""
+    width, height, facts = head
+    found = scaled(footing(facts, frame.altitude, focal_length), width, height, window)
+    if found.remark and found.share == 1.0:
+        return tuple(turns), found.remark
+    angles = list(dict.fromkeys(turn.rotation for turn in turns))
+    return crop_specs(angles, ground_crops(found.share, width, height, window)), found.remark
+
+
+def _head(frame: Frame) -> tuple[int, int, PhotoMetadata] | None:
+    """Sides and metadata of a photograph, from the beginning of its file if they are there; None where it cannot be read."""
+    try:
+        with frame.path.open("rb") as file:
+            data = file.read(HEAD)
+            try:
+                return inspect(data, name=str(frame.path))
+            except PictureError:
+                return inspect(data + file.read(), name=str(frame.path))
+    except (OSError, PictureError):
+        return None
