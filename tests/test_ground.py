@@ -104,7 +104,7 @@ def test_spaces_without_a_scale_keep_their_fingerprint_and_one_with_it_is_anothe
     assert scale.window == (4.0, 4.0) and plain.window is None
     other = scale.model_copy(update={"gsd": 0.6})
     assert len({plain.fingerprint, scale.fingerprint, other.fingerprint}) == 3
-    assert scale.difference(other) == "gsd 0.5 != 0.6" and "gsd None != 0.5" in plain.difference(scale)
+    assert scale.difference(other) == "gsd 0.5 != 0.6" and "gsd none != 0.5" in plain.difference(scale)
     assert "at 0.5 m a pixel" in str(scale) and "a pixel" not in str(plain)
 
 
