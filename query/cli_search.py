@@ -99,15 +99,9 @@ def _image(
             encoder = open_encoder(session, collection)
             most = hits_to_search(plan, search.k)
             with reranker(plan, search.k, collection, session.settings, encoder, locate=locate.wanted) as reranked:
-                found = query_images(
-                    *(files, encoder, collection, most, condition),
-                    exclude_self=search.exclude_self,
-                    exact=search.exact,
-                    group=group,
-                    turns=turns,
-                    locate=locate.wanted,
-                    assumed=session.settings.assumed,
-                )
+                asked = (files, encoder, collection, most, condition)
+                how = {"exclude_self": search.exclude_self, "exact": search.exact, "locate": locate.wanted}
+                found = query_images(*asked, group=group, turns=turns, assumed=session.settings.assumed, **how)
                 results = reranked(found)
         print_answers(session, results, deliver, explain=search.explain)
 
