@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -99,10 +99,9 @@ def _image(
             encoder = open_encoder(session, collection)
             most = hits_to_search(plan, search.k)
             with reranker(plan, search.k, collection, session.settings, encoder, locate=locate.wanted) as reranked:
-                asked = (files, encoder, collection, most, condition)
-                how = {"exclude_self": search.exclude_self, "exact": search.exact, "locate": locate.wanted}
-                found = query_images(*asked, group=group, turns=turns, assumed=session.settings.assumed, **how)
-                results = reranked(found)
+                how: dict[str, Any] = {"exclude_self": search.exclude_self, "exact": search.exact, "turns": turns}
+                how |= {"group": group, "locate": locate.wanted, "assumed": session.settings.assumed}
+                results = reranked(query_images(files, encoder, collection, most, condition, **how))
         print_answers(session, results, deliver, explain=search.explain)
 
 
