@@ -172,12 +172,16 @@ def _answers(task: Task, sources: Sequence[Source], address: str, watcher: Watch
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=actors),
-            max_restarts=RESTARTS,
-            max_task_retries=RESTARTS,
+            ray_remote_args_fn=_bounded,
             **needs,
         )
         for row in rows.iter_rows():
             yield pickle.loads(row["answer"])
+
+
+def _bounded() -> dict[str, int]:
+    """How often an actor and its batches are begun again: Ray Data would never give up on a file that ends the process."""
+    return {"max_restarts": RESTARTS, "max_task_retries": RESTARTS}
 
 
 def _packed(sources: Sequence[Source], actors: int) -> Iterator[bytes]:

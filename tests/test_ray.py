@@ -134,6 +134,7 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_cluster_that_loses_a_node_makes_the_rows_of_one_run(
     town: Path, cluster: Any, server_uri: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
