@@ -118,6 +118,20 @@ def test_a_table_becomes_columns_that_are_asked_for(filled: Collection, tmp_path
         again.count(asked("age=1"))
 
 
+def test_seconds_of_films_are_asked_for_beside_columns(store: Store, name: str) -> None:
+    """What rows keep beside their fields under its own name; of a row without it, a condition does not hold, nor its opposite."""
+    made = Collection.create(store, name, SPACE, index="FLAT")
+    frames = [replace(item, extra={"second": n / 2} if n % 4 else {}) for n, item in enumerate(some())]
+    made.upsert(frames, unit(ROWS))
+    made.flush()
+    for text in ("second=3..5", "second=9", "second=0.5,3.5", "second!=3..5", "second!=9", "second=..4", "second=15.."):
+        filter = asked(text)
+        count = sum(filter.bound(Columns()).matches(item.row()) for item in frames)
+        assert made.count(filter) == count > 0, text
+    with pytest.raises(FilterError, match="did you mean 'second'"):
+        made.count(asked("secnd=1"))
+
+
 def test_columns_of_another_process_are_seen(filled: Collection, tmp_path: Path) -> None:
     with pytest.raises(FilterError, match="unknown field 'n'"):
         filled.count(asked("n=1"))
