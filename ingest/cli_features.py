@@ -9,7 +9,8 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import INDEX, SHARD, DryRun, FeaturesFolder, Force, Metadata, dataset_name
+from outcrop.ingest.options import INDEX, SHARD, DryRun, FeaturesFolder, Force, Metadata
+from outcrop.ingest.request import dataset_name
 from outcrop.screen.options import MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden, option
 
 

@@ -19,7 +19,6 @@ from outcrop.ingest.options import (
     Limit,
     Metadata,
     PositionsFile,
-    dataset_name,
 )
 from outcrop.screen.options import COMPILE, MODEL, REGISTRY, RUN, STATE, STORE, Session, command, hidden, option
 
@@ -42,16 +41,8 @@ def images(
     from outcrop.ingest.folder_names import add_to_registry
     from outcrop.ingest.requests import ImagesRequest
 
-    kept = (features_folder or session.settings.features_folder) if features else None
-    request = ImagesRequest(
-        name=dataset_name(folder, name),
-        folder=folder,
-        positions=positions,
-        limit=limit,
-        force=force,
-        features=features,
-        features_folder=kept,
-    )
+    more = {"limit": limit, "force": force, "features": features, "features_folder": features_folder}
+    request = ImagesRequest.of(folder, name, session.settings, positions=positions, **more)
     if write_registry is not None and not dry_run:
         session.say(add_to_registry(write_registry, request.name, request.folder, positions))
     run_ingest(session, table.of(request), dry_run=dry_run)

@@ -10,7 +10,8 @@ import typer
 
 from outcrop.ingest.commands import app
 from outcrop.ingest.console import run_ingest
-from outcrop.ingest.options import NEW, SHARD, DryRun, Force, Metadata, dataset_name
+from outcrop.ingest.options import NEW, SHARD, DryRun, Force, Metadata
+from outcrop.ingest.request import dataset_name
 from outcrop.screen.options import (
     DRAWING_RUN,
     MODEL,

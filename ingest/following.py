@@ -17,7 +17,7 @@ from typing import Any
 
 from outcrop.embed.telemetry import TELEMETRY, telemetry_beside
 from outcrop.ingest.perform import ingest
-from outcrop.ingest.request import FILMS
+from outcrop.ingest.request import FILMS, dataset_name
 from outcrop.ingest.requests import AnyRequest, DatasetRequest, ImagesRequest, VideoRequest
 from outcrop.ingest.runs import Record
 from outcrop.ingest.sources import FileState
@@ -139,8 +139,6 @@ def request_to_follow(word: str, settings: Settings, **more: object) -> tuple[Fo
     Raises:
         InputError: neither; the dataset's root is not there.
     """
-    from outcrop.ingest.options import dataset_name
-
     folder = place(word)
     require_disk(folder, "a folder that is followed,", "`ingest images` reads a bucket, as often as it is called")
     if folder.is_dir():

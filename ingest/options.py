@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
 
-from outcrop.schema.errors import InputError, UsageError
+from outcrop.schema.errors import UsageError
 from outcrop.screen.options import Formerly, Group, option
 
 if TYPE_CHECKING:
@@ -135,15 +135,3 @@ SHARD: Group = {
     ],
 }
 """A part of an ingest, or an ingest on many machines."""
-
-
-def dataset_name(folder: Path, name: str | None) -> str:
-    """The name of a dataset that a folder holds: the one given, else the folder's own.
-
-    Raises:
-        InputError: the folder has no name.
-    """
-    name = name if name is not None else folder.absolute().name
-    if not name:
-        raise InputError("the dataset needs a name; give --name")
-    return name

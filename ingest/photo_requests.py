@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from outcrop.ingest.request import FILMS, AbsolutePath, OfRegistry, Request
+from outcrop.ingest.request import FILMS, AbsolutePath, OfRegistry, Request, dataset_name
 from outcrop.schema.errors import InputError
 from outcrop.schema.films import seconds_of
 from outcrop.schema.places import is_remote, require_disk
@@ -74,6 +74,15 @@ class ImagesRequest(Request):
     every: float | None = None
     films: tuple[str, ...] = ()
     known: AbsolutePath | None = None
+
+    @classmethod
+    def of(cls, folder: Path, name: str | None, settings: Settings, **more: object) -> ImagesRequest:
+        """The request for a folder, by default under its own name; `more` is for the request.
+
+        Raises:
+            InputError: the folder has no name, or a value is wrong.
+        """
+        return cls.model_validate(_of_place(folder, name, settings, more) | {"folder": folder})
 
     def check(self) -> None:
         """See `Request.check`."""
@@ -144,13 +153,9 @@ class VideoRequest(Request):
         if not place.exists():
             raise InputError(f"no film or folder at {place}; check the path")
         folder = place if place.is_dir() else place.absolute().parent
-        dataset = name if name is not None else folder.absolute().name
-        if not dataset:
-            raise InputError("the dataset needs a name; give --name")
-        given = {"folder": folder, "films": () if place.is_dir() else (place.name,), "every": seconds_of(every)}
-        kept = settings.features_folder if more.get("features") else None
-        values = {"name": dataset, **given, "known": settings.state / FILMS, "features_folder": kept}
-        return cls.model_validate(values | {field: value for field, value in more.items() if value is not None})
+        films = () if place.is_dir() else (place.name,)
+        given = {"folder": folder, "films": films, "every": seconds_of(every), "known": settings.state / FILMS}
+        return cls.model_validate(_of_place(folder, name, settings, more) | given)
 
     def located(self, collection: Collection | None, settings: Settings) -> Self:
         """The request itself; refused where the name is another dataset's."""
@@ -235,3 +240,14 @@ class WrittenReferencesRequest(OfRegistry):
         if only is not None:
             return list_written_references(*place, only=only)
         return list_written_references(*place, limit=self.limit, keep_others=self.add)
+
+
+def _of_place(folder: Path, name: str | None, settings: Settings, more: Mapping[str, object]) -> dict[str, object]:
+    """What a request for a folder says besides: its name, `more` that was given, and where features are kept if they are.
+
+    Raises:
+        InputError: the folder has no name.
+    """
+    given = {field: value for field, value in more.items() if value is not None}
+    kept = given.get("features_folder", settings.features_folder) if given.get("features") else None
+    return {**given, "name": dataset_name(folder, name), "features_folder": kept}

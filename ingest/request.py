@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from outcrop.schema.errors import InputError
 from outcrop.schema.places import absolute
 from outcrop.schema.settings import Settings
 
@@ -146,3 +147,15 @@ class OfRegistry(Request):
                 **{field: value for field, value in more.items() if value is not None},
             }
         )
+
+
+def dataset_name(folder: Path, name: str | None) -> str:
+    """The name of a dataset that a folder holds: the one given, else the folder's own.
+
+    Raises:
+        InputError: the folder has no name.
+    """
+    name = name if name is not None else folder.absolute().name
+    if not name:
+        raise InputError("the dataset needs a name; give --name")
+    return name

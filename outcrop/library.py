@@ -170,13 +170,10 @@ def ingest_images(
         InputError: no such folder, no photograph in it, wrong positions, or a name that is another dataset's. SpaceMismatch: as
         `ingest_dataset`.
     """
-    from outcrop.ingest.options import dataset_name
     from outcrop.ingest.requests import ImagesRequest
 
-    root = place(folder)
     places = place(positions) if positions is not None else None
-    named = dataset_name(root, name)
-    request = ImagesRequest(name=named, folder=root, positions=places, limit=limit, force=force)
+    request = ImagesRequest.of(place(folder), name, collection.settings, positions=places, limit=limit, force=force)
     return collection.ingest(_with(request, metadata))
 
 
