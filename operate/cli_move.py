@@ -34,6 +34,12 @@ Target = Annotated[
         "a folder with --layout."
     ),
 ]
+SpaceOf = Annotated[
+    str | None, option("--space-of", help="Collection whose space the vectors are of (arrays from elsewhere).")
+]
+ToUri = Annotated[
+    str | None, option("--to-uri", help="Milvus to copy to; its token is OUTCROP_TO_TOKEN. [the same one]")
+]
 Source = Annotated[
     Path, typer.Argument(help="A file that `collection export` wrote, or vectors with ids from elsewhere.")
 ]
@@ -141,10 +147,7 @@ def import_collection(
     session: Session,
     file: Source,
     to: To = None,
-    space_of: Annotated[
-        str | None,
-        option("--space-of", help="Collection whose space the vectors are of (arrays from elsewhere)."),
-    ] = None,
+    space_of: SpaceOf = None,
     dry_run: DryRun = False,
 ) -> None:
     """Read a file into a collection: new, or of the same space. The whole file is checked before a row is written."""
@@ -200,10 +203,7 @@ def _print_import(session: Session, file: Path, to: str | None) -> None:
 def copy(
     session: Session,
     name: Given,
-    to_uri: Annotated[
-        str | None,
-        option("--to-uri", help="Milvus to copy to; its token is OUTCROP_TO_TOKEN. [the same one]"),
-    ] = None,
+    to_uri: ToUri = None,
     to: To = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -228,9 +228,8 @@ def copy(
                     source, target, to or plain, index=index, progress=meter.update, bulk=bulk, say=session.say
                 )
             described = target.describe()
-    values = {"rows": done.rows, "to": done.target, "checked": done.checked}
     text = f"{done.rows} items copied to {done.target} in {described} ({done.checked} compared bit for bit)"
-    answer(session, values, text)
+    answer(session, {"rows": done.rows, "to": done.target, "checked": done.checked}, text)
 
 
 @contextmanager
