@@ -101,6 +101,9 @@ class Query(Shape):
     reason: str | None = Field(None, description="Why none was.")
     location: dict[str, Any] | None = Field(None, description="Where the picture was taken (docs/verification.md).")
     location_missing: str | None = None
+    remark: str | None = Field(
+        None, description="What the answer suffers from, such as a picture that does not say its scale."
+    )
     error: str | None = None
 
 
