@@ -8,6 +8,7 @@ photograph that ended it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from outcrop.schema.errors import PictureError
 from outcrop.schema.machine import cores
 from outcrop.schema.processes import Ended, Handler, Pool, Worker
 from outcrop.schema.space import Space
+
+_log = logging.getLogger(__name__)
 
 PATIENCE = 600.0
 """Seconds after which a silent process is given up."""
@@ -54,6 +57,7 @@ class Makers:
 
     def __init__(self, count: int) -> None:
         self._pool = Pool(_start, count)
+        self._answered = self._useless = False
 
     def make(
         self, source: Source, todo: Sequence[Todo], contents: Contents, space: Space, thumbnails: bool
@@ -63,13 +67,23 @@ class Makers:
         Raises:
             PictureError: what has not been yielded yet cannot be made, or ended its process.
         """
+        if self._useless:
+            yield from source.make(todo, contents, _Target(space), thumbnails)  # type: ignore[arg-type]
+            return
         ids, embed = tuple(each.item.id for each in todo), tuple(each.embed for each in todo)
         request = _Making(source, ids, embed, contents.state, contents.digest, space, thumbnails)
         with self._pool.worker() as worker:
             worker.send(request, memoryview(contents.data))
             try:
-                yield from worker.answer()
+                for outcome in worker.answer():
+                    self._answered = True
+                    yield outcome
             except Ended as fate:
+                if not self._answered:  # not one has ever worked: nothing is wrong with the photograph
+                    _log.warning("processes that decode end at once (%s): threads decode instead", fate)
+                    self._useless = True
+                    yield from source.make(todo, contents, _Target(space), thumbnails)  # type: ignore[arg-type]
+                    return
                 raise PictureError(
                     f"{source.path}: decoding it ended the process ({fate}); copy or export the file again"
                 ) from None

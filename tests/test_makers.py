@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from outcrop.ingest import makers
 from outcrop.ingest.makers import Makers, wanted_processes
 from outcrop.ingest.references import list_references
 from outcrop.ingest.sources import Contents, Todo
+from outcrop.schema import processes
 from outcrop.schema.crops import crop_specs, parse_angles, parse_crops
 from outcrop.schema.errors import PictureError
 
@@ -35,10 +37,10 @@ def test_references_are_those_of_threads(tmp_path: Path, lite: Encoder) -> None:
     registry = write_dataset(tmp_path, {CAPTURE: 2})
     wanted = crop_specs(parse_angles("0,90"), parse_crops("0.6"))
     made = []
-    for name, processes in (("apart", 1), ("here", 0)):
+    for name, count in (("apart", 1), ("here", 0)):
         written = tmp_path / f"written-{name}"
         listing = list_references(registry, "jamshill_image", tmp_path, wanted, write_to=written)
-        made.append(Ingested(tmp_path / name, listing, lite, processes=processes))
+        made.append(Ingested(tmp_path / name, listing, lite, processes=count))
         assert len([path for path in written.rglob("*.*") if path.is_file()]) == 4
     assert made[0].record.upserted == 4
     same(*made)
@@ -83,3 +85,13 @@ def test_a_process_that_ends_costs_one_photograph(tmp_path: Path, lite: Encoder)
         assert outcome.item.source_digest
     finally:
         made.close()
+
+
+def test_where_processes_do_not_start_threads_decode(
+    tmp_path: Path, lite: Encoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(processes, "python_command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
+    listing = photographs(tmp_path / "photos", files())
+    done = Ingested(tmp_path / "state", listing, lite, processes=2)
+    assert (done.record.upserted, done.record.failed) == (12, 4)
+    assert "threads decode instead" in caplog.text
