@@ -52,7 +52,7 @@ _EXPRESSION = re.compile(  # as servers and as Milvus Lite say it
 _NO_ROOM = re.compile(r"\[Errno \d+\]|no space left|read-only file system|permission denied", re.IGNORECASE)
 _GARBLED = re.compile(  # as Milvus Lite says of its own files
     r"not valid JSON|Expecting |Invalid (\\escape|control character)|Unterminated string|Extra data|codec can't decode|"
-    r"corrupt|parquet|thrift|manifest",
+    r"corrupt|parquet|thrift|manifest|schema file",
     re.IGNORECASE,
 )
 _BUSY = re.compile(  # as servers say it; after their name for it, the limit itself

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from milvus_server import GUARDED_TOKEN, free_ports
+from operations import SPACE
 from pydantic import SecretStr
 
 from outcrop.schema.errors import Damaged, InputError, OutcropError, Refused, StoreUnreachable, StoreUnusable
 from outcrop.schema.settings import Settings
+from outcrop.store.collection import Collection
 from outcrop.store.connection import Store, lock_holder, shown_uri, translate
 from outcrop.store.patience import patiently
 
@@ -143,6 +145,15 @@ def test_a_directory_of_something_else_is_told() -> None:
     Path("outcrop.db/LOCK").mkdir()
     with pytest.raises(StoreUnreachable, match=r"outcrop\.db cannot be opened by Milvus Lite"):
         Store.connect("outcrop.db")
+
+
+def test_a_schema_with_a_damaged_word_is_damage(lite_uri: str) -> None:
+    with Store.connect(lite_uri) as store:
+        Collection.create(store, "town", SPACE)
+    (schema,) = Path(lite_uri).rglob("schema.json")
+    schema.write_bytes(schema.read_bytes().replace(b'"dtype"', b'"dtyqe"', 1))
+    with pytest.raises(Damaged, match=r"schema file .* missing key 'dtype'"), Store.connect(lite_uri) as store:
+        Collection.open(store, "town")
 
 
 def test_a_directory_that_cannot_be_written_is_not_called_old(lite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
