@@ -254,6 +254,18 @@ def test_pages_fit_every_screen(page: Page, photo: Path) -> None:
                 page.screenshot(path=SEEN / f"{name}-{width}-{scheme}.png")
 
 
+def test_in_korean(page: Page, photo: Path) -> None:
+    """The language chosen stays for what is asked from then on."""
+    page.goto("/?lang=ko")
+    page.set_input_files("#file", photo)
+    page.wait_for_selector(".rank")
+    assert "lang=" not in page.url and page.get_attribute("html", "lang") == "ko"
+    assert re.search("[가-힣]", page.inner_text("main")) and len(keys(page)) == 24
+    page.screenshot(path=SEEN / "korean.png")
+    following(page, lambda: page.click("[hreflang=en]"))
+    assert page.get_attribute("html", "lang") == "en" and len(keys(page)) == 24
+
+
 def test_on_a_narrow_screen_the_answer_comes_before_the_filters(page: Page, photo: Path) -> None:
     page.set_viewport_size({"width": 360, "height": 760})
     asked_with(page, photo)
