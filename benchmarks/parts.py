@@ -33,13 +33,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import numpy as np  # noqa: E402  the path to what follows is set above
-from milvus_server import MilvusServer  # noqa: E402
-from pictures import write_dataset  # noqa: E402
+from milvus_server import MilvusServer  # noqa: E402  likewise
+from pictures import write_dataset  # noqa: E402  likewise
 
-from outcrop.ingest.records import list_runs  # noqa: E402
-from outcrop.schema.filters import Filter  # noqa: E402
-from outcrop.store.collection import Collection  # noqa: E402
-from outcrop.store.connection import Store  # noqa: E402
+from outcrop.ingest.records import list_runs  # noqa: E402  likewise
+from outcrop.schema.filters import Filter  # noqa: E402  likewise
+from outcrop.store.collection import Collection  # noqa: E402  likewise
+from outcrop.store.connection import Store  # noqa: E402  likewise
 
 SHARDS, NODES = 8, 4
 OURS = {"ingested_at", "checksum", "vector"}

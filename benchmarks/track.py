@@ -13,8 +13,12 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from outcrop.query.tracks.track import Track
 
 NEAR = 10.0
 """Metres within which a frame is right."""
@@ -56,11 +60,11 @@ def measure(folder: Path, seed: int, by: str) -> dict[str, object]:
     return {"seed": seed, "by": by, **figures(track, truth)}
 
 
-def figures(track: object, truth: dict[str, dict[str, object]]) -> dict[str, object]:
+def figures(track: Track, truth: dict[str, dict[str, object]]) -> dict[str, object]:
     """What a track is worth; frames without a place count as wrong."""
     from outcrop.query.ground import distances
 
-    frames = track.frames  # type: ignore[attr-defined]
+    frames = track.frames
     off = np.full(len(frames), np.inf)
     for number, each in enumerate(frames):
         right = truth[each.frame.name]
@@ -71,7 +75,7 @@ def figures(track: object, truth: dict[str, dict[str, object]]) -> dict[str, obj
     alone = [each for each in frames if each.candidates]
     return {
         "frames": len(frames),
-        **{status: track.count(status) for status in ("located", "outlier", "bridged", "unknown")},  # type: ignore[attr-defined]
+        **{status: track.count(status) for status in ("located", "outlier", "bridged", "unknown")},
         f"within {NEAR:g} m": _share(off <= NEAR),
         "error (m, median)": round(float(np.median(off)), 3),
         "error (m, most)": round(float(off.max()), 2),
@@ -80,7 +84,7 @@ def figures(track: object, truth: dict[str, dict[str, object]]) -> dict[str, obj
         **{f"{kind}, within {NEAR:g} m": _share(off[shows == kind] <= NEAR) for kind in ("land", "blurred", "water")},
         "frames with candidates": len(alone),
         "further off": [f"{each.frame.name}: {o:.1f} m" for each, o in zip(frames, off, strict=True) if o > NEAR],
-        "seconds": round(sum(track.timings.values()), 1),  # type: ignore[attr-defined]
+        "seconds": round(sum(track.timings.values()), 1),
     }
 
 

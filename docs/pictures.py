@@ -49,7 +49,7 @@ def _seen(address: str, photograph: Path) -> bytes:
 
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport=SIZE, color_scheme="light")  # type: ignore[arg-type]
+        page = browser.new_page(viewport=SIZE, color_scheme="light")  # type: ignore[arg-type]  # SIZE is a plain mapping
         page.set_default_timeout(300_000)
         page.goto(address)
         page.set_input_files("#file", photograph)

@@ -1,7 +1,7 @@
 """Processes that decode photographs and cut references, where there are many cores and much to do.
 
-Threads that decode wait for each other: each needs Python's lock at every step, and on 16 cores a third of the time of an ingest
-was spent on waiting for it, so that neither the cores nor a graphics card were busy. So the threads of the pass only read files,
+Threads that decode wait for each other: each needs Python's lock at every step, and of 16 cores beside a graphics card nine were
+busy, and the card for a quarter of the time. So the threads of the pass only read files,
 and each has a process do the rest. What comes back are the pixels that the network takes. A process that ends costs the one
 photograph that ended it.
 """
