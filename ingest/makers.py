@@ -24,11 +24,13 @@ PATIENCE = 600.0
 """Seconds after which a silent process is given up."""
 MANY_CORES, MANY_ITEMS = 8, 1000
 """Cores and items from which processes earn back the second that each needs to start."""
+MOST = 16
+"""Processes at most: each takes 530 MB where it cuts references."""
 
 
 def wanted_processes(expected: int) -> int:
     """How many processes make `expected` items here; 0 where threads do."""
-    return cores() if cores() >= MANY_CORES and expected >= MANY_ITEMS else 0
+    return min(cores(), MOST) if cores() >= MANY_CORES and expected >= MANY_ITEMS else 0
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ def test_photographs_do_go_there(tmp_path: Path, lite: Encoder, monkeypatch: pyt
 def test_only_where_there_are_many_cores_and_much_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(makers, "cores", lambda: 16)
     assert (wanted_processes(999), wanted_processes(1000)) == (0, 16)
+    monkeypatch.setattr(makers, "cores", lambda: 128)
+    assert wanted_processes(10**6) == makers.MOST, "memory is bounded"
     monkeypatch.setattr(makers, "cores", lambda: 2)
     assert wanted_processes(10**6) == 0
 
