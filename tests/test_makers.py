@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -78,11 +80,15 @@ def test_a_process_that_ends_costs_one_photograph(tmp_path: Path, lite: Encoder)
     try:
         (outcome,) = made.make(source, todo, contents, lite.space, True)
         assert outcome.item.key == todo[0].item.key
-        os.kill(made._pool.workers[0].pid, signal.SIGSTOP)
-        answer = made.make(source, todo, contents, lite.space, True)
-        os.kill(made._pool.workers[0].pid, signal.SIGKILL)
-        with pytest.raises(PictureError, match=r"a\.jpg: decoding it ended the process \(SIGKILL"):
-            list(answer)
+        (worker,) = made._pool.workers
+        os.kill(worker.pid, signal.SIGSTOP)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(lambda: list(made.make(source, todo, contents, lite.space, True)))
+            while not worker.busy:  # it has been asked, and cannot answer
+                time.sleep(0.01)
+            os.kill(worker.pid, signal.SIGKILL)
+            with pytest.raises(PictureError, match=r"a\.jpg: decoding it ended the process \(SIGKILL"):
+                answer.result(30)
         (outcome,) = made.make(source, todo, contents, lite.space, False)
         assert outcome.item.source_digest
     finally:
