@@ -307,4 +307,4 @@ def _write(path: Path, batch: _Batch, dim: int) -> None:
 
 def _pages(batch: _Batch, dim: int, page: int = 10_000) -> Iterator[list[dict[str, Any]]]:
     for start in range(0, len(batch.items), page):
-        yield pack(batch.items[start : start + page], np.stack(batch.vectors[start : start + page]), dim)
+        yield pack(batch.items[start : start + page], np.stack(batch.vectors[start : start + page]), dim).rows()

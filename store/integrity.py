@@ -22,18 +22,34 @@ from outcrop.schema.item import CHECKSUM, FIELDS, item_id
 TOLERANCE = 1e-3
 """How far the length of a stored vector may be from 1."""
 _FIELDS = tuple((name, field.type == "number") for name, field in FIELDS.items())
-_OF_THE_ROW = frozenset(("id", "vector", CHECKSUM, *FIELDS))
+OF_THE_ROW = frozenset(("id", "vector", CHECKSUM, *FIELDS))
+"""What the dynamic field does not hold, and the checksum that it does."""
+_json = json.JSONEncoder(sort_keys=True).encode
 
 
 def checksum(row: Mapping[str, Any], vector: NDArray[np.float32]) -> str:
     """16 hex characters over the fields of a row, what is in its dynamic field, and its vector [D] float32."""
-    digest = hashlib.blake2b(np.ascontiguousarray(vector, dtype=np.float32).tobytes(), digest_size=8)
-    # One text, not an update a field: an ingest asks for every item's.
     fields = [repr(float(row[name])) if number else str(row[name]) for name, number in _FIELDS]
+    extra = {name: value for name, value in row.items() if name not in OF_THE_ROW}
+    return _digest(np.ascontiguousarray(vector, dtype=np.float32), fields, extra)
+
+
+def checksums(
+    fields: Mapping[str, Sequence[Any]], extras: Sequence[Mapping[str, Any]], vectors: NDArray[np.float32]
+) -> list[str]:
+    """`checksum` of rows by column: `fields` by name, the `extras` of each row without what is of the row itself, and `vectors`
+    [N, D] float32."""
+    texts = [list(map(repr if number else str, fields[name])) for name, number in _FIELDS]
+    each = zip(vectors, zip(*texts, strict=True), extras, strict=True)
+    return [_digest(vector, values, extra) for vector, values, extra in each]
+
+
+def _digest(vector: NDArray[np.float32], fields: Iterable[str], extra: Mapping[str, Any]) -> str:
+    digest = hashlib.blake2b(vector.tobytes(), digest_size=8)
+    # One text, not an update a field: an ingest asks for every item's.
     digest.update("\0".join(fields).encode())
-    extra = {name: _plain(value) for name, value in row.items() if name not in _OF_THE_ROW}
     if extra:
-        digest.update(json.dumps(extra, sort_keys=True).encode())
+        digest.update(_json({name: _plain(value) for name, value in extra.items()}).encode())
     return digest.hexdigest()
 
 

@@ -80,7 +80,7 @@ def select(store: Store, physical: str, expression: str, partitions: list[str] |
     None where Milvus Lite is not made as we know it, or does not understand the expression: Milvus then says it itself.
     """
     try:
-        return _select(_engine(store, physical), expression, partitions)
+        return _select(engine_of(store, physical), expression, partitions)
     except MemoryError:  # asking Milvus would take more
         raise
     except Exception as error:  # noqa: BLE001  whatever it is, Milvus is asked instead: the same answer, only slower
@@ -95,7 +95,7 @@ def get(store: Store, physical: str, ids: Sequence[str], fields: Sequence[str]) 
     which a first ingest of references ran Python went there. None where it is not made as we know it.
     """
     try:
-        rows: list[dict[str, Any]] = _engine(store, physical).get(list(ids), output_fields=["id", *fields])
+        rows: list[dict[str, Any]] = engine_of(store, physical).get(list(ids), output_fields=["id", *fields])
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001  see `select`
@@ -104,7 +104,7 @@ def get(store: Store, physical: str, ids: Sequence[str], fields: Sequence[str]) 
     return rows
 
 
-def _engine(store: Store, physical: str) -> Any:
+def engine_of(store: Store, physical: str) -> Any:
     """Milvus Lite's own collection behind a name."""
     from milvus_lite.server_manager import server_manager_instance
 

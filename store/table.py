@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,12 +13,12 @@ from outcrop.schema.columns import Columns
 from outcrop.schema.errors import FilterError, OutcropError
 from outcrop.schema.filters import Filter, ids_expression
 from outcrop.schema.item import FIELDS, Item, Kind
-from outcrop.store import lite_scan
+from outcrop.store import lite_scan, lite_write
 from outcrop.store.connection import Store
 from outcrop.store.integrity import require_sound, require_unit
 from outcrop.store.lite_scan import select
 from outcrop.store.partitions import chosen, home_of, partition_name
-from outcrop.store.rows import pack, unpack
+from outcrop.store.rows import Packed, pack, unpack
 
 LOOKUP = 1000
 """Ids asked for in one request."""
@@ -80,32 +81,36 @@ class Table:
             StoreUnreachable: no answer within the patience. StoreBusy: the server took nothing for an hour.
         """
         rows = pack(items, vectors, self.dim)
-        client = self.store.client
-        # Milvus Lite's upsert merges dynamic fields; its insert replaces the whole row of an id. A server's insert would add one.
-        write = client.insert if replacing and self.store.lite else client.upsert
-        by_partition: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            by_partition.setdefault(self.home(Kind(row["kind"]), row["dataset"]), []).append(row)
+        by_partition: dict[tuple[str, str], list[int]] = {}
+        for number, home in enumerate(zip(rows.fields["kind"], rows.fields["dataset"], strict=True)):
+            by_partition.setdefault(home, []).append(number)
         courtesy = self.store.courtesy
         limit = courtesy.most(max(1, MESSAGE_BYTES // (self.dim * 4 + 1024)))
-        for partition, members in by_partition.items():
+        for (kind, dataset), members in by_partition.items():
+            partition = self.home(Kind(kind), dataset)
             for start in range(0, len(members), limit):
-                chunk = members[start : start + limit]
-
-                def send(chunk: list[dict[str, Any]] = chunk, partition: str = partition) -> None:
-                    with self.store.calling(f"write to {self.name!r}"):
-                        # pymilvus would wait by itself where the server is busy, and not say so
-                        write(
-                            self.physical,
-                            chunk,
-                            partition_name=partition,
-                            timeout=self.store.timeout,
-                            retry_on_rate_limit=False,
-                        )
-
+                chunk = rows.taken(members[start : start + limit])
                 courtesy.pace(len(chunk))
-                courtesy.write(send, patience, waiting)
+                courtesy.write(functools.partial(self._send, chunk, partition, replacing), patience, waiting)
         return len(rows)
+
+    def _send(self, rows: Packed, partition: str, replacing: bool) -> None:
+        """Writes rows of one partition in one request."""
+        with self.store.calling(f"write to {self.name!r}"):
+            if self.store.lite and lite_write.insert(self.store, self.physical, partition, rows):
+                return
+            client = self.store.client
+            # Milvus Lite's upsert merges dynamic fields; its insert replaces the whole row of an id. A server's insert would add
+            # one.
+            write = client.insert if replacing and self.store.lite else client.upsert
+            # pymilvus would wait by itself where the server is busy, and not say so
+            write(
+                self.physical,
+                rows.rows(),
+                partition_name=partition,
+                timeout=self.store.timeout,
+                retry_on_rate_limit=False,
+            )
 
     def delete(self, ids: Iterable[str]) -> int:
         """Removes rows by id; returns how many ids were asked for."""

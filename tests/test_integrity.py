@@ -59,7 +59,7 @@ def write_raw(collection: Collection, row: dict[str, Any]) -> None:
 
 def spoilt(frame: int, how: str) -> dict[str, Any]:
     """The row of a frame with one thing changed after its checksum was made."""
-    row = dict(pack([item(frame)], unit_vectors(ROWS, DIM)[frame : frame + 1], DIM)[0])
+    row = dict(pack([item(frame)], unit_vectors(ROWS, DIM)[frame : frame + 1], DIM).rows()[0])
     vector: NDArray[np.float32] = np.array(row["vector"])
     if how == "vector":  # turned a little: its length is still 1
         vector[:2] = vector[1], vector[0]
@@ -127,7 +127,7 @@ json_values = st.recursive(
 @given(st.dictionaries(st.text(min_size=1, max_size=8), json_values, max_size=4), st.integers(0, DIM * 32 - 1))
 def test_every_bit_counts(extra: dict[str, Any], bit: int) -> None:
     vector = unit_vectors(1, DIM)
-    row = pack([Item("image/d/c/0001", Kind.IMAGE, "d", "c", frame=1, extra=extra)], vector, DIM)[0]
+    row = pack([Item("image/d/c/0001", Kind.IMAGE, "d", "c", frame=1, extra=extra)], vector, DIM).rows()[0]
     assert fault_of(row) == "" and row[CHECKSUM] == checksum(row, vector[0])
     flipped = vector[0].copy()
     flipped.view(np.uint32)[bit // 32] ^= np.uint32(1 << (bit % 32))

@@ -113,7 +113,7 @@ def test_a_milvus_lite_made_otherwise_is_asked(collection: Collection, monkeypat
         raise AttributeError("_read_snapshot")
 
     expected = read(collection, where("altitude=0.."), ["*"])
-    monkeypatch.setattr(lite_scan, "_engine", gone)
+    monkeypatch.setattr(lite_scan, "engine_of", gone)
     assert read(collection, where("altitude=0.."), ["*"]) == expected
     assert collection.count() == ROWS - 10
 
