@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -28,6 +29,8 @@ GOALS = {"collection describe": 10.0, "collection verify": 45.0, "collection exp
 """Seconds at 200,000 rows on Milvus Lite with two cores."""
 GOAL_MIB = 2048
 PAGE = 5000
+SAMPLE = 60_000
+"""Frames of which the images are clustered and compared: a third of them."""
 PATIENCE = 600.0
 """Seconds for one answer: Milvus Lite writes its files within a request, on a busy machine for more than half a minute."""
 DATASETS = ("harbour", "moor", "quarry", "town")
@@ -60,31 +63,42 @@ def main() -> None:
         print(json.dumps(results, indent=1))
 
 
-WIDTHS = {"rows": 8, "command": 32, "seconds": 8, "processor_s": 8, "peak_mib": 7, "rows_per_s": 8, "goal": 6, "met": 5}
+WIDTHS = {"rows": 8, "command": 40, "seconds": 8, "processor_s": 8, "peak_mib": 7, "rows_per_s": 8, "goal": 6, "met": 5}
 
 
-def measure(folder: Path, rows: int, dim: int, uri: str | None, only: list[str] | None) -> Iterator[dict[str, object]]:
-    """One line for each command; the collection is made first, and its export is imported into another store."""
+def measure(
+    folder: Path, rows: int, dim: int, uri: str | None, only: list[str] | None, name: str = ""
+) -> Iterator[dict[str, object]]:
+    """One line for each command, on a collection of this `name` or on one that is made first; its export is imported into another
+    store, on a server by files that it reads, without a graph."""
     store, other = uri or str(folder / f"m{rows}.db"), uri or str(folder / f"i{rows}.db")
-    name, file = f"million{rows}", folder / f"m{rows}.parquet"
-    making = ("--build", name, "--rows", str(rows), "--dim", str(dim), "--uri", store)
-    yield line(rows, "(upsert, flush, index)", *run([__file__, *making], store))
-    key = item_at(0).key
+    file, served = folder / f"m{rows}.parquet", "://" in store
+    if not name:
+        name = f"million{rows}"
+        making = ("--build", name, "--rows", str(rows), "--dim", str(dim), "--uri", store)
+        yield line(rows, "(upsert, flush, index)", *run([__file__, *making], store))
+    key, again, clusters = item_at(0).key, f"{name}_again", str(folder / "clusters")
+    some = f"frame=0..{min(rows, SAMPLE) - 1}"
     commands = [
         ("collection", "describe", name),
         ("collection", "stats", name),
         ("collection", "verify", name),
         ("collection", "export", name, str(file)),
-        ("collection", "import", str(file), "--to", f"{name}_again"),
+        ("collection", "import", str(file), "--to", again, *(("--index", "FLAT") if served else ())),
+        ("collection", "drop", again, "--yes"),
         ("query", "item", key, "--collection", name),
         ("query", "item", key, "--collection", name, "--where", "dataset=moor"),
+        ("query", "cluster", "--output", clusters, "--kind", "image", "--where", some, "--collection", name),
+        ("query", "duplicates", "--where", some, "--collection", name),
+        ("query", "duplicates", "--collection", name),
     ]
+    given = {"OUTCROP_BULK": str(folder / "import"), "OUTCROP_BULK_FROM": "1000"} if served else {}
     for command in commands:
-        shown = " ".join(word for word in command if word not in (name, key, str(file), f"{name}_again"))
+        shown = " ".join(word for word in command if word not in (name, key, str(file), again, clusters))
         if only and not any(word in shown for word in only):
             continue
         asked = ["-m", "outcrop", *command, "--json", "--quiet"]
-        yield line(rows, shown, *run(asked, other if "import" in command else store))
+        yield line(rows, shown, *run(asked, other if again in command else store, given))
 
 
 def line(rows: int, command: str, seconds: float, processor: float, peak_mib: float) -> dict[str, object]:
@@ -92,7 +106,7 @@ def line(rows: int, command: str, seconds: float, processor: float, peak_mib: fl
     goal = GOALS.get(command) if rows == 200_000 else None
     return {
         "rows": rows,
-        "command": command.replace(" --collection", "").replace(" --to", ""),
+        "command": command.replace(" --collection", "").replace(" --to", "").replace(" --output", ""),
         "seconds": round(seconds, 1),
         "processor_s": round(processor, 1),
         "peak_mib": round(peak_mib),
@@ -102,9 +116,9 @@ def line(rows: int, command: str, seconds: float, processor: float, peak_mib: fl
     }
 
 
-def run(arguments: list[str], uri: str) -> tuple[float, float, float]:
+def run(arguments: list[str], uri: str, given: Mapping[str, str] = MappingProxyType({})) -> tuple[float, float, float]:
     """Seconds, processor seconds and peak MiB of one run of Python; it must end well."""
-    begun, environment = time.perf_counter(), {**os.environ, "OUTCROP_URI": uri}
+    begun, environment = time.perf_counter(), {**os.environ, "OUTCROP_URI": uri, **given}
     process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL)
     peak = 0.0
     while True:
@@ -137,15 +151,21 @@ def build(uri: str, name: str, rows: int, dim: int) -> None:
 
     zero, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     space = Space(model="million", weights_digest="0", size=(8, 8), mean=zero, std=one, pooling="avg", dim=dim)
-    rng = np.random.default_rng(0)
-    centres = rng.normal(size=(max(16, rows // 500), dim)).astype(np.float32)
     with Store.connect(uri, timeout=PATIENCE) as store:
         made = Collection.create(store, name, space)
-        for start in range(0, rows, PAGE):
-            count = min(PAGE, rows - start)
-            made.upsert([item_at(n) for n in range(start, start + count)], clustered(rng, centres, count))
+        for items, vectors in pages(rows, dim):
+            made.upsert(items, vectors)
         made.flush()
         made.wait_for_index(3600)
+
+
+def pages(rows: int, dim: int) -> Iterator[tuple[list, np.ndarray]]:
+    """The items and their vectors [N, D] float32, page by page: the same each time."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(max(16, rows // 500), dim)).astype(np.float32)
+    for start in range(0, rows, PAGE):
+        count = min(PAGE, rows - start)
+        yield [item_at(number) for number in range(start, start + count)], clustered(rng, centres, count)
 
 
 def clustered(rng: np.random.Generator, centres: np.ndarray, count: int) -> np.ndarray:

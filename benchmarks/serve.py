@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from million import PAGE, PATIENCE, clustered, item_at
+from million import PATIENCE, item_at, pages
 
 MODEL, NAME, BOUNDARY = "efficientnet_lite0", "bench_serve", "outcrop-benchmark"
 GOAL_SECONDS = 1.0
@@ -274,11 +274,8 @@ def build(uri: str, rows: int, dim: int) -> float | None:
             pass
         space = resolve(Settings(model=MODEL)).space.model_copy(update={"dim": dim})
         made = Collection.create(store, NAME, space)
-        rng = np.random.default_rng(0)
-        centres = rng.normal(size=(max(16, rows // 500), dim)).astype(np.float32)
-        for start in range(0, rows, PAGE):
-            count = min(PAGE, rows - start)
-            made.upsert([item_at(n) for n in range(start, start + count)], clustered(rng, centres, count))
+        for items, vectors in pages(rows, dim):
+            made.upsert(items, vectors)
         made.flush()
         made.wait_for_index(3600)
     return time.perf_counter() - begun

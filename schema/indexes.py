@@ -29,7 +29,8 @@ class IndexProfile:
     """One kind of index. `exact` indexes compare with every vector; `gpu` ones need a GPU server.
 
     `since` is the oldest Milvus server (major, minor, patch) that we trust with it; None = Milvus Lite only.
-    `build` and `search` list the parameters.
+    `build` and `search` list the parameters. `sifts`: a server compares row by row itself where a filter leaves few of a segment's
+    rows (Knowhere's graphs: fewer than 7 %), and its candidates are none that the filter drops.
     """
 
     name: str
@@ -40,6 +41,7 @@ class IndexProfile:
     build: Mapping[str, Parameter] = field(default_factory=dict)
     search: Mapping[str, Parameter] = field(default_factory=dict)
     note: str = ""
+    sifts: bool = False
 
     def build_params(
         self,
@@ -145,6 +147,7 @@ PROFILES: dict[str, IndexProfile] = {
             build=_HNSW,
             search={"ef": _EF},
             note="graph in memory; the default of CPU servers",
+            sifts=True,
         ),
         # milvus.io/docs/hnsw-sq.md; SQ4U "Compatible with Milvus 2.6.8+"
         IndexProfile(

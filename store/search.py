@@ -173,7 +173,9 @@ def _run(
         plan = replace(plan, method="flat", reason="the index compares with every vector")
         return plan, index_search(collection, vectors, k, rest, names, collection.search_params(k), consistency)
     share = 1.0
-    if rest:
+    if rest and collection.sifts():
+        plan = replace(plan, reason="the index compares row by row itself where a filter leaves few rows")
+    elif rest:
         kept = collection.count(filter)
         total = collection.count()
         share = kept / max(1, total)

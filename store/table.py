@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.schema.columns import Columns
-from outcrop.schema.errors import FilterError, OutcropError
+from outcrop.schema.errors import FilterError
 from outcrop.schema.filters import Filter, ids_expression
 from outcrop.schema.item import FIELDS, Item, Kind
-from outcrop.store import lite_scan, lite_write
+from outcrop.store import lite_scan, lite_write, milvus_scan
 from outcrop.store.connection import Store
 from outcrop.store.integrity import require_sound, require_unit
 from outcrop.store.lite_scan import select
+from outcrop.store.milvus_scan import MOST_ROWS, VALUE_BYTES
 from outcrop.store.partitions import chosen, home_of, partition_name
 from outcrop.store.rows import Packed, pack, unpack
 
@@ -26,11 +28,7 @@ MESSAGE_BYTES = 8 * 2**20
 """Bytes of rows sent in one request: a server takes 64 MB, and larger ones are not faster."""
 LARGE = 500
 """A scan in pages of this size or larger reads everything; in smaller ones it may stop after the first."""
-MOST_ROWS = 16_384
-"""Rows that Milvus returns in one page at most."""
 PAGE_BYTES = 256 * 2**20
-VALUE_BYTES = 32
-"""A number of a vector, as pymilvus returns it: a Python float in a list."""
 
 PROPERTY_PARTLY = "outcrop.partly_loaded"
 """On a collection of which some partitions were loaded or released by themselves; see `Table.load`."""
@@ -58,6 +56,7 @@ class Table:
         self._partitions: set[str] | None = None
         self._loaded = False
         self.partly_loaded = False
+        self._settled_until = -math.inf  # see `Collection.sifts`
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -81,6 +80,7 @@ class Table:
             StoreUnreachable: no answer within the patience. StoreBusy: the server took nothing for an hour.
         """
         rows = pack(items, vectors, self.dim)
+        self._settled_until = -math.inf
         by_partition: dict[tuple[str, str], list[int]] = {}
         for number, home in enumerate(zip(rows.fields["kind"], rows.fields["dataset"], strict=True)):
             by_partition.setdefault(home, []).append(number)
@@ -139,8 +139,11 @@ class Table:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def count(self, filter: Filter | None = None) -> int:
-        """The true number of rows that a filter keeps (`count(*)`, strongly consistent)."""
+    def count(self, filter: Filter | None = None, *, growing: bool = True) -> int:
+        """The true number of rows that a filter keeps (`count(*)`, strongly consistent).
+
+        Without `growing`, a server leaves out rows of segments that still take more; Milvus Lite has none.
+        """
         self.load()
         filter = self.bound(filter or Filter())
         names, _ = self.chosen(filter)
@@ -158,6 +161,7 @@ class Table:
                 output_fields=["count(*)"],
                 partition_names=names,
                 consistency_level="Strong",
+                ignore_growing=not growing,
                 timeout=self.store.timeout,
             )
         return int(found[0]["count(*)"])
@@ -243,33 +247,7 @@ class Table:
                 return
             if batch >= LARGE:  # its iterator looks at every row for every page
                 batch = max(batch, min(MOST_ROWS, PAGE_BYTES // (self.dim * VALUE_BYTES + 4096)))
-        seen: set[str] = set()
-        with self.store.reading(f"scan {self.name!r}", rest.raw):
-            pages = self.store.client.query_iterator(
-                self.physical,
-                batch_size=batch,
-                filter=rest.expression,
-                output_fields=list(fields),
-                partition_names=names,
-                consistency_level="Strong",
-                timeout=self.store.timeout,
-            )
-        try:
-            while True:
-                with self.store.reading(f"scan {self.name!r}", rest.raw):
-                    page = pages.next()
-                if not page:
-                    return
-                rows = [dict(row) for row in page]
-                ids = {row["id"] for row in rows}
-                if len(ids) != len(rows) or not seen.isdisjoint(ids):
-                    raise OutcropError(
-                        f"the scan of {self.name!r} gave a row twice; run `collection compact {self.name}` and try again"
-                    )
-                seen |= ids
-                yield rows
-        finally:
-            pages.close()
+        yield from milvus_scan.pages(self, rest.expression, rest.raw, names, fields, batch)
 
     def _require_sound(self, rows: list[dict[str, Any]]) -> None:
         if "vector" in rows[0] and "key" not in rows[0]:  # judged together: this is the way of an exact search
