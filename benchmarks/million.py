@@ -44,6 +44,9 @@ def main() -> None:
     parser.add_argument("--uri", help="a server; default: Milvus Lite directories in --folder")
     parser.add_argument("--folder", type=Path, help="where files are made; default: a temporary folder")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="only commands that contain one of these words")
+    parser.add_argument(
+        "--collection", default="", help="one that is there (see million_search.py), instead of making one"
+    )
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
         "--build", help=argparse.SUPPRESS
@@ -55,7 +58,9 @@ def main() -> None:
     results = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for rows in arguments.rows:
-            for result in measure(Path(folder), rows, arguments.dim, arguments.uri, arguments.only):
+            for result in measure(
+                Path(folder), rows, arguments.dim, arguments.uri, arguments.only, arguments.collection
+            ):
                 results.append(result)
                 if not arguments.json:
                     print("  ".join(f"{value!s:>{WIDTHS[name]}}" for name, value in result.items()), flush=True)

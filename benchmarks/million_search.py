@@ -3,13 +3,14 @@
     python benchmarks/million_search.py [--rows 1000000] [--dim 384] [--sample 100000] [--uri URL] [--folder DIR] [--keep]
         [--steps load sample index recall search commands] [--json]
 
-The rows are those of `million.py`. `load` sends all of them as files that the server reads, into a collection with an exact index;
-`sample` loads the first rows twice more, by requests and by files, ours and raw in turns; `index` builds HNSW as the profile makes
-it; `recall` compares with an exact search in numpy; `search` asks one vector at a time, for some seconds in turns, with 1, 8 and 32
-clients (threads of one process), without a filter and with filters on the fields of the items that keep 10 %, 1 % and 0.01 %; what
-is raw has the same parameters and consistency. `commands` are those of `million.py`. Beside the clock stand seconds of processor,
-the client's and the server's, which other work disturbs less. Without --uri, the Milvus 2.3.5 of the tests runs meanwhile.
-With --keep the collection stays, so that steps can be repeated.
+The rows are those of `million.py`. `load` has all of them read as files by the server, into a collection with an exact index;
+`sample` loads the first rows twice more, by requests and by files, ours and raw in turns; `index` builds HNSW as the profile
+makes it; `recall` compares with an exact search in numpy; `search` asks one vector at a time, for some seconds in turns, with
+1, 8 and 32 clients (threads of one process), without a filter and with filters on the items' fields that keep 10 %, 1 % and
+0.01 %. What is raw has the same parameters and consistency. `commands` are those of `million.py`. Beside the clock stand
+seconds of processor, the client's and the server's, which other work disturbs less. Without --uri, the Milvus 2.3.5 of the
+tests runs meanwhile; on Milvus Lite there are no files and no graph. With --keep the collection stays, so that steps can be
+repeated.
 """
 
 from __future__ import annotations

@@ -104,7 +104,9 @@ def _ordered(scan: _Scan, names: Sequence[str] | None, size: int) -> Iterator[li
     first = next(beginning, [])
     if first:
         yield first
-    if len(first) < size:  # though it need not be all: a server gives fewer rows than it has, and an empty page at the end
+    if (
+        len(first) < size
+    ):  # though it need not be all: a server gives fewer rows than it has, and an empty page at the end
         yield from beginning
         return
     beginning.close()

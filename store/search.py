@@ -215,7 +215,8 @@ def index_search(
     store = collection.store
     found: list[tuple[Hit, ...]] = []
     # A few hits are read whole, and compared with their checksums; of many only what is shown, and judged by id and score.
-    fields = ["*"] if min(len(vectors), MAX_QUERIES) * k <= CHECKED_HITS else _shown(collection)
+    few = min(len(vectors), MAX_QUERIES) * k <= CHECKED_HITS
+    fields = ["*"] if check and few and collection.reads_whole() else _shown(collection)
     for start in range(0, len(vectors), MAX_QUERIES):
         with store.reading(f"search {collection.name!r}", rest.raw):
             answer = store.client.search(

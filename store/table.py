@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ MESSAGE_BYTES = 8 * 2**20
 LARGE = 500
 """A scan in pages of this size or larger reads everything; in smaller ones it may stop after the first."""
 PAGE_BYTES = 256 * 2**20
+WHOLE_EVERY = 5.0
+"""Seconds between two answers of a server whose hits are compared with their checksums."""
 
 PROPERTY_PARTLY = "outcrop.partly_loaded"
 """On a collection of which some partitions were loaded or released by themselves; see `Table.load`."""
@@ -57,6 +60,7 @@ class Table:
         self._loaded = False
         self.partly_loaded = False
         self._settled_until = -math.inf  # see `Collection.sifts`
+        self._whole_after = -math.inf  # see `reads_whole`
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -201,6 +205,20 @@ class Table:
             require_sound(rows.values(), self.name)
         items, vectors = unpack(rows.values())
         return {item.id: (item, vector) for item, vector in zip(items, vectors, strict=True)}
+
+    def reads_whole(self) -> bool:
+        """Whether the hits of a search are to be read with their vectors, so that they can be compared with their checksums.
+
+        On Milvus Lite always. A server fetches vectors in a second request of its own, which doubles the time of an answer: there
+        the hits of the first answer are, and then of one every `WHOLE_EVERY` seconds.
+        """
+        if self.store.lite:
+            return True
+        now = time.monotonic()
+        if now < self._whole_after:
+            return False
+        self._whole_after = now + WHOLE_EVERY
+        return True
 
     def scan(
         self, filter: Filter | None = None, *, vectors: bool = False, batch: int = 1000
