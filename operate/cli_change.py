@@ -38,7 +38,14 @@ OneDataset = Annotated[str | None, option("--dataset", help="Only this dataset's
 Profile = Annotated[
     str, typer.Argument(help="Index profile: FLAT, HNSW, HNSW_SQ, IVF_FLAT, IVF_RABITQ, DISKANN, AISAQ, GPU_….")
 ]
-Deadline = Annotated[float, option("--deadline", min=1, help="Seconds after which to give up. [600; compact 300]")]
+Deadline = Annotated[
+    float,
+    option(
+        "--deadline",
+        min=1,
+        help="Seconds after which to give up. [600, more for many rows; compact 300]",
+    ),
+]
 FeaturesFolder = Annotated[
     Path | None,
     option("--features-folder", help="Folder of kept features: also remove those without an item."),

@@ -29,8 +29,8 @@ class IndexProfile:
     """One kind of index. `exact` indexes compare with every vector; `gpu` ones need a GPU server.
 
     `since` is the oldest Milvus server (major, minor, patch) that we trust with it; None = Milvus Lite only.
-    `build` and `search` list the parameters. `sifts`: a server compares row by row itself where a filter leaves few of a segment's
-    rows (Knowhere's graphs: fewer than 7 %), and its candidates are none that the filter drops.
+    `build` and `search` list the parameters. `sifts`: a server compares row by row itself where a filter leaves few rows of a
+    segment (Knowhere's graphs: fewer than 7 %), and what the filter drops takes no place among its candidates.
     """
 
     name: str
