@@ -69,7 +69,8 @@ class OnScreen(Watcher):
     def progress(self, record: Record) -> None:
         """Moves the meter."""
         if self._meter is not None:
-            done = record.upserted + record.unchanged + record.failed
+            written = max(record.upserted, record.embedded)  # many rows on their way go into the server at once
+            done = written + record.unchanged + record.failed
             self._meter.update(done, f"{record.unchanged} unchanged, {record.failed} failed")
 
 

@@ -19,6 +19,7 @@ from outcrop.schema.settings import Settings
 from outcrop.schema.shards import Shard
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
+from outcrop.store.later_index import build_now, later_name
 
 if TYPE_CHECKING:
     from outcrop.ingest.requests import AnyRequest
@@ -41,14 +42,21 @@ def remove_rows(collection: Collection, gone: Sequence[str], thumbnails: Thumbna
     return len(gone)
 
 
-def make_searchable(collection: Collection, run: Run, deadline: float = INDEX_DEADLINE) -> None:
-    """Flushes once and waits for the index.
+def make_searchable(
+    collection: Collection, run: Run, deadline: float = INDEX_DEADLINE, building: Callable[[str], None] | None = None
+) -> None:
+    """Flushes once and waits for the index. With `building` an index that was put off is built, which is said to it.
 
     Raises:
-        StoreUnreachable: it is not finished within `deadline` seconds.
+        StoreUnreachable: it is not finished within `deadline` seconds. Refused: the server cannot build it.
     """
     collection.flush()
     try:
+        if building is not None:
+            building(
+                f"building the index {later_name(collection)} of {collection.name!r}; it does not answer meanwhile"
+            )
+            build_now(collection)
         collection.wait_for_index(deadline)
         collection.wait_until_served()
     except StoreUnreachable as error:

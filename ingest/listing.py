@@ -23,6 +23,7 @@ from outcrop.ingest.pipeline import Options, Pipeline
 from outcrop.ingest.runs import Record, Run, running
 from outcrop.ingest.sources import Listing
 from outcrop.store.collection import Collection
+from outcrop.store.first_load import Way
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,15 @@ def ingest_listing(
     on_change: Callable[[], None] | None = None,
     index_deadline: float = INDEX_DEADLINE,
     shard_end: ShardEnd | None = None,
+    way: Way = Way(),
 ) -> Record:
     """Embeds new and changed items and upserts them, removes stale rows, flushes once, waits for the index, verifies.
 
     With `features`, patch features and the like are kept too, from the same pass; items that lack them are embedded again.
     `on_start` is given the pipeline, so that a signal handler can stop it; `on_change` is called by the thread that compares,
-    each time that it finds an item that must be embedded. With `shard_end` the listing is a shard's, and what is
-    done once for all shards is left to the last of them. Returns the run's record, which is also on disk
-    with its ledger of failures.
+    each time that it finds an item that must be embedded; `way` is how rows get into the collection. With `shard_end` the
+    listing is a shard's, and what is done once for all shards is left to the last of them. Returns the run's record, which is
+    also on disk with its ledger of failures.
 
     Raises:
         StoreUnreachable: Milvus went away for longer than the patience; what was written stays, the next run goes on.
@@ -117,6 +119,7 @@ def ingest_listing(
             features=features,
             waiting=waiting,
             on_change=on_change,
+            load=way.load,
         )
         if on_start is not None:
             on_start(pipeline)
@@ -127,8 +130,9 @@ def ingest_listing(
             shard_end.ends(pipeline.present, run, thumbnails, index_deadline)
         elif not pipeline.stopped:
             run.count(removed=remove_stale(collection, pipeline.present, thumbnails))
-        if shard_end is None and (record.upserted or record.removed):
-            make_searchable(collection, run, index_deadline)
+        later = way.alone and bool(collection.later_index) and not pipeline.stopped
+        if shard_end is None and (record.upserted or record.removed or later):
+            make_searchable(collection, run, index_deadline, way.say if later else None)
             verify_written(collection, pipeline.present)
         run.end("interrupted" if pipeline.stopped else "done")
         return record

@@ -8,7 +8,7 @@ The commands call `ingest` and `preview`; so can a notebook::
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -41,6 +41,8 @@ from outcrop.schema.shards import Shard
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store, is_missing
+from outcrop.store.first_load import Way, way_in
+from outcrop.store.later_index import later_name, require_some_index
 
 AT_HAND = "efficientnet_lite0"
 """The model of a first ingest where the weights of new collections' model are not on the machine."""
@@ -164,6 +166,8 @@ def _opened(
     listing = None if later else request.list(None, only=only)
     with _store(settings, watcher, create=create) as store:
         found = Collection.find(store, settings.collection) if store is not None else None
+        if found is not None and found.later_index:
+            require_some_index(found)
         located = cast("AnyRequest", request.located(found, settings))
         if located is not request or (listing is None and not request.takes_space):
             request, listing = located, located.list(None, only=only)
@@ -176,7 +180,7 @@ def _opened(
             watcher.say(listing.summary)
         for remark in listing.remarks:
             watcher.warn(remark)
-        if found is not None and settings.index not in (None, found.profile.name):
+        if found is not None and settings.index not in (None, found.profile.name, later_name(found)):
             watcher.warn(
                 f"--index {settings.index} has no effect: collection {found.name!r} exists with {found.profile.name}"
             )
@@ -250,7 +254,10 @@ def _ingest(
         from outcrop.ingest.on_ray import ingest_on_ray
 
         return _ended(target, ingest_on_ray(target, collection, run, settings, watcher), collection, run, end, watcher)
-    with closing(_encoder(target, settings, watcher, run, opened)) as encoder:
+    with (
+        closing(_encoder(target, settings, watcher, run, opened)) as encoder,
+        _way_in(target, settings, collection, run, watcher) as way,
+    ):
         record = ingest_listing(
             target.listing,
             encoder,
@@ -264,8 +271,18 @@ def _ingest(
             waiting=watcher.warn,
             progress=lambda done: watcher.progress(run.record),
             shard_end=end,
+            way=way,
         )
     return _ended(target, record, collection, run, end, watcher)
+
+
+@contextmanager
+def _way_in(target: Target, settings: Settings, collection: Collection, run: Run, watcher: Watcher) -> Iterator[Way]:
+    """How the rows get into the collection; a run that waits for earlier ones in vain has failed."""
+    with ExitStack() as opened:
+        with running(run):
+            way = opened.enter_context(way_in(collection, settings, _to_come(target), watcher.say))
+        yield way
 
 
 def _ended(

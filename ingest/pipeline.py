@@ -48,6 +48,7 @@ from outcrop.schema.errors import MeshError, PictureError
 from outcrop.schema.item import Item, parent_of
 from outcrop.schema.machine import cores
 from outcrop.store.collection import Collection
+from outcrop.store.first_load import FirstLoad
 from outcrop.store.table import LOOKUP
 
 FIRST_BATCH = 32
@@ -101,13 +102,14 @@ class Pipeline:
         features: FeatureKeeper | None = None,
         waiting: Callable[[str], None] | None = None,
         on_change: Callable[[], None] | None = None,
+        load: FirstLoad | None = None,
     ) -> None:
         self.features = features
         self._on_change = on_change
         self.encoder, self.collection, self.run, self.options = encoder, collection, run, options
         self._thumbnails = thumbnails is not None
         self._waiting = waiting
-        self._writer = RowWriter(collection, thumbnails, features, options.patience, waiting, options.columns)
+        self._writer = RowWriter(collection, thumbnails, features, options.patience, waiting, options.columns, load)
         self._lock = threading.Lock()
         self._stages = Stages()
         self._put, self._take = self._stages.put, self._stages.take
@@ -339,11 +341,14 @@ class Pipeline:
             with self._lock:
                 for item in written:
                     self.present.add(item, found=True)
-            self.run.count(upserted=len(written))
+            self.run.count(upserted=self._writer.arrived(len(written)))
             self.run.spent("store", time.thread_time() - begun)
             for part in parts:
                 for work in part.covered:
                     self._covered(work)
+        if not self._stages.broken:
+            self._writer.close()
+            self.run.count(upserted=self._writer.arrived(0))
 
     # -- between stages --------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from outcrop.schema.column_match import Match
 from outcrop.schema.item import Item
 from outcrop.store.annotate import with_columns
 from outcrop.store.collection import Collection
+from outcrop.store.first_load import FirstLoad
 
 
 @dataclass
@@ -43,6 +44,8 @@ class Rows:
 class RowWriter:
     """Writes rows; waits `patience` seconds for a server that went away, and says so to `waiting`.
 
+    With `load`, rows that are new go through it, and are in the collection when it says so (`arrived`).
+
     Own columns of rows that are replaced stay, but for those of which `columns`, tables, have others.
     """
 
@@ -52,6 +55,7 @@ class RowWriter:
     patience: float = 60.0
     waiting: Callable[[str], None] | None = None
     columns: Sequence[Match] = ()
+    load: FirstLoad | None = None
 
     def write(self, parts: Sequence[Rows]) -> list[Item]:
         """Writes all parts in one request, thumbnails and features first; returns the items.
@@ -72,11 +76,23 @@ class RowWriter:
         replacing = any(part.replaces for part in parts)
         items = with_columns(self.collection, items, self.columns, replacing=replacing)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.collection.upsert(
-            [replace(item, ingested_at=item.ingested_at or now) for item in items],
-            np.stack([vector for part in parts for vector in part.vectors]),
-            replacing=replacing,
-            patience=self.patience,
-            waiting=self.waiting,
-        )
+        items = [replace(item, ingested_at=item.ingested_at or now) for item in items]
+        vectors = np.stack([vector for part in parts for vector in part.vectors])
+        if self.load is None:
+            self.collection.upsert(items, vectors, replacing=replacing, patience=self.patience, waiting=self.waiting)
+        else:
+            self.load.add(items, vectors, replacing=replacing)
         return items
+
+    def arrived(self, written: int) -> int:
+        """How many rows are in the collection that were not when this was asked before; `written` were written since."""
+        return written if self.load is None else self.load.arrived()
+
+    def close(self) -> None:
+        """Has everything written that is on its way.
+
+        Raises:
+            OutcropError: the server does not read it.
+        """
+        if self.load is not None:
+            self.load.close()

@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     bulk: Path | None = Field(
         None,
         description="folder of a server's own storage, at the same path there (or s3://bucket/folder of its bucket), through "
-        "which imports and copies of many rows go as files; default: rows are sent",
+        "which ingests, imports and copies of many rows go as files; default: rows are sent",
     )
     bulk_from: int = Field(1_000_000, ge=1, description="rows from which they go through that folder")
     write_rate: float = Field(

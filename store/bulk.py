@@ -27,18 +27,14 @@ from outcrop.schema.item import FIELDS, Item
 from outcrop.schema.objects import ObjectPath
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
+from outcrop.store.import_jobs import APPEAR, POLL, begin_job, settled, why_it_failed
+from outcrop.store.patience import patiently
 from outcrop.store.rows import pack
 
 FILE_BYTES = 128 * 2**20
 """Bytes of vectors and fields, about, in one file: as many rows as one segment of the server, or a part of it."""
 UNDER_WAY = 3
 """Jobs that are waited for at the same time; their rows are held meanwhile."""
-DEADLINE = 3600.0
-"""Seconds to wait for a job."""
-APPEAR = 300.0
-"""Seconds within which rows of jobs that are done must be counted."""
-POLL = 0.5
-ENDED = frozenset(("Completed", "Failed", "Failed and cleaned"))
 
 Say = Callable[[str], None]
 
@@ -85,6 +81,11 @@ class Upserts:
         """Nothing is left."""
 
 
+def rows_of_a_file(dim: int) -> int:
+    """How many rows with vectors of `dim` numbers one file takes."""
+    return max(1000, FILE_BYTES // (dim * 4 + 1024))
+
+
 def load_into(collection: Collection, bulk: Bulk | None, rows: int, say: Say | None = None) -> Load:
     """What writes `rows` rows: files where the server reads them and they are many, else requests."""
     if bulk is None or collection.store.lite or rows < bulk.least:
@@ -108,17 +109,21 @@ class _Job:
     batch: _Batch
     file: Path
     task: int
-    begun: float
 
 
 class BulkLoad:
-    """Writes files of rows and has the server read them; see the module."""
+    """Writes files of rows and has the server read them; see the module.
 
-    def __init__(self, collection: Collection, folder: Path, say: Say) -> None:
+    Fewer rows than `fewest` of a partition are sent. Where the server does not answer when a job is begun, it is asked again for
+    `patience` seconds: rows may be there twice then.
+    """
+
+    def __init__(self, collection: Collection, folder: Path, say: Say, fewest: int = 1, patience: float = 0.0) -> None:
         self.collection, self.rows, self._say = collection, 0, say
         self._folder = folder / f"outcrop-{collection.physical}-{uuid.uuid4().hex[:8]}"
-        self._before = self._settled()
-        self._file_rows = max(1000, FILE_BYTES // (collection.dim * 4 + 1024))
+        self._fewest, self._patience = fewest, patience
+        self._before = settled(collection)
+        self._file_rows = rows_of_a_file(collection.dim)
         self._batches: dict[str, _Batch] = {}
         self._jobs: deque[_Job] = deque()
         self._files = 0
@@ -147,15 +152,40 @@ class BulkLoad:
         Raises:
             OutcropError: a job does not end, or rows are missing or doubled.
         """
-        for batch in self._batches.values():
-            self._send(batch)
-        self._batches.clear()
-        while self._jobs:
-            self._finish(self._jobs.popleft())
+        self.send_all()
+        self.finish_all()
         self.collection.flush()
         if not self._before:
             self._require_all()
-        self._say(f"{self.rows} rows in {self._files} files, which the server read from {self._folder.parent}")
+        self._say(self.summary())
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are while the server reads them."""
+        return self._folder
+
+    def summary(self) -> str:
+        """What was done, for people."""
+        return f"{self.rows} rows in {self._files} files, which the server read from {self._folder.parent}"
+
+    def send_all(self) -> None:
+        """Begins to write what is gathered.
+
+        Raises:
+            OutcropError: a job does not end.
+        """
+        for batch in self._batches.values():
+            self._send(batch)
+        self._batches.clear()
+
+    def finish_all(self) -> None:
+        """Waits until what was begun is written.
+
+        Raises:
+            OutcropError: a job does not end.
+        """
+        while self._jobs:
+            self._finish(self._jobs.popleft())
 
     def _require_all(self) -> None:
         """Waits until a new collection has all rows: those of a job appear some seconds after it is done."""
@@ -168,51 +198,11 @@ class BulkLoad:
                 f"drop it (`collection drop {self.collection.name}`) and do it again"
             )
 
-    def _settled(self) -> int:
-        """The rows that the collection has, once no job that somebody else began is under way, and what jobs made is counted.
-
-        Raises:
-            StoreUnreachable: that takes too long.
-        """
-        deadline, states = time.monotonic() + DEADLINE, self._states()
-        while any(state.state_name not in ENDED for state in states):
-            if time.monotonic() > deadline:
-                raise StoreUnreachable(
-                    f"jobs of {self.collection.name!r} are under way for an hour; look at the server"
-                )
-            time.sleep(POLL)
-            states = self._states()
-        before, deadline = self.collection.count(), time.monotonic() + APPEAR
-        while states and not self._appeared():
-            if time.monotonic() > deadline:
-                raise StoreUnreachable(
-                    f"rows of earlier jobs do not appear in {self.collection.name!r}; look at the server"
-                )
-            time.sleep(POLL)
-        return self.collection.count() if states else before
-
-    def _appeared(self) -> bool:
-        """Whether all that is stored is searched."""
-        client, timeout = self.collection.store.client, self.collection.store.timeout
-        with self.collection.store.reading(f"list the segments of {self.collection.name!r}"):
-            stored = client.list_persistent_segments(self.collection.physical, timeout=timeout)
-            loaded = client.list_loaded_segments(self.collection.physical, timeout=timeout)
-        return {each.segment_id for each in stored if each.num_rows} <= {each.segment_id for each in loaded}
-
-    def _states(self) -> Sequence[Any]:
-        with self.collection.store.calling(f"list the imports into {self.collection.name!r}"):
-            timeout = self.collection.store.timeout
-            found: Sequence[Any] = self._server.list_bulk_insert_tasks(0, self.collection.physical, timeout=timeout)
-            return found
-
-    @property
-    def _server(self) -> Any:
-        return self.collection.store.client._get_connection()  # pymilvus's client has no method for imports by gRPC
-
     def _send(self, batch: _Batch) -> None:
         """Has a batch read by the server, but for the rows that are there already: these are sent."""
         batch = self._without_known(batch)
-        if not batch.items:
+        if len(batch.items) < self._fewest:
+            self._upsert(batch)
             return
         file = self._folder / f"{self._files:06d}.parquet"
         self._files += 1
@@ -222,17 +212,14 @@ class BulkLoad:
             _write(made, batch, self.collection.dim)
         if isinstance(file, Path) and not isinstance(file, ObjectPath):
             file.chmod(0o644)  # the server is another user
-        name = "/".join(file.parts[2:]) if isinstance(file, ObjectPath) else str(file.absolute())
-        timeout = self.collection.store.timeout
         try:
-            with self.collection.store.calling(f"import into {self.collection.name!r}"):
-                task = self._server.do_bulk_insert(self.collection.physical, batch.partition, [name], timeout=timeout)
+            task = patiently(lambda: begin_job(self.collection, batch.partition, file), self._patience)
         except StoreUnreachable:
             raise
         except OutcropError as error:
             self._sent_instead(batch, file, str(error))
             return
-        self._jobs.append(_Job(batch, file, int(task), time.monotonic()))
+        self._jobs.append(_Job(batch, file, task))
         if len(self._jobs) >= UNDER_WAY:
             self._finish(self._jobs.popleft())
 
@@ -255,17 +242,8 @@ class BulkLoad:
         Raises:
             StoreUnreachable: it does not end.
         """
-        timeout = self.collection.store.timeout
-        while True:
-            with self.collection.store.reading(f"ask for an import into {self.collection.name!r}"):
-                state = self._server.get_bulk_insert_state(job.task, timeout=timeout)
-            if state.state_name in ENDED:
-                break
-            if time.monotonic() - job.begun > DEADLINE:
-                raise StoreUnreachable(f"the import of {job.file} is under way for an hour; look at the server")
-            time.sleep(POLL)
-        if state.state_name != "Completed":
-            self._sent_instead(job.batch, job.file, state.failed_reason)
+        if (reason := why_it_failed(self.collection, job.task, str(job.file))) is not None:
+            self._sent_instead(job.batch, job.file, reason)
             return
         self.rows += len(job.batch.items)
         self._remove(job.file)

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pymilvus.milvus_client.index import IndexParams
 
 PROPERTY_SPACE, PROPERTY_WEIGHTS, PROPERTY_INDEX = "outcrop.space", "outcrop.weights", "outcrop.index"
+PROPERTY_LATER = "outcrop.later_index"
+"""The index that a collection gets when its first load has ended: see `outcrop.store.later_index`."""
 PROPERTY_REFERENCES = "outcrop.references"
 """The requests that made the references; `outcrop.ingest.remembered` reads and writes them."""
 PROPERTY_FOLDERS, PROPERTY_MAPS, PROPERTY_TABLES = "outcrop.folders", "outcrop.maps", "outcrop.tables"
@@ -83,6 +85,7 @@ class Collection(Table):
         self.weights_hint = weights
         self.notes: list[str] = []
         self._settled = False
+        self.later_index = ""
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -116,6 +119,7 @@ class Collection(Table):
         found = cls(store, name, facts["collection_name"], space, profile, index["build"], weights)
         found.partly_loaded = bool(properties.get(PROPERTY_PARTLY))
         found.columns = Columns.of_text(properties.get(PROPERTY_COLUMNS))
+        found.later_index = properties.get(PROPERTY_LATER, "")
         return found
 
     @classmethod
@@ -355,6 +359,12 @@ class Collection(Table):
             return False
         # A sealed segment is missing here while it is handed from the node that wrote it to the one that answers.
         return self.partly_loaded or sum(fine) >= self.index_state().total
+
+    def identity(self) -> str:
+        """A name that no other collection has or had, on any server: not even one that is made after this one was dropped."""
+        with self.store.reading(f"describe {self.name!r}"):
+            facts = self.store.client.describe_collection(self.physical, timeout=self.store.timeout)
+        return f"{self.physical}-{facts['collection_id']}"
 
     def properties(self) -> dict[str, str]:
         """The collection's properties as Milvus has them now."""

@@ -12,7 +12,14 @@ from outcrop.schema.filters import equals
 from outcrop.schema.index_parameters import Version, dotted
 from outcrop.schema.indexes import IndexProfile, profile_for
 from outcrop.schema.item import Kind
-from outcrop.store.collection import PROPERTY_INDEX, Collection, IndexState, check_name, index_params
+from outcrop.store.collection import (
+    PROPERTY_INDEX,
+    PROPERTY_LATER,
+    Collection,
+    IndexState,
+    check_name,
+    index_params,
+)
 from outcrop.store.connection import Store
 from outcrop.store.inventory import aliases_of, estimated_rows
 from outcrop.store.partitions import partition_name
@@ -43,13 +50,32 @@ def change_index(
     """
     profile, note = profile_for(index, collection.store.version)
     params = wanted_params(collection, profile, build if not note else None)
+    replace_index(collection, profile, params, deadline=deadline, progress=progress)
+    if collection.later_index:
+        collection.set_property(PROPERTY_LATER, "")
+        collection.later_index = ""
+    return note
+
+
+def replace_index(
+    collection: Collection,
+    profile: IndexProfile,
+    params: dict[str, Any],
+    *,
+    deadline: float,
+    progress: Callable[[IndexState], None] | None = None,
+) -> None:
+    """As `change_index`, with all build parameters given.
+
+    Raises:
+        Refused: the server does not finish it; the former index is in place again.
+    """
     former, former_params = collection.profile, collection.build
     try:
         _build(collection, profile, params, deadline, progress)
     except (StoreUnreachable, OutcropError) as error:
         _build(collection, former, former_params, max(deadline, 120.0), None)
         raise Refused(f"could not build {profile.name} on this server; restored {former.name}: {error}") from None
-    return note
 
 
 def wanted_params(collection: Collection, profile: IndexProfile, given: dict[str, Any] | None) -> dict[str, Any]:
