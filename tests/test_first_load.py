@@ -93,7 +93,7 @@ def left() -> list[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_rows_are_those_of_requests_also_after_a_kill(
     tree: Path, server: Store, name: str, lite_uri: str, tmp_path: Path
 ) -> None:
