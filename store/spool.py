@@ -49,8 +49,10 @@ class Spool:
         """
         import pyarrow as pa
 
-        rows = pack(items, vectors, self._dim)
-        numbers = np.stack([row.pop("vector") for row in rows]).reshape(-1)
+        packed = pack(items, vectors, self._dim)
+        rows, numbers = packed.rows(), packed.vectors.reshape(-1)
+        for row in rows:
+            del row["vector"]
         columns = [
             pa.array([json.dumps(row, ensure_ascii=False) for row in rows], type=pa.string()),
             pa.FixedSizeListArray.from_arrays(pa.array(numbers, type=pa.float32()), self._dim),
