@@ -39,6 +39,7 @@ from typing import Any, Literal, Protocol
 from outcrop.embed.reader_versions import damage_of, keeps_checksums
 from outcrop.ingest.checked import CheckedFiles, written_since
 from outcrop.ingest.features import FeatureKeeper
+from outcrop.ingest.photos import PhotoSource
 from outcrop.ingest.sources import MAX_BYTES, FileState, Listing, OfCapture, Source, Todo, Wanted, groups
 from outcrop.schema.digests import SourceDigest, digest_of_file
 from outcrop.schema.filters import equals
@@ -370,6 +371,10 @@ class Present:
     def cover(self, source: Source, wanted: Sequence[Wanted]) -> None:
         """Notes that all items of a source are accounted for; photographs make one each, so nothing of theirs can be stale,
         unless they are the frames of a film."""
+        if isinstance(
+            source, PhotoSource
+        ):  # asked of each of a million; whether it is of a capture takes far longer to ask
+            return
         of_capture = isinstance(source, OfCapture)
         if source.whole and (of_capture or wanted[0].item.kind is not Kind.IMAGE):
             self._covered.add(

@@ -11,7 +11,7 @@ from outcrop.ingest.film_source import Kept
 from outcrop.ingest.films import Films, with_films
 from outcrop.ingest.photos import PhotoSource
 from outcrop.ingest.runs import Failure
-from outcrop.ingest.sources import Listing, Source
+from outcrop.ingest.sources import Alike, Listing, Source
 from outcrop.schema.any_names import counted, kinds_of
 from outcrop.schema.dataset_files import DatasetFiles, dataset_files
 from outcrop.schema.errors import InputError
@@ -37,17 +37,26 @@ def list_dataset(
     Raises:
         RegistryError: the registry, the dataset's name, a template or a folder is wrong. InputError: the positions are.
     """
-    found = dataset_files(registry, name, datasets, positions)
+    return _listed(dataset_files(registry, name, datasets, positions), limit, only)
+
+
+def _listed(found: DatasetFiles, limit: int | None, only: Iterable[str] | None) -> Listing:
     focal_length = found.dataset.focal_length
-    sources = [
-        PhotoSource(frame_item(frame), frame.path, frame.altitude is not None, focal_length) for frame in found.frames
-    ]
+
+    def source(frame: Frame) -> Source:
+        return PhotoSource(frame_item(frame), frame.path, frame.altitude is not None, focal_length)
+
     missing = missing_photographs(found)
-    if only is not None:
-        keys = set(only)
-        sources = [s for s in sources if s.item.key in keys]
-        missing = [m for m in missing if m.key in keys]
-    return listing_of(found, sources, missing, limit)
+    if only is None:
+        return listing_of(found, Alike(found.frames, source, key_of), missing, limit)
+    keys = set(only)
+    sources = [source(frame) for frame in found.frames if key_of(frame) in keys]
+    return listing_of(found, sources, [failure for failure in missing if failure.key in keys], limit)
+
+
+def key_of(frame: Frame) -> str:
+    """The key of a photograph."""
+    return str(frame.key)
 
 
 def list_folder(
@@ -65,8 +74,9 @@ def list_folder(
     Raises:
         InputError: it holds no photograph, or the positions are wrong. RegistryError: it cannot be listed.
     """
-    listing = list_dataset(folder, name, folder, limit=limit, only=only, positions=positions)
-    listing = replace(listing, summary=summary_of(listing, folder))
+    found = dataset_files(folder, name, folder, positions)
+    listing = _listed(found, limit, only)
+    listing = replace(listing, summary=_summary(found, listing))
     if films is not None:
         listing = with_films(listing, films, limit=limit, only=only)
     if only is None and not listing.expected:
@@ -88,12 +98,18 @@ def declared_films(registry: Path, name: str, datasets: Path, kept: Path | None)
     return Films(dataset_root(known, name, datasets), name, seconds_of(every), Kept(kept))
 
 
-def summary_of(listing: Listing, folder: Path) -> str:
+def _summary(found: DatasetFiles, listing: Listing) -> str:
     """How many photographs a folder holds, in how many captures, and what becomes of one of them."""
-    items = [wanted.item for source in listing.sources for wanted in source.wanted]
-    captures = len({item.capture_id for item in items})
-    said = f"{folder}: {counted(len(items), 'photograph')} in {counted(captures, 'capture')}"
-    return said + (f", such as {items[0].source} as {items[0].key}" if items else "")
+    sources = listing.sources
+    if isinstance(sources, Alike):
+        captures = sum(1 for capture in found.captures if capture.frames)
+    else:
+        captures = len({source.wanted[0].item.capture_id for source in sources})
+    said = f"{found.root}: {counted(len(sources), 'photograph')} in {counted(captures, 'capture')}"
+    if not sources:
+        return said
+    first = sources[0].wanted[0].item
+    return f"{said}, such as {first.source} as {first.key}"
 
 
 def missing_photographs(found: DatasetFiles) -> list[Failure]:

@@ -18,6 +18,7 @@ from outcrop.schema.errors import InputError
 from outcrop.schema.films import SUFFIXES
 from outcrop.schema.item import FIELDS
 from outcrop.schema.places import require_disk
+from outcrop.schema.sequences import Joined
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def with_films(
     others.subtract(path.suffix.lower() for path in (*held.films, *held.telemetry))
     return replace(
         photographs,
-        sources=[*photographs.sources, *(source for source in found.sources if source not in met)],
+        sources=Joined(photographs.sources, [source for source in found.sources if source not in met]),
         missing=[*photographs.missing, *found.missing, *refused],
         others={kind: count for kind, count in others.items() if count > 0},
         summary=f"{photographs.summary or films.place}; {_summary(films, held)}",

@@ -19,6 +19,7 @@ from outcrop.schema.errors import ManifestError, nearest
 from outcrop.schema.item import Item, Kind, item_of_key, part
 from outcrop.schema.manifest import DatasetPart, ImageGroup, Manifest
 from outcrop.schema.registry import Registry, read_registry
+from outcrop.schema.sequences import Joined
 from outcrop.schema.written import WrittenReference
 from outcrop.store.collection import Collection
 
@@ -74,7 +75,7 @@ def whole(name: str, parts: Sequence[Part]) -> Listing:
     listings = [part.listing for part in parts]
     return Listing(
         name,
-        [source for listing in listings for source in listing.sources],
+        Joined(*(listing.sources for listing in listings)),
         [failure for listing in listings for failure in listing.missing],
         [path for listing in listings for path in listing.undeclared],
         [remark for listing in listings for remark in listing.remarks],

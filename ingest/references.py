@@ -21,10 +21,10 @@ from outcrop.embed.images import Decoded, decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import reader_version
 from outcrop.embed.resident import Resident, Undecoded, smalls, undecoded
-from outcrop.ingest.dataset import frame_item, listing_of, missing_photographs
+from outcrop.ingest.dataset import frame_item, key_of, listing_of, missing_photographs
 from outcrop.ingest.ground_windows import to_scale
 from outcrop.ingest.photos import complete
-from outcrop.ingest.sources import Contents, Kept, Listing, Outcome, Prepared, Todo, Unfit, Wanted
+from outcrop.ingest.sources import Alike, Contents, Kept, Listing, Outcome, Prepared, Source, Todo, Unfit, Wanted
 from outcrop.schema.crops import CropSpec, Window, crop_numbered
 from outcrop.schema.dataset_files import DatasetFiles, dataset_files
 from outcrop.schema.errors import InputError, PictureError, PlaceUnusable
@@ -236,14 +236,18 @@ def list_references(
         raise InputError("no angle or no crop is given, so there is nothing to make")
     if only is None:
         _require_photographs(found)
-    sources = []
-    for frame in found.frames:
-        some, remark = tuple(turns) if wanted is None else wanted.get(str(frame.key), ()), ""
-        if window is not None and wanted is None:
-            some, remark = to_scale(frame, some, found.dataset.focal_length, window)
-        if some:
-            whole = wanted is None and not keep_others
-            sources.append(ReferenceSource(frame, some, found.dataset, whole, write_to, remark))
+
+    def source(frame: Frame, some: tuple[CropSpec, ...] = tuple(turns), remark: str = "") -> Source:
+        return ReferenceSource(frame, some, found.dataset, wanted is None and not keep_others, write_to, remark)
+
+    sources: Sequence[Source]
+    if wanted is not None:
+        sources = [source(frame, some) for frame in found.frames if (some := wanted.get(key_of(frame), ()))]
+    elif window is not None:
+        scales = ((frame, to_scale(frame, tuple(turns), found.dataset.focal_length, window)) for frame in found.frames)
+        sources = [source(frame, some, remark) for frame, (some, remark) in scales if some]
+    else:
+        sources = Alike(found.frames, source, key_of, len(turns))
     missing = [
         replace(failure, key=key)
         for failure in missing_photographs(found)

@@ -10,6 +10,7 @@ harm. A mark counts for the group that it names alone, so those of an earlier pa
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
@@ -17,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from outcrop.ingest.requests import AnyRequest
 from outcrop.ingest.runs import Record
-from outcrop.ingest.sources import Listing
+from outcrop.ingest.sources import Listing, parents_of
 from outcrop.schema.digests import digest_of
+from outcrop.schema.sequences import Chosen
 from outcrop.schema.settings import Settings
 from outcrop.schema.shards import Shard
 from outcrop.store.collection import Collection
@@ -36,11 +38,11 @@ def share(listing: Listing, shard: Shard | None) -> Listing:
     """
     if shard is None:
         return listing
-    sources = [source for source in listing.sources if shard.has(source.wanted[0].item.key)]
+    places = array("q", (place for place, key in enumerate(parents_of(listing.sources)) if shard.has(key)))
     missing = [failure for failure in listing.missing if shard.has(failure.key)]
     if shard.number:
         listing = replace(listing, undeclared=(), remarks=(), others={})
-    return replace(listing, sources=sources, missing=missing)
+    return replace(listing, sources=Chosen(listing.sources, places), missing=missing)
 
 
 def group_of(settings: Settings, request: AnyRequest, collection: str, shard: Shard) -> str:

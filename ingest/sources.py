@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +30,14 @@ from outcrop.schema.digests import SourceDigest, digest_of, digest_of_file
 from outcrop.schema.errors import PictureError
 from outcrop.schema.item import Item
 from outcrop.schema.places import URI, is_remote
+from outcrop.schema.sequences import Chosen, Joined, Made
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from outcrop.embed.resident import Small
 
+S = TypeVar("S")
 MAX_BYTES = 2**30
 """Larger files (bytes) are not photographs and are not read."""
 
@@ -301,10 +304,39 @@ class Listing:
     others: Mapping[str, int] = field(default_factory=dict)
     summary: str = ""
 
-    @property
+    @cached_property
     def expected(self) -> int:
         """Declared items, on disk or not."""
-        return sum(source.count for source in self.sources) + len(self.missing)
+        return count_of(self.sources) + len(self.missing)
+
+
+class Alike(Made[S, Source]):
+    """Sources of `each` items that are made of the members of `of` when they are asked for; `key` gives a source's key, or one of
+    the same parent's."""
+
+    def __init__(self, of: Sequence[S], make: Callable[[S], Source], key: Callable[[S], str], each: int = 1) -> None:
+        super().__init__(of, make)
+        self.key, self.each = key, each
+
+
+def count_of(sources: Sequence[Source]) -> int:
+    """How many items are wanted of sources; those that are made when they are asked for are not."""
+    if isinstance(sources, Alike):
+        return len(sources) * sources.each
+    if isinstance(sources, Chosen) and isinstance(sources.of, Alike):
+        return len(sources) * sources.of.each
+    if isinstance(sources, Joined):
+        return sum(map(count_of, sources.parts))
+    return sum(source.count for source in sources)
+
+
+def parents_of(sources: Sequence[Source]) -> Iterator[str]:
+    """A key for each source, of the parent that its items have in common; see `count_of`."""
+    if isinstance(sources, Alike):
+        return map(sources.key, sources.of)
+    if isinstance(sources, Joined):
+        return chain.from_iterable(map(parents_of, sources.parts))
+    return (source.wanted[0].item.key for source in sources)
 
 
 def addressed(item: Item, source: Source) -> Item:

@@ -27,6 +27,7 @@ from outcrop.schema.frames import Frame, dataset_root
 from outcrop.schema.item import Item, Kind, item_of_key, parent_of
 from outcrop.schema.origin import Origin, origin_of
 from outcrop.schema.registry import registry_at
+from outcrop.schema.sequences import Joined
 from outcrop.schema.settings import Settings
 from outcrop.schema.written import written_folder
 from outcrop.store.collection import Collection
@@ -49,7 +50,7 @@ def desired_photographs(collection: Collection, settings: Settings, name: str) -
         return Desired(name, listing, files, _films_again(known, films, name, collection))
     images = list_dataset(place.registry, name, place.datasets, positions=place.positions)
     references = wanted_references(collection, name, settings)
-    listing = Listing(images.dataset, [*images.sources, *references.sources], images.missing)
+    listing = Listing(images.dataset, Joined(images.sources, references.sources), images.missing)
     again = f"ingest dataset {name} --collection {collection.name}"
     if films is not None:
         listing = with_films(listing, films)

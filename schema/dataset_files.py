@@ -5,13 +5,15 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
-from outcrop.schema.any_files import AnyFile, Holding, captures_of, look_into
+from outcrop.schema.any_files import AnyFile, Holding, look_into
 from outcrop.schema.frames import CaptureFiles, Frame, dataset_root, list_captures
 from outcrop.schema.item import ImageKey
 from outcrop.schema.positions import matched, read_positions
 from outcrop.schema.registry import Capture, Dataset, Registry, registry_at
+from outcrop.schema.sequences import Joined, Made
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,9 @@ class DatasetFiles:
     remarks: tuple[str, ...] = ()
 
     @property
-    def frames(self) -> list[Frame]:
-        """The photographs, capture by capture."""
-        return [frame for capture in self.captures for frame in capture.frames]
+    def frames(self) -> Sequence[Frame]:
+        """The photographs, capture by capture; each is made anew when it is asked for."""
+        return Joined(*(capture.frames for capture in self.captures))
 
 
 def dataset_files(registry: Path, name: str, datasets: Path, positions: Path | None = None) -> DatasetFiles:
@@ -71,9 +73,8 @@ def registry_with(found: DatasetFiles) -> Registry:
 def _of_holding(name: str, dataset: Dataset, root: Path, holding: Holding) -> DatasetFiles:
     captures = []
     images: dict[str, Capture] = {}
-    for capture_id, files in captures_of(holding.files).items():
-        frames = tuple(_frame(name, file) for file in files)
-        captures.append(CaptureFiles(capture_id, frames, (), 0, ()))
+    for capture_id, files in holding.captures.items():
+        captures.append(CaptureFiles(capture_id, Made(files, partial(_frame, name)), (), 0, ()))
         folder = PurePosixPath(files[0].source).parent.as_posix()
         images[capture_id] = Capture(frames="all", altitude=files[0].altitude, label=files[0].label, folder=folder)
     return DatasetFiles(name, dataset.model_copy(update={"images": images}), root, tuple(captures), holding)

@@ -7,18 +7,19 @@ gaps. So the files that fit the template are listed, and the count is compared w
 from __future__ import annotations
 
 import difflib
-import re
-import string
 import unicodedata
-from collections.abc import Sequence
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from outcrop.schema.errors import RegistryError
 from outcrop.schema.item import ImageKey
-from outcrop.schema.places import below, files_at, is_remote
+from outcrop.schema.naming import Naming
+from outcrop.schema.places import below, is_remote, names_at
 from outcrop.schema.positions import Position
 from outcrop.schema.registry import Dataset, Registry
+from outcrop.schema.sequences import Lazy
 
 MAX_NAMED = 3
 """Files or folders that a message names where none fits."""
@@ -39,6 +40,30 @@ class Frame:
     position: Position | None = None
 
 
+class CaptureFrames(Lazy[Frame]):
+    """Frames of one capture, by their `numbers`; each is made when it is asked for, and takes eight bytes until then.
+
+    Their files are in `folder`, whose path below the dataset's root is `below` ('' for the root itself), and have the names of
+    `naming` but for those that are named `otherwise`. `like` is what the frames have in common.
+    """
+
+    def __init__(
+        self, like: Frame, numbers: Sequence[int], naming: Naming, otherwise: Mapping[int, str], below: str
+    ) -> None:
+        self._like, self._naming, self._otherwise = like, naming, otherwise
+        self._numbers = array("q", numbers)
+        self._below = f"{below}/" if below else ""
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def _at(self, place: int) -> Frame:
+        number, like = self._numbers[place], self._like
+        name = self._otherwise.get(number) or self._naming.name(number)
+        key = ImageKey(like.key.dataset, like.key.capture_id, number)
+        return Frame(key, like.path / name, _nfc(self._below + name), like.altitude, like.label)
+
+
 @dataclass(frozen=True)
 class CaptureFiles:
     """One capture compared with the disk.
@@ -50,7 +75,7 @@ class CaptureFiles:
     """
 
     capture_id: str
-    frames: tuple[Frame, ...]
+    frames: Sequence[Frame]
     missing: tuple[int, ...]
     missing_count: int
     undeclared: tuple[Path, ...]
@@ -100,80 +125,70 @@ def _list_capture(dataset: Dataset, name: str, capture_id: str, root: Path) -> C
     relative = dataset.folder(capture_id)
     folder = on_disk(root, relative.parts, doubled)
     capture = dataset.images[capture_id]
-    present: dict[int, Path] = {}
+    naming = Naming.of(dataset, capture_id)
+    present: dict[int, str] = {}
     hint = "" if folder is not None and folder.is_dir() else _no_folder(root, relative)
     if folder is not None and folder.is_dir():
         if not folder.resolve().is_relative_to(root.resolve()):
             raise RegistryError(
                 f"capture {capture_id!r}: its folder {folder} leads out of the root {root}; move it below, or change the root"
             )
-        depth = len(_frame_pattern(dataset, capture_id).split("/"))
-        files = sorted(files_at(folder, depth))
-        present = _present(dataset, capture_id, folder, files, doubled)
-        hint = "" if present else _hint(dataset, capture_id, folder, files)
+        names = names_at(folder, naming.depth)
+        present = _present(naming, capture_id, names, doubled)
+        hint = "" if present else _hint(dataset, capture_id, folder, names)
     declared, missing, missing_count = _declared(capture.frames, set(present))
-    altitude = dataset.altitude(capture_id)
-    frames = tuple(
-        Frame(
-            ImageKey(name, capture_id, number),
-            present[number],
-            _nfc(present[number].relative_to(root).as_posix()),
-            altitude,
-            capture.label,
-        )
-        for number in sorted(declared)
-    )
-    undeclared = tuple(present[number] for number in sorted(set(present) - declared))
-    return CaptureFiles(capture_id, frames, missing, missing_count, undeclared, tuple(doubled), hint)
+    found: Sequence[Frame] = ()
+    undeclared: tuple[Path, ...] = ()
+    if folder is not None and present:
+        below = folder.relative_to(root).as_posix().removeprefix(".")
+        like = Frame(ImageKey(name, capture_id, 0), folder, below, dataset.altitude(capture_id), capture.label)
+        otherwise = {number: text for number, text in present.items() if text != naming.name(number)}
+        found = CaptureFrames(like, sorted(declared), naming, otherwise, below)
+        undeclared = tuple(folder / present[number] for number in sorted(set(present) - declared))
+    return CaptureFiles(capture_id, found, missing, missing_count, undeclared, tuple(doubled), hint)
 
 
-def _present(
-    dataset: Dataset, capture_id: str, folder: Path, files: Sequence[Path], doubled: list[str]
-) -> dict[int, Path]:
-    """The files of a capture by frame. One that has the template's name wins; else a single one that differs in letter case."""
-    expression = re.compile(_frame_pattern(dataset, capture_id), re.IGNORECASE)
-    exact: dict[int, list[Path]] = {}
-    alike: dict[int, list[Path]] = {}
-    for path in files:
-        text = _nfc(path.relative_to(folder).as_posix())
-        if match := expression.fullmatch(text):
-            number = int(match["frame"])
-            named = _nfc(dataset.filename(capture_id, number).as_posix())
-            if named == text:
-                exact.setdefault(number, []).append(path)
-            elif named.casefold() == text.casefold():
-                alike.setdefault(number, []).append(path)
-    present: dict[int, Path] = {}
-    for number, paths in exact.items():
+def _present(naming: Naming, capture_id: str, names: Sequence[str], doubled: list[str]) -> dict[int, str]:
+    """The names of a capture's files by frame. One that is the template's wins; else a single one that differs in letter case."""
+    present: dict[int, str] = {}
+    same: dict[int, list[str]] = {}
+    alike: dict[int, list[str]] = {}
+    for name in names:
+        text = _nfc(name)
+        number = naming.number(text)
+        if number is None:
+            if (number := naming.alike(text)) is not None:
+                alike.setdefault(number, []).append(name)
+        elif number in present:
+            same.setdefault(number, [present[number]]).append(name)
+        else:
+            present[number] = name
+    for number, some in same.items():
         # The spelling in NFC comes first, as in the registry; the other file is named, since nobody can see which is meant.
-        first, *others = sorted(paths, key=lambda path: _nfc(path.as_posix()) != path.as_posix())
+        first, *others = sorted(some, key=lambda name: _nfc(name) != name)
         present[number] = first
-        if others:
-            doubled.append(
-                _alike(capture_id, first, len(others), "Unicode form", f"the one in {_form(first)} is taken")
-            )
-    for number, paths in alike.items():
-        if number not in exact and len(paths) == 1:
-            present[number] = paths[0]
-        elif number not in exact:
-            doubled.append(_alike(capture_id, paths[0], len(paths) - 1, "letter case", "none is taken; rename one"))
+        doubled.append(_alike(capture_id, first, len(others), "Unicode form", f"the one in {_form(first)} is taken"))
+    for number, some in alike.items():
+        if number not in present and len(some) == 1:
+            present[number] = some[0]
+        elif number not in present:
+            doubled.append(_alike(capture_id, some[0], len(some) - 1, "letter case", "none is taken; rename one"))
     return present
 
 
-def _alike(capture_id: str, path: Path, others: int, what: str, then: str) -> str:
-    return f"{capture_id}: {path.name} and {others} more differ only in {what}; {then}"
+def _alike(capture_id: str, name: str, others: int, what: str, then: str) -> str:
+    return f"{capture_id}: {name.rpartition('/')[2]} and {others} more differ only in {what}; {then}"
 
 
-def _form(path: Path) -> str:
-    return "NFC" if _nfc(path.name) == path.name else "NFD"
+def _form(name: str) -> str:
+    return "NFC" if _nfc(name) == name else "NFD"
 
 
-def _hint(dataset: Dataset, capture_id: str, folder: Path, files: Sequence[Path]) -> str:
+def _hint(dataset: Dataset, capture_id: str, folder: Path, names: Sequence[str]) -> str:
     """What was looked for in a folder in which no file fits, and which files lie there instead, the most alike first."""
     wanted = dataset.filename(capture_id, 1).as_posix()
-    if not files:
+    if not names:
         return f"; looked for {wanted} first, and {folder} holds no files"
-    names = [path.relative_to(folder).as_posix() for path in files]
     return f"; looked for {wanted} first, and {folder} holds {_most_alike(wanted, names)}"
 
 
@@ -217,20 +232,6 @@ def _declared(frames: int | str | tuple[int, ...], present: set[int]) -> tuple[s
     return set(taken), (), max(0, frames - len(taken))
 
 
-def _frame_pattern(dataset: Dataset, capture_id: str) -> str:
-    """The filename template as a regular expression with a group `frame`."""
-    values = dataset.template_values(capture_id)
-    pattern, seen = "", False
-    for text, field, _, _ in string.Formatter().parse(dataset.filename_template):
-        pattern += re.escape(_nfc(text))
-        if field == "frame":
-            pattern += r"(?P=frame)" if seen else r"(?P<frame>\d{1,18})"
-            seen = True
-        elif field is not None:
-            pattern += re.escape(_nfc(values[field]))
-    return pattern
-
-
 def on_disk(root: Path, parts: Sequence[str], doubled: list[str] | None = None) -> Path | None:
     """A file or folder below `root`, found even where the disk spells its Unicode names otherwise (NFD); None where it is absent.
 
@@ -254,4 +255,4 @@ def on_disk(root: Path, parts: Sequence[str], doubled: list[str] | None = None) 
 
 
 def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", text)

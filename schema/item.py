@@ -11,6 +11,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
@@ -164,6 +165,7 @@ class Item:
         return cls(**values, extra=extra)
 
 
+@lru_cache(maxsize=4096)  # an ingest asks several times for that of each item of a request
 def item_id(key: str) -> str:
     """128-bit BLAKE2b digest of a key (in NFC, whichever form was typed), as 32 hex characters: the primary key of its row."""
     return digest_of(_nfc(key))
@@ -222,6 +224,7 @@ def _levels(category: str) -> list[str]:
     return [part(level) for level in category.split("/")] if category else []
 
 
+@lru_cache(maxsize=4096)
 def part(name: str) -> str:
     """One component of a key: NFC, with ``/``, ``%`` and control characters percent-encoded, so that keys never collide."""
     name = _nfc(name)

@@ -1,6 +1,6 @@
 """Where files are: on a disk, or in an object store. The one place that knows both.
 
-`place` makes the path that a text stands for. Everything else is `pathlib.Path`; what pathlib cannot list, `walk` and `files_at`
+`place` makes the path that a text stands for. Everything else is `pathlib.Path`; what pathlib cannot list, `walk` and `names_at`
 do for both.
 """
 
@@ -107,16 +107,24 @@ def _pruned(root: ObjectPath) -> Iterator[tuple[Path, list[str], list[str]]]:
             left.update(folder / name for name in folders)
 
 
-def files_at(folder: Path, depth: int) -> list[Path]:
-    """Regular files exactly `depth` levels below a folder; links to files count, links to folders are not followed."""
+def names_at(folder: Path, depth: int) -> list[str]:
+    """Regular files exactly `depth` levels below a folder, as paths from there, in order; links to files count, links to folders
+    are not followed."""
     if isinstance(folder, ObjectPath):
-        level = len(folder.parts) + depth - 1
-        return [at / name for at, _, names in folder.walk_objects() if len(at.parts) == level for name in names]
-    found: list[Path] = []
+        start = len(folder.parts)
+        found = [
+            (*at.parts[start:], name)
+            for at, _, names in folder.walk_objects()
+            if len(at.parts) == start + depth - 1
+            for name in names
+        ]
+        return ["/".join(parts) for parts in sorted(found)]
+    return _names_at(os.fspath(folder), depth)
+
+
+def _names_at(folder: str, depth: int) -> list[str]:
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if depth == 1 and entry.is_file():
-                found.append(Path(entry.path))
-            elif depth > 1 and entry.is_dir(follow_symlinks=False):
-                found += files_at(Path(entry.path), depth - 1)
-    return found
+        if depth == 1:
+            return sorted([entry.name for entry in entries if entry.is_file()])
+        folders = sorted([entry.name for entry in entries if entry.is_dir(follow_symlinks=False)])
+    return [f"{name}/{below}" for name in folders for below in _names_at(os.path.join(folder, name), depth - 1)]

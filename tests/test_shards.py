@@ -11,15 +11,18 @@ import meshes
 import numpy as np
 import pytest
 from commands import Outcome, run, start
+from films import write_film
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from operations import SPACE
 from pictures import write_dataset
+from toy_encoders import Submits
 
 from outcrop.ingest.changes import Present
 from outcrop.ingest.finishing import ShardEnd
+from outcrop.ingest.listing import ingest_listing
 from outcrop.ingest.photos import PhotoSource
-from outcrop.ingest.requests import DatasetRequest
+from outcrop.ingest.requests import DatasetRequest, VideoRequest
 from outcrop.ingest.runs import Failure, Record, Run
 from outcrop.ingest.sharding import Marks, share, unfinished
 from outcrop.ingest.sources import Listing
@@ -238,6 +241,53 @@ def test_marks_are_of_one_group_and_survive_what_is_damaged(lite_uri: str, name:
         end = ShardEnd(Shard(1, 3), taken, Listing("town", []), said.append)
         end.ends(Present(), Run.begin(Path("state"), "dataset", request), None, 1.0)
         assert not end.finished and said == ["shard 1/3 is done; another process finishes monday"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_frames_that_are_left_out_are_counted_once_by_the_last_shard(
+    lite_uri: str, name: str, tmp_path: Path, together: bool
+) -> None:
+    """Two films in two shards, whose machines share a state folder or not: nothing is missing but what was left out."""
+    for film in ("a", "b"):
+        assert shard_of(image_key("card", film, 0), 2) == {"a": 1, "b": 0}[film]
+        write_film(tmp_path / f"card/{film}.mp4", seconds=9)
+    said: list[str] = []
+    records: list[Record] = []
+    with Store.connect(lite_uri) as store:
+        collection = Collection.create(store, name, SPACE)
+        for number in (0, 1):
+            state = tmp_path / ("state" if together else f"state{number}")
+            request = VideoRequest(name="card", folder=tmp_path / "card", known=state / "films")
+            marks, shard = Marks(collection, request, 2, "night"), Shard(number, 2)
+            run = Run.begin(state, "video", request, shard=str(shard), group="night")
+            marks.begin(shard, run.record.run)
+            whole = request.list(None)
+            end = ShardEnd(shard, marks, whole, said.append)
+            records.append(ingest_listing(share(whole, shard), Grey(), collection, run, shard_end=end))
+            if number == 0:
+                assert [mark.failed for mark in marks.done().values()] == [records[0].left_out]
+        there = {row["key"] for page in collection.scan_rows(where(), ["key"]) for row in page}
+    assert [record.left_out for record in records] == [3, 3] and end.finished
+    assert len(there) == sum(record.upserted for record in records) == sum(record.expected for record in records) == 12
+    assert "shard 1/2 is the last of night" in said[-1]
+
+
+class Grey(Submits):
+    """An encoder that sees the mean of a picture."""
+
+    space, batch, device = SPACE, 4, "toy"
+
+    def encode(self, pixels: Any) -> np.ndarray:
+        means = np.stack([np.asarray(each, dtype=np.float32).mean() for each in pixels])
+        vectors = np.ones((len(means), SPACE.dim), dtype=np.float32)
+        vectors[:, 0] = means
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def describe(self) -> str:
+        return "a toy"
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class TakenAway(Marks):
