@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path += [str(ROOT), str(ROOT / "tests")]  # last: what is installed wins
 
 from benchmarks import disturbed, places, spoilt  # noqa: E402  the path to them is set above
 from benchmarks.trial import Trial  # noqa: E402  likewise

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # last: what is installed wins
 
 from benchmarks.encoder import photographs, random_weights
 from benchmarks.ingest import CAPTURE, make_photos

@@ -5,17 +5,17 @@
 A card that encodes 600 photographs a second leaves 1.67 ms of one Python to each, 3,500 references .28 ms. So the pass runs as it
 does beside a card, but for two stand-ins that live here only:
 
-- the encoder gathers the pixels that it is handed, as a lane to a card does, and answers at once with vectors that were drawn
-  before;
+- the encoder takes the pixels that it is handed into memory of its own, as a lane to a card does, and answers at once with
+  vectors that were drawn before;
 - *processes*: photographs are decoded, cut and fitted by processes of their own (`outcrop.ingest.makers`), whose time is not
   counted; *card*: a decoder that answers at once with pictures of 16 x 16 pixels, of which the real calls of torch make inputs of
   32 x 32: as many calls as on a card, and next to no arithmetic.
 
 Figures are milliseconds of processor time an item of the main process, from the listing to verified rows, by thread: those of
 the pass by their names, `lite` the threads in which Milvus Lite serves, `native` threads that run no Python (gRPC's and
-Arrow's). It is an upper bound of the time for which Python's lock is held: reading, digests and packing let it go meanwhile, and
+Arrow's). It is an upper bound of the time for which Python's lock is held: reading, digests and packing let it go meanwhile.
 `read_and_digest` says what the first two take when they are done alone. `per_second` is by the clock, and is bounded by this
-machine's decoding in *processes*.
+machine's decoding in *processes*. Photographs have 1024 x 768 pixels.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests")]  # last: what is installed wins
 
-from benchmarks.ingest import CAPTURE, make_photos  # noqa: E402  the path to it is set above
+from benchmarks.ingest import CAPTURE  # noqa: E402  the path to it is set above
 
-SAMPLE = ROOT.parent / "shared/sample/full_size"
+SIDES = (1024, 768)
+"""Of the photographs: small, so that threads that wait and ask anew ten times a second do not count."""
 ANGLES, CROP = "0:360:15", "0.6"
 NEEDED = {"photographs": 1000 / 600, "references": 1000 / 3500}
 """Milliseconds that are left for an item at the rates of the goal."""
@@ -133,13 +134,18 @@ class StandIn:
         )
         drawn = np.random.default_rng(0).normal(size=(4096, dim)).astype(np.float32)
         self._vectors = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-        self._next = 0
+        self._next, self._held = 0, np.zeros((self.batch, size, size, 3), np.uint8)
 
     def submit(self, pixels: Any) -> Drawn:
         """As `outcrop.embed.protocol.PictureEncoder.submit`."""
         from outcrop.embed.staging import gathered
 
-        count = len(gathered(pixels))
+        if isinstance(pixels[0], np.ndarray):
+            for row, target in zip(pixels, self._held, strict=False):
+                np.copyto(target, row)
+        else:
+            gathered(pixels)
+        count = len(pixels)
         self._next = (self._next + count) % (len(self._vectors) - count)
         return Drawn(self._vectors[self._next : self._next + count])
 
@@ -172,6 +178,13 @@ def card() -> None:
                 Resident(sheet, n, file.width, file.height, file.metadata, file.remarks) for n, file in enumerate(files)
             ]
 
+    def has(room: Any, pixels: int) -> bool:
+        """Waits until there is room, as no thread is to decode."""
+        while pixels + room._pixels > room.most > 0:
+            time.sleep(0.02)
+        return True
+
+    on_device._Room.has = has  # type: ignore[method-assign]
     reader = Reader(JpegDecoder("stand-in", "cpu", lambda files: []), 340_000_000)
     on_device.find_reader = lambda device, megapixels: reader  # type: ignore[assignment]
     on_device.trusted = lambda *_: on_device.Said(True, "JPEGs are decoded by a stand-in")  # type: ignore[assignment]
@@ -321,9 +334,10 @@ def main() -> None:
         given = json.loads(arguments.one)
         print(json.dumps(measure(**{**given, "registry": Path(given["registry"])})))
         return
+    from outcrop.sample.photos import write_photos
+
     with tempfile.TemporaryDirectory() as temporary:
-        photos = sorted(SAMPLE.glob("*.jpg")) + sorted(SAMPLE.glob("*.JPG"))
-        photos = photos or make_photos(Path(temporary) / "photos", 6)
+        photos = write_photos(Path(temporary) / "photos", 6, size=SIDES)
         counts = {"photographs": arguments.photos, "references": arguments.referenced}
         result = overhead(photos, Path(temporary), counts, arguments.store, arguments.rounds, arguments.dim)
     print(json.dumps(result, indent=1) if arguments.json else table(result))

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path += [str(ROOT), str(ROOT / "tests")]  # last: what is installed wins
 
 import numpy as np  # noqa: E402  the path to what follows is set above
 from milvus_server import MilvusServer  # noqa: E402  likewise

@@ -3,10 +3,14 @@ sources."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 from pathlib import Path
 
 from outcrop.schema.errors import InputError
 from outcrop.schema.files import whole_file
+from outcrop.schema.objects import ObjectPath
 
 EARLIER = ".webp"
 """The suffix of thumbnails of earlier versions."""
@@ -42,10 +46,30 @@ class ThumbnailStore:
         Raises:
             InputError: it cannot be written.
         """
+        if self._written(id, data):
+            return
         path, fix = self.folder / id[:2] / f"{id}.jpg", "make room, or leave thumbnails out with --no-thumbnails"
         with whole_file(path, fix=fix, durable=False, parents=True) as file:
             file.write_bytes(data)
             path.with_suffix(EARLIER).unlink(missing_ok=True)
+
+    def _written(self, id: str, data: bytes) -> bool:
+        """Whether a thumbnail could be written in the shortest way; where it could not, `whole_file` finds out why, or makes its
+        folder. References come by the thousand, and every step of pathlib counts."""
+        folder = f"{self.folder}/{id[:2]}"
+        path, temporary = f"{folder}/{id}", f"{folder}/.{id}.jpg.{os.getpid()}-{threading.get_ident()}.part"
+        if isinstance(self.folder, ObjectPath):
+            return False
+        try:
+            with open(temporary, "wb", buffering=0) as file:
+                whole = file.write(data) == len(data)
+            if whole:
+                os.replace(temporary, f"{path}.jpg")
+        except OSError:
+            whole = False
+        with contextlib.suppress(OSError):
+            os.unlink(f"{path}{EARLIER}" if whole else temporary)  # noqa: PTH108  pathlib takes longer
+        return whole
 
     def remove(self, id: str) -> None:
         """Forgets a thumbnail, where there is one.

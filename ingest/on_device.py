@@ -168,6 +168,12 @@ class OnDevice:
         decoding: list[tuple[str, Callable[[], None]]] = [(f"device-{n}", self._decode) for n in range(THREADS)]
         return decoding + [(f"finish-{n}", lambda: self._finish(ended)) for n in range(FINISHERS)]
 
+    def may_take(self) -> bool:
+        """Whether a photograph is worth offering: not while there is no room, nor where nothing is taken."""
+        if not self._settled and not self._is_near():
+            return False
+        return not self._settled or (self._reader is not None and self._room.has(self._usual))
+
     def offer(
         self,
         source: object,
@@ -182,9 +188,9 @@ class OnDevice:
         Raises:
             PictureError: the photograph cannot be read.
         """
-        if self._settled and (self._reader is None or not self._room.has(self._usual)):
+        if not self.may_take():
             return False
-        if not is_photograph(type(source)) or (not self._settled and not self._is_near()):
+        if not is_photograph(type(source)):
             return False
         photograph = cast("ReadOnDevice", source)
         file = photograph.undecoded(todo, contents, self._encoder)

@@ -47,6 +47,7 @@ from outcrop.schema.column_match import Match
 from outcrop.schema.errors import MeshError, PictureError
 from outcrop.schema.item import Item, parent_of
 from outcrop.schema.machine import cores
+from outcrop.schema.places import is_remote
 from outcrop.store.collection import Collection
 from outcrop.store.first_load import FirstLoad
 from outcrop.store.table import LOOKUP
@@ -233,19 +234,48 @@ class Pipeline:
         complete = True
         for path, some in files:
             with self._breaking_off(work, path, some):
-                todo, contents = self._read(work, path, some)
-                if todo and len(files) == 1 and self._is_on_device(work, path, some, todo, contents):
+                if self._make_file(work, path, some, only=len(files) == 1):
                     return
-                if todo:
-                    outcomes = self._made_here(work.source, todo, contents)
-                    read = replace(contents, data=contents.data[:64])
-                    del contents  # the source knows how long it needs the bytes
-                    if self._deliver(work, path, outcomes) and format_of(read.data) == "PNG":
-                        self._note(path, read)
             complete = not self.stopped or not work.left
             if not complete:
                 break
         self._put(self._to_encode, End(work, complete), always=True)
+
+    def _make_file(self, work: Work, path: Path, some: Sequence[Change], only: bool) -> bool:
+        """Makes what must be made of one file, the `only` one of its source or one of several.
+
+        Returns whether the device goes on with it.
+        """
+        if self._is_read_apart(work, path, some):
+            self._deliver_apart(work, path, some)
+            return False
+        todo, contents = self._read(work, path, some)
+        if todo and only and self._is_on_device(work, path, some, todo, contents):
+            return True
+        if todo:
+            outcomes = self._made_here(work.source, todo, contents)
+            read = replace(contents, data=contents.data[:64])
+            del contents  # the source knows how long it needs the bytes
+            if self._deliver(work, path, outcomes) and format_of(read.data) == "PNG":
+                self._note(path, read)
+        return False
+
+    def _is_read_apart(self, work: Work, path: Path, some: Sequence[Change]) -> bool:
+        """Whether a process that makes what is in a file also reads it: nothing here depends on its bytes."""
+        if self._makers is None or not is_photograph(type(work.source)) or is_remote(path):
+            return False
+        if self._device is not None and self._device.may_take():
+            return False
+        return not any(change.open or change.misread or change.kind == "unchanged" for change in some)
+
+    def _deliver_apart(self, work: Work, path: Path, some: Sequence[Change]) -> None:
+        """Hands on what a process reads and makes."""
+        assert self._makers is not None
+        todo = [change.todo for change in some]
+        made = self._makers.make(work.source, todo, path, self.encoder.space, self._thumbnails)
+        decoded = self._deliver(work, path, made)
+        if decoded and made.contents is not None and format_of(made.contents.data) == "PNG":
+            self._note(path, made.contents)
 
     def _read(self, work: Work, path: Path, some: Sequence[Change]) -> tuple[list[Todo], Contents]:
         """Reads one file of a source: what must be made of it, and its contents."""
@@ -290,10 +320,10 @@ class Pipeline:
     def _made_here(self, source: Source, todo: Sequence[Todo], contents: Contents) -> Iterator[Outcome]:
         """What is made of a file on the CPU, in this thread or for it."""
         if self._makers is not None and is_photograph(type(source)):
-            return self._makers.make(source, todo, contents, self.encoder.space, self._thumbnails)
+            return iter(self._makers.make(source, todo, contents, self.encoder.space, self._thumbnails))
         return source.make(todo, contents, self.encoder, self._thumbnails)
 
-    def _deliver(self, work: Work, path: Path, outcomes: Iterator[Outcome]) -> bool:
+    def _deliver(self, work: Work, path: Path, outcomes: Iterable[Outcome]) -> bool:
         """Hands on what is made of a file, until the pass is stopped; whether something of it is to be embedded."""
         decoded = False
         for outcome in outcomes:

@@ -2,7 +2,8 @@
 
 Work goes to a process of its own where native code may crash on an odd file, or holds Python's lock. `Worker` is such a process
 seen from outside: it is sent a request and answers with any number of parts, one after the other, so that nothing is made faster
-than it is taken. Requests and parts are pickled, their length first; large inputs go through memory that both share.
+than it is taken. Requests and parts are pickled, their length first; large inputs, and arrays in answers, go through memory that
+both share: only then is Python's lock free for others while they are copied.
 
 A process is started with ``python -c``: a script that uses one needs no ``if __name__ == "__main__":``. It ends with the process
 that started it, however that ends.
@@ -11,6 +12,8 @@ that started it, however that ends.
 from __future__ import annotations
 
 import contextlib
+import importlib.machinery
+import itertools
 import json
 import logging
 import mmap
@@ -27,13 +30,20 @@ import tempfile
 import threading
 import traceback
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from outcrop.schema.errors import OutcropError
 
 _LENGTH = struct.Struct("!Q")
+_HEAD = struct.Struct("!QQQ")
+"""Before a part: the bytes of its pickle, the number of its arrays that are in shared memory, and where they begin there."""
 _BLOCK = 1 << 20
+_SHARED = 32 * 2**20
+"""Bytes of the arrays of one answer in shared memory, at most; what is more goes through the pipe, when it is asked for."""
+_SMALL = 4096
+"""Bytes below which an array is pickled with the rest."""
 
 Handler = Callable[[Any, memoryview], Iterable[Any]]
 """What a process runs: the parts of the answer to a request and the bytes that came with it."""
@@ -55,7 +65,22 @@ class _Message(NamedTuple):
 def python_command(statement: str, *arguments: str) -> list[str]:
     """The command that runs a statement in another Python which finds the same modules; `arguments` are ``sys.argv[2:]``."""
     code = f"import json, sys; sys.path[:] = json.loads(sys.argv[1]); {statement}"
-    return [sys.executable, "-c", code, json.dumps(sys.path), *arguments]
+    return [sys.executable, "-c", code, json.dumps(_search_path()), *arguments]
+
+
+def _search_path() -> list[str]:
+    """Where modules are looked for, so that our own package is found where this process found it.
+
+    Whatever ran first may have put another folder before it since: a checkout, say, whose folder `outcrop` is one room of the
+    package and not the whole.
+    """
+    name = __name__.partition(".")[0]
+    home = Path(next(iter(sys.modules[name].__path__))).parent if name in sys.modules else None
+    found = importlib.machinery.PathFinder.find_spec(name, sys.path)
+    places = list(found.submodule_search_locations or ()) if found is not None else []
+    if home is None or not places or Path(places[0]) == home / name:
+        return sys.path
+    return [str(home), *sys.path]
 
 
 class Worker:
@@ -75,19 +100,20 @@ class Worker:
         quiet: bool = False,
     ) -> None:
         self.busy, self.patience = False, patience
-        shared = _open_memory()
-        self._memory = _Memory(shared)
+        shared, returned = _open_memory(), _open_memory()
+        self._memory, self._returned = _Memory(shared), _Memory(returned)
+        statement = f"from {__name__} import serve; serve(*sys.argv[2:])"
         self._process = subprocess.Popen(
-            python_command(f"from {__name__} import serve; serve(*sys.argv[2:])", target, str(shared)),
+            python_command(statement, target, str(shared), str(returned)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if quiet else None,
             env={**os.environ, **(environment or {})},
-            pass_fds=(shared,),
+            pass_fds=(shared, returned),
             bufsize=0,
         )
         self._received = bytearray()  # our own: what a buffered pipe has taken in already, `select` does not see
-        self._finish = weakref.finalize(self, _end, self._process, shared)
+        self._finish = weakref.finalize(self, _end, self._process, (shared, returned))
 
     @property
     def pid(self) -> int:
@@ -105,7 +131,7 @@ class Worker:
         size = self._memory.put(data) if data is not None else 0
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # `answer` says why
-            _write(self._process.stdin, (request, size))
+            _send(self._process.stdin, (request, size))
 
     def answer(self) -> Iterator[Any]:
         """The parts of the answer, as they come.
@@ -115,8 +141,9 @@ class Worker:
             Ended: the process is no more. TimeoutError: it was silent for `patience` seconds, and was ended.
         """
         while True:
-            (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
-            message: _Message = pickle.loads(self._read(length))
+            length, arrays, start = _HEAD.unpack(self._read(_HEAD.size))
+            sizes = struct.unpack(f"!{arrays}Q", self._read(arrays * _LENGTH.size))
+            message: _Message = pickle.loads(self._read(length), buffers=self._returned.copies(start, sizes))
             if not message.last:
                 yield message.part
                 continue
@@ -156,11 +183,12 @@ class Worker:
         return f"exit code {code}"
 
 
-def _end(process: subprocess.Popen[bytes], shared: int) -> None:
+def _end(process: subprocess.Popen[bytes], shared: tuple[int, ...]) -> None:
     if process.poll() is None:
         process.kill()
     process.wait()
-    os.close(shared)
+    for file in shared:
+        os.close(file)
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             with contextlib.suppress(OSError):
@@ -224,17 +252,29 @@ class _Memory:
         self._file = file
         self._map: mmap.mmap | None = None
 
-    def put(self, data: memoryview) -> int:
+    def put(self, data: memoryview, start: int = 0) -> int:
         """Lays bytes down, and says how many."""
-        if data.nbytes > (len(self._map) if self._map is not None else 0):
-            os.ftruncate(self._file, data.nbytes)
-        if data.nbytes:
-            self._mapped(data.nbytes)[: data.nbytes] = data.cast("B")
+        rest = data.cast("B") if data.nbytes else memoryview(b"")
+        while rest:  # as a file, since other threads may run Python while the system copies
+            written = os.pwrite(self._file, rest, start)
+            rest, start = rest[written:], start + written
         return data.nbytes
 
     def get(self, size: int) -> memoryview:
         """The first bytes."""
         return memoryview(self._mapped(size))[:size] if size else memoryview(b"")
+
+    def copies(self, start: int, sizes: Sequence[int]) -> list[memoryview]:
+        """What lies there, piece by piece, in memory of our own."""
+        if not sizes:
+            return []
+        total = sum(sizes)
+        own = memoryview(mmap.mmap(-1, total))  # unlike a bytearray it is not filled with zeros first
+        read = 0
+        while read < total:
+            read += os.preadv(self._file, [own[read:]], start + read)
+        ends = list(itertools.accumulate(sizes))
+        return [own[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
     def _mapped(self, size: int) -> mmap.mmap:
         if self._map is None or len(self._map) < size:
@@ -242,33 +282,61 @@ class _Memory:
         return self._map
 
 
-def _write(file: IO[bytes], message: object) -> None:
-    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    rest = memoryview(_LENGTH.pack(len(data)) + data)
+def _send(file: IO[bytes], request: object) -> None:
+    data = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
+    _write(file, _LENGTH.pack(len(data)) + data)
+
+
+def _write(file: IO[bytes], data: bytes) -> None:
+    rest = memoryview(data)
     while rest:  # an unbuffered pipe may take less when a signal comes
         rest = rest[file.write(rest) :]
 
 
-def serve(target: str, shared: str) -> None:
+class _Answer:
+    """The parts of one answer on their way out: their arrays in shared memory, one after the other, while there is room."""
+
+    def __init__(self, file: IO[bytes], memory: _Memory) -> None:
+        self._file, self._memory, self._used = file, memory, 0
+
+    def say(self, message: _Message) -> None:
+        """Sends a part."""
+        arrays: list[memoryview] = []
+
+        def aside(array: pickle.PickleBuffer) -> bool:
+            raw = array.raw()
+            if raw.nbytes < _SMALL or self._used + sum(map(len, arrays)) + raw.nbytes > _SHARED:
+                return True  # it goes with the rest
+            arrays.append(raw)
+            return False
+
+        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=aside)
+        start, sizes = self._used, [len(array) for array in arrays]
+        for array in arrays:
+            self._used += self._memory.put(array, self._used)
+        head = _HEAD.pack(len(data), len(sizes), start) + struct.pack(f"!{len(sizes)}Q", *sizes)
+        _write(self._file, head + data)
+        self._file.flush()
+
+
+def serve(target: str, shared: str, returned: str) -> None:
     """The life of a process: answers requests until its stdin ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command, which ends its workers
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=_BLOCK)
     os.dup2(2, 1)  # what libraries print must not come between the answers
-    memory, notes, handler = _Memory(int(shared)), _Notes(), None
+    memory, room, notes, handler = _Memory(int(shared)), _Memory(int(returned)), _Notes(), None
     logging.getLogger("outcrop").addHandler(notes)
     with contextlib.suppress(BrokenPipeError, EOFError):  # whoever asked is gone
         while head := requests.read(_LENGTH.size):
             request, size = pickle.loads(requests.read(*_LENGTH.unpack(head)))
-            error = None
+            error, answer = None, _Answer(answers, room)
             try:
                 handler = handler or pkgutil.resolve_name(target)()
                 for part in handler(request, memory.get(size)):
-                    _write(answers, _Message(part))
-                    answers.flush()
+                    answer.say(_Message(part))
             except Exception as caught:  # noqa: BLE001  raised again by the other side
                 error = _portable(caught)
-            _write(answers, _Message(last=True, error=error, notes=notes.taken()))
-            answers.flush()
+            answer.say(_Message(last=True, error=error, notes=notes.taken()))
     os._exit(0)  # tearing large libraries down politely would take seconds
 
 

@@ -53,9 +53,10 @@ def test_photographs_do_go_there(tmp_path: Path, lite: Encoder, monkeypatch: pyt
     asked: list[str] = []
     make = Makers.make
 
-    def watched(self: Makers, source, *rest):  # type: ignore[no-untyped-def]
+    def watched(self: Makers, source, todo, given, *rest):  # type: ignore[no-untyped-def]
+        assert given == source.path, "nothing of it is read here"
         asked.append(source.path.name)
-        return make(self, source, *rest)
+        return make(self, source, todo, given, *rest)
 
     monkeypatch.setattr(Makers, "make", watched)
     listing = photographs(tmp_path / "photos", {f"{n}.jpg": data for n, data in enumerate(list(files().values())[:3])})

@@ -37,7 +37,14 @@ def echoing():
             time.sleep(600)
         if request == "warn":
             logging.getLogger("outcrop.echo").warning("look %s", "out")
-        if request == "count":
+        if request == "where":
+            import outcrop
+            yield list(outcrop.__path__)
+        elif request == "arrays":
+            import numpy as np
+            for number in range(6):
+                yield number, np.full((3000, 3000), number, np.uint8), np.arange(number)
+        elif request == "count":
             yield from range(3)
         else:
             yield len(calls), request, os.getpid(), bytes(data)
@@ -70,6 +77,36 @@ def test_an_answer_has_any_number_of_parts_and_inputs_of_any_size(worker: Worker
     assert worker.alive and not worker.busy
     worker.end()
     assert not worker.alive and not psutil.pid_exists(worker.pid)
+
+
+def test_arrays_come_back_however_large_and_late_they_are_taken(worker: Worker) -> None:
+    for _ in range(2):
+        worker.send("arrays")
+        found = list(worker.answer())  # 54 MB: more than goes through shared memory
+        assert [part[0] for part in found] == list(range(6))
+        for number, large, small in found:
+            assert (large == number).all() and large.shape == (3000, 3000)
+            assert small.tolist() == list(range(number))
+            large += 1  # memory of our own
+        assert ask(worker, "count") == [0, 1, 2]
+
+
+def test_our_own_package_is_found_where_it_was_found(
+    tmp_path: Path, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another folder of its name may come before it on the path since."""
+    import outcrop
+
+    other = tmp_path / "checkout"
+    (other / "outcrop").mkdir(parents=True)
+    (other / "outcrop/__init__.py").write_text("")
+    monkeypatch.syspath_prepend(other)
+    monkeypatch.syspath_prepend(tmp_path)
+    late = Worker("echo:echoing", quiet=True)
+    try:
+        assert ask(late, "where") == [list(outcrop.__path__)]
+    finally:
+        late.end()
 
 
 def test_errors_and_warnings_come_back(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
