@@ -97,7 +97,10 @@ def measure(
         ("query", "duplicates", "--where", some, "--collection", name),
         ("query", "duplicates", "--collection", name),
     ]
-    given = {"OUTCROP_BULK": str(folder / "import"), "OUTCROP_BULK_FROM": "1000"} if served else {}
+    registry = folder / "data_key.json"
+    registry.write_text(json.dumps({"datasets": {name: {"root": name, "images": {}} for name in DATASETS}}))
+    given = {"OUTCROP_REGISTRY": str(registry)}
+    given |= {"OUTCROP_BULK": str(folder / "import"), "OUTCROP_BULK_FROM": "1000"} if served else {}
     for command in commands:
         shown = " ".join(word for word in command if word not in (name, key, str(file), again, clusters))
         if only and not any(word in shown for word in only):

@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.schema.columns import Columns
-from outcrop.schema.errors import FilterError
+from outcrop.schema.errors import FilterError, OutcropError
 from outcrop.schema.filters import Filter, ids_expression
 from outcrop.schema.item import FIELDS, Item, Kind
-from outcrop.store import lite_scan, lite_write, milvus_scan
+from outcrop.store import lite_scan, lite_write
 from outcrop.store.connection import Store
 from outcrop.store.integrity import require_sound, require_unit
 from outcrop.store.lite_scan import select
-from outcrop.store.milvus_scan import MOST_ROWS, VALUE_BYTES
 from outcrop.store.partitions import chosen, home_of, partition_name
 from outcrop.store.rows import Packed, pack, unpack
 
@@ -29,7 +28,11 @@ MESSAGE_BYTES = 8 * 2**20
 """Bytes of rows sent in one request: a server takes 64 MB, and larger ones are not faster."""
 LARGE = 500
 """A scan in pages of this size or larger reads everything; in smaller ones it may stop after the first."""
+MOST_ROWS = 16_384
+"""Rows that Milvus returns in one page at most."""
 PAGE_BYTES = 256 * 2**20
+VALUE_BYTES = 32
+"""A number of a vector, as pymilvus returns it: a Python float in a list."""
 WHOLE_EVERY = 5.0
 """Seconds between two answers of a server whose hits are compared with their checksums."""
 
@@ -265,7 +268,33 @@ class Table:
                 return
             if batch >= LARGE:  # its iterator looks at every row for every page
                 batch = max(batch, min(MOST_ROWS, PAGE_BYTES // (self.dim * VALUE_BYTES + 4096)))
-        yield from milvus_scan.pages(self, rest.expression, rest.raw, names, fields, batch)
+        seen: set[str] = set()
+        with self.store.reading(f"scan {self.name!r}", rest.raw):
+            pages = self.store.client.query_iterator(
+                self.physical,
+                batch_size=batch,
+                filter=rest.expression,
+                output_fields=list(fields),
+                partition_names=names,
+                consistency_level="Strong",
+                timeout=self.store.timeout,
+            )
+        try:
+            while True:
+                with self.store.reading(f"scan {self.name!r}", rest.raw):
+                    page = pages.next()
+                if not page:
+                    return
+                rows = [dict(row) for row in page]
+                ids = {row["id"] for row in rows}
+                if len(ids) != len(rows) or not seen.isdisjoint(ids):
+                    raise OutcropError(
+                        f"the scan of {self.name!r} gave a row twice; run `collection compact {self.name}` and try again"
+                    )
+                seen |= ids
+                yield rows
+        finally:
+            pages.close()
 
     def _require_sound(self, rows: list[dict[str, Any]]) -> None:
         if "vector" in rows[0] and "key" not in rows[0]:  # judged together: this is the way of an exact search
