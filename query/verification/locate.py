@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from outcrop.embed.images import inspect
 from outcrop.embed.photo import PhotoMetadata
@@ -28,19 +27,16 @@ from outcrop.query.verification.confidence import Verification
 from outcrop.query.verification.features import read_picture
 from outcrop.query.verification.geometry import GeometricMatch, corners, project
 from outcrop.query.verification.location import LocatedMatch, Location, Place
+from outcrop.query.verification.resection import GPS_ERROR, Resection, resected
 from outcrop.schema.angles import angle_text
 from outcrop.schema.errors import PictureError
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item
 from outcrop.schema.plane import Plane as Plane
 
-GPS_ERROR = 2.0
-"""Metres by which a drone's GPS is assumed to be off, where the data say nothing better."""
 OFFSET_ERROR = 0.05
 """Assumed error of heading, height and focal length together, as a share of the distance between hit and query."""
-ASSUMED_HITS = 3.0
-"""As how many hits' worth of disagreement `GPS_ERROR` counts in the spread: three or four hits may agree by chance."""
-MIN_BASELINE = 8.0
-"""Metres (root mean square) over which the hits must lie for their places to give a heading and a scale."""
+SURE_OFFSET = 3.0
+"""Spreads of an offset of the hits' places from which it is remarked on."""
 TILT = 10.0
 """Degrees off straight down from which a hit's camera is remarked on."""
 TURNED = 30.0
@@ -122,89 +118,33 @@ def _by_positions(evidence: Sequence[_Evidence], plane: Plane) -> Location | Non
     """The similarity that sends the hits' middles, as the query sees them, to their places; None where they do not say enough."""
     if len(evidence) < 3:
         return None
-    width, height = evidence[0].match.query_size
     seen = np.array([_middle_in_query(e.match) for e in evidence])
+    turned = np.exp(1j * np.radians([_rotation(e) for e in evidence]))
     ground = np.array([e.ground for e in evidence])
-    # A middle far outside the query is extrapolated, and weighs less.
-    weights = 1 / (1 + (np.abs(seen) / max(width, height)) ** 2) ** 2
-    fitted = _similarity(seen, ground, weights)
-    if fitted is None:
+    found = resected(seen, ground, turned, float(max(evidence[0].match.query_size)))
+    if found is None:
         return None
-    slope, middle, used = fitted
-    off = np.abs(ground - slope * seen - middle)
-    sigma_m = _spread(seen[used], off[used], weights[used], float(np.median(off)))
-    heading = -math.degrees(np.angle(slope)) % 360
+    heading = -math.degrees(np.angle(found.slope)) % 360
+    used = [(e, float(off)) for e, off, good in zip(evidence, found.off, found.used, strict=True) if good]
     remarks = [
         f"{e.item.key} says it headed {angle_text(e.heading)} degrees, "
         f"the places of the hits say {angle_text(heading - _rotation(e))}"
-        for e, good in zip(evidence, used, strict=True)
-        if good and e.heading is not None and abs(_signed(e.heading + _rotation(e) - heading)) > TURNED
+        for e, _ in used
+        if e.heading is not None and abs(_signed(e.heading + _rotation(e) - heading)) > TURNED
     ]
-    return _location(
-        "positions",
-        middle,
-        slope,
-        sigma_m,
-        [(e, o) for e, o, u in zip(evidence, off, used, strict=True) if u],
-        plane,
-        remarks,
-    )
+    return _location("positions", found.middle, found.slope, found.sigma, used, plane, [*remarks, *_offset(found)])
 
 
-def _spread(
-    seen: NDArray[np.complex128], off: NDArray[np.float64], weights: NDArray[np.float64], typical: float
-) -> float:
-    """Metres (root mean square) by which the query's middle may be off, by residuals of a similarity through `seen`.
-
-    The residuals of few hits are small by chance. So an assumed error joins them (a prior that weighs as `ASSUMED_HITS` hits);
-    where they are larger than that, they are enlarged by the quantile of F that holds the error in 95 of 100 cases. Hits left out
-    count through the median of all residuals (`typical`). The error of the middle grows where it lies beside the hits.
-    What all receivers are off by together no residual shows: one more error of a hit is added for it.
-    """
-    count, mean = len(off), float(weights.mean())
-    spare = count - 2
-    found = max(
-        float(weights @ off**2) / mean, count * (1.2 * typical) ** 2
-    )  # a median of 1 belongs to a root mean square of 1.2
-    enlarged = (
-        spare * (20 ** (1 / spare) - 1) / math.log(20)
-    )  # of F with 2 and 2 (count - 2) degrees of freedom, by its limit
-    of_a_hit = max((found + ASSUMED_HITS * GPS_ERROR**2) / (spare + ASSUMED_HITS), found / spare * enlarged)
-    design = np.stack([seen, np.ones(count)], axis=1) * np.sqrt(weights / mean)[:, None]
-    inverse = np.linalg.inv(design.conj().T @ design)
-    return math.sqrt(of_a_hit * (1 + float(inverse[1, 1].real)))
-
-
-def _similarity(
-    seen: NDArray[np.complex128], ground: NDArray[np.complex128], weights: NDArray[np.float64]
-) -> tuple[complex, complex, NDArray[np.bool_]] | None:
-    """``ground = slope · seen + middle``, robustly: of all pairs the one with the least median error, then least squares of what
-    agrees with it. None where fewer than three agree, or all lie in one place."""
-    count = len(seen)
-    used = np.ones(count, bool)
-    if count >= 5:
-        first, second = np.triu_indices(count, 1)
-        apart = seen[first] - seen[second]
-        good = np.abs(apart) > 1e-6 * (1 + np.abs(seen).max())
-        if not good.any():
-            return None
-        first, second, apart = first[good], second[good], apart[good]
-        slopes = (ground[first] - ground[second]) / apart
-        middles = ground[first] - slopes * seen[first]
-        errors = np.median(np.abs(ground[None] - slopes[:, None] * seen[None] - middles[:, None]), axis=1)
-        best = int(errors.argmin())
-        # 1.18 times the median is the deviation of each coordinate of a plane's normal error.
-        limit = 2.5 * max(GPS_ERROR, 1.18 * float(errors[best]) * (1 + 5 / (count - 2)))
-        used = np.abs(ground - slopes[best] * seen - middles[best]) <= limit
-    if used.sum() < 3:
-        return None
-    weight = np.sqrt(weights[used])
-    design = np.stack([seen[used], np.ones(int(used.sum()))], axis=1) * weight[:, None]
-    (slope, middle), _, rank, _ = np.linalg.lstsq(design, ground[used] * weight, rcond=None)
-    baseline = math.sqrt(float(np.mean(np.abs(ground[used] - ground[used].mean()) ** 2)))
-    if rank < 2 or slope == 0 or baseline < MIN_BASELINE:
-        return None
-    return complex(slope), complex(middle), used
+def _offset(found: Resection) -> list[str]:
+    """A remark on places that lie off their photographs' middles all in one direction."""
+    size = abs(found.offset)
+    if size < GPS_ERROR or size < SURE_OFFSET * found.offset_sigma:
+        return []
+    way = -math.degrees(np.angle(found.offset / 1j)) % 360
+    return [
+        f"the places of the hits lie {size:.0f} m off the middles of their pictures, {angle_text(round(way))} degrees clockwise "
+        "from their tops (a receiver that is late, or a camera that looks aside): so does the place of the query"
+    ]
 
 
 def _by_headings(evidence: Sequence[_Evidence], plane: Plane) -> Location:
