@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from PIL import ExifTags
 
-Value = int | str | float | tuple[float, ...]
+Value = int | str | bytes | float | tuple[float, ...]
 
 _PREFIX = b"Exif\0\0"
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 """Bytes of a value of each of TIFF's types."""
-_ASCII, _SHORT, _LONG, _RATIONAL = 2, 3, 4, 5
+_BYTE, _ASCII, _SHORT, _LONG, _RATIONAL = 1, 2, 3, 4, 5
 
 _BASE: dict[int, tuple[int, ...]] = {
     ExifTags.Base.Orientation: (_SHORT,),
@@ -43,6 +43,8 @@ _GPS: dict[int, tuple[int, ...]] = {
     ExifTags.GPS.GPSLatitude: (_RATIONAL,),
     ExifTags.GPS.GPSLongitudeRef: (_ASCII,),
     ExifTags.GPS.GPSLongitude: (_RATIONAL,),
+    ExifTags.GPS.GPSAltitudeRef: (_BYTE,),
+    ExifTags.GPS.GPSAltitude: (_RATIONAL,),
 }
 _INTEROP: dict[int, tuple[int, ...]] = {1: (_ASCII,)}
 _THREE = (ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLongitude)
@@ -121,6 +123,8 @@ def _value(raw: bytes, order: str, kind: int, many: int, expected: int) -> Value
         return raw.removesuffix(b"\0").decode("latin-1")
     if many != expected:
         raise _Odd
+    if kind == _BYTE:
+        return raw
     if kind != _RATIONAL:
         number: int = struct.unpack(f"{order}{'H' if kind == _SHORT else 'I'}", raw)[0]
         return number

@@ -33,10 +33,10 @@ class PhotoMetadata:
 
     `latitude` and `longitude` are WGS 84 degrees, positive north and east, and `position_source` says whether they are EXIF's
     ("exif"), DJI's XMP ("xmp"), of the telemetry beside a film ("srt"), or a GeoTIFF's, of the middle of the picture
-    ("geotiff"); `relative_altitude` is metres
-    above the take-off point; `yaw` is degrees clockwise from north in [0, 360), of the gimbal where known,
-    otherwise of the aircraft; `captured_at` is ISO 8601 local time, with the UTC offset where the camera
-    wrote one; `pitch` is the gimbal's, in degrees, -90 straight down; `focal_length_35mm` is the focal length in
+    ("geotiff"); `relative_altitude` is metres above the take-off point and `absolute_altitude` metres above the sea or the
+    ellipsoid; `yaw` is degrees clockwise from north in [0, 360), of the gimbal where known, otherwise of the aircraft;
+    `captured_at` is ISO 8601 local time, with the UTC offset where the camera wrote one; `pitch` is the gimbal's, in degrees,
+    -90 straight down; `focal_length_35mm` is the focal length in
     millimetres that would show as much on film 36 mm wide, along the picture's longer side.
     """
 
@@ -48,6 +48,7 @@ class PhotoMetadata:
     pitch: float | None = None
     focal_length_35mm: float | None = None
     position_source: Literal["exif", "xmp", "geotiff", "srt"] | None = None
+    absolute_altitude: float | None = None
 
 
 def read_metadata(image: Image.Image) -> PhotoMetadata:
@@ -73,6 +74,7 @@ def _said(gps: Mapping[int, Any], camera: Mapping[int, Any], xmp: bytes) -> Phot
         pitch=dji_number(xmp, "GimbalPitchDegree"),
         focal_length_35mm=_focal_length(camera),
         position_source=source,
+        absolute_altitude=_absolute_altitude(gps, xmp),
     )
 
 
@@ -148,6 +150,20 @@ def _position(gps: Mapping[int, Any], xmp: bytes) -> tuple[float | None, float |
     if max(abs(one - other) for one, other in zip(exif, dji, strict=True)) > FAR:
         note("its EXIF and its XMP place it more than a kilometre apart; the XMP position is used")
     return *dji, "xmp"
+
+
+def _absolute_altitude(gps: Mapping[int, Any], xmp: bytes) -> float | None:
+    """DJI's, else that of EXIF, whose reference says with 1 (or 3, of the ellipsoid) that it lies below."""
+    stated = dji_number(xmp, "AbsoluteAltitude")
+    if stated is not None:
+        return stated
+    try:
+        metres = float(gps[ExifTags.GPS.GPSAltitude])
+        reference = gps.get(ExifTags.GPS.GPSAltitudeRef, 0)
+        below = (reference[0] if isinstance(reference, bytes) else int(reference)) in (1, 3)
+    except (KeyError, IndexError, TypeError, ValueError, ArithmeticError):
+        return None
+    return (-metres if below else metres) if math.isfinite(metres) else None
 
 
 def _exif_position(gps: Mapping[int, Any]) -> tuple[float, float] | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from outcrop.ingest.above_ground import grounded_files
 from outcrop.ingest.film_source import Kept
 from outcrop.ingest.films import Films, with_films
 from outcrop.ingest.photos import PhotoSource
@@ -37,7 +38,7 @@ def list_dataset(
     Raises:
         RegistryError: the registry, the dataset's name, a template or a folder is wrong. InputError: the positions are.
     """
-    return _listed(dataset_files(registry, name, datasets, positions), limit, only)
+    return _listed(grounded_files(registry, name, datasets, positions), limit, only)
 
 
 def _listed(found: DatasetFiles, limit: int | None, only: Iterable[str] | None) -> Listing:

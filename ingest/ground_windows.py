@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from outcrop.embed.images import inspect
 from outcrop.embed.photo import PhotoMetadata
@@ -27,7 +28,7 @@ def to_scale(
     Raises:
         InputError: they would be too many.
     """
-    head = _head(frame)
+    head = head_of(frame.path)
     if head is None:
         return tuple(turns), ""
     width, height, facts = head
@@ -38,14 +39,14 @@ def to_scale(
     return crop_specs(angles, ground_crops(found.share, width, height, window)), found.remark
 
 
-def _head(frame: Frame) -> tuple[int, int, PhotoMetadata] | None:
+def head_of(path: Path) -> tuple[int, int, PhotoMetadata] | None:
     """Sides and metadata of a photograph, from the beginning of its file if they are there; None where it cannot be read."""
     try:
-        with frame.path.open("rb") as file:
+        with path.open("rb") as file:
             data = file.read(HEAD)
             try:
-                return inspect(data, name=str(frame.path))
+                return inspect(data, name=str(path))
             except PictureError:
-                return inspect(data + file.read(), name=str(frame.path))
+                return inspect(data + file.read(), name=str(path))
     except (OSError, PictureError):
         return None

@@ -21,12 +21,13 @@ from outcrop.embed.images import Decoded, decode, inspect, thumbnail
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import reader_version
 from outcrop.embed.resident import Resident, Undecoded, smalls, undecoded
+from outcrop.ingest.above_ground import grounded_files
 from outcrop.ingest.dataset import frame_item, key_of, listing_of, missing_photographs
 from outcrop.ingest.ground_windows import to_scale
 from outcrop.ingest.photos import complete
 from outcrop.ingest.sources import Alike, Contents, Kept, Listing, Outcome, Prepared, Source, Todo, Unfit, Wanted
 from outcrop.schema.crops import CropSpec, Window, crop_numbered
-from outcrop.schema.dataset_files import DatasetFiles, dataset_files
+from outcrop.schema.dataset_files import DatasetFiles
 from outcrop.schema.errors import InputError, PictureError, PlaceUnusable
 from outcrop.schema.files import whole_file
 from outcrop.schema.films import SUFFIXES
@@ -230,7 +231,7 @@ def list_references(
         RegistryError: the registry, the dataset's name, a template or a folder is wrong.
         InputError: no turns, or a limit below 1.
     """
-    found = dataset_files(registry, name, datasets, positions)
+    found = grounded_files(registry, name, datasets, positions)
     wanted = turns_of_keys(only) if only is not None else None
     if wanted is None and not turns:
         raise InputError("no angle or no crop is given, so there is nothing to make")

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from outcrop.embed.reader_versions import reader_version
+from outcrop.ingest.above_ground import grounded_files
 from outcrop.ingest.changes import Row
 from outcrop.ingest.dataset import declared_films, list_dataset
 from outcrop.ingest.film_source import Kept
@@ -21,7 +22,6 @@ from outcrop.ingest.written import list_written_references
 from outcrop.operate.desired import GONE, UNDECLARED, Desired, file_below
 from outcrop.schema.crops import CropSpec, crop_numbered
 from outcrop.schema.dataset_files import DatasetFiles as Listed
-from outcrop.schema.dataset_files import dataset_files
 from outcrop.schema.errors import InputError
 from outcrop.schema.frames import Frame, dataset_root
 from outcrop.schema.item import Item, Kind, item_of_key, parent_of
@@ -155,7 +155,7 @@ class DatasetFiles:
 
     @cached_property
     def _found(self) -> Listed:
-        return dataset_files(self._place.registry, self._name, self._place.datasets, self._place.positions)
+        return grounded_files(self._place.registry, self._name, self._place.datasets, self._place.positions)
 
     @cached_property
     def _frames(self) -> dict[str, Frame]:

@@ -125,12 +125,15 @@ class Dataset(_Checked):
     may state altitudes and labels of such captures (see `outcrop.schema.any_files`). `positions` is a file with the places of
     the photographs, relative to the root (see `outcrop.schema.positions`). With `films` (``1s``), the films below the root
     belong to it too, one frame every so often. `focal_length` is that of the photographs that do not state theirs, in
-    millimetres on film 36 mm wide: collections with a ground scale need it (see `outcrop.schema.ground`).
+    millimetres on film 36 mm wide: collections with a ground scale need it (see `outcrop.schema.ground`). `terrain` is a terrain
+    model below the root, a raster of heights in metres: photographs that state an altitude above sea level have their heights
+    above the ground by it.
     """
 
     root: str
     files: Literal["template", "any"] = "template"
     positions: str | None = None
+    terrain: str | None = None
     films: str | None = None
     focal_length: float | None = Field(default=None, gt=0, le=10_000, allow_inf_nan=False)
     folder_template: str = "{capture_id}"
@@ -188,7 +191,7 @@ class Dataset(_Checked):
             )
         return template
 
-    @field_validator("root", "positions")
+    @field_validator("root", "positions", "terrain")
     @classmethod
     def _root(cls, root: str | None, info: ValidationInfo) -> str | None:
         if root is not None:

@@ -19,9 +19,12 @@ from outcrop.embed.images import decode, fit_to
 from outcrop.embed.models import make_space
 from outcrop.embed.placement import Placement
 from outcrop.embed.presets import PRESETS
+from outcrop.ingest.dataset import list_dataset
+from outcrop.ingest.references import list_references
 from outcrop.query.pictures import read_query
 from outcrop.sample.flight import Camera, Pose, photograph, write_jpeg
 from outcrop.sample.land import Land, make_land
+from outcrop.schema.crops import WHOLE, CropSpec
 from outcrop.schema.errors import InputError, SpaceMismatch
 from outcrop.schema.ground import OBLIQUE, TOO_LITTLE, UNKNOWN, Footing, ground_crops, query_crops, scaled
 from outcrop.schema.space import Space
@@ -241,3 +244,49 @@ def test_a_collection_keeps_its_scale(world: Path) -> None:
     assert other.code == SpaceMismatch("").exit_code and "at metres per pixel of 0.65, not 0.7" in other.err
     crops = run("ingest", "references", "lands", "--crops", "0.5", *where)
     assert crops.code == 3 and "leave --crops out" in crops.err
+
+
+def terrain_model(path: Path, places: list[tuple[float, float]], level: float) -> None:
+    """A terrain model around places: at the first the ground lies at `level` metres, and rises eastwards by 50 m to the last."""
+    rasterio = pytest.importorskip("rasterio", reason="extra maps")
+    (latitude, west), (_, east) = places[0], places[-1]
+    step = (east - west) / 20
+    heights = np.tile(level + 50 * (np.arange(41) - 10) / 20, (41, 1)).astype(np.float32)
+    transform = rasterio.Affine(step, 0, west - 10.5 * step, 0, -step, latitude + 20.5 * step)
+    with rasterio.open(
+        path, "w", driver="GTiff", width=41, height=41, count=1, dtype="float32", crs="EPSG:4326", transform=transform
+    ) as file:
+        file.write(heights, 1)
+
+
+def test_heights_above_a_terrain_model(tmp_path: Path) -> None:
+    """Both aircraft say 300 m above their take-off; one is 250 m above the hill that it photographs."""
+    land, folder = land_of(1), tmp_path / "images/c"
+    folder.mkdir(parents=True)
+    poses = [Pose(0, 0, 300, 0), Pose(200, 0, 300, 0)]
+    for number, pose in enumerate([*poses, None], 1):
+        picture = photograph(land, poses[0], Camera(64, 48), np.random.default_rng(1))
+        write_jpeg(picture, folder / f"c_{number:04d}.jpg", pose, datetime(2025, 9, 18))
+    terrain_model(tmp_path / "images/dem.tif", [pose.place for pose in poses], level=20)
+    dataset = {"root": "images", "terrain": "dem.tif", "images": {"c": {"frames": 3, "altitude": 200}}}
+
+    def listed() -> tuple[list[float], str, list[float]]:
+        (tmp_path / "data_key.json").write_text(
+            json.dumps({"datasets": {"d": dataset}, "weights": {"dinov3_weights": {}}})
+        )
+        place = (tmp_path / "data_key.json", "d", tmp_path)
+        found = list_dataset(*place)
+        references = list_references(*place, [CropSpec(0, WHOLE)], window=WINDOW)
+        shares = [source.turns[0].crop.fraction for source in references.sources]
+        return [source.wanted[0].item.altitude for source in found.sources], " ".join(found.remarks), shares
+
+    altitudes, said, shares = listed()
+    assert altitudes == [pytest.approx(300, abs=0.2), pytest.approx(250, abs=0.2), 200]
+    assert "1 of 3 photographs state no place" in said and "datum" not in said
+    assert shares[1] / shares[0] == pytest.approx(300 / 250, abs=0.03)
+    terrain_model(tmp_path / "images/dem.tif", [pose.place for pose in poses], level=300)
+    altitudes, said, _ = listed()
+    assert altitudes == [pytest.approx(20, abs=0.2), 200, 200] and "1 of 3 photographs lie below the ground" in said
+    (tmp_path / "images/dem.tif").unlink()
+    with pytest.raises(InputError, match="no terrain model at"):
+        listed()

@@ -41,7 +41,7 @@ def tags(**kinds: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[int, Any]]:
 EXIFS = st.builds(
     made,
     tags(_274=st.integers(0, 9), _271=TEXTS, _282=st.floats(1, 300)),
-    tags(_1=TEXTS, _2=ANGLES, _3=TEXTS, _4=ANGLES, _6=st.floats(0, 9000)),
+    tags(_1=TEXTS, _2=ANGLES, _3=TEXTS, _4=ANGLES, _5=st.sampled_from([b"\0", b"\1", b"\3"]), _6=st.floats(0, 9000)),
     tags(
         _36867=TEXTS,
         _36881=TEXTS,
