@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,9 +18,10 @@ from commands import run
 from films import write_flight
 from PIL import Image
 
+from outcrop.query.answers import Query, Result, Results
 from outcrop.query.tracks.answers import clock, csv_rows, summary, table_rows, track_json
 from outcrop.query.tracks.files import write_geojson, write_kml
-from outcrop.query.tracks.frames import Frame, list_frames
+from outcrop.query.tracks.frames import Frame, Frames, list_frames
 from outcrop.query.tracks.motion import Limits
 from outcrop.query.tracks.page import drawing, write_page
 from outcrop.query.tracks.track import Track, _Seen, joined
@@ -28,7 +31,9 @@ from outcrop.sample.land import make_land
 from outcrop.sample.maps import write_maps
 from outcrop.sample.track import water
 from outcrop.schema.errors import InputError
+from outcrop.schema.ground import UNKNOWN, Footing
 from outcrop.schema.plane import Plane
+from outcrop.schema.settings import Settings
 
 PLANE = Plane((48.2, 16.4))
 KML = "{http://www.opengis.net/kml/2.2}"
@@ -263,7 +268,6 @@ def test_a_flight_over_a_map(tmp_path: Path) -> None:
 
 def test_a_track_as_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from outcrop.query.cli_track import _print
-    from outcrop.schema.settings import Settings
     from outcrop.screen.options import Session
 
     monkeypatch.setenv("COLUMNS", "80")
@@ -273,6 +277,35 @@ def test_a_track_as_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     said = capsys.readouterr()
     assert max(map(len, said.out.splitlines())) <= 80 and "12 frames: 11 located, 1 outliers" in said.out
     assert re.search(r"8\.jpg .*outlier .*48\.2\d{5}", said.out) and "outlier: 8.jpg: its own hits put it 6" in said.err
+
+
+def test_frames_that_do_not_say_their_height(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where some frames state their height and some do not, the settings say it for these; what is asked whole is said."""
+    from outcrop.query.cli_track import _print
+    from outcrop.query.tracks import track as module
+    from outcrop.screen.options import Session
+
+    heights = []
+
+    def asked(paths: Sequence[Path], *_: object, assumed: Footing, **__: object) -> Results:
+        heights.append(assumed.altitude)
+        remarks = ["" if path.stem == "0" else UNKNOWN for path in paths]
+        return Results(
+            "c", None, tuple(Result(Query(str(p), remark=r), ()) for p, r in zip(paths, remarks, strict=True))
+        )
+
+    monkeypatch.setattr(module, "query_images", asked)
+    monkeypatch.setattr(module, "turns_for_maps", lambda *_, **__: 0)
+    monkeypatch.setattr(module, "reranker", lambda *_, **__: contextlib.nullcontext(lambda results: results))
+    frames = Frames(tuple(Frame(tmp_path / f"{n}.jpg", f"{n}.jpg", float(n)) for n in range(3)), True)
+    settings = Settings(altitude=80)
+    found = module.find_track(frames, None, SimpleNamespace(name="c"), settings)  # type: ignore[arg-type]
+    assert heights == [80]
+    assert [each.get("remark") for each in track_json(found)["frames"]] == [None, UNKNOWN, UNKNOWN]
+    _print(Session(settings), found)
+    assert f"1.jpg and 1 more: {UNKNOWN}" in capsys.readouterr().err
 
 
 def test_wrong_use(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def _values(each: TrackFrame) -> dict[str, Any]:
         "course": _rounded(each.course, 1),
         "speed": _rounded(each.speed, 2),
         **({"unreadable": True} if each.unreadable else {}),
+        **({"remark": each.remark} if each.remark else {}),
     }
 
 

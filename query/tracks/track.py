@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from outcrop.query.answers import Result, Results, total_timings
+from outcrop.query.pictures import NOTHING_ASSUMED
 from outcrop.query.rerank_plan import RerankPlan, Step, reranker
 from outcrop.query.search import query_images, turns_for_maps
 from outcrop.query.tracks.frames import Frame, Frames
@@ -23,6 +24,7 @@ from outcrop.query.tracks.smoother import smoothed
 from outcrop.query.verification.confidence import confidence
 from outcrop.query.verification.location import Location, Place
 from outcrop.schema.filters import Filter
+from outcrop.schema.ground import Footing
 from outcrop.schema.plane import Plane
 from outcrop.schema.settings import Settings
 from outcrop.store.collection import Collection
@@ -49,7 +51,7 @@ class TrackFrame:
     it may be off. `course` is the direction of flight, `heading` that of the picture's top where it was located, both in
     degrees clockwise from north; `speed` is in metres a second. `off` are the metres between the path and the place that the
     frame's own hits give (of an outlier: the nearest of them). `candidates` are the places by its hits, the taken one first.
-    `reason` says why a frame has no candidate, or that it cannot be read.
+    `reason` says why a frame has no candidate, or that it cannot be read; `remark` what its answer suffers from.
     """
 
     frame: Frame
@@ -64,6 +66,7 @@ class TrackFrame:
     reason: str = ""
     unreadable: bool = False
     thumbnail: bytes | None = None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,16 +108,19 @@ class _Seen:
     reason: str
     unreadable: bool
     thumbnail: bytes | None
+    remark: str = ""
 
 
 @dataclass(frozen=True)
 class Asking:
     """How the frames are looked for: which items (`filter`), how they are matched (`plan`), and how often each picture is turned
-    (0: as often as `outcrop.query.search.turns_for_maps` says)."""
+    (0: as often as `outcrop.query.search.turns_for_maps` says); `assumed` is the height and focal length of those that state
+    none, where the collection has a ground scale."""
 
     filter: Filter = field(default_factory=Filter)
     plan: RerankPlan = field(default_factory=lambda: RerankPlan.of(None, None))
     turns: int = 0
+    assumed: Footing = NOTHING_ASSUMED
 
 
 def find_track(
@@ -138,7 +144,8 @@ def find_track(
     spent: list[Results] = []
     with reranker(asking.plan, 1, collection, settings, encoder, locate=True, places=PLACES) as located:
         turns = asking.turns or turns_for_maps(collection, asking.filter, "auto", locate=True)
-        for chunk, answers in _asked(frames.frames, encoder, collection, asking, turns, located):
+        asking = replace(asking, turns=turns, assumed=settings.assumed)
+        for chunk, answers in _asked(frames.frames, encoder, collection, asking, located):
             seen += [_kept(frame, result) for frame, result in zip(chunk, answers.results, strict=True)]
             spent.append(replace(answers, results=()))
             if progress is not None:
@@ -151,20 +158,23 @@ def _asked(
     encoder: Encoder,
     collection: Collection,
     asking: Asking,
-    turns: int,
     located: Step,
 ) -> Iterator[tuple[Sequence[Frame], Results]]:
     """The frames some at a time, with their located answers. Never one alone: that would be an error if it were broken."""
     for numbers in np.array_split(np.arange(len(frames)), math.ceil(len(frames) / CHUNK)):
         chunk = [frames[number] for number in numbers]
         paths = [frame.path for frame in chunk]
-        found = query_images(paths, encoder, collection, asking.plan.how.depth, asking.filter, turns=turns)
+        depth = asking.plan.how.depth
+        found = query_images(
+            paths, encoder, collection, depth, asking.filter, turns=asking.turns, assumed=asking.assumed
+        )
         yield chunk, located(found)
 
 
 def _kept(frame: Frame, result: Result) -> _Seen:
     candidates = (result.location, *result.elsewhere) if result.location is not None else ()
-    return _Seen(frame, candidates, result.error or result.no_location, bool(result.error), result.query.thumbnail)
+    reason, query = result.error or result.no_location, result.query
+    return _Seen(frame, candidates, reason, bool(result.error), query.thumbnail, query.remark)
 
 
 def joined(seen: Sequence[_Seen], limits: Limits = Limits()) -> Iterator[TrackFrame]:
@@ -233,6 +243,7 @@ def _placed(each: _Seen, place: complex, spread: float, velocity: complex, fits:
         reason=each.reason,
         unreadable=each.unreadable,
         thumbnail=each.thumbnail,
+        remark=each.remark,
     )
 
 
@@ -244,4 +255,5 @@ def _unplaced(each: _Seen) -> TrackFrame:
         reason=each.reason,
         unreadable=each.unreadable,
         thumbnail=each.thumbnail,
+        remark=each.remark,
     )
