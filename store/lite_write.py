@@ -10,8 +10,10 @@ otherwise nothing is written, and the caller asks Milvus.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +53,7 @@ def insert(store: Store, physical: str, partition: str, rows: Packed) -> bool:
 
     from outcrop.store.lean_pymilvus import pymilvus
 
+    _ease_flush(engine._memtable)
     try:
         engine._apply(InsertOp(partition=partition, batch=batch))
         if engine._should_flush():
@@ -94,6 +97,30 @@ def _batch(engine: Any, partition: str, rows: Packed) -> pa.RecordBatch:
     batch = pa.RecordBatch.from_arrays(arrays, schema=schema)
     engine._next_seq = start + count
     return batch
+
+
+def _ease_flush(memtable: Any) -> None:
+    """Has the rows of a table of what is new gathered by Arrow when it is flushed."""
+    if "_build_data_table" in vars(memtable):
+        return
+    usual = memtable._build_data_table
+
+    def gathered(rows: Sequence[tuple[int, int]]) -> pa.Table:
+        """The rows by their batch and their place in it, without the column of the partition."""
+        import pyarrow as pa
+
+        try:
+            batches = memtable._insert_batches
+            before = [0, *itertools.accumulate(batch.num_rows for batch in batches)]
+            places = pa.array([before[batch] + place for batch, place in rows], type=pa.int64())
+            schema = memtable._data_schema
+            table = pa.Table.from_batches(batches).select(schema.names).take(places)
+            return table.cast(schema).combine_chunks()
+        except Exception as error:  # noqa: BLE001  made otherwise than we know: as it does it itself
+            _log.debug("no direct flush: %s: %s", type(error).__name__, error)
+            return usual(rows)
+
+    memtable._build_data_table = gathered
 
 
 def _vectors(rows: Packed, kind: Any) -> Any:

@@ -56,6 +56,27 @@ def test_the_same_log_as_milvus_lite_writes_itself(tmp_path: Path, usual: Any) -
         assert one.equals(other)
 
 
+def test_the_same_tables_are_flushed(tmp_path: Path) -> None:
+    vectors = unit(np.random.default_rng(4), ROWS)
+    with Store.connect(str(tmp_path / "a.db")) as store:
+        collection = Collection.create(store, "c", SPACE)
+        collection.upsert(items(), vectors)
+        collection.upsert(items()[:30], vectors[30:60], replacing=True)
+        collection.delete([items()[3].id])
+        memtable = engine_of(collection)._memtable
+        ours = memtable.flush()
+        del memtable._build_data_table
+        usual = memtable.flush()
+        assert ours.keys() == usual.keys() and len(ours) > 2
+        for partition, (table, gone) in usual.items():
+            assert (table is None) == (ours[partition][0] is None)
+            assert table is None or (table.equals(ours[partition][0]) and table.schema == ours[partition][0].schema)
+            assert gone == ours[partition][1]
+        collection.flush()
+        assert collection.count() == ROWS - 1
+        assert all(row["key"] for page in collection.scan_rows(None, ["*"]) for row in page), "each has its checksum"
+
+
 def test_a_row_is_replaced_as_a_whole(tmp_path: Path) -> None:
     """Where nobody said that it was there, too."""
     vectors = unit(np.random.default_rng(4), 1)
