@@ -131,6 +131,12 @@ class Asked:
             help="Compare with, query by query: another collection, or what --json printed earlier (….json); repeatable.",
         ),
     ] = None
+    by: Annotated[
+        str,
+        option(
+            "--by", hidden=True, help="specimen: also compare view by view (views), as query specimen does. [pooled]"
+        ),
+    ] = "pooled"
     probe: Annotated[
         bool,
         option(
@@ -146,6 +152,8 @@ class Asked:
         """
         from outcrop.query.evaluating import Queries
         from outcrop.query.pictures import expand
+        from outcrop.query.view_sets import by_views
+        from outcrop.schema.item import Kind
 
         if (name is None) == (not self.pictures):
             raise UsageError("give the name of a dataset, or --pictures FOLDER: one of them holds the queries")
@@ -154,7 +162,12 @@ class Asked:
         kind, pictures = kind_named(self.query_kind or "image", "--query-kind"), tuple(self.pictures or ())
         if pictures:
             expand(pictures)  # a wrong path is found before the model is opened
-        return Queries(name, pictures, kind, self.limit, conditions.condition, self.turns, self.exact)
+        views = by_views(self.by)
+        if views and (name is None or kind is not Kind.SPECIMEN):
+            raise UsageError(
+                "--by views compares stored specimens: give the NAME of a dataset and --query-kind specimen"
+            )
+        return Queries(name, pictures, kind, self.limit, conditions.condition, self.turns, self.exact, views)
 
 
 @command(app, STORE, hidden(REGISTRY), hidden(ASKED_MODEL), STATE, KEPT_FEATURES, SEED, EVALUATION)

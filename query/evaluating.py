@@ -18,6 +18,7 @@ from outcrop.query.held import require_held
 from outcrop.query.pictures import NOTHING_ASSUMED, expand
 from outcrop.query.rerank_plan import RerankPlan, hits_to_search, reranker
 from outcrop.query.search import query_dataset
+from outcrop.query.view_sets import specimens_by_views
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter
 from outcrop.schema.ground import Footing
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 class Queries:
     """What is searched with: the stored items of `dataset` of a `kind`, or `pictures` (files and folders); one of the two.
 
-    `filter` is the gallery's. With `turns`, pictures are also rotated to that many angles, as a strategy of its own.
+    `filter` is the gallery's. With `turns`, pictures are also rotated to that many angles, and with `by_views` specimens are also
+    compared view by view, each as a strategy of its own.
     """
 
     dataset: str | None = None
@@ -43,6 +45,7 @@ class Queries:
     filter: Filter | None = None
     turns: int = 0
     exact: bool = False
+    by_views: bool = False
 
     def answers(
         self, collection: Collection, encoder: Encoder | None, k: int, assumed: Footing = NOTHING_ASSUMED
@@ -50,23 +53,22 @@ class Queries:
         """The best `k` items for each query, in batches, by strategy; pictures need the `encoder`, and are as `assumed` where
         they do not say their scale."""
         if encoder is None:
-            return {
-                "embedding": query_dataset(
-                    self.dataset or "",
-                    collection,
-                    k,
-                    self.filter,
-                    kind=self.kind,
-                    limit=self.limit,
-                    exact=self.exact,
-                    group="none",
-                )
-            }
+            return self._stored_answers(collection, k)
         asked = (expand(self.pictures), encoder, collection, k, self.filter)
         made: dict[str, Iterable[Results]] = {"embedding": picture_answers(*asked, exact=self.exact, assumed=assumed)}
         if self.turns:
             turned = picture_answers(*asked, exact=self.exact, turns=self.turns, assumed=assumed)
             made[f"{self.turns} turns"] = turned
+        return made
+
+    def _stored_answers(self, collection: Collection, k: int) -> dict[str, Iterable[Results]]:
+        name = self.dataset or ""
+        stored = query_dataset(
+            name, collection, k, self.filter, kind=self.kind, limit=self.limit, exact=self.exact, group="none"
+        )
+        made: dict[str, Iterable[Results]] = {"embedding": stored}
+        if self.by_views:
+            made["views"] = specimens_by_views(name, collection, k, self.filter, limit=self.limit)
         return made
 
 

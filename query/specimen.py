@@ -1,18 +1,19 @@
 """Which specimens look like this one: asked with a mesh, with a stored specimen, or with a photograph of one.
 
-Two ways to compare: ``pooled``, one vector against one; and ``views``, the best pairs of views averaged: for each view of the
-query the most similar view of the specimen (as ColBERT compares texts; O. Khattab and M. Zaharia, 2020). Answers are specimens.
+Two ways to compare: ``pooled``, one vector against one; and ``views``, the best pairs of views averaged (see `view_sets`).
+Answers are specimens.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,24 +28,26 @@ from outcrop.query.answers import Hit, Query, Result, Results
 from outcrop.query.held import explained, require_held
 from outcrop.query.keys import full_keys
 from outcrop.query.pictures import SUFFIXES as PICTURES
+from outcrop.query.view_sets import asked_views, by_views, likeness, specimen_views
 from outcrop.render.preflight import SUFFIXES as MESHES
 from outcrop.render.preflight import is_mesh
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers
 from outcrop.schema.digests import SourceDigest, digest_of
-from outcrop.schema.errors import InputError, MeshError, PictureError, nearest
+from outcrop.schema.errors import InputError, MeshError, PictureError
 from outcrop.schema.filters import Filter, equals
-from outcrop.schema.item import Item, Kind, item_id, parent_of, view_key
+from outcrop.schema.item import Item, Kind, item_id, parent_of
 from outcrop.schema.places import place
 from outcrop.store.collection import Collection
 from outcrop.store.search import MAX_HITS, Plan, search
+from outcrop.store.search import Hit as StoredHit
 
-By = Literal["pooled", "views"]
-BYS: tuple[str, ...] = get_args(By)
 DEPTH = 8
 """How many times as many specimens as are wanted are compared view by view."""
 MIN_VIEWS = 100
 """Stored views that each view of the query is given at least, to find specimens worth comparing."""
+TOGETHER = 16
+"""Queries that are asked in one search."""
 
 Vectors = NDArray[np.float32]
 
@@ -58,6 +61,10 @@ class _Asked:
     views: Vectors
     whole: Vectors
     itself: str = ""
+
+
+_Answer = Callable[..., tuple[list[tuple[Hit, ...]], Plan]]
+"""`_by_whole` or `_by_views`."""
 
 
 def query_specimens(
@@ -84,8 +91,7 @@ def query_specimens(
         InputError: a name is neither file nor key, or the collection holds no specimens under the filter.
         MeshError, PictureError: the only query cannot be read.
     """
-    if by not in BYS:
-        raise InputError(f"--by must be {' or '.join(BYS)}, got {by!r}{nearest(by, BYS)}")
+    answer = _by_views if by_views(by) else _by_whole
     filter = collection.bound(filter or Filter())
     if filter.chosen("kind") is not None:
         raise InputError("--by chooses between specimens and views; leave kind= out of --where")
@@ -106,19 +112,30 @@ def query_specimens(
     if errors and len(asked) == 1:
         raise (PictureError if next(iter(asked)).lower().endswith(tuple(PICTURES)) else MeshError)(errors[0])
     embedded = time.perf_counter()
-    answer = _by_views if by == "views" else _by_whole
-    results: list[Result] = []
-    plan: Plan | None = None
-    for name, entry in asked.items():
-        if isinstance(entry, str):
-            results.append(Result(Query(name), error=entry))
-            continue
-        hits, plan = answer(entry, collection, k, filter, exclude_self, exact)
-        results.append(Result(entry.query, hits))
+    good = {name: entry for name, entry in asked.items() if not isinstance(entry, str)}
+    hits, plan = _answered(good, answer, collection, k, filter, exclude_self, exact)
+    results = tuple(
+        Result(Query(name), error=entry) if isinstance(entry, str) else Result(entry.query, hits[name])
+        for name, entry in asked.items()
+    )
     timings = {"embed": embedded - begun, "search": time.perf_counter() - embedded}
-    answers = Results(collection.name, plan, tuple(results), timings)
+    answers = Results(collection.name, plan, results, timings)
     kind = Kind.VIEW if by == "views" else Kind.SPECIMEN
     return explained(answers, filter & equals("kind", str(kind)), collection)
+
+
+def _answered(
+    asked: Mapping[str, _Asked], answer: _Answer, collection: Collection, *how: Any
+) -> tuple[dict[str, tuple[Hit, ...]], Plan | None]:
+    """The answers to all queries by name, several asked in one search, and the last plan that ran."""
+    hits: dict[str, tuple[Hit, ...]] = {}
+    plan: Plan | None = None
+    names = list(asked)
+    for start in range(0, len(names), TOGETHER):
+        some = names[start : start + TOGETHER]
+        found, plan = answer([asked[name] for name in some], collection, *how)
+        hits |= dict(zip(some, found, strict=True))
+    return hits, plan
 
 
 def _drawing(workers: int | Workers, files: int) -> AbstractContextManager[Workers]:
@@ -143,31 +160,6 @@ def stored_look(collection: Collection, filter: Filter | None = None) -> tuple[V
     raise InputError(
         f"collection {collection.name!r} holds no specimens that fit; `ingest specimens DIR` first, or widen --where"
     )
-
-
-def specimen_views(collection: Collection, specimens: Sequence[Item]) -> list[tuple[list[Item], Vectors]]:
-    """The stored views of stored specimens: for each its views in their order, and their vectors [V, D]."""
-    looks = [ViewSpec.of_extra(item.extra) for item in specimens]
-    ids = [
-        [item_id(view_key(item.dataset, item.category, item.capture_id, n)) for n in range(look.count)] if look else []
-        for item, look in zip(specimens, looks, strict=True)
-    ]
-    found = collection.items([id for of_one in ids for id in of_one])
-    views = []
-    for item, look, of_one in zip(specimens, looks, ids, strict=True):
-        there = [found[id] for id in of_one if id in found] if look else _imported_views(collection, item)
-        vectors = [vector for _, vector in there] or np.empty((0, collection.space.dim), np.float32)
-        views.append(([view for view, _ in there], np.asarray(vectors)))
-    return views
-
-
-def _imported_views(collection: Collection, item: Item) -> list[tuple[Item, Vectors]]:
-    """The views of a specimen that came as vectors: it does not say how many there are."""
-    filter = equals("kind", str(Kind.VIEW)) & equals("dataset", item.dataset)
-    filter &= equals("category", item.category) & equals("capture_id", item.capture_id)
-    pages = collection.scan(filter, vectors=True)
-    found = [pair for items, vectors in pages for pair in zip(items, vectors, strict=True)]
-    return sorted(found, key=lambda pair: pair[0].view)
 
 
 def _sorted_out(names: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -220,66 +212,74 @@ def _read(path: Path, look: ViewSpec, how: Pool, encoder: PictureEncoder, worker
 def _stored(keys: Sequence[str], collection: Collection) -> dict[str, _Asked | str]:
     """Stored specimens as queries."""
     found = collection.items([item_id(key) for key in keys])
+    items = [found[item_id(key)][0] for key in keys]
+    vectors = np.asarray([found[item_id(key)][1] for key in keys])
     asked: dict[str, _Asked | str] = {}
-    for key, (shown, views) in zip(
-        keys, specimen_views(collection, [found[item_id(key)][0] for key in keys]), strict=True
-    ):
-        item, vector = found[item_id(key)]
+    for key, item, vector, views in zip(keys, items, vectors, asked_views(collection, items, vectors), strict=True):
         query = Query(key, SourceDigest.parse(item.source_digest).file, item=item)
-        look = ViewSpec.of_extra(item.extra)
-        whole = views if look is None else views[[view.view < look.views for view in shown]]
-        asked[key] = _Asked(query, (whole if len(whole) else vector[None])[None], vector[None], key)
+        asked[key] = _Asked(query, views[None], vector[None], key)
     return asked
 
 
 def _by_whole(
-    asked: _Asked, collection: Collection, k: int, filter: Filter, exclude_self: bool, exact: bool
-) -> tuple[tuple[Hit, ...], Plan]:
+    asked: Sequence[_Asked], collection: Collection, k: int, filter: Filter, exclude_self: bool, exact: bool
+) -> tuple[list[tuple[Hit, ...]], Plan]:
     wider = min(MAX_HITS, k + 8) if exclude_self else k
-    answer = search(collection, asked.whole, wider, filter & equals("kind", str(Kind.SPECIMEN)), exact=exact)
-    best: dict[str, tuple[float, Item]] = {}
-    for hit in (hit for hits in answer.hits for hit in hits):
-        if not (exclude_self and _is_itself(hit.item, asked)):
-            best[hit.item.key] = max(
-                (hit.score, hit.item), best.get(hit.item.key, (-2.0, hit.item)), key=lambda it: it[0]
-            )
-    return _ranked(list(best.values()), k), answer.plan
+    of_specimens = filter & equals("kind", str(Kind.SPECIMEN))
+    answer = search(collection, np.concatenate([one.whole for one in asked]), wider, of_specimens, exact=exact)
+    found = []
+    for one, hits in zip(asked, _of_each(answer.hits, [len(one.whole) for one in asked]), strict=True):
+        best: dict[str, tuple[float, Item]] = {}
+        for hit in hits:
+            if not (exclude_self and _is_itself(hit.item, one)):
+                known = best.get(hit.item.key, (-2.0, hit.item))
+                best[hit.item.key] = max((hit.score, hit.item), known, key=lambda it: it[0])
+        found.append(_ranked(list(best.values()), k))
+    return found, answer.plan
 
 
 def _by_views(
-    asked: _Asked, collection: Collection, k: int, filter: Filter, exclude_self: bool, exact: bool
-) -> tuple[tuple[Hit, ...], Plan]:
+    asked: Sequence[_Asked], collection: Collection, k: int, filter: Filter, exclude_self: bool, exact: bool
+) -> tuple[list[tuple[Hit, ...]], Plan]:
     """Specimens with a view near one of the query's, then compared view by view, all their views with all of the query's."""
     of_views = filter & equals("kind", str(Kind.VIEW))
     depth = min(MAX_HITS, max(MIN_VIEWS, DEPTH * k))
-    answer = search(collection, np.concatenate(asked.views), depth, of_views, exact=exact)
-    # Provisionally a specimen is as good as its best pair; only the best are then compared whole.
+    vectors = [np.concatenate(one.views) for one in asked]
+    answer = search(collection, np.concatenate(vectors), depth, of_views, exact=exact)
+    chosen = [_nearest(hits, k) for hits in _of_each(answer.hits, [len(some) for some in vectors])]
+    stored = collection.items(list(dict.fromkeys(item_id(key) for keys in chosen for key in keys)))
+    # Views without their specimen are those of an ingest that was interrupted.
+    specimens = {item.key: item for item, _ in stored.values()}
+    typed = Filter(filter.conditions)  # a raw expression has had its say in choosing the candidates
+    compared = {
+        item.key: vectors[[typed.matches(view.row()) for view in views]] if views else vectors
+        for item, (views, vectors) in zip(
+            specimens.values(), specimen_views(collection, list(specimens.values())), strict=True
+        )
+    }
+    found = []
+    for one, keys in zip(asked, chosen, strict=True):
+        there = [specimens[key] for key in keys if key in specimens and len(compared[key])]
+        others = [item for item in there if not (exclude_self and _is_itself(item, one))]
+        alike = [max(likeness(of_pose, compared[item.key]) for of_pose in one.views) for item in others]
+        found.append(_ranked(list(zip(alike, others, strict=True)), k))
+    return found, answer.plan
+
+
+def _nearest(hits: Sequence[StoredHit], k: int) -> list[str]:
+    """The specimens that are worth comparing whole: provisionally, one is as good as its best pair of views."""
     best: dict[str, float] = {}
-    for hit in (hit for hits in answer.hits for hit in hits):
+    for hit in hits:
         key = parent_of(hit.item.key)
         best[key] = max(best.get(key, -1.0), hit.score)
-    chosen = sorted(best, key=lambda key: (-best[key], key))[: max(DEPTH * k, 32)]
-    found = collection.items([item_id(key) for key in chosen])
-    # Views without their specimen are those of an ingest that was interrupted.
-    specimens = [found[item_id(key)][0] for key in chosen if item_id(key) in found]
-    if exclude_self:
-        specimens = [item for item in specimens if not _is_itself(item, asked)]
-    typed = Filter(filter.conditions)  # a raw expression has had its say in choosing the candidates
-    scored: list[tuple[float, Item]] = []
-    for item, (views, vectors) in zip(specimens, specimen_views(collection, specimens), strict=True):
-        kept = [number for number, view in enumerate(views) if typed.matches(view.row())]
-        if kept:
-            scored.append((max(_best_pairs(of_pose, vectors[kept]) for of_pose in asked.views), item))
-    return _ranked(scored, k), answer.plan
+    return sorted(best, key=lambda key: (-best[key], key))[: max(DEPTH * k, 32)]
 
 
-def _best_pairs(views: Vectors, others: Vectors) -> float:
-    """For each of the views [V, D] the similarity of the most similar of the others [N, D]; the mean of these.
-
-    Each pair by itself in float64: a product of matrices rounds equal pairs differently, and would order equal specimens by it.
-    """
-    pairs = views[:, None].astype(np.float64) * others[None]
-    return float(pairs.sum(axis=2).max(axis=1).mean())
+def _of_each(hits: Sequence[Sequence[StoredHit]], counts: Sequence[int]) -> Iterator[list[StoredHit]]:
+    """The hits of each query's vectors together; `counts` says how many vectors each has."""
+    some = iter(hits)
+    for count in counts:
+        yield [hit for of_one in itertools.islice(some, count) for hit in of_one]
 
 
 def _is_itself(item: Item, asked: _Asked) -> bool:

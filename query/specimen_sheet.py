@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.query.hit_sheet import font_of, shortened
 from outcrop.query.keys import full_keys
-from outcrop.query.specimen import specimen_views, stored_look
+from outcrop.query.specimen import stored_look
+from outcrop.query.view_sets import specimen_views
 from outcrop.render.preflight import is_mesh
 from outcrop.render.views import ViewSpec
 from outcrop.render.workers import Workers

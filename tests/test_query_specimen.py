@@ -18,7 +18,8 @@ from PIL import Image
 from toy_specimens import LOOK, SPACE, Ingest, ToyEncoder
 
 from outcrop.query.answers import Results
-from outcrop.query.specimen import _best_pairs, query_specimens, specimen_views, stored_look
+from outcrop.query.specimen import query_specimens, stored_look
+from outcrop.query.view_sets import likeness, specimen_views
 from outcrop.render.workers import Workers
 from outcrop.schema.errors import InputError, MeshError, PictureError
 from outcrop.schema.filters import Filter, where
@@ -129,6 +130,29 @@ def test_view_by_view_is_the_mean_of_the_best_pairs(collection: Collection) -> N
     )
 
 
+def test_an_evaluation_compares_view_by_view_beside(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "outcrop.db", tmp_path / "outcrop.db")
+    with Store.connect(str(tmp_path / "outcrop.db")) as store:
+        names = [key(genus, number) for genus in GENERA for number in range(4)]
+        asked = ask(Collection.open(store, "outcrop"), *names, by="views", exclude_self=True, k=12)
+    right = {
+        one.query.name: [hit.rank for hit in one.hits if f"/{hit.item.category}/" in one.query.name]
+        for one in asked.results
+    }
+    how = ("--query-kind", "specimen", "--truth", "category", "--uri", tmp_path / "outcrop.db", "--state", tmp_path)
+    answer = run("query", "evaluate", "shells", "--by", "views", "--where", "kind=specimen", *how, "--json").json
+    plain, views = answer["strategies"]
+    assert (plain["name"], views["name"]) == ("embedding", "views")
+    assert {one["query"]: one["first"] for one in views["per_query"]} == {
+        name: ranks[0] for name, ranks in right.items()
+    }
+    for one in views["per_query"]:
+        precisions = [place / rank for place, rank in enumerate(right[one["query"]], start=1)]
+        assert one["average_precision"] == pytest.approx(np.mean(precisions), abs=1e-5)
+    assert "--by must be pooled or views" in run("query", "evaluate", "shells", *how, "--by", "view").error(3)
+    assert "--query-kind specimen" in run("query", "evaluate", "shells", "--by", "views", *how[2:]).error(2)
+
+
 def test_a_photograph_finds_specimens_by_their_views(collection: Collection, world: Path) -> None:
     photo = world / "renders/long/long3_view04.png"
     found = ask(collection, photo, by="views")
@@ -233,7 +257,7 @@ def test_specimens_with_equal_views_are_equally_similar() -> None:
     rng = np.random.default_rng(0)
     views, others = (rng.normal(size=(count, 384)).astype(np.float32) for count in (7, 26))
     scores = {
-        _best_pairs(views, np.concatenate([others, others[:extra]])[rng.permutation(26 + extra)]) for extra in range(9)
+        likeness(views, np.concatenate([others, others[:extra]])[rng.permutation(26 + extra)]) for extra in range(9)
     }
     exact = (views.astype(np.float64) @ others.astype(np.float64).T).max(axis=1).mean()
-    assert len(scores) == 1 and scores.pop() == pytest.approx(exact, rel=1e-12)
+    assert len(scores) == 1 and scores.pop() == pytest.approx(exact, abs=1e-9)

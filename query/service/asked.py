@@ -25,7 +25,7 @@ NAMES = (
 MAX_TURNS = 36
 METHODS = ("geometric",)
 BYS = ("pooled", "views")
-"""How specimens are compared: `query specimen --by` (outcrop.query.specimen.BYS, which is slow to import)."""
+"""How specimens are compared: `query specimen --by` (outcrop.query.view_sets.BYS, which is slow to import)."""
 SHAPES = ("json", "table", "csv")
 
 
