@@ -20,8 +20,9 @@ class Later:
 
 
 class Submits:
-    """Gives an encoder with `encode` its `submit`."""
+    """Gives an encoder with `encode` its `submit`, and what else an ingest asks of it."""
 
+    device = "cpu"
     in_flight = 1
     at_once = True
     encode: Callable[[Any], NDArray[np.float32]]
