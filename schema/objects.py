@@ -296,6 +296,8 @@ class ObjectPath(type(Path())):  # type: ignore[misc]  # the path class of this 
         try:
             self._ask(written)
             self._ask(lambda files: files.cp_file(made._key, self._key))
+        except FileNotFoundError:
+            raise ObjectsUnavailable(str(self), f"there is no {self.parts[0]}//{self.parts[1]}") from None
         finally:
             with contextlib.suppress(OSError):
                 made.unlink()
@@ -369,6 +371,8 @@ def _file_system(scheme: str, process: int) -> Any:
                 "retries": {"total_max_attempts": 1},
             }
             options["config_kwargs"] = waits
+        if scheme == "gs":  # or gcsfs asks another service about each bucket first, and warns where it may not
+            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         files = fsspec.filesystem(scheme, **({} if scheme == "memory" else options))
         if scheme == "s3":
             files.retries = 1  # `_ask` tries again, and nobody else

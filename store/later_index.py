@@ -13,10 +13,8 @@ from outcrop.store.collection import PROPERTY_LATER, Collection, index_params
 from outcrop.store.maintenance import replace_index
 
 EXACT = "FLAT"
-LEAST = 600.0
-"""Seconds to wait for an index at least."""
-SLOWEST = 100.0
-"""Rows of 768 numbers that a server indexes in a second at least."""
+DEADLINE = 600.0
+"""Seconds to wait for an index, and more for many rows (`Collection.wait_for_index`)."""
 
 
 def build_later(collection: Collection) -> None:
@@ -27,7 +25,7 @@ def build_later(collection: Collection) -> None:
     collection.set_property(PROPERTY_LATER, text)
     collection.later_index = text
     exact = profile_named(EXACT)
-    replace_index(collection, exact, exact.build_params(server=collection.store.version), deadline=LEAST)
+    replace_index(collection, exact, exact.build_params(server=collection.store.version), deadline=DEADLINE)
 
 
 def build_now(collection: Collection) -> str:
@@ -38,8 +36,7 @@ def build_now(collection: Collection) -> str:
     """
     wanted = json.loads(collection.later_index)
     profile = profile_named(wanted["profile"])
-    seconds = collection.count() * collection.dim / 768 / SLOWEST
-    replace_index(collection, profile, wanted["build"], deadline=max(LEAST, seconds))
+    replace_index(collection, profile, wanted["build"], deadline=DEADLINE)
     collection.set_property(PROPERTY_LATER, "")
     collection.later_index = ""
     return profile.name

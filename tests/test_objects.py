@@ -186,6 +186,14 @@ def test_an_object_is_written_whole_or_not_at_all(filled: ObjectPath, s3: S3Serv
     assert sorted(each.name for each in filled.rglob("*")) == ["one.txt", "three.txt", "two.txt"]
 
 
+def test_a_bucket_that_is_missing_is_named(filled: ObjectPath) -> None:
+    with (
+        pytest.raises(PlaceUnusable, match="there is no s3://absent-bucket"),
+        whole_file(place("s3://absent-bucket/x")) as file,
+    ):
+        file.write_text("x")
+
+
 def test_what_may_pass_is_tried_again(filled: ObjectPath, s3: S3Server) -> None:
     seen: list[str] = []
 
