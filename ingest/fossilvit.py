@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -185,21 +186,23 @@ def _bundle(folder: Path, names: tuple[str, str, str], features: Path | None, em
         source=_relative(embedding or features, folder),
     )
 
-    def load() -> NDArray[np.float32]:
-        rows = load_array(features, (2,)) if features is not None else None
-        if embedding is not None:
-            one = load_array(embedding, (1,))
-        else:
-            from outcrop.embed.pooling import pooled as pool
+    return Bundle(files[0], (*items, pooled), files, partial(_load, features, embedding))
 
-            assert rows is not None  # one of the two is there
-            exact = np.asarray(rows, dtype=np.float32)
-            one = pool(exact / np.linalg.norm(exact, axis=1, keepdims=True), "mean")
-        if rows is not None and rows.shape[1] != one.shape[0]:
-            raise InputError(f"{embedding} holds {one.shape[0]} numbers, {features} {rows.shape[1]} a view")
-        return np.concatenate([rows, one[None]]) if rows is not None else np.asarray(one)[None]
 
-    return Bundle(files[0], (*items, pooled), files, load)
+def _load(features: Path | None, embedding: Path | None) -> NDArray[np.float32]:
+    """The views and the pooled vector of a specimen [V + 1, D]; what is missing is left out, or pooled."""
+    rows = load_array(features, (2,)) if features is not None else None
+    if embedding is not None:
+        one = load_array(embedding, (1,))
+    else:
+        from outcrop.embed.pooling import pooled as pool
+
+        assert rows is not None  # one of the two is there
+        exact = np.asarray(rows, dtype=np.float32)
+        one = pool(exact / np.linalg.norm(exact, axis=1, keepdims=True), "mean")
+    if rows is not None and rows.shape[1] != one.shape[0]:
+        raise InputError(f"{embedding} holds {one.shape[0]} numbers, {features} {rows.shape[1]} a view")
+    return np.concatenate([rows, one[None]]) if rows is not None else np.asarray(one)[None]
 
 
 def _write_neighbours(folder: Path, names: list[str], gallery: Vectors) -> None:

@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -116,7 +117,7 @@ class ImgMatching:
                 inner = path.relative_to(base / "Global")
                 source = f"{part(dataset)}/Global/{inner.as_posix()}"  # from whichever of the two folders it is seen
                 item, record = _described(base / "meta" / inner.with_suffix(".json"), path, source, dataset)
-                yield Bundle(path, (item,), (path,), _loader(path), _keeper(base, inner, record))
+                yield Bundle(path, (item,), (path,), partial(_load, path), _keeper(base, inner, record))
 
 
 def _described(meta: Path, path: Path, source: str, dataset: str) -> tuple[Item, Mapping[str, Any] | None]:
@@ -155,14 +156,12 @@ def _described(meta: Path, path: Path, source: str, dataset: str) -> tuple[Item,
     return item, None
 
 
-def _loader(path: Path) -> Callable[[], NDArray[Any]]:
-    def load() -> NDArray[Any]:
-        array = load_array(path, (1, 2))
-        if array.ndim == 2 and array.shape[0] != 1:
-            raise InputError(f"{path} holds {array.shape[0]} vectors; one is wanted")
-        return array.reshape(1, -1)
-
-    return load
+def _load(path: Path) -> NDArray[Any]:
+    """The vector of a file [1, D]."""
+    array = load_array(path, (1, 2))
+    if array.ndim == 2 and array.shape[0] != 1:
+        raise InputError(f"{path} holds {array.shape[0]} vectors; one is wanted")
+    return array.reshape(1, -1)
 
 
 def _keeper(
@@ -171,27 +170,26 @@ def _keeper(
     """What puts the features beside a vector into our own folder of features."""
     if not features or not features.get("kinds"):
         return None
+    return partial(_keep, base, inner, features)
 
-    def keep(folder: FeatureFolder, item: Item) -> None:
-        arrays = {}
-        for kind in features["kinds"]:
-            place = _inner(kind)
-            if place is not None and (base / place / inner).exists():
-                arrays[kind] = np.asarray(load_array(base / place / inner, (2, 3)), dtype=np.float16)
-        if arrays:
-            shapes = {name: array.shape for name, array in arrays.items()}
-            try:
-                (height, width), (rows, columns), place = (features[name] for name in ("input", "patches", "placement"))
-                placement = Placement(tuple(place["matrix"]), place["width"], place["height"]) if place else None
-            except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"the JSON of {inner} says too little of its features ({error})") from None
-            record = FeatureRecord(
-                item.id, item.key, item.source, item.source_digest, shapes, (height, width), placement
-            )
-            folder.note_shapes(shapes, (rows, columns))
-            folder.write(record, arrays)
 
-    return keep
+def _keep(base: Path, inner: Path, features: Mapping[str, Any], folder: FeatureFolder, item: Item) -> None:
+    """Puts the features of an item, which its JSON describes, into our own folder."""
+    arrays = {}
+    for kind in features["kinds"]:
+        place = _inner(kind)
+        if place is not None and (base / place / inner).exists():
+            arrays[kind] = np.asarray(load_array(base / place / inner, (2, 3)), dtype=np.float16)
+    if arrays:
+        shapes = {name: array.shape for name, array in arrays.items()}
+        try:
+            (height, width), (rows, columns), place = (features[name] for name in ("input", "patches", "placement"))
+            placement = Placement(tuple(place["matrix"]), place["width"], place["height"]) if place else None
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the JSON of {inner} says too little of its features ({error})") from None
+        record = FeatureRecord(item.id, item.key, item.source, item.source_digest, shapes, (height, width), placement)
+        folder.note_shapes(shapes, (rows, columns))
+        folder.write(record, arrays)
 
 
 def _inner(kind: str) -> str | None:

@@ -35,6 +35,8 @@ SCHEMES = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "memory": "fsspec"}
 EXTRAS = {"s3": "objects", "gs": "objects-gs", "az": "objects-az", "memory": "objects"}
 """The extra of Outcrop that brings the package."""
 MARKS = frozenset(f"{scheme}:" for scheme in SCHEMES)
+PATIENT = frozenset(("gs:", "az:"))
+"""The schemes whose packages make a request again by themselves, which takes a minute or two where the store is away."""
 TRIES, PAUSE = 5, 0.5
 """How often a request is made that fails for a cause that may pass, and the seconds before the second time."""
 IN_MEMORY = 64 * 2**20
@@ -343,7 +345,8 @@ class ObjectPath(type(Path())):  # type: ignore[misc]  # the path class of this 
             except FileNotFoundError:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self)) from None
             except Exception as error:  # noqa: BLE001  each store's library has errors of its own
-                if again == TRIES - 1 or not _may_pass(error):
+                tried = self.parts[0] in PATIENT and not isinstance(error, _Cut)
+                if again == TRIES - 1 or tried or not _may_pass(error):
                     raise ObjectsUnavailable(str(self), _cause(error)) from None
                 time.sleep(PAUSE * 2**again)
         raise AssertionError("unreachable")
@@ -373,6 +376,7 @@ def _file_system(scheme: str, process: int) -> Any:
             options["config_kwargs"] = waits
         if scheme == "gs":  # or gcsfs asks another service about each bucket first, and warns where it may not
             os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+            logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # tracebacks of what we say in a line
         files = fsspec.filesystem(scheme, **({} if scheme == "memory" else options))
         if scheme == "s3":
             files.retries = 1  # `_ask` tries again, and nobody else

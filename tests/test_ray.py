@@ -11,20 +11,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import meshes
 import numpy as np
 import pyarrow as pa
 import pytest
+import rasterio
+from affine import Affine
 from commands import run
+from films import write_film
+from operations import SPACE
 from pictures import write_dataset
 
 from outcrop.ingest import on_ray
 from outcrop.ingest.on_ray import Answer, Task, Worker, _actors, _anywhere, _packed
-from outcrop.ingest.requests import DatasetRequest
+from outcrop.ingest.requests import (
+    AnyRequest,
+    DatasetRequest,
+    FeaturesRequest,
+    MapRequest,
+    SpecimensRequest,
+    VideoRequest,
+)
 from outcrop.ingest.sources import groups
 from outcrop.render.workers import Workers
-from outcrop.schema.errors import StoreUnreachable
+from outcrop.schema.errors import InputError, StoreUnreachable
 from outcrop.schema.filters import Filter
 from outcrop.schema.settings import Settings, read_settings
+from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
 
@@ -75,6 +88,39 @@ def test_sources_are_sent_small_and_whole(town: Path) -> None:
     assert [len(batch) for batch in batches] == [len(batch) for batch in groups(many, len(many) // 4)]
     specimens = pickle.loads(pickle.dumps([Workers(3), Workers(3)]))
     assert specimens[0] is specimens[1], "the drawing processes of a machine are shared"
+
+
+def test_whatever_is_ingested_can_be_sent(tmp_path: Path) -> None:
+    """Each kind of source, with what it makes: films, maps and trees of vectors beside photographs and specimens."""
+    folder = tmp_path / "tree"
+    (folder / "town/Global/c_100").mkdir(parents=True)
+    np.save(folder / "town/Global/c_100/c_100_0001.npy", np.ones(8, np.float32))
+    profile = {"driver": "GTiff", "width": 200, "height": 200, "count": 3, "dtype": "uint8", "crs": "EPSG:32632"}
+    with rasterio.open(tmp_path / "map.tif", "w", **profile, transform=Affine(0.5, 0, 5e5, 0, -0.5, 5e6)) as file:
+        file.write(np.random.default_rng(1).integers(1, 255, (3, 200, 200), dtype=np.uint8))
+    write_film(tmp_path / "films/a.mp4", seconds=1)
+    meshes.write(tmp_path / "meshes/shells/round.ply", *meshes.ball())
+    requests: list[tuple[AnyRequest, Space | None]] = [
+        (FeaturesRequest(name="town", folder=folder, layout="imgmatching"), None),
+        (MapRequest(name="ground", path=tmp_path / "map.tif", scales=(40.0,)), None),
+        (VideoRequest(name="films", folder=tmp_path / "films", known=tmp_path / "known"), None),
+        (SpecimensRequest(name="meshes", folder=tmp_path / "meshes", views=2), SPACE),
+    ]
+    for request, space in requests:
+        sources = list(request.list(space).sources)
+        assert sources, request
+        (packed,) = _packed(sources, 1)
+        for ours, theirs in zip(sources, pickle.loads(zlib.decompress(packed)), strict=True):
+            assert [each.item for each in theirs.wanted] == [each.item for each in ours.wanted] and theirs.count >= 1
+            assert theirs.path == ours.path
+
+
+def test_what_cannot_be_sent_is_refused_with_the_reason() -> None:
+    class Local:
+        path, count = Path("a.jpg"), 1
+
+    with pytest.raises(InputError, match=r"cannot be sent to other machines .* leave --ray out"):
+        list(_packed([Local()], 1))  # type: ignore[list-item]
 
 
 def test_settings_are_sent_without_this_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +206,29 @@ def test_a_cluster_that_loses_a_node_makes_the_rows_of_one_run(
         again = run("ingest", "references", "town", *FEW, *MODEL, *far).json
         assert (again["embedded"], again["unchanged"]) == (0, 36)
     finally:
+        run("collection", "drop", name, "--uri", server_uri, "--yes")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_specimens_are_drawn_and_embedded_on_a_node_with_a_card(
+    cluster: Any, server_uri: str, name: str, tmp_path: Path
+) -> None:
+    """The card is Ray's word for one: what an actor asks for is seen, and its work is done by the processor here."""
+    meshes.write(tmp_path / "meshes/shells/round.ply", *meshes.ball())
+    meshes.write(tmp_path / "meshes/shells/long.ply", *meshes.ball(stretched=(1, 2, 1)))
+    place = ("--views", 2, "--size", 96, "--name", "shells", "--state", tmp_path / "state", "--json")
+    what = ("specimens", tmp_path / "meshes", *MODEL, *place)
+    assert run("ingest", *what, "--uri", tmp_path / "one.db").code == 0
+    node = cluster.add_node(num_cpus=1, num_gpus=1)
+    try:
+        done = run("ingest", *what, "--uri", server_uri, "--collection", name, "--ray", cluster.address)
+        assert (done.code, done.json["embedded"]) == (0, 6), done.err
+        assert "1 batches for 1 actors, each with a graphics card and 1 core" in done.err
+        assert_same(stored(server_uri, name), stored(str(tmp_path / "one.db"), "outcrop"))
+    finally:
+        cluster.remove_node(node)
         run("collection", "drop", name, "--uri", server_uri, "--yes")
 
 
