@@ -170,7 +170,10 @@ def accounted(listing: Listing, stored: Table) -> tuple[Present, int]:
                     present.add(each.item, found=True)
                 else:
                     absent += 1
-            if all(change.kind == "unchanged" for change in compare(source, some, rows)):
+            # Photographs cover nothing: their files need not be looked at.
+            if not isinstance(source, PhotoSource) and all(
+                change.kind == "unchanged" for change in compare(source, some, rows)
+            ):
                 present.cover(source, some)
     return present, absent
 

@@ -181,8 +181,8 @@ def _stem(name: str) -> str:
 
 
 def _ending(name: str) -> str:
-    ending = os.path.splitext(name)[1]  # noqa: PTH122  a million of these are asked for
-    return ending.lower() if len(ending) > 1 else ""
+    dot = name.rfind(".")  # as `Path.suffix`, which takes ten times as long, and is asked of a million
+    return name[dot:].lower() if 0 < dot < len(name) - 1 else ""
 
 
 def _of_captures(

@@ -17,7 +17,6 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from outcrop.schema.digests import digest_of
 
@@ -51,7 +50,7 @@ class Named:
 
 def named(name: str, folder: str, *, plain: bool = True) -> Named:
     """What a file's name (in NFC, with its ending) says; `folder` is the name of its folder. Without `plain` no number counts."""
-    stem = PurePosixPath(name).stem
+    stem = name.rpartition(".")[0] or name
     match = _NUMBERED.match(stem) if plain else None
     if match is not None:
         word, number = match["word"], int(match["number"])
@@ -87,7 +86,10 @@ def kinds_of(others: Mapping[str, int], most: int = 12) -> str:
 
 
 def _same(word: str, folder: str) -> bool:
-    return unicodedata.normalize("NFC", word).casefold() == unicodedata.normalize("NFC", folder).casefold()
+    return (
+        word == folder
+        or unicodedata.normalize("NFC", word).casefold() == unicodedata.normalize("NFC", folder).casefold()
+    )
 
 
 def _digest(text: str) -> int:
