@@ -7,6 +7,8 @@
 - ingest: files to verified rows in Milvus Lite, against the sum of the two; references: 24 of each photograph, likewise to rows
 - encoder: ours from arrays on the host to vectors there, against timm's bare network in half precision on planes that are on the
   device already, eager and compiled (one compilation of a whole network takes minutes: it is the last row, if there is time)
+- one process: what the process that feeds the card could do if decoding and the network took no time (benchmarks/overhead.py,
+  which needs no card): items a second that its processor time allows, an upper bound of the time for which it holds Python's lock
 - views: of a mesh of 81,920 triangles at 518 pixels, by OpenGL on the card against rays cast on every core
 - cosines: of our vectors on the device to those in fp32 on the CPU, and of photographs decoded on the device to those of the CPU
 - busy: the GPU's mean utilisation meanwhile (NVML, or nvidia-smi)
@@ -45,12 +47,15 @@ LIMIT = 240.0
 """Seconds of the whole run."""
 COMPILING = 110.0
 """Seconds that must be left for the last row."""
+OVERHEAD = 60.0
+"""Seconds that must be left for what one process allows."""
 FAMILIES = ("dinov3_vits16", "dinov2_vits14", "dinov3_convnext_tiny", "efficientnet_lite0")
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: `ingested` and `referenced` photographs, `decoded` files, `encoded` pictures of each `batch`."""
+    """How much is measured: `ingested` and `referenced` photographs, `decoded` files, `encoded` pictures of each `batch`, and
+    references of which it is seen what one process does with them (`held`)."""
 
     ingested: int
     referenced: int
@@ -61,6 +66,7 @@ class Size:
     large: str
     small: str
     convolutional: str
+    held: int
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -68,8 +74,8 @@ class Size:
         return tuple(dict.fromkeys((self.large, self.small, self.convolutional)))
 
 
-FULL = Size(4000, 200, 384, 1024, 256, "0:360:15", "dinov3_vitl16", "dinov3_vits16", "dinov3_convnext_tiny")
-SMALL = Size(6, 2, 4, 8, 4, "0:360:90", "efficientnet_lite0", "efficientnet_lite0", "efficientnet_lite0")
+FULL = Size(4000, 200, 384, 1024, 256, "0:360:15", "dinov3_vitl16", "dinov3_vits16", "dinov3_convnext_tiny", 2400)
+SMALL = Size(6, 2, 4, 8, 4, "0:360:90", "efficientnet_lite0", "efficientnet_lite0", "efficientnet_lite0", 24)
 
 
 @dataclass
@@ -186,7 +192,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         bench = Bench(arguments.device, SMALL if arguments.small else FULL, photos_of(arguments, folder), folder)
-        for section in (decoding, ingesting, referencing, encoding, drawing, agreeing, compiling):
+        for section in (decoding, ingesting, referencing, encoding, drawing, agreeing, holding, compiling):
             run(section, bench)
     if arguments.json:
         print(json.dumps({"machine": machine(arguments.device), "rows": [asdict(row) for row in bench.rows]}, indent=1))
@@ -346,6 +352,27 @@ def agreeing(bench: Bench) -> Iterator[Row]:
         least, most = min(one.cosine for one in found), max(one.difference for one in found)
         note = f"{len(found)} photographs, at most {most:.2f} grey levels apart"
         yield Row(f"least cosine decoded on the device, {model}", least, note=note)
+
+
+def holding(bench: Bench) -> Iterator[Row]:
+    """What one process allows where decoding and the network take no time."""
+    import torch
+
+    from benchmarks.overhead import NEEDED, overhead
+
+    if bench.device.startswith("cuda") and not torch.cuda.is_available():
+        raise LookupError("there is no GPU; benchmarks/overhead.py says this without one")
+    if bench.left() < OVERHEAD:
+        raise LookupError(f"only {bench.left():.0f} of {LIMIT:.0f} s are left")
+    size = bench.size
+    small = size is SMALL
+    counts = {"photographs": 0 if small else size.held // 3, "references": size.held // 24}
+    ways = ("card",) if small else ("processes", "card")
+    for row in overhead(bench.photos, bench.folder / "overhead", counts, ways=ways)["rows"]:
+        threads = ", ".join(f"{name} {value:g}" for name, value in row["by_thread"].items())
+        note = f"{row['ms']:.3f} ms each: {threads}; {row['per_second']:.0f} /s by the clock"
+        reach = f"{1000 / NEEDED[row['kind']]:.0f} /s"
+        yield Row(f"one process, {row['kind']} by {row['way']}", 1000 / row["ms"], reach=reach, note=note)
 
 
 def compiling(bench: Bench) -> Iterator[Row]:

@@ -47,6 +47,7 @@ def test_the_table_has_every_row(rows: Rows, photos: Path) -> None:
         "references to rows, efficientnet_lite0",
         "encoder, efficientnet_lite0",
         "bare network, efficientnet_lite0",
+        "one process, references by card",
     ):
         assert found[figure]["value"] > 0, figure
     ingested = found["photographs to rows, efficientnet_lite0"]
