@@ -55,7 +55,7 @@ def test_inexact_inliers_count_less_and_none_count_nothing() -> None:
 def test_the_share_of_the_query_counts_before_the_number_of_inliers() -> None:
     assert evidence(161.0, 1.0) > evidence(172.0, 0.7) > evidence(100.0, 0.7)
     assert evidence(592.0, 1.0) > evidence(495.0, 1.0)
-    assert evidence(12.0, 1.0) == pytest.approx(0.5) and evidence(6.0, 0.5) == pytest.approx(0.25)
+    assert evidence(4.0, 1.0) == pytest.approx(0.5) and evidence(2.0, 0.5) == pytest.approx(0.25)
     assert evidence(0.0, 1.0) == evidence(5.0, 0.0) == 0.0
 
 

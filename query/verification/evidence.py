@@ -18,12 +18,12 @@ CELLS = 8
 EXACT = 1.5
 """Working pixels by which an inlier lies off that counts e^(-1/2): a photograph fits itself more exactly than its neighbour,
 whose view of roofs and trees is from another side."""
-DENSE = 12.0
+DENSE = 4.0
 """Effective inliers, were the whole query shown, of half the evidence."""
 
 
 def evidence(effective: float, shown: float) -> float:
-    """The evidence of a match, 0 to 1: the share of the query that the candidate shows, times ``d / (d + 12)``.
+    """The evidence of a match, 0 to 1: the share of the query that the candidate shows, times ``d / (d + 4)``.
 
     `d` is the density of the agreement: the effective inliers (`effective_inliers`) that there would be if what agrees as in the
     part that is `shown` (0 to 1) were the whole query.
