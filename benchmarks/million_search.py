@@ -403,7 +403,8 @@ def askers(collection, name: str) -> tuple[Ask, Ask]:
             search_params={"metric_type": "IP", "params": params}, anns_field="vector", consistency_level="Strong",
             timeout=PATIENCE,
         )  # fmt: skip
-        return [hit["distance"] for hit in found[0]]
+        shown = [(hit["distance"], dict(hit["entity"])) for hit in found[0]]  # what was asked for is read
+        return [score for score, _ in shown]
 
     return ours, raw
 

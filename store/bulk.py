@@ -138,7 +138,7 @@ class BulkLoad:
             partition = self.collection.home(item.kind, item.dataset)
             batch = self._batches.setdefault(partition, _Batch(partition))
             batch.items.append(item)
-            batch.vectors.append(vector)
+            batch.vectors.append(vector.copy())  # a view would keep its whole page, as long as one row of it waits
         for batch in list(self._batches.values()):
             if len(batch.items) >= self._file_rows:
                 self._send(self._batches.pop(batch.partition))

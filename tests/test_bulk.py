@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -102,3 +103,13 @@ def test_few_rows_and_milvus_lite_need_no_files(tmp_path: Path, lite_uri: str, n
         collection = Collection.create(store, name, SPACE)
         assert isinstance(load_into(collection, Bulk(tmp_path, 10), 100), Upserts)
         assert isinstance(load_into(collection, None, 10**7), Upserts)
+
+
+def test_rows_that_wait_for_their_file_keep_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A view would keep the page it was read with: of a million rows, more than 2 GiB."""
+    monkeypatch.setattr(bulk, "settled", lambda collection: 0)
+    collection: Any = SimpleNamespace(dim=SPACE.dim, physical="none", home=lambda kind, dataset: f"{kind}__{dataset}")
+    load = BulkLoad(collection, tmp_path, lambda text: None)
+    load.add(items(10, "bay"), unit(10))
+    waiting = [vector for batch in load._batches.values() for vector in batch.vectors]
+    assert len(waiting) == 10 and all(vector.base is None for vector in waiting)
