@@ -306,7 +306,8 @@ def _pages(
 
     seen = 0
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # What is buffered ahead stays until the file is closed: as much as the whole file in the end.
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             for batch in file.iter_batches(PAGE):
                 seen += len(batch)
                 for field, column in zip(batch.schema, batch.columns, strict=True):

@@ -9,13 +9,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from commands import run
 from operations import SPACE, items, unit
 
+from outcrop.schema.columns import Columns
 from outcrop.schema.filters import Filter
 from outcrop.schema.settings import Settings
-from outcrop.store import bulk
+from outcrop.store import bulk, transfer
 from outcrop.store.bulk import Bulk, BulkLoad, Upserts, load_into
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
@@ -113,3 +115,16 @@ def test_rows_that_wait_for_their_file_keep_nothing_else(tmp_path: Path, monkeyp
     load.add(items(10, "bay"), unit(10))
     waiting = [vector for batch in load._batches.values() for vector in batch.vectors]
     assert len(waiting) == 10 and all(vector.base is None for vector in waiting)
+
+
+def test_reading_an_export_keeps_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow's reader would keep what it buffers ahead until the file is closed: the whole file."""
+    monkeypatch.setattr(transfer, "PAGE", 100)
+    with Store.connect(str(tmp_path / "outcrop.db"), create=True) as store:
+        collection = Collection.create(store, "rocks", SPACE)
+        collection.upsert(items(3000, "bay"), unit(3000))
+        export_parquet(collection, tmp_path / "rocks.parquet")
+    before = pyarrow.total_allocated_bytes()
+    pages = transfer._pages(tmp_path / "rocks.parquet", SPACE, Columns(), check=False)
+    held = [pyarrow.total_allocated_bytes() - before for _ in pages]
+    assert len(held) == 30 and max(held) < 3000 * SPACE.dim * 4 / 2
