@@ -291,7 +291,7 @@ class Encoder:
         del self._network
 
     def describe(self) -> str:
-        """One line for logs: ``efficientnet_lite0 224x224 squash on cpu (fp32, 2 threads)``, ``… (bf16, 128 at once)``."""
+        """One line for logs: ``efficientnet_lite0 224x224 crop on cpu (fp32, 2 threads)``, ``… (bf16, 128 at once)``."""
         import torch
 
         count = torch.get_num_threads()

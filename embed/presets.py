@@ -52,7 +52,7 @@ class Preset:
     filenames: tuple[str, ...]
     hub: str
     licence: str
-    fit: Fit = "squash"
+    fit: Fit = "crop"
     local_norm: bool = False
     token_dim: int | None = None
     aliases: tuple[str, ...] = ()

@@ -102,7 +102,7 @@ class ShardedEncoder:
         return Features(np.concatenate([p.vectors for p in parts]), np.concatenate([p.patches for p in parts]))
 
     def describe(self) -> str:
-        """One line for logs: ``dinov3_vitl16 256x256 squash on cuda:0,cuda:1 (bf16)``."""
+        """One line for logs: ``dinov3_vitl16 256x256 crop on cuda:0,cuda:1 (bf16)``."""
         return describe(self.space, self.device, self.precision)
 
     def close(self) -> None:

@@ -145,11 +145,9 @@ def for_asked(asked: AskedPooling, base: Space, folder: Path) -> Path:
     Raises:
         InputError: there is none, or there are several; they are named.
     """
-    fitting = [
-        path
-        for path in sorted(folder.glob(f"{asked.vocabulary}*{SUFFIX}"))
-        if _same_pictures(load(path).base, base) and load(path).base.pooling == asked.name
-    ]
+    named = {path: load(path).base for path in sorted(folder.glob(f"{asked.vocabulary}*{SUFFIX}"))}
+    pooled = {path: own for path, own in named.items() if own.pooling == asked.name}
+    fitting = [path for path, own in pooled.items() if _same_pictures(own, base)]
     if len(fitting) == 1:
         return fitting[0]
     what = f"--pooling {asked.name}{':' if asked.vocabulary else ''}{asked.vocabulary}"
@@ -157,9 +155,11 @@ def for_asked(asked: AskedPooling, base: Space, folder: Path) -> Path:
     if fitting:
         names = ", ".join(f"{asked.name}:{path.stem[:8]}" for path in fitting)
         raise InputError(f"{what}: {folder} holds {len(fitting)} vocabularies for {of}; say which: {names}")
+    others = {own.fit for own in pooled.values() if _same_pictures(own.model_copy(update={"fit": base.fit}), base)}
+    elsewise = "".join(f"; with --fit {fit} there is one" for fit in sorted(others))
     raise InputError(
-        f"{what}: {folder} holds no such vocabulary for {of}; fit one first: "
-        f"ingest vocabulary PHOTOGRAPHS --pooling {asked.name}"
+        f"{what}: {folder} holds no such vocabulary for {of}{elsewise or '; fit one first: '}"
+        + ("" if others else f"ingest vocabulary PHOTOGRAPHS --pooling {asked.name}")
     )
 
 

@@ -68,13 +68,16 @@ def vocabulary(
 
 
 def _print(session: Session, made: Fitted) -> None:
+    from outcrop.embed.models import find_preset
     from outcrop.screen.tables import print_json
 
     if session.format == "json":
         print_json(as_json(made))
         return
     print(f"{made.vocabulary}\n{made.path}")
-    print(f"a new collection uses it with --pooling {made.vocabulary.space.pooled_by}")
+    base = made.vocabulary.base
+    fit = "" if base.fit == find_preset(base.model).fit else f" --fit {base.fit}"
+    print(f"a new collection uses it with --pooling {made.vocabulary.space.pooled_by}{fit}")
 
 
 def as_json(made: Fitted) -> dict[str, Any]:

@@ -27,11 +27,14 @@ from outcrop.schema.filters import Filter
 from outcrop.schema.item import Item
 from outcrop.schema.places import require_disk
 from outcrop.schema.settings import Settings
-from outcrop.schema.space import AskedPooling, Space
+from outcrop.schema.space import AskedPooling, Fit, Space
 from outcrop.store.collection import Collection
 
 Vectors = NDArray[np.float32]
 SPACE_FILE = "space.json"
+FIT_ELSEWHERE: Fit = "squash"
+"""How pictures were brought to the network's input where a tree of vectors does not say: the programs whose layouts these are
+scale both sides. No default of new collections changes what was made."""
 ELSEWHERE = "made elsewhere"
 """`weights_digest` of a space whose weights are not on this machine: no picture can be embedded into it here."""
 MAX_NUMBERS = 2**28
@@ -103,8 +106,9 @@ def read_space(folder: Path) -> Space | None:
 def space_of_tree(folder: Path, settings: Settings, found: Collection | None, dim: int | None) -> tuple[Space, bool]:
     """The space of vectors that lie in files, and whether its weights are on this machine.
 
-    What ``space.json`` beside them says; else the model asked for, with the weights that are found, or none; else the
-    collection's own. `dim` is the length of the vectors, None where no file says.
+    What ``space.json`` beside them says; else the model asked for, with the weights that are found, or none, and the fit asked
+    for, the collection's or `FIT_ELSEWHERE`; else the collection's own space. `dim` is the length of the vectors, None
+    where no file says.
 
     Raises:
         InputError: nothing names the model, or its vectors have another length.
@@ -114,7 +118,7 @@ def space_of_tree(folder: Path, settings: Settings, found: Collection | None, di
     if space is None and settings.model is None and found is not None:
         space = found.space
     if space is None:
-        space = _space_asked_for(folder, settings)
+        space = _space_asked_for(folder, settings, FIT_ELSEWHERE if found is None else found.space.fit)
     elif settings.model is not None and find_preset(settings.model).name != space.model:
         raise SpaceMismatch(f"{folder} holds vectors of {space.model}, not of {settings.model}; leave --model out")
     if dim is not None and dim != space.dim:
@@ -124,11 +128,12 @@ def space_of_tree(folder: Path, settings: Settings, found: Collection | None, di
     return space, space.weights_digest != ELSEWHERE
 
 
-def _space_asked_for(folder: Path, settings: Settings) -> Space:
+def _space_asked_for(folder: Path, settings: Settings, fit: Fit) -> Space:
+    fit = settings.fit or fit
     if settings.model is None:
         raise InputError(f"nothing in {folder} says which model made its vectors; give --model NAME")
     try:
-        return resolve(settings).space
+        return resolve(settings, fit=fit).space
     except WeightsError:
         if settings.weights is not None:
             raise
@@ -139,7 +144,8 @@ def _space_asked_for(folder: Path, settings: Settings) -> Space:
                 f"--pooling {settings.pooling} cannot be looked up without the weights of {settings.model}; give --weights, "
                 f"or a {SPACE_FILE} in {folder}"
             ) from None
-        return make_space(find_preset(settings.model), ELSEWHERE, pooling=asked.name if asked is not None else None)
+        pooling = asked.name if asked is not None else None
+        return make_space(find_preset(settings.model), ELSEWHERE, fit=fit, pooling=pooling)
 
 
 def load_array(path: Path, dims: tuple[int, ...]) -> NDArray[Any]:

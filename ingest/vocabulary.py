@@ -109,12 +109,15 @@ def _modelled(
     source: str, settings: Settings, pooling: AskedPooling, found: Collection | None
 ) -> tuple[Model, Listing]:
     plain = None if pooling.name == "vlad" else pooling.name
-    if found is None or settings.model is not None or settings.weights is not None:
+    own = found.space if found is not None else None
+    if found is None or own is None or settings.model is not None or settings.weights is not None:
         asked = settings.model_copy(update={"pooling": plain})
-        model = resolve(asked, size=settings.input_size, fit=settings.fit)
+        alike = own is not None and settings.model is not None and find_preset(settings.model).name == own.model
+        fit = settings.fit or (own.fit if own is not None and alike else None)
+        model = resolve(asked, size=settings.input_size, fit=fit)
     else:
-        own = found.space
-        space = make_space(find_preset(own.model), own.weights_digest, own.size, own.fit, plain)
+        size, fit = settings.input_size or own.size, settings.fit or own.fit
+        space = make_space(find_preset(own.model), own.weights_digest, size, fit, plain)
         model = resolve_space(space, settings, found.weights_hint)
     return model, _listed(source, settings, found, model)
 

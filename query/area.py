@@ -100,17 +100,34 @@ class Within:
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise InputError(f"--within {path} has more than {MAX_BYTES:,} bytes; simplify the area")
-            found = json.loads(path.read_text(encoding="utf-8-sig"))
-            polygons = tuple(_polygon(each, path) for each in _polygons(found, path))
+            data = path.read_bytes()
         except FileNotFoundError:
             raise InputError(f"--within: there is no file at {path}; check the path") from None
         except OSError as error:
             raise InputError(f"--within {path} cannot be read: {error.strerror}") from None
+        return cls.parse(data, f"--within {path}")
+
+    @classmethod
+    def parse(cls, data: str | bytes, what: str) -> Within:
+        """From GeoJSON, which errors call `what`.
+
+        Raises:
+            InputError: as `read`.
+        """
+        try:
+            found = json.loads(data if isinstance(data, str) else data.decode("utf-8-sig"))
+            polygons = tuple(_polygon(each, what) for each in _polygons(found, what))
         except (ValueError, RecursionError) as error:
-            raise InputError(f"--within {path} is not valid GeoJSON: {str(error).splitlines()[0][:200]}") from None
+            raise InputError(f"{what} is not valid GeoJSON: {str(error).splitlines()[0][:200]}") from None
         if not polygons:
-            raise InputError(f"--within {path} holds no polygon; draw the area as a Polygon or MultiPolygon")
+            raise InputError(f"{what} holds no polygon; draw the area as a Polygon or MultiPolygon")
         return cls(polygons)
+
+    @property
+    def geojson(self) -> str:
+        """The polygons alone, as compact GeoJSON."""
+        coordinates = [[ring.tolist() for ring in polygon] for polygon in self.polygons]
+        return json.dumps({"type": "MultiPolygon", "coordinates": coordinates}, separators=(",", ":"))
 
     def holds(self, latitudes: Sequence[float], longitudes: Sequence[float]) -> Sequence[bool]:
         """Which places lie in it."""
@@ -214,53 +231,51 @@ def _in_polygon(polygon: Sequence[Ring], x: NDArray[np.float64], y: NDArray[np.f
     return inside
 
 
-def _polygons(found: Any, path: Path) -> Iterator[Any]:
+def _polygons(found: Any, what: str) -> Iterator[Any]:
     """The coordinates of each polygon in a GeoJSON value."""
     kind = found.get("type") if isinstance(found, dict) else None
     if kind == "FeatureCollection":
-        for feature in _listed(found.get("features"), path):
-            yield from _polygons(feature, path)
+        for feature in _listed(found.get("features"), what):
+            yield from _polygons(feature, what)
     elif kind == "Feature":
-        yield from _polygons(found.get("geometry"), path)
+        yield from _polygons(found.get("geometry"), what)
     elif kind == "GeometryCollection":
-        for geometry in _listed(found.get("geometries"), path):
-            yield from _polygons(geometry, path)
+        for geometry in _listed(found.get("geometries"), what):
+            yield from _polygons(geometry, what)
     elif kind in POLYGONS:
-        coordinates = _listed(found.get("coordinates"), path)
+        coordinates = _listed(found.get("coordinates"), what)
         yield from coordinates if kind == "MultiPolygon" else [coordinates]
     else:
         raise InputError(
-            f"--within {path}: an area is made of polygons, got {kind or type(found).__name__}; draw it as a Polygon"
+            f"{what}: an area is made of polygons, got {kind or type(found).__name__}; draw it as a Polygon"
         )
 
 
-def _listed(value: Any, path: Path) -> list[Any]:
+def _listed(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
-        raise InputError(f"--within {path}: a list is missing where GeoJSON has one")
+        raise InputError(f"{what}: a list is missing where GeoJSON has one")
     return value
 
 
-def _polygon(coordinates: Any, path: Path) -> tuple[Ring, ...]:
-    rings = tuple(_ring(each, path) for each in _listed(coordinates, path))
+def _polygon(coordinates: Any, what: str) -> tuple[Ring, ...]:
+    rings = tuple(_ring(each, what) for each in _listed(coordinates, what))
     if not rings:
-        raise InputError(f"--within {path}: a polygon has no ring")
+        raise InputError(f"{what}: a polygon has no ring")
     return rings
 
 
-def _ring(corners: Any, path: Path) -> Ring:
-    ring = np.asarray([corner[:2] for corner in _listed(corners, path)], dtype=np.float64)
+def _ring(corners: Any, what: str) -> Ring:
+    ring = np.asarray([corner[:2] for corner in _listed(corners, what)], dtype=np.float64)
     if ring.ndim != 2 or ring.shape[0] < 4 or ring.shape[1] != 2 or not np.isfinite(ring).all():
-        raise InputError(f"--within {path}: a ring has at least four corners of longitude and latitude")
+        raise InputError(f"{what}: a ring has at least four corners of longitude and latitude")
     if (ring[0] != ring[-1]).any():
-        raise InputError(f"--within {path}: a ring does not end where it begins")
+        raise InputError(f"{what}: a ring does not end where it begins")
     if np.abs(ring[:, 1]).max() > 90 or np.abs(ring[:, 0]).max() > 540:
-        raise InputError(
-            f"--within {path}: a corner is not longitude and latitude in degrees; the longitude comes first"
-        )
+        raise InputError(f"{what}: a corner is not longitude and latitude in degrees; the longitude comes first")
     across = np.abs(np.diff(ring[:, 0]))
     if ((across > 180) & (across < 360)).any():
         raise InputError(
-            f"--within {path}: an edge spans {across.max():g} degrees of longitude, and it is not clear which way; cut the area "
+            f"{what}: an edge spans {across.max():g} degrees of longitude, and it is not clear which way; cut the area "
             "at the 180th meridian, write longitudes beyond it (190 for -170), or add a corner"
         )
     return ring

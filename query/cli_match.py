@@ -52,8 +52,9 @@ class Features:
         if self.input_size is not None and features != "patch":
             raise UsageError("--input-size needs --local-features patch; SIFT has a working size of its own")
         extractor = None
-        if features == "patch":  # nothing is stored, so any model will do
-            extractor = PatchTokens.of(open_for_query(resolve(settings, size=self.input_size), settings))
+        if features == "patch":  # nothing is stored, so any model will do, and a fit that leaves no edge out
+            model = resolve(settings, size=self.input_size, fit="squash")
+            extractor = PatchTokens.of(open_for_query(model, settings))
         least = least_inliers(features) if self.min_inliers is None else self.min_inliers
         return Verifier.below(settings.state, settings.feature_cache_bytes, extractor), least
 

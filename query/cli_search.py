@@ -65,11 +65,11 @@ def image(
 ) -> None:
     """Find the items that look like a picture."""
     from outcrop.query.picture_files import expand
-    from outcrop.query.remote_answers import answer_by, chosen_service, unanswered
+    from outcrop.query.remote_answers import Question, answer_by, chosen_service, unanswered
 
-    left = unanswered(search, groups, rerank, locate, places, turns) + conditions.beyond_where
-    if (service := chosen_service(session, server, left)) is not None:
-        answer_by(service, session, expand(paths), search, conditions, rerank, locate)
+    question = Question(search, conditions, groups, rerank, locate, turns)
+    if (service := chosen_service(session, server, unanswered(question, places))) is not None:
+        answer_by(service, session, expand(paths), question)
         return
     _image(session, paths, search, conditions, groups, rerank, locate, places, turns)
 

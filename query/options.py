@@ -111,12 +111,6 @@ class Conditions:
     ] = None
 
     @property
-    def beyond_where(self) -> list[str]:
-        """The options given besides ``--where``, which a service does not follow."""
-        given = {"--filter": self.filter, "--near": self.near, "--within": self.area}
-        return [name for name, value in given.items() if value]
-
-    @property
     def condition(self) -> Filter:
         """What all of them say.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,10 @@ from outcrop.screen.tables import print_csv, print_json, print_table
 
 MOST = 1000
 """Hits that a service gives at most."""
+MOST_TURNS = 36
+"""Turns of a picture that a service makes at most."""
+MOST_BYTES = 2**16
+"""Of an area that a service takes, as GeoJSON."""
 
 
 def chosen_service(
@@ -41,21 +47,65 @@ def chosen_service(
     return Service(address, token) if address is not None else None
 
 
-def unanswered(search: Search, groups: Groups, rerank: Rerank, locate: Locate, places: Places, turns: int) -> list[str]:
-    """The options given that a service does not follow."""
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a service about every picture."""
+
+    search: Search
+    conditions: Conditions
+    groups: Groups
+    rerank: Rerank
+    locate: Locate
+    turns: int
+
+    @cached_property
+    def within(self) -> str:
+        """The area of ``--within`` as compact GeoJSON, '' where none is given.
+
+        Raises:
+            InputError: the file is not one.
+        """
+        if self.conditions.area is None:
+            return ""
+        from outcrop.query.area import Within
+
+        return Within.read(self.conditions.area).geojson
+
+    def fields(self) -> dict[str, list[str]]:
+        """The fields of the service's form (``/openapi.json``)."""
+        given = {
+            "near": self.conditions.near,
+            "within": self.within,
+            "group": self.groups.group if self.groups.group != "auto" else "",
+            "turns": self.turns,
+            "rerank": "geometric" if self.rerank.rerank or self.locate.locate else "",
+            "locate": "1" if self.locate.locate else "",
+        }
+        fields = {"k": [str(self.search.k)], "where": list(self.conditions.where or ())}
+        return fields | {name: [str(value)] for name, value in given.items() if value}
+
+
+def unanswered(question: Question, places: Places) -> list[str]:
+    """The options given that a service does not follow.
+
+    Raises:
+        InputError: an area is not valid.
+    """
+    search, rerank = question.search, question.rerank
     given = {
         "--exact": search.exact,
         "--exclude-self": search.exclude_self,
         "--explain": search.explain,
         "-k": search.k > MOST,
-        "--group": groups.group != "auto",
+        "--filter": bool(question.conditions.filter),
+        f"--within of more than {MOST_BYTES:,} bytes": len(question.within) > MOST_BYTES,
+        f"--turns of more than {MOST_TURNS}": question.turns > MOST_TURNS,
         "--rerank-depth": rerank.rerank_depth is not None,
         "--min-inliers": rerank.min_inliers is not None,
         "--local-features": rerank.local_features is not None,
-        "--geojson": locate.geojson is not None,
+        "--geojson": question.locate.geojson is not None,
         "--report": places.report is not None,
         "--output": places.output is not None,
-        "--turns": bool(turns),
     }
     return [name for name, wanted in given.items() if wanted]
 
@@ -64,22 +114,14 @@ def answer_by(
     service: Service,
     session: Session,
     files: Sequence[Path],
-    search: Search,
-    conditions: Conditions,
-    rerank: Rerank,
-    locate: Locate,
+    question: Question,
 ) -> None:
     """Asks a service with every picture, and prints what it says.
 
     Raises:
         InputError: the only picture, or a condition, is wrong. PartialFailure: some pictures could not be read.
     """
-    fields = {
-        "k": [str(search.k)],
-        "where": list(conditions.where or ()),
-        "rerank": ["geometric"] if rerank.rerank or locate.locate else [],
-        "locate": ["1"] if locate.locate else [],
-    }
+    fields = question.fields()
     answers: list[dict[str, Any]] = []
     broken: list[str] = []
     for file in files:

@@ -207,8 +207,8 @@ def test_half_precision_keeps_real_photographs_near(lite: Encoder, shared_sample
 def test_describe_space_is_the_space_of_the_encoder(lite: Encoder) -> None:
     assert find_model("efficientnet_lite0").space == lite.space
     assert lite.space.size == (224, 224)
-    assert lite.space.fit == "squash"
-    assert lite.describe() == "efficientnet_lite0 224x224 squash on cpu (fp32, 1 thread)"
+    assert lite.space.fit == "crop"
+    assert lite.describe() == "efficientnet_lite0 224x224 crop on cpu (fp32, 1 thread)"
     other = find_model("efficientnet_lite0", size=(128, 256), fit="pad").space
     assert other.size == (128, 256) and other.fit == "pad"
     assert other.fingerprint != lite.space.fingerprint

@@ -33,9 +33,9 @@ def done(outcome: Outcome) -> dict:
     return outcome.json
 
 
-def stored(filter: Filter | None = None) -> dict[str, tuple[Item, np.ndarray]]:
+def stored(filter: Filter | None = None, collection: str = "outcrop") -> dict[str, tuple[Item, np.ndarray]]:
     with Store.connect("outcrop.db") as store:
-        opened = Collection.open(store, "outcrop")
+        opened = Collection.open(store, collection)
         pages = opened.scan(filter or equals("kind", "reference"), vectors=True)
         return {i.key: (i, v) for items, vectors in pages for i, v in zip(items, vectors, strict=True)}
 
@@ -78,7 +78,14 @@ def test_rows_say_what_was_made_and_no_picture_is_written(here: Path) -> None:
     assert item.extra["crop_box"] == [0.5, 0.5, 0.6, 0.6] and item.extra["width"] == 320
     assert len([path for path in files_of(here, "*.jpg") if ".outcrop" not in path.parts]) == 3
     with Image.open(here / f".outcrop/thumbnails/{item.id[:2]}/{item.id}.jpg") as small:
-        assert small.size == (224, 168)  # the crop's proportions, not the network's
+        assert small.size == (224, 224)  # what the network saw of the crop
+
+
+def test_thumbnails_of_squashed_references_have_the_proportions_of_the_crop(here: Path) -> None:
+    assert done(references(*FEW, "--fit", "squash", "--collection", "squashed"))["embedded"] == 9
+    item = next(iter(stored(collection="squashed").values()))[0]
+    with Image.open(here / f".outcrop/thumbnails/{item.id[:2]}/{item.id}.jpg") as small:
+        assert small.size == (224, 168)  # not the network's
 
 
 def test_second_run_has_nothing_to_do(here: Path) -> None:

@@ -449,9 +449,21 @@ def _ask_by(address: str, place: Path, folder: Path) -> None:
     assert "did you mean 'town'" in run("query", "image", photo, "--server", address, "--where", "dataset=twon").error(
         3
     )
-    assert "--turns cannot be used with --server" in run(
-        "query", "image", photo, "--server", address, "--turns", 4
-    ).error(2)
+    for refused in (("--exact",), ("--filter", "altitude > 3"), ("--turns", 37)):
+        assert f"{refused[0]}" in run("query", "image", photo, "--server", address, *refused).error(2)
+    turned = run("query", "image", photo, "--server", address, "--turns", 4, "-k", 2, "--json").json["queries"][0]
+    assert turned["hits"][0]["parent"] == KEY and turned["hits"][0]["votes"] > 1
+    assert 0 <= turned["hits"][0]["estimated_rotation"] < 360
+    grouped = run("query", "image", photo, "--server", address, "--group", "parent", "-k", 2, "--json").json
+    assert grouped["queries"][0]["hits"][0]["parent"] == KEY
+    assert "group must be one of" in run("query", "image", photo, "--server", address, "--group", "all").error(3)
+    corners = [[129, 35], [130, 35], [130, 36], [129, 35]]
+    (folder / "area.geojson").write_text(json.dumps({"type": "Polygon", "coordinates": [corners]}))
+    for ground in (
+        ("--near", "35.5,129.5,100"),
+        ("--within", folder / "area.geojson"),
+    ):  # none of them says where it is
+        assert run("query", "image", photo, "--server", address, *ground, "--json").json["queries"][0]["hits"] == []
     assert "no service answers" in run("query", "image", photo, "--server", "127.0.0.1:9").error(5)
     code = (
         "import sys; from outcrop.query.cli import main; sys.argv = ['query', *sys.argv[1:]]\n"

@@ -172,5 +172,12 @@ def test_the_ground_asked_for_is_drawn_and_kept(client: TestClient) -> None:
     key = said["items"][0]["key"]
     hits = client.get("/api/search", params={"item": key, "area": half, "k": 200}).json()["queries"][0]["hits"]
     assert {hit["key"] for hit in hits} == {item["key"] for item in said["items"]} - {key}
+    corners = [[west, south], [east, south], [east, (south + north) / 2], [west, (south + north) / 2], [west, south]]
+    outline = json.dumps({"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [corners]}})
+    within = client.get("/api/search", params={"item": key, "within": outline, "k": 200}).json()["queries"][0]["hits"]
+    assert within == hits
+    for wrong in ("{", '{"type": "Point", "coordinates": [1, 2]}', '{"type": "Polygon", "coordinates": [[[1, 2]]]}'):
+        refused = client.get("/api/search", params={"item": key, "within": wrong})
+        assert refused.status_code == 400 and refused.json()["error"].startswith("within")
     shown = client.get("/", params={"item": key}).text
     assert map_on(shown)["query"]["place"] and 'data-rank="1"' in shown

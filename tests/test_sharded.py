@@ -44,7 +44,7 @@ def noise(count: int) -> np.ndarray:
 
 def test_vectors_are_those_of_one_device_in_the_same_order(sharded: ShardedEncoder, single: Encoder) -> None:
     assert sharded.space == single.space
-    assert sharded.describe() == f"{MODEL}.r160_in1k 64x96 squash on cpu,cpu (fp32)"
+    assert sharded.describe() == f"{MODEL}.r160_in1k 64x96 crop on cpu,cpu (fp32)"
     for count in (0, 1, 2, 7, 40, 3):
         pixels = noise(count)
         found, expected = sharded.encode(pixels), single.encode(pixels)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlencode
 
-from outcrop.query.area import Near, rectangle
+from outcrop.query.area import Near, Within, rectangle
 from outcrop.query.search import GROUPINGS, Grouping
 from outcrop.query.service.choices import chosen_conditions, is_choice
 from outcrop.query.service.uploads import Box
@@ -20,7 +20,7 @@ MAX_EXAMPLES = 50
 """Items that one question may name."""
 NAMES = (
     *("picture", "mesh", "by", "item", "not", "k", "where", "near", "area", "rerank", "locate", "box", "min_score"),
-    *("group", "turns", "shape"),
+    *("within", "group", "turns", "shape"),
 )
 MAX_TURNS = 36
 METHODS = ("geometric",)
@@ -58,6 +58,7 @@ class Asked:
     conditions: tuple[str, ...] = ()
     near: str = ""
     area: str = ""
+    within: str = ""
     group: Grouping = "auto"
     turns: int = 0
     rerank: bool = False
@@ -73,7 +74,8 @@ class Asked:
         Raises:
             FilterError: one is not valid; those on own columns are judged by the collection. InputError: the part is not valid.
         """
-        return filter_on_ground(self.conditions, self.near, self.area)
+        filter = filter_on_ground(self.conditions, self.near, self.area)
+        return filter & Within.parse(self.within, "within").filter if self.within else filter
 
     @property
     def empty(self) -> bool:
@@ -92,6 +94,7 @@ class Asked:
             "where": self.conditions,
             "near": self.near,
             "area": self.area,
+            "within": self.within,
             "group": self.group if self.group != "auto" else "",
             "turns": self.turns or "",
             "rerank": METHODS[0] if self.rerank else "",
@@ -124,6 +127,7 @@ class Asked:
             conditions=conditions_of(values),
             near=one(values, "near"),
             area=one(values, "area"),
+            within=one(values, "within"),
             group=_grouping(values),
             turns=whole(values, "turns", 0, MAX_TURNS, least=0),
             rerank=_method(values),

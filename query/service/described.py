@@ -293,6 +293,9 @@ class Question(BaseModel):
     where: list[str] | None = Field(None, description="Conditions, as --where: kind=image, altitude=100..200.")
     near: str | None = Field(None, description="LAT,LON,METRES: items around a place, as --near.")
     area: str | None = Field(None, description="WEST,SOUTH,EAST,NORTH: items in a rectangle.")
+    within: str | None = Field(
+        None, description="GeoJSON of at most 65,536 bytes: items within its polygons, as --within."
+    )
     group: str | None = Field(None, description="auto, parent or none: hits by photograph or specimen, as --group.")
     turns: int | None = Field(None, ge=0, description="How often the picture is turned, as --turns; at most 36.")
     rerank: str | None = Field(None, description="geometric: verify hits by matching points.")
