@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Where = str | Sequence[str] | Filter
 """Conditions as in `--where` ("altitude=200..400", or several), or a filter made of values."""
 Paths = str | Path | Sequence[str | Path]
+Reranked = bool | Literal["geometric", "expanded"]
+"""Whether and how hits are verified: True is "geometric"."""
 
 
 class OpenCollection:
@@ -255,7 +257,7 @@ def query_images(
     exclude_self: bool = False,
     group: Grouping = "auto",
     rotations: int = 0,
-    rerank: bool = False,
+    rerank: Reranked = False,
     locate: bool = False,
 ) -> Results:
     """The best `k` items for each picture; folders stand for the pictures in them.
@@ -264,16 +266,16 @@ def query_images(
 
     `exclude_self` leaves out items made of the very same file, `group` puts hits together by photograph ("parent", "none",
     "auto"), `rotations` asks with each picture turned to that many angles, `rerank` puts the hits first that geometry
-    verifies (the registry says where their photographs are), and `locate` also estimates where each was taken. A picture that
-    cannot be read has an `error`.
+    verifies (the registry says where their photographs are; "expanded" then searches again with these), and `locate` also
+    estimates where each was taken. A picture that cannot be read has an `error`.
 
     Raises:
         InputError: no such file, or a condition is wrong. PictureError: the only picture cannot be read.
     """
-    from outcrop.query.rerank_plan import RerankPlan, hits_to_search, reranker
+    from outcrop.query.rerank_plan import RerankPlan, expands, hits_to_search, reranker
     from outcrop.query.search import query_images as ask
 
-    plan = RerankPlan.of(None, None) if rerank or locate else None
+    plan = RerankPlan.of(None, None, expand=rerank == "expanded") if rerank or locate else None
     found = ask(
         _paths(pictures),
         collection.encoder,
@@ -285,6 +287,7 @@ def query_images(
         turns=rotations,
         locate=locate,
         assumed=collection.settings.assumed,
+        expandable=expands(plan),
     )
     with reranker(plan, k, collection.stored, collection.settings, collection.encoder, locate=locate) as step:
         return step(found)
@@ -433,14 +436,15 @@ def evaluate(
     pictures: Paths | None = None,
     where: Where = (),
     kind: str = "image",
-    rerank: bool = False,
+    rerank: Reranked = False,
 ) -> Evaluation:
     """How often answers are right: recall@k, mAP and median rank with confidence intervals.
 
         outcrop.evaluate(collection, "category", dataset="fossils", kind="specimen")
 
     The queries are the stored items of `dataset` (of a `kind`) or `pictures`; `truth` is "own", "gps", "category", or a file of
-    pairs (CSV) or footprints (JSON). `where` chooses what is searched; `rerank` measures re-ranking by geometry beside it.
+    pairs (CSV) or footprints (JSON). `where` chooses what is searched; `rerank` measures re-ranking by geometry beside it
+    ("expanded": also searching again with what it verified).
 
     Raises:
         InputError: not one of the two kinds of queries is given, or no query can be judged by this truth.
@@ -458,7 +462,7 @@ def evaluate(
         truth_named(str(truth)),
         collection.stored,
         collection.settings,
-        RerankPlan.of(None, None) if rerank else None,
+        RerankPlan.of(None, None, expand=rerank == "expanded") if rerank else None,
         encoder=collection.encoder if pictures is not None else None,
     )
 

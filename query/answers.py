@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.query.verification.confidence import Verification
@@ -15,6 +15,9 @@ from outcrop.schema.item import ANSWER_FIELDS, UNKNOWN_COORDINATE, Item, parent_
 from outcrop.screen.notebook import html_table
 from outcrop.store.search import Hit as StoredHit
 from outcrop.store.search import Plan
+
+if TYPE_CHECKING:
+    from outcrop.query.expansion import Again
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Result:
 
     Re-ranked (`outcrop.query.rerank`), `verifications` has one for each parent among the hits, `match` says whether any was
     verified, and `no_match` why none was. Located (`outcrop.query.locating`), there is a `location`, or `no_location` says
-    what is missing; `elsewhere` are other places, by hits that contradict it, where these were asked for.
+    what is missing; `elsewhere` are other places, by hits that contradict it, where these were asked for. `again` is how to ask
+    once more (`outcrop.query.expansion`), where that was asked for, until it was done.
     """
 
     query: Query
@@ -88,6 +92,7 @@ class Result:
     location: Location | None = None
     no_location: str = ""
     elsewhere: tuple[Location, ...] = ()
+    again: Again | None = field(default=None, repr=False, compare=False)
 
     def verification(self, hit: StoredHit) -> Verification | None:
         """What geometry says of a hit; None where it was not asked."""

@@ -87,7 +87,7 @@ def _image(
 ) -> None:
     """The answer by a model that is opened for it."""
     from outcrop.query.held import require_held
-    from outcrop.query.rerank_plan import hits_to_search, reranker
+    from outcrop.query.rerank_plan import expands, hits_to_search, reranker
     from outcrop.query.search import query_images
 
     condition, group = conditions.condition, groups.grouping
@@ -100,7 +100,12 @@ def _image(
             most = hits_to_search(plan, search.k)
             with reranker(plan, search.k, collection, session.settings, encoder, locate=locate.wanted) as reranked:
                 how: dict[str, Any] = {"exclude_self": search.exclude_self, "exact": search.exact, "turns": turns}
-                how |= {"group": group, "locate": locate.wanted, "assumed": session.settings.assumed}
+                how |= {
+                    "group": group,
+                    "locate": locate.wanted,
+                    "assumed": session.settings.assumed,
+                    "expandable": expands(plan),
+                }
                 results = reranked(query_images(files, encoder, collection, most, condition, **how))
         print_answers(session, results, deliver, explain=search.explain)
 
@@ -135,14 +140,14 @@ def item(
     places: Places,
 ) -> None:
     """Find the items that look like a stored item."""
-    from outcrop.query.rerank_plan import hits_to_search, reranker
+    from outcrop.query.rerank_plan import expands, hits_to_search, reranker
     from outcrop.query.search import query_items
 
     condition, group, plan = conditions.condition, groups.grouping, rerank.plan(session)
     with delivery(session, places) as deliver:
         with opened(session) as collection, reranker(plan, search.k, collection, session.settings) as reranked:
             most = hits_to_search(plan, search.k)
-            how = {"exclude_self": search.exclude_self, "exact": search.exact}
+            how = {"exclude_self": search.exclude_self, "exact": search.exact, "expandable": expands(plan)}
             results = reranked(query_items(keys, collection, most, condition, group=group, **how))
         print_answers(session, results, deliver, explain=search.explain)
 
@@ -165,7 +170,7 @@ def dataset(
 ) -> None:
     """Search with every stored item of a dataset, by its stored vector."""
     from outcrop.query.answers import joined
-    from outcrop.query.rerank_plan import hits_to_search, reranker
+    from outcrop.query.rerank_plan import expands, hits_to_search, reranker
     from outcrop.query.search import query_dataset
 
     condition, group = conditions.condition & gallery_of(against), groups.grouping
@@ -173,7 +178,7 @@ def dataset(
     with delivery(session, places) as deliver, Meter(name, limit, "queries", session.quiet) as meter:
         with opened(session) as collection, reranker(plan, search.k, collection, session.settings) as reranked:
             most = hits_to_search(plan, search.k)
-            how = {"exclude_self": search.exclude_self, "exact": search.exact}
+            how = {"exclude_self": search.exclude_self, "exact": search.exact, "expandable": expands(plan)}
             kind = _kind(session, name, collection, asked)
             batches = query_dataset(name, collection, most, condition, kind=kind, limit=limit, group=group, **how)
             results = joined(meter.counting((reranked(each) for each in batches), lambda each: len(each.results)))

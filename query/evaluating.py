@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from outcrop.query.answers import Results
 from outcrop.query.evaluation.against import compared, measured, read_measured
@@ -16,7 +17,7 @@ from outcrop.query.evaluation.strategies import in_steps, picture_answers
 from outcrop.query.evaluation.truth import Truth
 from outcrop.query.held import require_held
 from outcrop.query.pictures import NOTHING_ASSUMED, expand
-from outcrop.query.rerank_plan import RerankPlan, hits_to_search, reranker
+from outcrop.query.rerank_plan import RerankPlan, expands, hits_to_search, reranker
 from outcrop.query.search import query_dataset
 from outcrop.query.view_sets import specimens_by_views
 from outcrop.schema.errors import InputError
@@ -48,24 +49,30 @@ class Queries:
     by_views: bool = False
 
     def answers(
-        self, collection: Collection, encoder: Encoder | None, k: int, assumed: Footing = NOTHING_ASSUMED
+        self,
+        collection: Collection,
+        encoder: Encoder | None,
+        k: int,
+        assumed: Footing = NOTHING_ASSUMED,
+        *,
+        expandable: bool = False,
     ) -> dict[str, Iterable[Results]]:
         """The best `k` items for each query, in batches, by strategy; pictures need the `encoder`, and are as `assumed` where
-        they do not say their scale."""
+        they do not say their scale. Results that are `expandable` can be asked again."""
         if encoder is None:
-            return self._stored_answers(collection, k)
+            return self._stored_answers(collection, k, expandable=expandable)
         asked = (expand(self.pictures), encoder, collection, k, self.filter)
-        made: dict[str, Iterable[Results]] = {"embedding": picture_answers(*asked, exact=self.exact, assumed=assumed)}
+        how: dict[str, Any] = {"exact": self.exact, "assumed": assumed, "expandable": expandable}
+        made: dict[str, Iterable[Results]] = {"embedding": picture_answers(*asked, **how)}
         if self.turns:
-            turned = picture_answers(*asked, exact=self.exact, turns=self.turns, assumed=assumed)
+            turned = picture_answers(*asked, turns=self.turns, **how)
             made[f"{self.turns} turns"] = turned
         return made
 
-    def _stored_answers(self, collection: Collection, k: int) -> dict[str, Iterable[Results]]:
+    def _stored_answers(self, collection: Collection, k: int, *, expandable: bool) -> dict[str, Iterable[Results]]:
         name = self.dataset or ""
-        stored = query_dataset(
-            name, collection, k, self.filter, kind=self.kind, limit=self.limit, exact=self.exact, group="none"
-        )
+        how: dict[str, Any] = {"kind": self.kind, "limit": self.limit, "exact": self.exact, "expandable": expandable}
+        stored = query_dataset(name, collection, k, self.filter, group="none", **how)
         made: dict[str, Iterable[Results]] = {"embedding": stored}
         if self.by_views:
             made["views"] = specimens_by_views(name, collection, k, self.filter, limit=self.limit)
@@ -140,10 +147,14 @@ def evaluate_queries(
     k = hits_for(depth, gallery)
     if warn is not None and (short := too_few(depth, gallery)):
         warn(short)
-    answers = queries.answers(collection, encoder, k, settings.assumed)
-    with reranker(plan, k, collection, settings, encoder) as step:
+    answers = queries.answers(collection, encoder, k, settings.assumed, expandable=expands(plan))
+    with ExitStack() as stack:
+        named = {} if plan is None else plan.strategies
+        steps = {
+            name: stack.enter_context(reranker(each, k, collection, settings, encoder)) for name, each in named.items()
+        }
         return evaluate(
-            in_steps(answers, gallery, own_counted, {} if plan is None else {"geometric": step}),
+            in_steps(answers, gallery, own_counted, steps),
             truth,
             gallery,
             depth=settings.evaluate_depth,

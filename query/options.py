@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NOT_HTML = (".pdf", ".doc", ".docx", ".odt", ".md", ".png", ".jpg", ".json", ".csv")
 """Endings of other formats, which a report is not written in."""
 LOCAL_FEATURES = ("sift", "patch")
-METHODS = ("geometric",)
+METHODS = ("geometric", "expanded")
 
 Paths = Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.", show_default=False)]
 Keys = Annotated[list[str], typer.Argument(help="Keys of stored items.", show_default=False)]
@@ -183,7 +183,9 @@ class Rerank:
     rerank: Annotated[
         str | None,
         option(
-            "--rerank", panel="Re-ranking", help="geometric: match local features and rank verified candidates first."
+            "--rerank",
+            panel="Re-ranking",
+            help="geometric: match local features and rank verified candidates first; expanded: then search again with these.",
         ),
     ] = None
     rerank_depth: Annotated[
@@ -221,7 +223,7 @@ class Rerank:
             raise UsageError("--features-folder needs --local-features patch")
         from outcrop.query.rerank_plan import RerankPlan
 
-        return RerankPlan.of(self.rerank_depth, self.min_inliers, features)
+        return RerankPlan.of(self.rerank_depth, self.min_inliers, features, expand=method == "expanded")
 
 
 @dataclass(frozen=True)

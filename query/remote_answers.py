@@ -100,6 +100,7 @@ def unanswered(question: Question, places: Places) -> list[str]:
         "--filter": bool(question.conditions.filter),
         f"--within of more than {MOST_BYTES:,} bytes": len(question.within) > MOST_BYTES,
         f"--turns of more than {MOST_TURNS}": question.turns > MOST_TURNS,
+        "--rerank expanded": rerank.rerank == "expanded",
         "--rerank-depth": rerank.rerank_depth is not None,
         "--min-inliers": rerank.min_inliers is not None,
         "--local-features": rerank.local_features is not None,

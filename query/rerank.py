@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from outcrop.query.answers import Group, Query, Result, Results
+from outcrop.query.expansion import expanded
 from outcrop.query.rerank_full import Seen, matched_again, worth_another_look
 from outcrop.query.verification.confidence import MIN_INLIERS, Verification
 from outcrop.query.verification.features import LocalFeatures
@@ -34,11 +35,13 @@ are none."""
 @dataclass(frozen=True)
 class Reranking:
     """How to re-rank: `depth` parents are matched with each query; `min_inliers` verify (patch tokens need more than SIFT, see
-    `outcrop.query.verification.confidence`); `abstain` leaves out all others."""
+    `outcrop.query.verification.confidence`); `abstain` leaves out all others; `expand` searches again with the verified ones, and
+    matches up to `depth` new parents (`outcrop.query.expansion`)."""
 
     depth: int = DEPTH
     min_inliers: int = MIN_INLIERS
     abstain: bool = False
+    expand: bool = False
 
 
 def rerank(
@@ -56,9 +59,10 @@ def rerank(
     come first, most evidence first; then all others as the embedding ranked them. A candidate whose original is gone stays,
     unverified, and its verification says so. Where nothing is verified, `match` is False; with `how.abstain` unverified hits are
     left out. `timings` gains the seconds of "features", "verify" and "refine" (features and matches of the second pass). Features
-    that were `kept` (of the verifier's method) need no original. `progress` gets the number of queries done.
+    that were `kept` (of the verifier's method) need no original. With `how.expand`, results that can be asked again are, where a
+    hit is verified ("expand" has the seconds of that search). `progress` gets the number of queries done.
     """
-    spent = {"features": 0.0, "verify": 0.0, "refine": 0.0}
+    spent = {"features": 0.0, "verify": 0.0, "refine": 0.0} | ({"expand": 0.0} if how.expand else {})
     observer = _Observer(originals, verifier, kept)
     answered = []
     for number, result in enumerate(results.results, 1):
@@ -134,18 +138,18 @@ def _reranked(
         if len(parents) == how.depth:
             break
         parents.setdefault(parent_of(hit.item.key), hit.item)
-    begun = time.perf_counter()
-    own, found = observer.observe(result.query, parents)
-    looked = time.perf_counter()
-    verifications = _verifications(own.features, found, verifier, how.min_inliers)
-    matched = time.perf_counter()
-    verifications |= _again(own, found, verifications, verifier, how.min_inliers)
-    spent["features"] += looked - begun
-    spent["verify"] += matched - looked
-    spent["refine"] += time.perf_counter() - matched
+    own, verifications = _matched(result.query, parents, verifier, observer, how, spent)
+    hits, nearness = result.hits, {hit.item.id: hit.score for hit in result.hits}
+    if how.expand and result.again is not None and any(each.verified for each in verifications.values()):
+        begun = time.perf_counter()
+        more = expanded(result.again, hits, _evidence(verifications))
+        spent["expand"] += time.perf_counter() - begun
+        hits, nearness = more.hits, more.nearness
+        new = {parent_of(hit.item.key): hit.item for hit in more.candidates(verifications, how.depth)}
+        verifications |= _matched(result.query, new, verifier, observer, how, spent)[1]
     ordered = sorted(
-        result.hits,
-        key=lambda hit: verifications.get(parent_of(hit.item.key), NOT_MATCHED).order(hit.score),
+        hits,
+        key=lambda hit: verifications.get(parent_of(hit.item.key), NOT_MATCHED).order(nearness[hit.item.id]),
         reverse=True,
     )
     match = any(verification.verified for verification in verifications.values())
@@ -153,14 +157,45 @@ def _reranked(
         ordered = [hit for hit in ordered if verifications.get(parent_of(hit.item.key), NOT_MATCHED).verified]
     hits = tuple(replace(hit, rank=rank, group=_unmeasured(hit.group)) for rank, hit in enumerate(ordered, 1))
     kept = {parent_of(hit.item.key) for hit in hits}
-    reason = "" if match else _no_match(own.features, verifications)
+    reason = "" if match else _no_match(own, verifications)
     return replace(
         result,
         hits=hits,
         verifications={parent: verifications.get(parent, NOT_MATCHED) for parent in kept},
         match=match,
         no_match=reason,
+        again=None,
     )
+
+
+def _matched(
+    query: Query,
+    parents: dict[str, Item],
+    verifier: Verifier,
+    observer: _Observer,
+    how: Reranking,
+    spent: dict[str, float],
+) -> tuple[LocalFeatures | str, dict[str, Verification]]:
+    """The query's features, and the verification of each parent: all at a small size, the best few again."""
+    begun = time.perf_counter()
+    own, found = observer.observe(query, parents)
+    looked = time.perf_counter()
+    verifications = _verifications(own.features, found, verifier, how.min_inliers)
+    matched = time.perf_counter()
+    verifications |= _again(own, found, verifications, verifier, how.min_inliers)
+    spent["features"] += looked - begun
+    spent["verify"] += matched - looked
+    spent["refine"] += time.perf_counter() - matched
+    return own.features, verifications
+
+
+def _evidence(verifications: dict[str, Verification]) -> dict[str, float]:
+    """The evidence of the verified parents."""
+    return {
+        parent: verification.match.evidence
+        for parent, verification in verifications.items()
+        if verification.verified and verification.match is not None
+    }
 
 
 def _unmeasured(group: Group | None) -> Group | None:

@@ -34,16 +34,36 @@ class RerankPlan:
     features: str = "sift"
 
     @classmethod
-    def of(cls, depth: int | None, min_inliers: int | None, features: str = "sift") -> RerankPlan:
-        """The plan with defaults where None is given; with `min_inliers` given, hits below are left out."""
+    def of(
+        cls, depth: int | None, min_inliers: int | None, features: str = "sift", *, expand: bool = False
+    ) -> RerankPlan:
+        """The plan with defaults where None is given; with `min_inliers` given, hits below are left out; `expand` searches again
+        with verified hits."""
         return cls(
             Reranking(
                 Reranking().depth if depth is None else depth,
                 least_inliers(features) if min_inliers is None else min_inliers,
                 abstain=min_inliers is not None,
+                expand=expand,
             ),
             features,
         )
+
+    @property
+    def expands(self) -> bool:
+        """Whether verified hits are searched with."""
+        return self.how.expand
+
+    @property
+    def strategies(self) -> dict[str, RerankPlan]:
+        """What an evaluation measures beside the embedding, by name."""
+        plain = replace(self, how=replace(self.how, expand=False))
+        return {"geometric": plain, "expanded": self} if self.expands else {"geometric": self}
+
+
+def expands(plan: RerankPlan | None) -> bool:
+    """Whether a search must be such that it can be asked again."""
+    return plan is not None and plan.expands
 
 
 def hits_to_search(plan: RerankPlan | None, k: int) -> int:

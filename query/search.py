@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Hit, Query, Result, Results
+from outcrop.query.expansion import Again
 from outcrop.query.grouping import best_of, comparisons, grouped, ungrouped
 from outcrop.query.held import explained, queried_kind, require_held
 from outcrop.query.keys import full_keys
@@ -59,6 +60,7 @@ def query_images(
     turns: int = 0,
     locate: bool = False,
     assumed: Footing = NOTHING_ASSUMED,
+    expandable: bool = False,
 ) -> Results:
     """The best `k` items for each picture file; folders stand for the pictures in them.
 
@@ -67,7 +69,8 @@ def query_images(
     picture is rotated to that many angles, only images are searched (unless the filter names kinds), and hits are always grouped.
     Pictures that are to be located afterwards (`locate`) are turned without being asked to where maps are searched. In a
     collection with a ground scale the windows of each picture are asked together, its height and focal length being as `assumed`
-    where it does not say; turned ones search references that are not turned, too.
+    where it does not say; turned ones search references that are not turned, too. Results that are `expandable` can be
+    asked again.
 
     Raises:
         InputError: no such file, or no picture at all; too many turns, or `turns` without grouping.
@@ -92,6 +95,7 @@ def query_images(
             read = list(pool.map(lambda path: read_query(path, encoder, turns, assumed), files[start : start + step]))
             good = [picture for picture in read if picture.pixels is not None]
             hits: dict[int, tuple[Hit, ...]] = {}
+            again: dict[int, Again] = {}
             if good:
                 vectors = encoder.encode(np.concatenate([each.pixels for each in good if each.pixels is not None]))
                 asked = time.perf_counter()
@@ -101,9 +105,14 @@ def query_images(
                     stacked = np.stack([rows for _, rows in some])
                     found, plan = ask(collection, stacked, k, filter, same, exact=exact, group=group, angles=angles)
                     hits |= {id(each): answer for (each, _), answer in zip(some, found, strict=True)}
+                    again |= {
+                        id(one): _again(collection, rows, k, filter, left_out, exact, group)
+                        for (one, rows), left_out in zip(some, same, strict=True)
+                        if expandable
+                    }
                 timings["search"] += time.perf_counter() - asked
             results += [
-                Result(picture.query, hits[id(picture)])
+                Result(picture.query, hits[id(picture)], again=again.get(id(picture)))
                 if picture.pixels is not None
                 else Result(picture.query, error=picture.error)
                 for picture in read
@@ -141,9 +150,10 @@ def query_items(
     exclude_self: bool = False,
     exact: bool = False,
     group: Grouping = "auto",
+    expandable: bool = False,
 ) -> Results:
     """The best `k` items for each stored item, named by its key or the end of it (`keys.py`); needs no model. `exclude_self`
-    leaves out all items that were made of the same photograph or specimen; `group` as in `query_images`.
+    leaves out all items that were made of the same photograph or specimen; `group` and `expandable` as in `query_images`.
 
     Raises:
         InputError: a key is not in the collection. FilterError: the filter names what the collection does not hold.
@@ -153,7 +163,7 @@ def query_items(
     stored = collection.items(ids)
     items = [stored[id][0] for id in ids]
     vectors = np.stack([stored[id][1] for id in ids])
-    return _ask_items(collection, items, vectors, k, filter, exclude_self, exact, group)
+    return _ask_items(collection, items, vectors, k, filter, exclude_self, exact, group, expandable)
 
 
 def query_dataset(
@@ -167,6 +177,7 @@ def query_dataset(
     exclude_self: bool = False,
     exact: bool = False,
     group: Grouping = "auto",
+    expandable: bool = False,
 ) -> Iterator[Results]:
     """The best `k` items for every stored item of a dataset, in batches (so that memory does not grow with the dataset).
 
@@ -184,7 +195,7 @@ def query_dataset(
             items, vectors = items[:left], vectors[:left]
             left -= len(items)
         if items:
-            yield _ask_items(collection, items, vectors, k, filter, exclude_self, exact, group)
+            yield _ask_items(collection, items, vectors, k, filter, exclude_self, exact, group, expandable)
         if left is not None and left <= 0:
             return
 
@@ -260,14 +271,44 @@ def _ask_items(
     exclude_self: bool,
     exact: bool,
     group: Grouping,
+    expandable: bool,
 ) -> Results:
     begun = time.perf_counter()
     same = [_same_parent(item) if exclude_self else None for item in items]
     found, plan = ask(collection, vectors[:, None], k, filter, same, exact=exact, group=group)
     files = [SourceDigest.parse(item.source_digest).file for item in items]
-    results = [Result(Query(i.key, file, item=i), hits) for i, file, hits in zip(items, files, found, strict=True)]
+    again = [
+        _again(collection, vector[None], k, filter, each, exact, group) if expandable else None
+        for vector, each in zip(vectors, same, strict=True)
+    ]
+    results = [
+        Result(Query(item.key, file, item=item), hits, again=other)
+        for item, file, hits, other in zip(items, files, found, again, strict=True)
+    ]
     answers = Results(collection.name, plan, tuple(results), {"search": time.perf_counter() - begun})
     return explained(answers, filter, collection)
+
+
+def _again(
+    collection: Collection,
+    vectors: NDArray[np.float32],
+    k: int,
+    filter: Filter | None,
+    unwanted: Unwanted | None,
+    exact: bool,
+    group: Grouping,
+) -> Again:
+    """How a query of `vectors` [T, D] is asked once more under the same conditions."""
+
+    def search(vector: NDArray[np.float32]) -> tuple[Hit, ...]:
+        found, _ = ask(collection, vector[None, None], k, filter, [unwanted], exact=exact, group=group)
+        return found[0]
+
+    def stored(ids: Sequence[str]) -> NDArray[np.float32]:
+        known = collection.items(ids)
+        return np.stack([known[id][1] for id in ids])
+
+    return Again(vectors, search, stored)
 
 
 def _same_file(digest: str) -> Unwanted:

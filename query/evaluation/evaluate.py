@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from outcrop.query.evaluation.truth import Truth
 from outcrop.schema.errors import InputError
 from outcrop.schema.item import parent_of
 from outcrop.store.search import MAX_HITS
+
+if TYPE_CHECKING:
+    from outcrop.query.expansion import Again
 
 CUTOFFS = (1, 5, 10, 20)
 DEPTH = 100
@@ -141,7 +145,14 @@ def without_own(answers: Results, gallery: Gallery, own_counted: bool) -> Result
             if parent_of(hit.item.key) != unwanted and (query.item is None or hit.item.key != query.item.key)
         )
 
-    return replace(answers, results=tuple(replace(result, hits=kept(result)) for result in answers.results))
+    def again(result: Result) -> Again | None:
+        once = result.again
+        if once is None:
+            return None
+        return replace(once, search=lambda vector: kept(replace(result, hits=once.search(vector))))
+
+    made = (replace(result, hits=kept(result), again=again(result)) for result in answers.results)
+    return replace(answers, results=tuple(made))
 
 
 def judged(result: Result, truth: Truth, gallery: Gallery, depth: int, most: int, own_counted: bool) -> Outcome | str:

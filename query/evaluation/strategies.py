@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.query.answers import Query, Result, Results
@@ -33,19 +34,19 @@ def picture_answers(
     exact: bool = False,
     turns: int = 0,
     assumed: Footing = NOTHING_ASSUMED,
+    expandable: bool = False,
 ) -> Iterator[Results]:
     """The best `k` items for each picture file, in batches: memory does not grow with their number.
 
-    With `turns`, each picture is turned `turns` times instead, and the images alone are searched (`query_images`; `assumed` as
-    there). One that cannot be read gets an `error`, even where it is the only one.
+    With `turns`, each picture is turned `turns` times instead, and the images alone are searched (`query_images`; `assumed` and
+    `expandable` as there). One that cannot be read gets an `error`, even where it is the only one.
     """
     for start in range(0, len(files), BATCH):
         some = files[start : start + BATCH]
         try:
             group: Grouping = "auto" if turns else "none"
-            yield query_images(
-                some, encoder, collection, k, filter, exact=exact, group=group, turns=turns, assumed=assumed
-            )
+            how: dict[str, Any] = {"exact": exact, "group": group, "turns": turns, "assumed": assumed}
+            yield query_images(some, encoder, collection, k, filter, expandable=expandable, **how)
         except PictureError as error:
             yield Results(collection.name, None, tuple(Result(Query(str(path)), error=str(error)) for path in some))
 
