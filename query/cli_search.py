@@ -43,6 +43,7 @@ from outcrop.screen.options import (
 from outcrop.screen.progress import Meter
 
 if TYPE_CHECKING:
+    from outcrop.query.remote_answers import Question
     from outcrop.query.search import Grouping
     from outcrop.store.collection import Collection
 
@@ -71,41 +72,27 @@ def image(
     if (service := chosen_service(session, server, unanswered(question, places))) is not None:
         answer_by(service, session, expand(paths), question)
         return
-    _image(session, paths, search, conditions, groups, rerank, locate, places, turns)
+    _image(session, paths, question, places)
 
 
-def _image(
-    session: Session,
-    paths: list[Path],
-    search: Search,
-    conditions: Conditions,
-    groups: Groups,
-    rerank: Rerank,
-    locate: Locate,
-    places: Places,
-    turns: int,
-) -> None:
+def _image(session: Session, paths: list[Path], asked: Question, places: Places) -> None:
     """The answer by a model that is opened for it."""
     from outcrop.query.held import require_held
     from outcrop.query.rerank_plan import expands, hits_to_search, reranker
     from outcrop.query.search import query_images
 
-    condition, group = conditions.condition, groups.grouping
-    files = _files(paths, turns, group)
-    plan = rerank.plan(session, locate=locate.wanted)
+    search, locate, condition = asked.search, asked.locate, asked.conditions.condition
+    files = _files(paths, asked.turns, asked.groups.grouping)
+    plan = asked.rerank.plan(session, locate=locate.wanted)
     with delivery(session, places, locate.geojson) as deliver:
         with opened(session) as collection:
             require_held(condition, collection)
             encoder = open_encoder(session, collection)
             most = hits_to_search(plan, search.k)
             with reranker(plan, search.k, collection, session.settings, encoder, locate=locate.wanted) as reranked:
-                how: dict[str, Any] = {"exclude_self": search.exclude_self, "exact": search.exact, "turns": turns}
-                how |= {
-                    "group": group,
-                    "locate": locate.wanted,
-                    "assumed": session.settings.assumed,
-                    "expandable": expands(plan),
-                }
+                how: dict[str, Any] = {"exclude_self": search.exclude_self, "exact": search.exact}
+                how |= {"turns": asked.turns, "group": asked.groups.grouping, "locate": locate.wanted}
+                how |= {"assumed": session.settings.assumed, "expandable": expands(plan)}
                 results = reranked(query_images(files, encoder, collection, most, condition, **how))
         print_answers(session, results, deliver, explain=search.explain)
 
