@@ -9,17 +9,18 @@ import numpy as np
 from PIL import Image
 
 
-def picture(seed: int, width: int = 320, height: int = 240) -> Image.Image:
+def picture(seed: int, width: int = 320, height: int = 240, *, edges: bool = False) -> Image.Image:
     """A patchwork of smooth colours: the same for the same seed, different for another.
 
-    No edges: a grid of them is what EfficientNet-Lite0 sees of every such picture, and a copy with another JPEG quality is then
-    less alike than another picture, whatever the fit.
+    With `edges` it is sharp. A grid of edges is what EfficientNet-Lite0 sees of every such picture, and a copy with another JPEG
+    quality is then less alike than another picture, whatever the fit.
     """
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     fine = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
     size = (width, height)
-    return Image.blend(coarse.resize(size, Image.Resampling.BICUBIC), fine.resize(size, Image.Resampling.BICUBIC), 0.35)
+    patches = fine.resize(size, Image.Resampling.NEAREST if edges else Image.Resampling.BICUBIC)
+    return Image.blend(coarse.resize(size, Image.Resampling.BICUBIC), patches, 0.35)
 
 
 def write_dataset(

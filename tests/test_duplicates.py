@@ -114,7 +114,7 @@ def test_the_best_of_real_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """A copy, a smaller one, a blurred one, and others: the largest is kept, of the largest the sharpest."""
     write_dataset(tmp_path, {"a_300": 6}, name="d", root="one")
     folder = tmp_path / "one/a_300"
-    original = picture(1, 640, 480)
+    original = picture(1, 640, 480, edges=True)
     for frame, made in (
         (1, original.filter(ImageFilter.GaussianBlur(0.7))),
         (2, original.resize((480, 360))),
@@ -150,7 +150,7 @@ def test_the_best_of_real_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_sharpness_is_of_the_same_scale(tmp_path: Path) -> None:
-    sharp = picture(1, 2048, 1536)
+    sharp = picture(1, 2048, 1536, edges=True)
     sharp.save(tmp_path / "large.png")
     sharp.resize((1024, 768), Image.Resampling.BOX).save(tmp_path / "half.png")
     sharp.filter(ImageFilter.GaussianBlur(8)).save(tmp_path / "blurred.png")
