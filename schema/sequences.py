@@ -13,7 +13,7 @@ S = TypeVar("S")
 
 
 class Lazy(Sequence[T]):
-    """A sequence of which a subclass says `_at` and the length. A member is made anew each time; a slice is a list."""
+    """A sequence of which a subclass says `_at` and the length. A member is made anew each time, those of a slice too."""
 
     @abstractmethod
     def _at(self, place: int) -> T:
@@ -27,7 +27,7 @@ class Lazy(Sequence[T]):
 
     def __getitem__(self, place: int | slice) -> T | Sequence[T]:
         if isinstance(place, slice):
-            return [self._at(each) for each in range(*place.indices(len(self)))]
+            return Chosen(self, range(*place.indices(len(self))))
         if not -len(self) <= place < len(self):
             raise IndexError(f"{place} is beyond the {len(self)} members")
         return self._at(place % len(self))
