@@ -1,6 +1,6 @@
 """An ingest in parts, killed: eight shards and a Ray cluster make the rows of one run, and cost no more processor time.
 
-    python benchmarks/parts.py [--part processor|shards|ray|all] [--pictures 400] [--seed 1] [--uri http://…]
+    python benchmarks/parts.py [--part processor|shards|ray|bulk|all] [--pictures 400] [--seed 1] [--uri http://…]
 
 Needs a Milvus server: that of `--uri`, or the one of the package `milvus` (extra `server`), which is started. Each part works in
 a temporary folder and in collections of its own, and drops these. The exit code is 1 where rows differ or a run did not end.
@@ -9,6 +9,8 @@ a temporary folder and in collections of its own, and drops these. The exit code
 - shards (8 kills): eight shards, two at a time; each gets SIGKILL once at a random moment of its work, and is begun again.
 - ray (12 kills): ingests (three, see --passes) on a cluster of four nodes and a head; in each, all four nodes are killed once at
   random moments, and others take their places. Needs Ray, and 1 GB of memory for each node.
+- bulk (8 kills, see --kills): a first ingest of vectors by files that the server reads, in files of a thousand rows; it gets
+  SIGKILL at random moments, is begun again each time, and then left alone. The server must read this machine's folders.
 
 Afterwards ids, metadata and vectors must be those of an undisturbed run (vectors to 1e-6).
 """
@@ -34,8 +36,10 @@ sys.path += [str(ROOT), str(ROOT / "tests")]  # last: what is installed wins
 
 import numpy as np  # noqa: E402  the path to what follows is set above
 from milvus_server import MilvusServer  # noqa: E402  likewise
+from operations import SPACE, unit  # noqa: E402  likewise
 from pictures import write_dataset  # noqa: E402  likewise
 
+from outcrop.ingest.layouts import write_space  # noqa: E402  likewise
 from outcrop.ingest.records import list_runs  # noqa: E402  likewise
 from outcrop.schema.filters import Filter  # noqa: E402  likewise
 from outcrop.store.collection import Collection  # noqa: E402  likewise
@@ -65,10 +69,12 @@ class Place:
 def main() -> int:
     """Runs the parts; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("processor", "shards", "ray", "all"), default="all")
+    parser.add_argument("--part", choices=("processor", "shards", "ray", "bulk", "all"), default="all")
     parser.add_argument("--pictures", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--passes", type=int, default=3, help="ingests on Ray")
+    parser.add_argument("--kills", type=int, default=8, help="of the first ingest by files")
+    parser.add_argument("--rows", type=int, default=6000, help="of the first ingest by files")
     parser.add_argument("--uri", help="a server that is running")
     arguments = parser.parse_args()
     chance, failed = random.Random(arguments.seed), 0
@@ -78,6 +84,10 @@ def main() -> int:
         write_dataset(place.folder, {"a_300": half, "b_300": arguments.pictures - half}, name="town", root="town")
         made: list[str] = []
         try:
+            if arguments.part in ("bulk", "all"):
+                failed += _killed_load(place, made, chance, arguments.kills, arguments.rows)
+            if arguments.part == "bulk":
+                return int(failed > 0)
             one = _processor(place, _named("one", made))
             undisturbed = _rows(uri, made[0])
             print(f"one run: {arguments.pictures} pictures, {one:.1f} s of processor time", flush=True)
@@ -185,6 +195,47 @@ def _killed_nodes(place: Place, name: str, chance: random.Random) -> int:
     finally:
         cluster.shutdown()
     return kills
+
+
+def _killed_load(place: Place, made: list[str], chance: random.Random, kills: int, rows: int) -> int:
+    """A first ingest by files, killed at random moments; returns 1 where its rows are not those of requests."""
+    tree = place.folder / "tree"
+    (tree / "town/Global/c_100").mkdir(parents=True)
+    for number, vector in enumerate(unit(rows)):
+        np.save(tree / f"town/Global/c_100/c_100_{number:05d}.npy", vector)
+    write_space(tree, SPACE)
+    sent, loaded = _named("sent", made), _named("bulk", made)
+    begun = time.monotonic()
+    subprocess.run(_load(place, sent, {}), cwd=place.folder, check=True, stdout=subprocess.DEVNULL)
+    usual, done = time.monotonic() - begun, 0
+    bulk = {"OUTCROP_BULK": str(place.folder / "shared"), "OUTCROP_BULK_FROM": "1000"}
+    for _ in range(kills):
+        process = subprocess.Popen(_load(place, loaded, bulk), cwd=place.folder, stdout=subprocess.DEVNULL)
+        try:
+            process.wait(chance.uniform(0.3, 1.5) * usual)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            done += 1
+    subprocess.run(_load(place, loaded, bulk), cwd=place.folder, check=True, stdout=subprocess.DEVNULL)
+    left = [*(place.folder / loaded).rglob("*.rows"), *(place.folder / "shared").rglob("*.parquet")]
+    with Store.connect(place.uri) as store:
+        found = Collection.open(store, loaded)
+        print(
+            f"first ingest by files: index {found.profile.name}, {found.count()} rows, {len(left)} files left",
+            flush=True,
+        )
+        doubled = found.count() != rows
+    other = _compare(f"first ingest by files, {done} kills", _rows(place.uri, sent), _rows(place.uri, loaded))
+    return int(bool(other or left or doubled))
+
+
+def _load(place: Place, name: str, settings: dict[str, str]) -> list[str]:
+    """An ingest of the tree of vectors; files have a thousand rows."""
+    code = "from outcrop.store import bulk; bulk.FILE_BYTES = 1; from outcrop.ingest.cli import main; main()"
+    where = ("--uri", place.uri, "--collection", name, "--state", str(place.folder / name), "--quiet")
+    what = ("features", str(place.folder / "tree"), "--layout", "imgmatching", "--name", "town")
+    return ["env", *(f"{key}={value}" for key, value in settings.items()), sys.executable, "-c", code, *what, *where]
 
 
 def _newest(place: Place, name: str) -> float:
