@@ -280,7 +280,9 @@ def test_which_vocabulary_is_meant(tiny_vit: Path, noise: np.ndarray, tmp_path: 
     for each in (one, elsewhere):
         save(each, settings.vocabularies_folder)
     assert resolve(settings, size=(160, 96)).space == one.space
-    with pytest.raises(InputError, match=r"for timm:test_vit\.r160_in1k at 160x96 \(pad\); with --fit crop there is one$"):
+    with pytest.raises(
+        InputError, match=r"for timm:test_vit\.r160_in1k at 160x96 \(pad\); with --fit crop there is one$"
+    ):
         resolve(settings, size=(160, 96), fit="pad")
     save(other, settings.vocabularies_folder)
     with pytest.raises(InputError, match=rf"holds 2 vocabularies .*vlad:{one.digest[:8]}"):
