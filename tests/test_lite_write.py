@@ -56,24 +56,34 @@ def test_the_same_log_as_milvus_lite_writes_itself(tmp_path: Path, usual: Any) -
         assert one.equals(other)
 
 
-def test_the_same_tables_are_flushed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_the_same_tables_are_flushed(tmp_path: Path, first: bool) -> None:
+    """Of a first ingest into one partition, and of rows in several that were replaced or are gone."""
     vectors = unit(np.random.default_rng(4), ROWS)
     with Store.connect(str(tmp_path / "a.db")) as store:
         collection = Collection.create(store, "c", SPACE)
-        collection.upsert(items(), vectors)
-        collection.upsert(items()[:30], vectors[30:60], replacing=True)
-        collection.delete([items()[3].id])
+        if first:
+            mine = [item for item in items() if (item.kind, item.dataset) == (items()[0].kind, items()[0].dataset)]
+            for start in (0, 2):
+                some = mine[start : start + 2] if start == 0 else mine[2:]
+                collection.upsert(some, vectors[: len(some)])
+            count = len(mine)
+        else:
+            collection.upsert(items(), vectors)
+            collection.upsert(items()[:30], vectors[30:60], replacing=True)
+            collection.delete([items()[3].id])
+            count = ROWS - 1
         memtable = engine_of(collection)._memtable
         ours = memtable.flush()
         del memtable._build_data_table
         usual = memtable.flush()
-        assert ours.keys() == usual.keys() and len(ours) > 2
+        assert ours.keys() == usual.keys() and (len(ours) > 2) is not first
         for partition, (table, gone) in usual.items():
             assert (table is None) == (ours[partition][0] is None)
             assert table is None or (table.equals(ours[partition][0]) and table.schema == ours[partition][0].schema)
             assert gone == ours[partition][1]
         collection.flush()
-        assert collection.count() == ROWS - 1
+        assert collection.count() == count
         assert all(row["key"] for page in collection.scan_rows(None, ["*"]) for row in page), "each has its checksum"
 
 
