@@ -125,14 +125,24 @@ class ShardedEncoder:
 
 
 def _on_host(rows: Rows) -> Pixels:
-    """Pictures as an array: the devices belong to other processes."""
-    if not isinstance(rows, np.ndarray):
-        from outcrop.embed.staging import gathered
+    """Pictures as an array, whichever devices they lie on, as other processes encode them: one copy from each device."""
+    if isinstance(rows, np.ndarray):
+        return np.ascontiguousarray(rows)
+    import torch
 
-        rows = gathered(rows)
-        if not isinstance(rows, np.ndarray):
-            rows = rows.permute(0, 2, 3, 1).cpu().numpy()
-    return np.ascontiguousarray(rows)
+    if isinstance(rows, torch.Tensor):
+        return np.ascontiguousarray(rows.permute(0, 2, 3, 1).cpu().numpy())
+    found: list[Pixels | None] = [row if isinstance(row, np.ndarray) else None for row in rows]
+    there: dict[torch.device, list[tuple[int, torch.Tensor]]] = {}
+    for number, row in enumerate(rows):
+        if isinstance(row, torch.Tensor):
+            there.setdefault(row.device, []).append((number, row))
+    for some in there.values():
+        together = torch.stack([row for _, row in some]).permute(0, 2, 3, 1).cpu().numpy()
+        for (number, _), row in zip(some, together, strict=True):
+            found[number] = row
+    arrays = [row for row in found if row is not None]
+    return np.ascontiguousarray(np.stack(arrays)) if arrays else np.empty((0, 0, 0, 3), np.uint8)
 
 
 @dataclass(frozen=True)

@@ -4,17 +4,21 @@ A thread that has read a file offers it here; where there is room the device goe
 else the thread decodes it itself. So both are busy, whatever the rates of the two. Files in hand are bounded by the pixels that
 they are decoded to and made into, not by their number: three bytes for each on the device, besides the floats of one picture for
 each of the `THREADS`, and the files themselves on the host.
+
+Where several devices encode, each decodes too: a batch goes to the one that has least to do. What is made there goes to the
+processes of the encoders through the host (a few hundred KB a photograph), and the driver's memory is taken twice on each.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from outcrop.embed.images import Decoded, decode
 from outcrop.embed.protocol import PictureEncoder
@@ -23,10 +27,14 @@ from outcrop.ingest.sources import Contents, Outcome, Prepared, Todo
 from outcrop.ingest.stages import POLL, Stages
 from outcrop.schema.errors import MeshError, PictureError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _log = logging.getLogger(__name__)
 
 THREADS = 2
-"""Threads that decode on the device: one waits for its decoder while the other cuts out what is embedded."""
+"""Threads that decode on devices: one waits for a decoder while the other cuts out what is embedded. More would wait for Python's
+lock, also where there are several devices."""
 FINISHERS = 3
 """Threads that pack thumbnails and hand on what the device has made."""
 BYTES_A_PIXEL = 16
@@ -34,6 +42,8 @@ BYTES_A_PIXEL = 16
 LIKE = 2.0
 """Grey levels by which the first photograph, decoded on the device and on the CPU, may differ on average; where decoders only
 round otherwise they stay below 0.3."""
+ON_CPU = "JPEGs are decoded on the CPU: "
+"""How the reasons begin."""
 ALIKE = 0.99
 """The cosine of a photograph's two vectors below which the device is not trusted. EfficientNet-Lite0, the most sensitive of all,
 stays above 0.996 on real photographs where the decoders differ in nothing but their rounding."""
@@ -142,11 +152,53 @@ class _Room:
             self._changed.notify_all()
 
 
+class _Readers:
+    """The decoders of all devices that have one that is trusted. Threads may share them."""
+
+    def __init__(self) -> None:
+        self._all: list[DeviceReader] = []
+        self._busy: list[int] = []
+        self._taken: list[int] = []
+        self._lock = threading.Lock()
+
+    def add(self, reader: DeviceReader) -> None:
+        """One more."""
+        with self._lock:
+            self._busy.append(0)
+            self._taken.append(0)
+            self._all.append(reader)
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    @property
+    def most(self) -> int:
+        """The pixels of a batch that each of them takes."""
+        return min(reader.most for reader in self._all)
+
+    def staged(self, data: bytes) -> Tensor:
+        """The bytes of a file where every device takes them from fastest."""
+        return self._all[0].decoder.staged(data)
+
+    @contextlib.contextmanager
+    def least_busy(self) -> Iterator[DeviceReader]:
+        """The one with the fewest batches in hand; of several, the one that has had the fewest."""
+        with self._lock:
+            number = min(range(len(self._all)), key=lambda each: (self._busy[each], self._taken[each]))
+            self._busy[number] += 1
+            self._taken[number] += 1
+        try:
+            yield self._all[number]
+        finally:
+            with self._lock:
+                self._busy[number] -= 1
+
+
 class OnDevice:
-    """The stages of one pass that decode on the encoder's device. `say` is told where JPEGs are decoded, once that is known.
+    """The stages of one pass that decode on the encoder's devices. `say` is told where JPEGs are decoded, once that is known.
 
     With `always` an encoder on the CPU counts as a device, and opening it is waited for; else photographs are decoded on the CPU
-    until it is open, and only a CUDA device is taken.
+    until it is open, and only CUDA devices are taken.
     """
 
     def __init__(
@@ -155,7 +207,7 @@ class OnDevice:
         self._encoder, self._stages, self._always, self._say = encoder, stages, always, say
         self._megapixels = megapixels
         self._room = _Room()
-        self._reader: DeviceReader | None = None
+        self._readers = _Readers()
         self._opening = threading.Lock()
         self._settled = False
         self._usual = 1  # pixels of a photograph, as the last one had
@@ -172,7 +224,7 @@ class OnDevice:
         """Whether a photograph is worth offering: not while there is no room, nor where nothing is taken."""
         if not self._settled and not self._is_near():
             return False
-        return not self._settled or (self._reader is not None and self._room.has(self._usual))
+        return not self._settled or (bool(self._readers) and self._room.has(self._usual))
 
     def offer(
         self,
@@ -199,14 +251,14 @@ class OnDevice:
             return False
         if not self._settled:
             self._settle(file)
-        if self._reader is None or file.pixels > self._reader.most:
+        if not self._readers or file.pixels > self._readers.most:
             return False
         encoder = self._encoder
         height, width = encoder.space.size
         self._usual = file.pixels
         if not self._room.has(file.pixels):
             return False
-        file = replace(file, staged=self._reader.decoder.staged(file.data))
+        file = replace(file, staged=self._readers.staged(file.data))
         rest = replace(contents, data=b"")
 
         def make(picture: Resident) -> Iterator[Outcome]:
@@ -226,13 +278,17 @@ class OnDevice:
             return True
         if not getattr(self._encoder, "is_open", True):
             return False
-        device = self._encoder.device
-        self._settled = self._settled or not device.startswith("cuda") or "," in device
+        self._settled = self._settled or not self._devices()
         return not self._settled
 
+    def _devices(self) -> list[str]:
+        """The encoder's devices that may decode, each once."""
+        names = dict.fromkeys(self._encoder.device.split(","))
+        return [name for name in names if self._always or name.startswith("cuda")]
+
     def _settle(self, file: Undecoded) -> None:
-        """Opens the device's decoder and tries it on a first photograph; other threads go on decoding, unless it is `always` to
-        be taken."""
+        """Opens the devices' decoders and tries them on a first photograph; other threads go on decoding, unless it is
+        `always` to be taken."""
         if not self._opening.acquire(blocking=self._always):
             return
         try:
@@ -244,28 +300,33 @@ class OnDevice:
             self._opening.release()
 
     def _open(self, file: Undecoded) -> None:
-        device = self._encoder.device
-        if "," in device or not (self._always or device.startswith("cuda")):
+        said = [self._opened(device, file) for device in self._devices()]
+        if not said:
             return
+        good, bad = ([one.text for one in said if one.trusted is wanted] for wanted in (True, False))
+        self._say("; ".join([*good, *(text.removeprefix(ON_CPU) if good else text for text in bad)]), bool(bad))
+        if self._readers:
+            self._room.most = self._readers.most * (THREADS + 1)
+
+    def _opened(self, device: str, file: Undecoded) -> Said:
+        """Opens the decoder of one device, and keeps it where it is trusted."""
         found = find_reader(device, self._megapixels)
         if isinstance(found, str):
-            self._say(f"JPEGs are decoded on the CPU: no decoder for {device} ({found})", True)
-            return
+            return Said(False, f"{ON_CPU}no decoder for {device} ({found})")
         said = trusted(found, file, self._encoder)
-        self._say(said.text, not said.trusted)
         if said.trusted:
-            self._room.most = found.most * (THREADS + 1)
-            self._reader = found
+            self._readers.add(found)
+        return said
 
     # -- stages ----------------------------------------------------------------------------------------------------
 
     def _decode(self) -> None:
         most = 0
         while jobs := self._room.take(most, lambda: self._stages.broken):
-            reader = self._reader
-            assert reader is not None, "nothing is taken before it is there"
-            most = reader.most
-            for job, made in zip(jobs, self._made(reader, jobs), strict=True):
+            with self._readers.least_busy() as reader:
+                results = self._made(reader, jobs)
+            most = self._readers.most
+            for job, made in zip(jobs, results, strict=True):
                 self._stages.put(self._to_finish, (job, made), always=True)
         with self._count:
             self._decoding -= 1
@@ -374,13 +435,13 @@ def trusted(reader: DeviceReader, file: Undecoded, encoder: PictureEncoder) -> S
     found = compare(reader, alone, decoded, encoder.space, encoder.encode)
     name = reader.decoder.describe()
     if found.failure:
-        return Said(False, f"JPEGs are decoded on the CPU: {name} fails at the first photograph ({found.failure})")
+        return Said(False, f"{ON_CPU}{name} fails at the first photograph ({found.failure})")
     seen = (
         f"the first photograph differs by {found.difference:.2f} grey levels from the CPU's, cosine {found.cosine:.5f}"
     )
     if found.difference > LIKE or not found.cosine >= ALIKE:
         fix = f"{LIKE:g} levels and a cosine of {ALIKE:g} are allowed"
-        return Said(False, f"JPEGs are decoded on the CPU: {name} is not trusted, as {seen} ({fix})")
+        return Said(False, f"{ON_CPU}{name} is not trusted, as {seen} ({fix})")
     return Said(True, f"JPEGs are decoded by {name} and on the CPU; {seen}")
 
 

@@ -21,6 +21,7 @@ from outcrop.embed.encoder import Encoder
 from outcrop.embed.images import Decoded
 from outcrop.embed.models import find_model
 from outcrop.embed.resident import Resident, Undecoded, undecoded
+from outcrop.embed.sharded import _on_host
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest import on_device
 from outcrop.ingest.listing import ingest_listing
@@ -401,6 +402,70 @@ def test_threads_that_come_while_it_is_tried_decode_themselves(lite: Encoder, mo
     go_on.set()
     first.join(10)
     assert device._settled
+
+
+class Several:
+    """An encoder as one over several devices is: it says so, and takes arrays only from the host."""
+
+    def __init__(self, encoder: Encoder, device: str) -> None:
+        self._encoder, self.device = encoder, device
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._encoder, name)
+
+    def submit(self, pixels: Any) -> Any:
+        return self._encoder.submit(_on_host(pixels))
+
+
+def test_each_of_several_devices_decodes(tmp_path: Path, lite: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: dict[str, int] = {}
+    decode = JpegDecoder.decode
+
+    def counted(self: JpegDecoder, files: Any) -> Any:
+        decoded[self.device] = decoded.get(self.device, 0) + 1
+        return decode(self, files)
+
+    monkeypatch.setattr(JpegDecoder, "decode", counted)
+    contents = files()
+    del contents["large.jpg"]  # as above
+    listing = photographs(tmp_path / "photos", contents)
+    several: Any = Several(lite, "cpu,cpu:0,cpu")
+    device = Ingested(tmp_path / "device", listing, several, decode="device")
+    assert set(decoded) == {"cpu", "cpu:0"} and all(count > 1 for count in decoded.values())  # more than tried
+    cpu = Ingested(tmp_path / "cpu", listing, lite, decode="cpu")
+    same(device, cpu)
+    alike(device, cpu)
+
+
+def test_a_device_without_a_decoder_leaves_it_to_the_others(
+    tmp_path: Path, lite: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, decode, used = on_device.find_reader, JpegDecoder.decode, set[str]()
+
+    def found(device: str, megapixels: int) -> Any:
+        return "no driver" if device == "cpu:0" else find(device, megapixels)
+
+    def noted(self: JpegDecoder, files: Any) -> Any:
+        used.add(self.device)
+        return decode(self, files)
+
+    monkeypatch.setattr(on_device, "find_reader", found)
+    monkeypatch.setattr(JpegDecoder, "decode", noted)
+    listing = photographs(tmp_path / "photos", {f"{n}.jpg": jpeg(picture(n)) for n in range(6)})
+    several: Any = Several(lite, "cpu:0,cpu")
+    said: list[str] = []
+    device = Ingested(tmp_path / "device", listing, several, said, decode="device")
+    assert device.record.upserted == 6 and used == {"cpu"}
+    assert said == [device.record.decoder]
+    assert "on cpu and on the CPU" in said[0] and said[0].endswith("; no decoder for cpu:0 (no driver)")
+
+
+def test_a_cpu_among_cards_does_not_decode(lite: Encoder) -> None:
+    from outcrop.ingest.stages import Stages
+
+    for device, expected in (("cuda:0,cuda:1", ["cuda:0", "cuda:1"]), ("cuda:1,cpu", ["cuda:1"]), ("cpu,cpu", [])):
+        several: Any = Several(lite, device)
+        assert OnDevice(several, Stages(), 100, False, lambda text, wrong: None)._devices() == expected
 
 
 def test_the_command_says_where_photographs_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

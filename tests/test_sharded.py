@@ -52,6 +52,15 @@ def test_vectors_are_those_of_one_device_in_the_same_order(sharded: ShardedEncod
         assert np.abs(found - expected).max(initial=0) < 1e-5
 
 
+def test_pictures_come_from_the_host_and_from_devices(sharded: ShardedEncoder, single: Encoder) -> None:
+    pixels = noise(6)
+    planes = [torch.from_numpy(one).permute(2, 0, 1) for one in pixels]
+    expected = single.encode(pixels)
+    mixed = [planes[0], pixels[1], pixels[2], planes[3], planes[4], pixels[5]]
+    for rows in (mixed, planes, torch.stack(planes), list(pixels)):
+        assert np.abs(sharded.encode(rows) - expected).max() < 1e-5
+
+
 def test_features_come_back_too(sharded: ShardedEncoder, single: Encoder) -> None:
     pixels = noise(5)
     found, expected = sharded.features(pixels), single.features(pixels)
