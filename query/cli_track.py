@@ -167,15 +167,21 @@ def _print(session: Session, found: Track) -> None:
         )
 
 
-def _say(session: Session, found: Track) -> None:
-    if not found.timed:
-        session.say("the pictures state no times: they are taken to be --every apart, by name")
+def _warn(session: Session, found: Track) -> None:
+    """Says each remark once, with the first of its frames and how many more have it."""
     remarked: dict[str, list[str]] = {}
     for each in found.frames:
         if each.remark:
             remarked.setdefault(each.remark, []).append(each.frame.name)
     for remark, names in remarked.items():
-        session.warn(f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {remark}")
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        session.warn(f"{names[0]}{more}: {remark}")
+
+
+def _say(session: Session, found: Track) -> None:
+    if not found.timed:
+        session.say("the pictures state no times: they are taken to be --every apart, by name")
+    _warn(session, found)
     for each in found.frames:
         if each.status == "outlier" and each.off is not None:
             session.say(f"outlier: {each.frame.name}: its own hits put it {each.off:.0f} m from the path")
