@@ -17,6 +17,7 @@ from pymilvus import MilvusException
 from outcrop.schema.errors import StoreBusy, StoreUnreachable
 from outcrop.schema.item import Item, Kind, image_key
 from outcrop.schema.settings import Settings
+from outcrop.store import lite_write
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store, translate
 from outcrop.store.patience import BUSY_PATIENCE, Courtesy
@@ -102,7 +103,9 @@ def refusing(
         store.courtesy = courteous(clock)
         for method in ("upsert", "delete", "flush"):
             monkeypatch.setattr(store.client, method, refused(getattr(store.client, method), refusals))
-        store.uri = SERVER  # the codes are a server's
+        # The codes are a server's, which is asked by requests alone.
+        monkeypatch.setattr(lite_write, "insert", lambda *some: False)
+        store.uri = SERVER
         yield made, clock, refusals
         store.uri = lite_uri
 

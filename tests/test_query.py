@@ -96,7 +96,9 @@ def test_dataset_queries_agree_with_item_queries_and_with_numpy() -> None:
     one = run(
         "query", "item", answer["queries"][3]["query"], "-k", 4, "--exclude-self", "--where", "altitude=300", "--json"
     ).json
-    assert one["queries"][0]["hits"] == answer["queries"][3]["hits"]
+    # Many queries at once are summed in another order than one, and scores are rounded to the sixth digit.
+    for alone, among in zip(one["queries"][0]["hits"], answer["queries"][3]["hits"], strict=True):
+        assert alone == {**among, "score": pytest.approx(among["score"], abs=1.5e-6)}
     with Store.connect("outcrop.db") as store:
         collection = Collection.open(store, "outcrop")
         items, vectors = next(collection.scan(vectors=True))
