@@ -21,6 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from memory import watched
 
 HERE = Path(__file__).resolve().parents[1]
 sys.path[:] = [*sys.path[1:], str(HERE)]  # last: what is installed wins
@@ -128,27 +129,10 @@ def run(arguments: list[str], uri: str, given: Mapping[str, str] = MappingProxyT
     """Seconds, processor seconds and peak MiB of one run of Python; it must end well."""
     begun, environment = time.perf_counter(), {**os.environ, "OUTCROP_URI": uri, **given}
     process = subprocess.Popen([sys.executable, *arguments], env=environment, stdout=subprocess.DEVNULL)
-    peak = 0.0
-    while True:
-        # The peak that `wait4` counts begins with that of the parent; the kernel's figure of the running process does not.
-        peak = max(peak, high_water(process.pid))
-        ended, status, used = os.wait4(process.pid, os.WNOHANG)
-        if ended:
-            break
-        time.sleep(0.02)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds, processor, peak = watched(process, begun)
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with {process.returncode}")
-    return time.perf_counter() - begun, used.ru_utime + used.ru_stime, peak
-
-
-def high_water(pid: int) -> float:
-    """The highest resident size of a process so far, in MiB; 0 where the system does not say."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
+    return seconds, processor, peak
 
 
 def build(uri: str, name: str, rows: int, dim: int) -> None:

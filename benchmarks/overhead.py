@@ -43,7 +43,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests")]  # last: what is installed wins
 
-from benchmarks.ingest import CAPTURE  # noqa: E402  the path to it is set above
+from benchmarks.ingest import register  # noqa: E402  the path to it is set above
 
 SIDES = (1024, 768)
 """Of the photographs, in pixels."""
@@ -164,11 +164,11 @@ class StandIn:
 
 
 def card() -> None:
-    """Has JPEGs decoded by a decoder that takes no time."""
+    """Has JPEGs decoded by a decoder that takes no time. What is replaced (and muted for mypy) is so for this process only."""
     import torch
 
     import outcrop.embed.devices  # with all that an open encoder has imported
-    import outcrop.embed.resizing  # noqa: F401
+    import outcrop.embed.resizing  # noqa: F401  likewise
     from outcrop.embed.decoding import JpegDecoder
     from outcrop.embed.resident import DeviceReader, Resident, Sheet, Undecoded
     from outcrop.ingest import on_device, references
@@ -242,17 +242,6 @@ def processes_that_answer() -> None:
     makers._start = lambda: Worker("benchmarks.overhead:answering", environment=environment)
 
 
-def register(root: Path, photos: Sequence[Path], count: int) -> Path:
-    """A dataset of `count` pictures: links to the photographs, over and over."""
-    folder = root / "images" / CAPTURE
-    folder.mkdir(parents=True)
-    for frame in range(1, count + 1):
-        (folder / f"{CAPTURE}_{frame:04d}.jpg").symlink_to(photos[(frame - 1) % len(photos)].resolve())
-    registry = root / "data_key.json"
-    registry.write_text(json.dumps({"datasets": {"bench": {"root": "images", "images": {CAPTURE: count}}}}))
-    return registry
-
-
 def measure(kind: str, way: str, registry: Path, uri: str, dim: int, processes: int) -> dict[str, Any]:
     """One ingest in this process: milliseconds an item by thread, and items a second by the clock."""
     threads = Threads()
@@ -288,7 +277,7 @@ def measure(kind: str, way: str, registry: Path, uri: str, dim: int, processes: 
         else:
             specs = crop_specs(parse_angles(ANGLES), parse_crops(CROP))
             listing = list_references(registry, "bench", registry.parent, specs)
-        record = ingest_listing(listing, encoder, collection, run, options, thumbnails=thumbnails)  # type: ignore[arg-type]
+        record = ingest_listing(listing, encoder, collection, run, options, thumbnails=thumbnails)  # type: ignore[arg-type]  # a stand-in for Encoder
         seconds, cpu, spent = time.perf_counter() - begun, time.process_time() - cpu, threads.spent()
         if not record.upserted == listing.expected == collection.count():
             raise SystemExit(

@@ -38,8 +38,10 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT))  # last: what is installed wins
 
-CAPTURE = "250918092555_300"
+from benchmarks.ingest import register  # noqa: E402  the path to it is set above
+
 MODEL = "efficientnet_lite0"
 ANGLES, CROP = "0:360:30", "0.6"
 COUNT = 12
@@ -131,17 +133,6 @@ def make_photos(folder: Path, count: int) -> list[Path]:
         subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
         existing = sorted(folder.glob("*.jpg"))
     return existing[:count]
-
-
-def register(root: Path, photos: list[Path], count: int) -> Path:
-    """A dataset of `count` photographs: links to the files, over and over."""
-    folder = root / "images" / CAPTURE
-    folder.mkdir(parents=True)
-    for frame in range(1, count + 1):
-        (folder / f"{CAPTURE}_{frame:04d}.jpg").symlink_to(photos[(frame - 1) % len(photos)].resolve())
-    registry = root / "data_key.json"
-    registry.write_text(json.dumps({"datasets": {"bench": {"root": "images", "images": {CAPTURE: count}}}}))
-    return registry
 
 
 def apart(*options: str) -> dict[str, Any]:

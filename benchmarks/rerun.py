@@ -27,10 +27,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path += [str(ROOT), str(ROOT / "tests")]  # last: what is installed wins
 
 import numpy as np  # noqa: E402  the path to what follows is set above
-from million import clustered, high_water  # noqa: E402  likewise
+from memory import high_water, watched  # noqa: E402  likewise
+from million import clustered  # noqa: E402  likewise
 
 MODEL, DIM = "dinov3_vits16", 384
 NAME = "many"
@@ -247,19 +248,6 @@ def first_vectors(place: Place) -> Measured:
     return Measured(
         place.items, "first vectors", round(seconds, 1), round(processor, 1), round(peak), seconds <= GOAL_FIRST
     )
-
-
-def watched(process: subprocess.Popen[bytes], begun: float) -> tuple[float, float, float]:
-    """Seconds since `begun`, processor seconds, and peak MiB of a process, once it has ended."""
-    peak = 0.0
-    while True:
-        peak = max(peak, high_water(process.pid))
-        ended, status, used = os.wait4(process.pid, os.WNOHANG)
-        if ended:
-            break
-        time.sleep(0.02)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return time.perf_counter() - begun, used.ru_utime + used.ru_stime, peak
 
 
 def processor_seconds(pid: int) -> float:

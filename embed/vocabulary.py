@@ -156,11 +156,9 @@ def for_asked(asked: AskedPooling, base: Space, folder: Path) -> Path:
         names = ", ".join(f"{asked.name}:{path.stem[:8]}" for path in fitting)
         raise InputError(f"{what}: {folder} holds {len(fitting)} vocabularies for {of}; say which: {names}")
     others = {own.fit for own in pooled.values() if _same_pictures(own.model_copy(update={"fit": base.fit}), base)}
-    elsewise = "".join(f"; with --fit {fit} there is one" for fit in sorted(others))
-    raise InputError(
-        f"{what}: {folder} holds no such vocabulary for {of}{elsewise or '; fit one first: '}"
-        + ("" if others else f"ingest vocabulary PHOTOGRAPHS --pooling {asked.name}")
-    )
+    instead = "".join(f"; with --fit {fit} there is one" for fit in sorted(others))
+    fix = instead or f"; fit one first: ingest vocabulary PHOTOGRAPHS --pooling {asked.name}"
+    raise InputError(f"{what}: {folder} holds no such vocabulary for {of}{fix}")
 
 
 def _same_pictures(one: Space, other: Space) -> bool:

@@ -374,9 +374,7 @@ class Present:
     def cover(self, source: Source, wanted: Sequence[Wanted]) -> None:
         """Notes that all items of a source are accounted for; photographs make one each, so nothing of theirs can be stale,
         unless they are the frames of a film."""
-        if isinstance(
-            source, PhotoSource
-        ):  # asked of each of a million; whether it is of a capture takes far longer to ask
+        if isinstance(source, PhotoSource):  # whether it is of a capture takes far longer to ask, of a million
             return
         of_capture = isinstance(source, OfCapture)
         if source.whole and (of_capture or wanted[0].item.kind is not Kind.IMAGE):
