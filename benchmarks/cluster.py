@@ -19,9 +19,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # last: what is installed wins
 
 DIM, MIN_CLUSTER_SIZE = 384, 10
 

@@ -28,7 +28,11 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # last: what is installed wins
+
 CAPTURE = "250918092555_300"
+FIT = "squash"
+"""As the plain way scales pictures, so that both do the same."""
 
 
 def main() -> None:
@@ -115,7 +119,7 @@ def ingest_once(registry: Path) -> dict[str, float]:
     from outcrop.store.connection import Store
 
     with tempfile.TemporaryDirectory() as state, Store.connect(f"{state}/bench.db") as store:
-        encoder = Encoder.open(find_model("efficientnet_lite0"))
+        encoder = Encoder.open(find_model("efficientnet_lite0", fit=FIT))
         collection = Collection.create(store, "bench", encoder.space)
         encoder.encode(np.zeros((32, *encoder.space.size, 3), np.uint8) + np.arange(3, dtype=np.uint8))
         begun, cpu = time.perf_counter(), time.process_time()
@@ -134,7 +138,7 @@ def plain_loop(photos: list[Path]) -> float:
     from outcrop.embed.encoder import Encoder
     from outcrop.embed.models import find_model
 
-    encoder = Encoder.open(find_model("efficientnet_lite0"))
+    encoder = Encoder.open(find_model("efficientnet_lite0", fit=FIT))
     height, width = encoder.space.size
     with tempfile.TemporaryDirectory() as out:
         begun = time.perf_counter()
@@ -158,7 +162,7 @@ def machine_limit(photos: list[Path]) -> tuple[float, dict[str, float]]:
     from outcrop.store.connection import Store
 
     torch.set_num_threads(1)
-    encoder = Encoder.open(find_model("efficientnet_lite0"), threads=1)
+    encoder = Encoder.open(find_model("efficientnet_lite0", fit=FIT), threads=1)
     stages: dict[str, float] = {}
     begun = time.process_time()
     prepared, items = [], []
