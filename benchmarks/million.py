@@ -21,7 +21,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-from memory import watched
+from watching import watched
 
 HERE = Path(__file__).resolve().parents[1]
 sys.path[:] = [*sys.path[1:], str(HERE)]  # last: what is installed wins

@@ -30,8 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests")]  # last: what is installed wins
 
 import numpy as np  # noqa: E402  the path to what follows is set above
-from memory import high_water, watched  # noqa: E402  likewise
 from million import clustered  # noqa: E402  likewise
+from watching import high_water, watched  # noqa: E402  likewise
 
 MODEL, DIM = "dinov3_vits16", 384
 NAME = "many"

@@ -269,7 +269,7 @@ def test_in_korean(page: Page, photo: Path) -> None:
 def test_on_a_narrow_screen_the_answer_comes_before_the_filters(page: Page, photo: Path) -> None:
     page.set_viewport_size({"width": 360, "height": 760})
     asked_with(page, photo)
-    assert not page.locator("fieldset.facet").first.is_visible()
+    page.locator("fieldset.facet").first.wait_for(state="hidden")  # the script closes the filters once the page is there
     first = page.locator("figure[data-rank='1']").bounding_box()
     assert first is not None and first["y"] < 1400 and first["width"] <= 330
     page.get_by_text("Filters", exact=True).click()
