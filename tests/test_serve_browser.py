@@ -211,6 +211,7 @@ def test_keyboard_alone(page: Page, photo: Path) -> None:
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "answer"
     page.goto("/")
+    page.on("filechooser", lambda _chooser: None)  # from now on: a dialog that opens before it is asked for is lost
     reached = []
     for _ in range(60):
         page.keyboard.press("Tab")
@@ -269,7 +270,7 @@ def test_in_korean(page: Page, photo: Path) -> None:
 def test_on_a_narrow_screen_the_answer_comes_before_the_filters(page: Page, photo: Path) -> None:
     page.set_viewport_size({"width": 360, "height": 760})
     asked_with(page, photo)
-    page.locator("fieldset.facet").first.wait_for(state="hidden")  # the script closes the filters once the page is there
+    page.locator("fieldset.facet").first.wait_for(state="hidden")  # by the script, once it has run
     first = page.locator("figure[data-rank='1']").bounding_box()
     assert first is not None and first["y"] < 1400 and first["width"] <= 330
     page.get_by_text("Filters", exact=True).click()
