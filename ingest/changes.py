@@ -40,7 +40,7 @@ from outcrop.embed.reader_versions import damage_of, keeps_checksums
 from outcrop.ingest.checked import CheckedFiles, written_since
 from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.photos import PhotoSource
-from outcrop.ingest.sources import MAX_BYTES, FileState, Listing, OfCapture, Source, Todo, Wanted, groups
+from outcrop.ingest.sources import MAX_BYTES, FileState, LeavesOut, Listing, OfCapture, Source, Todo, Wanted, groups
 from outcrop.schema.digests import SourceDigest, digest_of_file
 from outcrop.schema.filters import equals
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item, Kind, made_together
@@ -165,6 +165,7 @@ def accounted(listing: Listing, stored: Table) -> tuple[Present, int]:
         wanted = [source.wanted for source in group]
         rows = stored.lookup([each.item.id for some in wanted for each in some], STORED)
         for source, some in zip(group, wanted, strict=True):
+            present.look_at(source)
             for each in some:
                 if each.item.id in rows:
                     present.add(each.item, found=True)
@@ -360,6 +361,8 @@ class Present:
         self._found: Counter[tuple[Kind, str]] = Counter()
         self._covered: set[str] = set()
         self._scopes: set[tuple[Kind, str]] = set()
+        self.left_out_before = 0
+        """Items that sources do not want any more, since an earlier pass left them out."""
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -370,6 +373,11 @@ class Present:
         if id not in self._ids:
             self._ids.add(id)
             self._found[item.kind, item.dataset] += found
+
+    def look_at(self, source: Source) -> None:
+        """Counts what a source does not want any more."""
+        if not isinstance(source, PhotoSource) and isinstance(source, LeavesOut):
+            self.left_out_before += source.left_out_before
 
     def cover(self, source: Source, wanted: Sequence[Wanted]) -> None:
         """Notes that all items of a source are accounted for; photographs make one each, so nothing of theirs can be stale,

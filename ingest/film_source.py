@@ -138,6 +138,13 @@ class FilmSource:
         wanted = [Wanted(self._item(second), self.path, process) for second in seconds]
         return [each for each in wanted if self.only is None or each.item.key in self.only]
 
+    @property
+    def left_out_before(self) -> int:
+        """See `outcrop.ingest.sources.LeavesOut`."""
+        only = self.only
+        all_there = len(self.moments) if only is None else sum(self.key(second) in only for second in self.moments)
+        return all_there - len(self.wanted)
+
     def read(self, path: Path) -> Contents:
         """The state and the digest of the film: PyAV reads it by itself."""
         return Contents.digested(path)
@@ -149,6 +156,13 @@ class FilmSource:
         are near-equal must not depend on what is stored already."""
         asked = {each.item.extra["second"]: each.wanted for each in todo}
         known = self.kept.read(self.path, self.every)
+        if known is not None:
+            # Known by now, though it was not to whoever listed it: another process, or another machine, did.
+            kept_then = frozenset(known)
+            yield from (LeftOut(each.item) for second, each in asked.items() if second not in kept_then)
+            asked = {second: each for second, each in asked.items() if second in kept_then}
+            if not asked:
+                return
         seconds = list(self.moments) if known is None else [second for second in self.moments if second in asked]
         seconds = seconds if self.whole else [second for second in seconds if second <= max(asked)]
         last: NDArray[np.float32] | None = None

@@ -84,10 +84,13 @@ def finish_whole(
     failed: int,
     thumbnails: ThumbnailStore | None,
     deadline: float = INDEX_DEADLINE,
+    *,
+    left_out: int = 0,
 ) -> int:
     """What is done once after all shards of a listing; opens no file. Returns how many of its items are in the collection.
 
-    `failed` is the number of items that the shards could not make.
+    `failed` is the number of items that the shards could not make. `left_out` counts the frames of films that they did not keep:
+    those that this machine does not know of are in the listing, and have no rows.
 
     Raises:
         OutcropError: more items than these are not there. StoreUnreachable: the index is not finished in time.
@@ -96,9 +99,10 @@ def finish_whole(
     run.count(removed=remove_stale(collection, present, thumbnails))
     make_searchable(collection, run, deadline)
     verify_written(collection, present)
-    if absent > failed:
+    without = failed + max(0, left_out - present.left_out_before)
+    if absent > without:
         raise OutcropError(
-            f"{absent - failed} items of {listing.dataset} are not in {collection.name!r}, and no shard failed to make "
+            f"{absent - without} items of {listing.dataset} are not in {collection.name!r}, and no shard failed to make "
             "them: run its shards again; what is there is not embedded again"
         )
     return len(present)
@@ -125,7 +129,7 @@ class ShardEnd:
             verify_written(collection, present)
         if collection.store.lite:
             collection.flush()  # a directory on this machine, made safe against a power cut; a server keeps a log
-        self.marks.end(self.shard, run.record)
+        self.marks.end(self.shard, run.record, present.left_out_before)
         done = self.marks.done()
         if self.shard.number not in done:  # the marks are gone again, or another process has begun this shard anew
             self.say(f"shard {self.shard} is done; another process finishes {self.marks.group}")
@@ -136,7 +140,8 @@ class ShardEnd:
             )
             return
         self.say(f"shard {self.shard} is the last of {self.marks.group}: stale rows, flush, index and verification")
-        finish_whole(self.whole, collection, run, sum(mark.failed for mark in done.values()), thumbnails, deadline)
+        failed, left_out = (sum(getattr(mark, name) for mark in done.values()) for name in ("failed", "left_out"))
+        finish_whole(self.whole, collection, run, failed, thumbnails, deadline, left_out=left_out)
         self.marks.clear()
         self.finished = True
 
@@ -170,6 +175,7 @@ def _finish(group: Group, marks: Marks, listing: Listing, settings: Settings, wa
     if left:
         watcher.warn(f"{left}: what they would have embedded is missing")
     failed = max(sum(mark.failed for mark in done.values()), group.count("failed") - group.count("missing"))
+    left_out = max(sum(mark.left_out for mark in done.values()), group.count("left_out"))
     run = Run.begin(settings.state, "finish", marks.request, RunSettings.of(settings), group=marks.group)
     with running(run):
         record = run.record
@@ -177,7 +183,7 @@ def _finish(group: Group, marks: Marks, listing: Listing, settings: Settings, wa
         record.model, record.space = collection.space.model, collection.space.fingerprint
         record.expected = listing.expected
         thumbnails = ThumbnailStore.below(settings.state) if settings.thumbnails else None
-        run.count(unchanged=finish_whole(listing, collection, run, failed, thumbnails))
+        run.count(unchanged=finish_whole(listing, collection, run, failed, thumbnails, left_out=left_out))
         if not left:
             marks.clear()
         run.end("done")

@@ -39,7 +39,7 @@ class Group:
         return "running" if running else f"{done} of {self.of} done"
 
     def count(self, name: str) -> int:
-        """One of `COUNTS` over all shards; what `ingest finish` removed is among the removed."""
+        """One of the counts of a record over all shards; what `ingest finish` removed is among the removed."""
         extra = self.finish.removed if self.finish is not None and name == "removed" else 0
         return sum(int(getattr(record, name)) for record in self.shards) + extra
 

@@ -202,6 +202,8 @@ class Pipeline:
         for each in wanted:
             if each.item.id not in left:
                 self._unchanged(each.item)
+        with self._lock:
+            self.present.look_at(source)
         replaces = self.options.force or any(each.item.id in rows for each in wanted)
         work = Work(source, wanted, todo, replaces, left)
         if todo:

@@ -54,7 +54,8 @@ def group_of(settings: Settings, request: AnyRequest, collection: str, shard: Sh
 
 
 class Mark(BaseModel):
-    """What a shard leaves with the collection; `failed` counts the items that it could not make."""
+    """What a shard leaves with the collection; `failed` counts the items that it could not make, `left_out` the frames of films
+    that it did not keep, in this run or an earlier one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -62,6 +63,7 @@ class Mark(BaseModel):
     run: str
     done: bool = False
     failed: int = 0
+    left_out: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,10 @@ class Marks:
         """Notes that a shard is at work, whatever an earlier run of it left."""
         self._set({shard.number: Mark(group=self.group, run=run)})
 
-    def end(self, shard: Shard, record: Record) -> None:
-        """Notes that a shard has ended."""
-        failed = record.failed - record.missing + record.left_out  # what is left out has no row either
-        self._set({shard.number: Mark(group=self.group, run=record.run, done=True, failed=failed)})
+    def end(self, shard: Shard, record: Record, left_out_before: int = 0) -> None:
+        """Notes that a shard has ended; `left_out_before` are frames that an earlier run of it did not keep."""
+        failed, left_out = record.failed - record.missing, record.left_out + left_out_before
+        self._set({shard.number: Mark(group=self.group, run=record.run, done=True, failed=failed, left_out=left_out)})
 
     def done(self) -> dict[int, Mark]:
         """The marks of the shards that have ended, by their numbers."""

@@ -287,6 +287,16 @@ class OfCapture(Protocol):
         ...
 
 
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A source that does not want some of its items any more, since an earlier pass left them out (see `LeftOut`)."""
+
+    @property
+    def left_out_before(self) -> int:
+        """How many these are."""
+        ...
+
+
 @dataclass(frozen=True)
 class Listing:
     """The desired state of a dataset, as its files are on disk; no file has been opened.

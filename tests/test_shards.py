@@ -26,7 +26,7 @@ from outcrop.ingest.requests import DatasetRequest, VideoRequest
 from outcrop.ingest.runs import Failure, Record, Run
 from outcrop.ingest.sharding import Marks, share, unfinished
 from outcrop.ingest.sources import Listing
-from outcrop.schema.errors import InputError
+from outcrop.schema.errors import InputError, OutcropError
 from outcrop.schema.filters import where
 from outcrop.schema.item import Item, Kind, image_key, item_of_key, reference_key
 from outcrop.schema.shards import Shard, shard_of
@@ -243,33 +243,44 @@ def test_marks_are_of_one_group_and_survive_what_is_damaged(lite_uri: str, name:
         assert not end.finished and said == ["shard 1/3 is done; another process finishes monday"]
 
 
-@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    "passes", [("s 0", "s 1"), ("s 0", "t 1"), ("s 0", "s 0", "t 1"), ("s 0", "s 0", "s 1")], ids=" then ".join
+)
 def test_frames_that_are_left_out_are_counted_once_by_the_last_shard(
-    lite_uri: str, name: str, tmp_path: Path, together: bool
+    lite_uri: str, name: str, tmp_path: Path, passes: tuple[str, ...]
 ) -> None:
-    """Two films in two shards, whose machines share a state folder or not: nothing is missing but what was left out."""
+    """Two films in two shards, whose machines share a state folder or not, one of them started again: nothing is missing but
+    what was left out, and what is missing besides is seen."""
     for film in ("a", "b"):
         assert shard_of(image_key("card", film, 0), 2) == {"a": 1, "b": 0}[film]
         write_film(tmp_path / f"card/{film}.mp4", seconds=9)
-    said: list[str] = []
-    records: list[Record] = []
     with Store.connect(lite_uri) as store:
         collection = Collection.create(store, name, SPACE)
-        for number in (0, 1):
-            state = tmp_path / ("state" if together else f"state{number}")
-            request = VideoRequest(name="card", folder=tmp_path / "card", known=state / "films")
-            marks, shard = Marks(collection, request, 2, "night"), Shard(number, 2)
-            run = Run.begin(state, "video", request, shard=str(shard), group="night")
-            marks.begin(shard, run.record.run)
-            whole = request.list(None)
-            end = ShardEnd(shard, marks, whole, said.append)
-            records.append(ingest_listing(share(whole, shard), Grey(), collection, run, shard_end=end))
-            if number == 0:
-                assert [mark.failed for mark in marks.done().values()] == [records[0].left_out]
+        for state, number in (each.split() for each in passes[:-1]):
+            record, end = film_shard(collection, tmp_path, state, int(number))
+            assert [mark.failed for mark in end.marks.done().values()] == [0]
+            assert [mark.left_out for mark in end.marks.done().values()] == [3] and not end.finished
+        lost = next(iter(collection.scan_rows(where(), ["id"])))[0]["id"]
+        kept, _ = collection.items([lost])[lost], collection.delete([lost])
+        state, number = passes[-1].split()
+        with pytest.raises(OutcropError, match="1 items of card are not in"):
+            film_shard(collection, tmp_path, state, int(number))
+        collection.upsert([kept[0]], kept[1][None])
+        record, end = film_shard(collection, tmp_path, f"{state} again", int(number))
+        assert end.finished and record.left_out == 3
         there = {row["key"] for page in collection.scan_rows(where(), ["key"]) for row in page}
-    assert [record.left_out for record in records] == [3, 3] and end.finished
-    assert len(there) == sum(record.upserted for record in records) == sum(record.expected for record in records) == 12
-    assert "shard 1/2 is the last of night" in said[-1]
+    assert len(there) == 12
+
+
+def film_shard(collection: Collection, folder: Path, state: str, number: int) -> tuple[Record, ShardEnd]:
+    """One of two shards that ingest the films of a card, on a machine with a state folder of this name."""
+    request = VideoRequest(name="card", folder=folder / "card", known=folder / state / "films")
+    marks, shard = Marks(collection, request, 2, "night"), Shard(number, 2)
+    run = Run.begin(folder / state, "video", request, shard=str(shard), group="night")
+    marks.begin(shard, run.record.run)
+    whole = request.list(None)
+    end = ShardEnd(shard, marks, whole, lambda text: None)
+    return ingest_listing(share(whole, shard), Grey(), collection, run, shard_end=end), end
 
 
 class Grey(Submits):
@@ -293,8 +304,8 @@ class Grey(Submits):
 class TakenAway(Marks):
     """Marks that another shard, which finished, takes away at once."""
 
-    def end(self, shard: Shard, record: Record) -> None:
-        super().end(shard, record)
+    def end(self, shard: Shard, record: Record, left_out_before: int = 0) -> None:
+        super().end(shard, record, left_out_before)
         self.clear()
 
 
