@@ -40,11 +40,12 @@ if TYPE_CHECKING:
 
 _NOISY = ("pymilvus", "milvus_lite", "grpc")
 _LOST = re.compile(
-    r"unavailable|connection refused|failed to connect|deadline exceeded|not ready|server.*not.*healthy|"
+    r"unavailable|connection refused|failed to connect|not ready|server.*not.*healthy|"
     r"socket closed|connection reset|node.*(offline|not.*available)|no available|broken pipe|channel closed|"
     r"closed channel|session.*expired|connect.*timeout|node not (match|found)|session not found|connection is closing",
     re.IGNORECASE,
 )
+_LATE = re.compile(r"deadline exceeded", re.IGNORECASE)
 _EXPRESSION = re.compile(  # as servers and as Milvus Lite say it
     r"parse expression|boolean expression|at column \d+|incompatible types|unexpected token|undefined (field|variable)|"
     r"int too large",
@@ -305,11 +306,12 @@ def translate(error: Exception, action: str, uri: str) -> OutcropError | None:
         return Refused(f"cannot {action}: {uri} does not accept the token; set OUTCROP_TOKEN=user:password")
     if not is_lite(uri) and (getattr(error, "code", None) in _BUSY_CODES or _BUSY.search(message)):
         return StoreBusy(f"cannot {action}: {uri} takes no more for now ({message})")
-    if (
-        name in ("MilvusUnavailableException", "ConnectError")
-        or grpc_status in ("UNAVAILABLE", "DEADLINE_EXCEEDED")
-        or _LOST.search(message)
-    ):
+    if grpc_status == "DEADLINE_EXCEEDED" or _LATE.search(message):
+        remedy = "" if is_lite(uri) else "start Milvus there, or "
+        return StoreUnreachable(
+            f"cannot {action}: no answer from {uri} in time ({message or name}); {remedy}allow it more (OUTCROP_TIMEOUT)"
+        )
+    if name in ("MilvusUnavailableException", "ConnectError") or grpc_status == "UNAVAILABLE" or _LOST.search(message):
         return StoreUnreachable(
             f"cannot {action}: no answer from {uri} ({message or name}); start Milvus or set OUTCROP_URI"
         )

@@ -27,6 +27,8 @@ WIDER = 2
 """By which factor more hits are asked for than wanted in an area; a circle is four fifths of the square around it."""
 MAX_QUERIES = 256
 """Query vectors in one request."""
+HITS_AT_ONCE = 16_384
+"""Hits in one request, of all its vectors together: Milvus Lite needs seconds for more, and a connection gives up after some."""
 MAX_HITS = 16_384
 """Milvus's limit on k."""
 CHECKED_HITS = 1024
@@ -214,14 +216,15 @@ def index_search(
     """
     store = collection.store
     found: list[tuple[Hit, ...]] = []
+    at_once = max(1, min(MAX_QUERIES, HITS_AT_ONCE // k))
     # A few hits are read whole, and compared with their checksums; of many only what is shown, and judged by id and score.
-    few = min(len(vectors), MAX_QUERIES) * k <= CHECKED_HITS
+    few = min(len(vectors), at_once) * k <= CHECKED_HITS
     fields = ["*"] if check and few and collection.reads_whole() else _shown(collection)
-    for start in range(0, len(vectors), MAX_QUERIES):
+    for start in range(0, len(vectors), at_once):
         with store.reading(f"search {collection.name!r}", rest.raw):
             answer = store.client.search(
                 collection.physical,
-                data=list(vectors[start : start + MAX_QUERIES]),
+                data=list(vectors[start : start + at_once]),
                 limit=k,
                 filter=rest.expression,
                 output_fields=fields,
@@ -232,7 +235,7 @@ def index_search(
                 timeout=store.timeout,
             )
         exact = store.lite and collection.profile.exact
-        for query, hits in zip(vectors[start : start + MAX_QUERIES], answer, strict=True):
+        for query, hits in zip(vectors[start : start + at_once], answer, strict=True):
             found.append(_hits(hits, query if exact else None, collection, check))
     return tuple(found)
 

@@ -139,6 +139,6 @@ def test_every_grpc_status_is_one_of_ours(aborting: grpc.Channel, status: grpc.S
     }.get(status.name, OutcropError)
     assert type(mapped) is expected
     if expected is not Refused:
-        assert "a reason" in str(mapped)
+        assert "a reason" in str(mapped) and ("OUTCROP_TIMEOUT" in str(mapped)) == (status.name == "DEADLINE_EXCEEDED")
     else:
         assert "OUTCROP_TOKEN" in str(mapped)

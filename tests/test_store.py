@@ -241,6 +241,14 @@ def test_writing_is_chunked_and_so_are_lookups_and_searches(
     assert set(found) == {item.id for item in items}
     answer = search(made, vectors, 1)
     assert [hits[0].item.key for hits in answer.hits] == [item.key for item in items]
+    few, asked, ask = 12, [], made.store.client.search
+    monkeypatch.setattr(store_module("search"), "HITS_AT_ONCE", 3 * few + 1)
+    monkeypatch.setattr(
+        made.store.client, "search", lambda *a, **more: asked.append(len(more["data"])) or ask(*a, **more)
+    )
+    many = search(made, vectors, few)
+    assert asked == [3] * 10 and all(len(hits) == few for hits in many.hits)
+    assert [hits[0].item.key for hits in many.hits] == [item.key for item in items]
     assert made.delete([item.id for item in items[:20]]) == 20
     assert made.count() == 10
 
