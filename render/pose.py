@@ -2,9 +2,11 @@
 
 The axes of a shape are the principal axes of its surface: the eigenvectors of the second moments of its area about its centroid
 (continuous PCA; D. Vranić, D. Saupe and J. Richter, 2001). The shortest points up. Third moments say which way they point: to the
-side where the surface reaches farther out. That fixes all three directions, and gives a shape and
-its mirror image one pose; where left and right are to be kept apart, the axis whose third moment is nearest to zero points
-where it makes the turn one without reflection.
+side where the surface reaches farther out. A surface that is open on one side (the crown of a tooth, cut from its jaw) is laid
+with the opening down instead: along such an axis the third moment of a crown is small, and of either sign within one genus. Its
+other axes point away from the edge too. That fixes all three directions, and gives a shape and its mirror image one pose; where
+left and right are to be kept apart, the axis whose direction is least decided points where it makes the turn one without
+reflection.
 
 Two things may be undecided. Axes of nearly the same length have no direction of their own: they are turned (in their plane, or in
 space) to where the third moment is largest. And where third moments are nearly zero, as along the normal of a plane of symmetry,
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 
 from outcrop.render.cameras import UPS, Up
 from outcrop.render.geometry import Floats, Shape, normalised
+from outcrop.render.surface import same_places
 
 Align = Literal["none", "axes", "axes-mirror"]
 ALIGNS: tuple[str, ...] = get_args(Align)
@@ -31,7 +34,14 @@ Doubles = NDArray[np.float64]
 ALIKE, NEARLY = 0.95, 0.9
 """Axes whose standard deviations have at least this ratio count as equally long; from the second on as perhaps equally long."""
 EVEN = 0.02
-"""Third moments (as skewness) that are nearer to zero, or to each other, decide nothing."""
+"""Third moments (as skewness) and openings that are nearer to zero, or to each other, decide nothing."""
+OPEN = 0.2
+"""A surface counts as open where its edge lies this much to one side, along one of its axes (`Moments.opening`). Its axes then
+point away from the edge, all but those along which it is even."""
+SURE = 100.0
+"""How much more an opening decides than a third moment."""
+MOST_EDGE = 0.5
+"""The part of all sides of faces, by length, that may be edge; where more is, neighbours do not share their corners."""
 MAX_POSES = 8
 PART = 200_000
 """Faces or points whose moments are summed at once."""
@@ -42,10 +52,15 @@ WEIGHTS = np.array([-27.0, 25.0, 25.0, 25.0]) / 48
 
 @dataclass(frozen=True)
 class Moments:
-    """Those of a surface about its centroid: `second` [3, 3] and `third` [3, 3, 3], of an area of 1."""
+    """Those of a surface about its centroid: `second` [3, 3] and `third` [3, 3, 3], of an area of 1.
+
+    `opening` [3] is the first moment of its edge about the centroid, by its area: it points to the side where the surface is
+    open (a hemisphere has 0.5), and is 0 where it is closed.
+    """
 
     second: Doubles
     third: Doubles
+    opening: Doubles
 
     def skewness(self, axis: Doubles) -> float:
         """The third moment along a unit vector, in units of its standard deviation; 0 where the shape has no extent."""
@@ -88,7 +103,7 @@ def moments_of(shape: Shape) -> Moments:
         pairs = (points[:, :, None] * points[:, None]).reshape(-1, 9)
         second += (weights @ pairs).reshape(3, 3)
         third += ((pairs * weights[:, None]).T @ points).reshape(3, 3, 3)
-    return Moments(second / area, third / area)
+    return Moments(second / area, third / area, _edge(shape, centroid) / area)
 
 
 def _samples(shape: Shape) -> Iterator[tuple[Doubles, Doubles]]:
@@ -102,6 +117,23 @@ def _samples(shape: Shape) -> Iterator[tuple[Doubles, Doubles]]:
         plane = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         area = np.linalg.norm(plane, axis=1) / 2 + 1e-15  # a mesh without area has moments of its corners
         yield np.einsum("qc,fci->fqi", PLACES, corners).reshape(-1, 3), (area[:, None] * WEIGHTS).ravel()
+
+
+def _edge(shape: Shape, centroid: Doubles) -> Doubles:
+    """The first moment [3] of the surface's edge: where one face alone has a side; 0 for clouds, and for faces that lie apart."""
+    if shape.is_cloud:
+        return np.zeros(3)
+    vertices = normalised(shape).vertices
+    ends = np.stack([shape.faces, np.roll(shape.faces, -1, axis=1)], axis=2).reshape(-1, 2)
+    places = np.sort(same_places(vertices)[ends], axis=1)
+    _, first, uses = np.unique(places[:, 0] * len(vertices) + places[:, 1], return_index=True, return_counts=True)
+    one, other = vertices[ends[first]].astype(np.float64).transpose(1, 0, 2)
+    length = np.linalg.norm(other - one, axis=1)
+    edge = length * (uses == 1)
+    if edge.sum() > MOST_EDGE * length.sum():
+        return np.zeros(3)
+    moment: Doubles = edge @ ((one + other) / 2 - centroid)
+    return moment
 
 
 def _spaced(vertices: Floats) -> tuple[Doubles, Doubles]:
@@ -166,9 +198,12 @@ def _farthest(moments: Moments, basis: Doubles) -> Doubles:
 
 
 def _directed(axes: Doubles, moments: Moments, align: Align) -> Iterator[Doubles]:
-    """The axes with the directions that third moments give them, then with those that they might have given them as well."""
-    skewness = np.array([moments.skewness(axis) for axis in axes])
-    signs, size = np.where(skewness < 0, -1.0, 1.0), np.abs(skewness)
+    """The axes with the directions that openings and third moments give them, then with those that third moments might have
+    given them as well."""
+    skewness, opening = np.array([moments.skewness(axis) for axis in axes]), axes @ moments.opening
+    is_open = (np.abs(opening) >= EVEN) & (np.abs(opening).max() >= OPEN)
+    signs = np.where(np.where(is_open, -opening, skewness) < 0, -1.0, 1.0)
+    size = np.where(is_open, SURE + np.abs(opening), np.abs(skewness))
     weak = [axis for axis in np.argsort(size, kind="stable") if size[axis] < size.min() + EVEN]
     choices = [(1, -1) if each < EVEN else (1,) for each in size]
     for flips in sorted(product(*choices), key=sum, reverse=True):

@@ -26,7 +26,7 @@ LOOKS: dict[RendererName, RendererName] = {"raycast": "raycast", "egl": "raycast
 """The look that a renderer gives, by the name of the first that gave it: pictures of one look count as the same."""
 RECIPE = 1
 """Goes up when the same specimen would get other pictures, so that stored views are known to be old."""
-POSE = 1
+POSE = 2
 """Goes up when a specimen that is aligned would get another pose."""
 MIN_SIZE, MAX_SIZE = 32, 4096
 MIN_PIXELS = 4

@@ -134,6 +134,41 @@ def test_a_point_cloud_lies_as_its_surface(align: Align) -> None:
     assert one.normals is not None and np.allclose(one.normals, normals @ turn(2).T, atol=1e-6)
 
 
+def crown(lean: float) -> Shape:
+    """The upper half of a ball with three unlike axes, without a floor, as a tooth's crown; `lean` > 0 makes its rim heavier."""
+    vertices, faces = meshes.ball(4, (1, 0.8, 0.7))
+    kept = faces[(vertices[faces][:, :, 2] > -0.02).all(axis=1)]
+    vertices[:, :2] *= 1 + lean * (0.7 - vertices[:, 2:])
+    vertices[:, 0] *= 1 + 0.3 * (vertices[:, 0] > 0)
+    vertices[:, 1] *= 1 + 0.2 * (vertices[:, 1] > 0)
+    return shape_of(vertices, kept)
+
+
+@pytest.mark.parametrize("align", BOTH)
+def test_a_surface_that_is_open_on_one_side_lies_with_the_opening_down(align: Align) -> None:
+    along = set()
+    for lean in (0.0, 0.3, 0.6):
+        shape = crown(lean)
+        soup = shape_of(shape.vertices[shape.faces].reshape(-1, 3), np.arange(shape.faces.size).reshape(-1, 3))
+        for number, each in enumerate((shape, soup, moved(shape, turn(3)), moved(shape, turn(4) @ MIRROR))):
+            up = poses(each, align)[0][1] @ (np.eye(3), np.eye(3), turn(3).T, (turn(4) @ MIRROR).T)[number].T
+            assert np.allclose(up, [0, 0, 1], atol=0.1), (lean, number)
+        along.add(moments_of(shape).skewness(np.array([0.0, 0, 1])) < 0)
+    assert along == {False, True}  # third moments alone would have turned some of them over
+
+
+def test_holes_that_are_small_or_on_all_sides_and_faces_that_lie_apart_are_no_opening() -> None:
+    shape = lopsided(4)
+    expected = poses(shape, "axes")
+    rng = np.random.default_rng(0)
+    torn = replace(shape, faces=shape.faces[rng.random(len(shape.faces)) > 0.03])
+    pricked = replace(shape, faces=np.delete(shape.faces, [100, 101, 102], axis=0))
+    apart = shape.vertices[shape.faces] * (1 + 1e-6 * rng.random((len(shape.faces), 1, 1)))
+    for each in (torn, pricked, shape_of(apart.reshape(-1, 3), np.arange(apart.size // 3).reshape(-1, 3))):
+        found = poses(each, "axes")
+        assert len(found) == len(expected) and np.allclose(found[0], expected[0], atol=0.05)
+
+
 @pytest.mark.parametrize("up", ["x", "y", "z"])
 def test_a_specimen_lies_flat_whatever_up_is(up: str) -> None:
     axes = poses(lopsided(), "axes", up)[0]  # type: ignore[arg-type]
