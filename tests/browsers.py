@@ -84,8 +84,9 @@ def serving(engine: Engine, **how: Any) -> Iterator[str]:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         try:
-            until = time.monotonic() + 20
-            while not server.started and time.monotonic() < until:
+            until = time.monotonic() + 60
+            while not server.started:
+                assert thread.is_alive() and time.monotonic() < until, "the service did not start"
                 time.sleep(0.02)
             yield f"http://127.0.0.1:{listening.getsockname()[1]}"
         finally:

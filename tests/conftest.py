@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from milvus_server import GUARDED_TOKEN, ROOT_TOKEN, MilvusServer, why_not
 from operations import ROWS, make_indexed
 
 from outcrop.store.connection import Store
+
+ROOT = Path(__file__).parents[1]
+sys.path += [str(ROOT), str(ROOT / "benchmarks")]  # last: what is installed wins
 
 hypothesis.settings.register_profile("outcrop", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("outcrop")

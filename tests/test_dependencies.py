@@ -54,3 +54,18 @@ def test_every_dependency_has_a_tested_version() -> None:
         named(line) for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if "==" in line
     }
     assert {named(one) for one in PROJECT["dependencies"]} <= tested
+
+
+def test_a_name_leads_to_one_module() -> None:
+    """Tests and benchmarks import their neighbours by bare names, and `conftest` has both folders on the path: two files of one
+    name, or one named like a package, would be found by the order of the path, which differs from run to run."""
+    folders = [ROOT / "tests", ROOT / "benchmarks"]
+    installed = packages_distributions()
+    wrong = {}
+    for path in (path for folder in folders for path in folder.glob("*.py")):
+        for name in imported(path):
+            homes = [str(folder / name) for folder in folders if (folder / f"{name}.py").is_file()]
+            elsewhere = name in ROOMS or name in sys.stdlib_module_names or name in installed
+            if len(homes) + (elsewhere and bool(homes)) > 1:
+                wrong[name] = homes
+    assert not wrong, f"imported, and found in more than one place: {wrong}"

@@ -9,9 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Queue
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from commands import run, start
@@ -19,69 +21,116 @@ from pictures import picture
 
 from outcrop.ingest import following
 from outcrop.ingest.following import Followed, request_to_follow
+from outcrop.ingest.sources import FileState
 from outcrop.schema.errors import InputError
 from outcrop.schema.settings import Settings
 
+SETTLE = 0.6
+"""Seconds after which a file counts as finished."""
 
-@pytest.fixture
-def batches(tmp_path: Path) -> Iterator[Queue[frozenset[Path]]]:
-    """The batches of the folder `p`, as they come; files count as finished after 0.6 s."""
-    (tmp_path / "p").mkdir()
-    queue: Queue[frozenset[Path]] = Queue()
-    ended = threading.Event()
 
-    def gather() -> None:
-        for batch in Followed(tmp_path / "p", 0.6).batches():
-            queue.put(batch)
-            if ended.is_set():
+class Batches:
+    """The batches of the folder `p`, as they come. Seconds pass for its follower only where a test says so."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.queue, self._now, self._looks = folder, Queue[frozenset[Path]](), time.monotonic(), 0
+        self._followed, self._ended = Followed(folder, SETTLE), threading.Event()
+        monkeypatch.setattr(following, "time", SimpleNamespace(monotonic=self._look, time=time.time))
+        self._thread = threading.Thread(target=self._gather, daemon=True)
+        self._thread.start()
+
+    def _gather(self) -> None:
+        for batch in self._followed.batches():
+            self.queue.put(batch)
+            if self._ended.is_set():
                 return
 
-    thread = threading.Thread(target=gather, daemon=True)
-    thread.start()
-    assert queue.get(timeout=20) == frozenset()  # what is there already
-    yield queue
-    ended.set()
-    (tmp_path / "p/last.jpg").write_bytes(b"x")
-    thread.join(20)
+    def _look(self) -> float:
+        self._looks += 1
+        return self._now
+
+    def next(self) -> frozenset[Path]:
+        return self.queue.get(timeout=60)
+
+    def write(self, file: Path, text: bytes) -> None:
+        """Appends to a file, and waits until the follower has seen it so."""
+        with file.open("ab") as opened:
+            opened.write(text)
+        wait_until(lambda: file in self.pending and self.pending[file].state == FileState.of(file))
+
+    @property
+    def pending(self) -> dict[Path, Any]:
+        """What the follower waits for."""
+        return self._followed._pending
+
+    def pass_by(self, seconds: float) -> None:
+        """Lets seconds pass, and waits until the follower has looked again: twice, as one look may have begun before."""
+        self._now += seconds
+        enough = self._looks + 2
+        wait_until(lambda: self._looks >= enough)
+
+    def end(self) -> None:
+        self._ended.set()
+        (self.folder / "last.jpg").write_bytes(b"x")
+        wait_until(lambda: self.folder / "last.jpg" in self.pending)
+        self._now += 2 * SETTLE
+        self._thread.join(60)
+        assert not self._thread.is_alive()
 
 
-def test_a_batch_waits_for_files_that_are_being_written(batches: Queue[frozenset[Path]], tmp_path: Path) -> None:
-    with (tmp_path / "p/a.jpg").open("wb") as file:
-        for _ in range(8):
-            file.write(b"x" * 1000)
-            file.flush()
-            time.sleep(0.2)
-            assert batches.empty()
-    written = time.monotonic()
-    assert batches.get(timeout=20) == frozenset()
-    assert time.monotonic() - written > 0.3
+def wait_until(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.01)
 
 
-def test_many_files_are_one_batch_and_others_none(batches: Queue[frozenset[Path]], tmp_path: Path) -> None:
+@pytest.fixture
+def batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Batches]:
+    (tmp_path / "p").mkdir()
+    made = Batches(tmp_path / "p", monkeypatch)
+    assert made.next() == frozenset()  # what is there already
+    yield made
+    made.end()
+
+
+def test_a_batch_waits_for_files_that_are_being_written(batches: Batches) -> None:
+    for _ in range(4):
+        batches.write(batches.folder / "a.jpg", b"x" * 1000)
+        batches.pass_by(SETTLE - 0.1)
+        assert batches.queue.empty()
+    batches.pass_by(0.2)
+    assert batches.next() == frozenset()
+
+
+def test_many_files_are_one_batch_and_others_none(batches: Batches) -> None:
     for number in range(20):
-        (tmp_path / f"p/{number}.jpg").write_bytes(b"x")
-    assert batches.get(timeout=20) == frozenset()
-    (tmp_path / "p/.outcrop").mkdir()
-    (tmp_path / "p/.outcrop/thumbnail.jpg").write_bytes(b"x")
-    (tmp_path / "p/notes.txt").write_bytes(b"x")
-    (tmp_path / "p/1.jpg").unlink()
-    time.sleep(1.5)
-    assert batches.empty()
+        (batches.folder / f"{number}.jpg").write_bytes(b"x")
+    wait_until(lambda: len(batches.pending) == 20)
+    batches.pass_by(2 * SETTLE)
+    assert batches.next() == frozenset()
+    (batches.folder / ".outcrop").mkdir()
+    (batches.folder / ".outcrop/thumbnail.jpg").write_bytes(b"x")
+    (batches.folder / "notes.txt").write_bytes(b"x")
+    (batches.folder / "1.jpg").unlink()
+    batches.write(batches.folder / "another.jpg", b"x")  # what happened before it has been heard of by then
+    assert set(batches.pending) == {batches.folder / "another.jpg"} and batches.queue.empty()
 
 
 def test_a_file_that_never_ends_does_not_keep_the_others_back(
-    batches: Queue[frozenset[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batches: Batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "LONGEST", 1.5)
-    (tmp_path / "p/done.jpg").write_bytes(b"x")
-    slow, until = tmp_path / "p/slow.jpg", time.monotonic() + 20
-    with slow.open("wb") as file:
-        while batches.empty() and time.monotonic() < until:
-            file.write(b"x")
-            file.flush()
-            time.sleep(0.1)
-    assert batches.get(timeout=1) == {slow}
-    assert batches.get(timeout=20) == frozenset()
+    monkeypatch.setattr(following, "LONGEST", 3 * SETTLE)
+    slow = batches.folder / "slow.jpg"
+    batches.write(batches.folder / "done.jpg", b"x")
+    for _ in range(100):
+        batches.write(slow, b"x")
+        batches.pass_by(SETTLE - 0.1)
+        if not batches.queue.empty():
+            break
+    assert batches.next() == {slow}
+    batches.pass_by(2 * SETTLE)
+    assert batches.next() == frozenset()
 
 
 def test_what_can_be_followed(tmp_path: Path) -> None:
@@ -104,11 +153,11 @@ def test_without_watchfiles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert "install outcrop[watch]" in run("ingest", "watch", "p").error(3)
 
 
-def followed(tmp_path: Path) -> subprocess.Popen[str]:
+def followed(tmp_path: Path, settle: float) -> subprocess.Popen[str]:
     """`ingest watch` on a folder with one photograph, which is ingested."""
     (tmp_path / "p").mkdir()
     picture(1).save(tmp_path / "p/one.jpg")
-    process = start("ingest", "watch", "p", "--model", "efficientnet_lite0", "--settle", "0.5", "--json", cwd=tmp_path)
+    process = start("ingest", "watch", "p", "--model", "efficientnet_lite0", "--settle", settle, "--json", cwd=tmp_path)
     assert process.stdout is not None
     first = json.loads(process.stdout.readline())
     assert (first["state"], first["embedded"]) == ("done", 1)
@@ -128,12 +177,12 @@ def ended(process: subprocess.Popen[str], number: signal.Signals) -> int:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_it(tmp_path: Path) -> None:
-    assert ended(followed(tmp_path), signal.SIGINT) == 130
+    assert ended(followed(tmp_path, 0.5), signal.SIGINT) == 130
 
 
 @pytest.mark.slow
 def test_a_folder_is_followed_until_it_is_terminated(tmp_path: Path) -> None:
-    process = followed(tmp_path)
+    process = followed(tmp_path, 3)  # the file below is written within them, however busy the machine is
     data = (tmp_path / "p/one.jpg").read_bytes()
     with (tmp_path / "p/two.jpg").open("wb") as file:
         file.write(data[:1000])

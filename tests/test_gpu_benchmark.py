@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from pictures import picture
 
-sys.path.append(str(Path(__file__).parents[1]))
-
 Rows = Callable[..., dict[str, dict[str, Any]]]
 
 

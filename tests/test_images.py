@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from growth import growth
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory import growth
 from PIL import ExifTags, Image
 from scenes import case, saved, scene
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-sys.path.append(str(BENCHMARKS))
 
 
 def run(name: str, *arguments: object) -> list[dict[str, Any]]:

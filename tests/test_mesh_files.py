@@ -8,9 +8,9 @@ from pathlib import Path
 import meshes
 import numpy as np
 import pytest
+from growth import growth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from memory import growth
 from PIL import Image
 
 from outcrop.render.geometry import load, normalised

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import pytest
@@ -195,7 +194,6 @@ def test_a_plan_sizes_what_create_would_build() -> None:
 
 def test_a_plan_covers_what_a_directory_really_takes(tmp_path: Path) -> None:
     """Rows of aerial surveys on Milvus Lite, vectors and index files and all; 20,000 x 384 took 69 MB of 86 planned."""
-    sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
     import million
 
     million.build(str(tmp_path / "p.db"), "planned", 3000, 384)

@@ -179,7 +179,15 @@ def test_no_process_outlives_the_one_that_started_it(how: str, tmp_path: Path) -
     if how == "is killed":
         os.kill(parent.pid, signal.SIGKILL)
     parent.communicate()
-    until = time.monotonic() + 20
-    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < until:
+    until = time.monotonic() + 60
+    while not has_ended(child):
+        assert time.monotonic() < until, "it lives on"
         time.sleep(0.05)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Whether it is gone, or only waits for its parent to take note."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # between the two
+        return True

@@ -75,8 +75,7 @@ def opened(chromium: Browser, address: str, **how: Any) -> Iterator[Page]:
 
 def asked_with(page: Page, photo: Path) -> None:
     page.goto("/")
-    page.set_input_files("#file", photo)
-    page.wait_for_selector(".rank")
+    following(page, lambda: page.set_input_files("#file", photo))
 
 
 def keys(page: Page) -> list[str]:
@@ -84,6 +83,7 @@ def keys(page: Page) -> list[str]:
 
 
 def following(page: Page, what: Any) -> None:
+    """Does what leads to another page, and waits for that and its scripts."""
     with page.expect_navigation():
         what()
     page.wait_for_load_state("load")
@@ -103,8 +103,7 @@ def test_a_photograph_is_dropped_and_the_address_can_be_sent(
     )
     page.dispatch_event("body", "dragover", {"dataTransfer": data})
     assert "over" in str(page.get_attribute("#drop", "class"))
-    page.dispatch_event("body", "drop", {"dataTransfer": data})
-    page.wait_for_selector(".rank")
+    following(page, lambda: page.dispatch_event("body", "drop", {"dataTransfer": data}))
     assert page.inner_text(".asked b") == "from the field.jpg" and len(keys(page)) == 24
     for another in opened(chromium, address):  # a colleague's browser
         another.goto(page.url)
@@ -173,7 +172,7 @@ def test_the_map_and_the_cards_are_one(page: Page, photo: Path) -> None:
     page.wait_for_selector("#map.ready")
     card, mark = page.locator("figure[data-rank='3']"), page.locator(".mark", has_text=re.compile(r"^3$"))
     card.hover()
-    assert "on" in str(mark.get_attribute("class")).split()
+    page.locator(".mark.on", has_text=re.compile(r"^3$")).wait_for()
     mark.dispatch_event("click")
     assert "chosen" in str(card.get_attribute("class")) and card.locator("a:focus").count() == 1
     following(page, page.get_by_role("button", name="Search this area").click)
@@ -182,6 +181,7 @@ def test_the_map_and_the_cards_are_one(page: Page, photo: Path) -> None:
     page.locator("#map").click(position={"x": 150, "y": 500})
     following(page, page.get_by_role("button", name="100 m").click)
     assert re.search(r"near=[\d.]+%2C[\d.]+%2C100&?", page.url) and "area=" not in page.url
+    page.wait_for_selector("#map.ready")
     assert page.locator("path.asked-area").count() == 1
 
 
@@ -189,6 +189,7 @@ def test_verified_hits_show_an_outline_and_the_full_picture(page: Page, photo: P
     asked_with(page, photo)
     page.goto(f"{page.url}&where=frame%3D16..19&where=altitude%3D200..")  # few to verify
     following(page, lambda: page.check("input[name=rerank]"))
+    page.wait_for_selector("#map.ready")
     assert "matching points" in page.inner_text("figure[data-rank='1']") and page.locator(".outline polygon").count()
     assert "taken at 37.5" in page.inner_text(".asked") and page.locator("path.located").count() == 1
     following(page, page.locator("figure[data-rank='1'] a.shot").click)
@@ -209,7 +210,7 @@ def test_keyboard_alone(page: Page, photo: Path) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
-    assert page.evaluate("document.activeElement.id") == "answer"
+    page.wait_for_function("document.activeElement.id === 'answer'")
     page.goto("/")
     page.on("filechooser", lambda _chooser: None)  # from now on: a dialog that opens before it is asked for is lost
     reached = []
@@ -231,6 +232,7 @@ def test_keyboard_alone(page: Page, photo: Path) -> None:
     following(page, lambda: chooser.value.set_files(photo))
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")  # past the filters
+    page.wait_for_function("document.activeElement.id === 'answer'")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('figure').dataset.rank") == "1"
     assert page.locator(".mark.on").inner_text() == "1"
@@ -258,8 +260,7 @@ def test_pages_fit_every_screen(page: Page, photo: Path) -> None:
 def test_in_korean(page: Page, photo: Path) -> None:
     """The language chosen stays for what is asked from then on."""
     page.goto("/?lang=ko")
-    page.set_input_files("#file", photo)
-    page.wait_for_selector(".rank")
+    following(page, lambda: page.set_input_files("#file", photo))
     assert "lang=" not in page.url and page.get_attribute("html", "lang") == "ko"
     assert re.search("[가-힣]", page.inner_text("main")) and len(keys(page)) == 24
     page.screenshot(path=SEEN / "korean.png")
