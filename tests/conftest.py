@@ -96,7 +96,7 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusSe
     server = MilvusServer(tmp_path_factory.mktemp("milvus"))
     server.start()
     yield server
-    server.stop()
+    server.kill()  # its folder goes with it
     shutil.rmtree(server.folder, ignore_errors=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,17 +183,23 @@ def test_ranges_become_conditions() -> None:
 def test_pages_put_together_are_all_items_by_key(
     collection: Collection, most: int, limit: int, conditions: tuple[str, ...]
 ) -> None:
-    """Whatever part of the rows the ends of pages are guessed from."""
+    """Whatever part of the rows the ends of pages are guessed from. Of a server, which is asked several times for each page, the
+    shortest pages are those at both ends."""
     part = Overview.read(collection, collection.count(), most)
     truth = sorted(row["key"] for row in kept(*conditions))
-    seen: list[str] = []
-    after: str | None = ""
-    while after is not None:
-        page = page_by_key(collection, part, Browsed(conditions, after=after, limit=limit))
-        assert page.total == len(truth) and len(page.items) <= limit
-        seen += [item.key for item in page.items]
-        after = page.after or None
-    assert seen == truth
+
+    def from_here(after: str | None, most_pages: int | None = None) -> Iterator[str]:
+        for _ in itertools.count() if most_pages is None else range(most_pages):
+            page = page_by_key(collection, part, Browsed(conditions, after=after or "", limit=limit))
+            assert page.total == len(truth) and len(page.items) <= limit
+            yield from (item.key for item in page.items)
+            if not (after := page.after):
+                return
+
+    if limit == 1 and len(truth) > 20 and not collection.store.lite:
+        assert list(from_here(None, 4)) == truth[:4] and list(from_here(truth[-4])) == truth[-3:]
+    else:
+        assert list(from_here(None)) == truth
 
 
 def test_a_page_reads_no_more_keys_than_it_needs(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
