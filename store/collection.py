@@ -7,7 +7,6 @@ for another space is refused: vectors of two models may have one dimension and s
 from __future__ import annotations
 
 import json
-import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -42,8 +41,6 @@ _PHYSICAL = re.compile(r".+__[0-9a-f]{8}\Z")
 
 INDEX_SPEED = 100_000.0
 """Numbers of vectors (rows x dimension) that a server indexes in a second at least: two busy cores did 265,000 with HNSW."""
-SETTLED = 5.0
-"""Seconds for which it is remembered whether all rows are answered by the index."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,6 @@ class Collection(Table):
         self.build = build
         self.weights_hint = weights
         self.notes: list[str] = []
-        self._settled = False
         self.later_index = ""
 
     # -- opening ---------------------------------------------------------------------------------------------------
@@ -320,7 +316,7 @@ class Collection(Table):
             if time.monotonic() > end:
                 return False
             time.sleep(0.5)
-        self._settled_until = -math.inf
+        self._settled.forget()
         return True
 
     def sifts(self) -> bool:
@@ -329,15 +325,11 @@ class Collection(Table):
 
         Rows in segments that still take more, or wait for their index, are found through an interim index, which misses half of
         them under a tight filter (Milvus 2.3.5: recall .44 where 50 of 20,000 rows were kept). The answer is remembered for
-        `SETTLED` seconds.
+        `SETTLED` seconds, and one thread asks again: that takes a server as much processor as a dozen searches.
         """
         if self.store.lite or not self.profile.sifts:
             return False
-        now = time.monotonic()
-        if now > self._settled_until:
-            self._settled = self._indexed() is True and self.count(growing=False) == self.count()
-            self._settled_until = time.monotonic() + SETTLED
-        return self._settled
+        return self._settled.get(lambda: self._indexed() is True and self.count(growing=False) == self.count())
 
     def _served(self) -> bool:
         return self._indexed() is not False

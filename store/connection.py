@@ -73,6 +73,7 @@ class Store:
 
     def __init__(self, uri: str, client: MilvusClient, version: tuple[int, int, int] | None, timeout: float) -> None:
         self.uri = uri
+        self._shown = shown_uri(uri)  # once: each call of a search would parse it
         self.client = client
         self.version = version
         self.timeout = timeout
@@ -164,7 +165,7 @@ class Store:
 
     def calling(self, action: str) -> contextlib.AbstractContextManager[None]:
         """Maps whatever pymilvus raises within the block; `action` completes "cannot …"."""
-        return calling(action, shown_uri(self.uri))
+        return calling(action, self._shown)
 
     @contextlib.contextmanager
     def reading(self, action: str, raw: str = "") -> Iterator[None]:

@@ -265,7 +265,7 @@ def _shown(collection: Collection) -> list[str]:
 
 def _item(row: dict[str, Any], columns: Columns) -> Item:
     """A row as the item of a hit: its fields and own columns, without what else its source knows."""
-    item = Item.from_row({name: row[name] for name in FIELDS})
+    item = Item.of_fields(row)
     return replace(item, extra={key: row[key] for key in columns.keys_in_rows if key in row}) if columns else item
 
 

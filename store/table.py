@@ -20,6 +20,7 @@ from outcrop.store.connection import Store
 from outcrop.store.integrity import require_sound, require_unit
 from outcrop.store.lite_scan import select
 from outcrop.store.partitions import chosen, home_of, partition_name
+from outcrop.store.rechecked import Rechecked
 from outcrop.store.rows import Packed, pack, unpack
 
 LOOKUP = 1000
@@ -33,6 +34,8 @@ MOST_ROWS = 16_384
 PAGE_BYTES = 256 * 2**20
 VALUE_BYTES = 32
 """A number of a vector, as pymilvus returns it: a Python float in a list."""
+SETTLED = 5.0
+"""Seconds for which it is remembered whether all rows are answered by the index."""
 WHOLE_EVERY = 5.0
 """Seconds between two answers of a server whose hits are compared with their checksums."""
 
@@ -62,7 +65,7 @@ class Table:
         self._partitions: set[str] | None = None
         self._loaded = False
         self.partly_loaded = False
-        self._settled_until = -math.inf  # see `Collection.sifts`
+        self._settled: Rechecked[bool] = Rechecked(SETTLED)  # see `Collection.sifts`
         self._whole_after = -math.inf  # see `reads_whole`
 
     # -- writing ---------------------------------------------------------------------------------------------------
@@ -87,7 +90,7 @@ class Table:
             StoreUnreachable: no answer within the patience. StoreBusy: the server took nothing for an hour.
         """
         rows = pack(items, vectors, self.dim)
-        self._settled_until = -math.inf
+        self._settled.forget()
         by_partition: dict[tuple[str, str], list[int]] = {}
         for number, home in enumerate(zip(rows.fields["kind"], rows.fields["dataset"], strict=True)):
             by_partition.setdefault(home, []).append(number)
