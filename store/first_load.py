@@ -27,6 +27,7 @@ from outcrop.store.bulk import Bulk, BulkLoad, Say, rows_of_a_file
 from outcrop.store.collection import Collection
 from outcrop.store.import_jobs import POLL, appeared, settled
 from outcrop.store.later_index import build_later
+from outcrop.store.pages import rows_of_a_page
 from outcrop.store.spool import Spool, folder_of, kept_in
 from outcrop.store.table import LOOKUP
 
@@ -217,15 +218,15 @@ def _ids(collection: Collection) -> Iterator[list[str]]:
     with collection.store.reading(f"list the ids of {collection.name!r}"):
         pages = collection.store.client.query_iterator(
             collection.physical,
-            batch_size=10 * LOOKUP,
+            batch_size=rows_of_a_page(10 * LOOKUP, collection.dim, ["id"], collection.about()),
             output_fields=["id"],
             consistency_level="Strong",
             timeout=collection.store.timeout,
         )
-        seen: set[str] = set()
-        while page := pages.next():
-            ids = list({row["id"]: None for row in page if row["id"] not in seen})
-            seen.update(ids)
+        last = ""
+        while page := pages.next():  # in the order of their ids
+            ids = list({row["id"]: None for row in page if row["id"] > last})
+            last = max(ids, default=last)
             yield from (ids[start : start + LOOKUP] for start in range(0, len(ids), LOOKUP))
         pages.close()
 

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.schema.columns import Columns
-from outcrop.schema.errors import FilterError, OutcropError
+from outcrop.schema.errors import FilterError
 from outcrop.schema.filters import Filter, ids_expression
 from outcrop.schema.item import FIELDS, Item, Kind
 from outcrop.store import lite_scan, lite_write
 from outcrop.store.connection import Store
 from outcrop.store.integrity import require_sound, require_unit
 from outcrop.store.lite_scan import select
+from outcrop.store.pages import EachOnce, rows_of_a_page
 from outcrop.store.partitions import chosen, home_of, partition_name
 from outcrop.store.rechecked import Rechecked
 from outcrop.store.rows import Packed, pack, unpack
@@ -271,7 +272,9 @@ class Table:
                 return
             if batch >= LARGE:  # its iterator looks at every row for every page
                 batch = max(batch, min(MOST_ROWS, PAGE_BYTES // (self.dim * VALUE_BYTES + 4096)))
-        seen: set[str] = set()
+        else:
+            batch = rows_of_a_page(batch, self.dim, fields, self.about())
+        once = EachOnce(self.name)
         with self.store.reading(f"scan {self.name!r}", rest.raw):
             pages = self.store.client.query_iterator(
                 self.physical,
@@ -289,15 +292,16 @@ class Table:
                 if not page:
                     return
                 rows = [dict(row) for row in page]
-                ids = {row["id"] for row in rows}
-                if len(ids) != len(rows) or not seen.isdisjoint(ids):
-                    raise OutcropError(
-                        f"the scan of {self.name!r} gave a row twice; run `collection compact {self.name}` and try again"
-                    )
-                seen |= ids
+                once.require([row["id"] for row in rows])
                 yield rows
         finally:
             pages.close()
+
+    def about(self) -> int:
+        """How many rows a server stores, those among them that were replaced since; it knows without counting."""
+        with self.store.reading(f"describe {self.name!r}"):
+            said = self.store.client.get_collection_stats(self.physical, timeout=self.store.timeout)
+        return int(said.get("row_count", 0))
 
     def _require_sound(self, rows: list[dict[str, Any]]) -> None:
         if "vector" in rows[0] and "key" not in rows[0]:  # judged together: this is the way of an exact search
