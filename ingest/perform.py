@@ -166,6 +166,8 @@ def _opened(
     listing = None if later else request.list(None, only=only)
     with _store(settings, watcher, create=create) as store:
         found = Collection.find(store, settings.collection) if store is not None else None
+        if found is not None:
+            found.require_plain()
         if found is not None and found.later_index:
             require_some_index(found)
         located = cast("AnyRequest", request.located(found, settings))

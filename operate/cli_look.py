@@ -107,6 +107,7 @@ def _print_description(found: Description) -> None:
     shown["state"] = found.state
     shown |= {name: facts[name] for name in ("previous", "weights") if facts[name]}
     shown["space"] = str(found.space)
+    shown |= {"averaged": str(found.averaged)} if found.averaged is not None else {}
     shown["index"] = (
         f"{index.profile} {found.build or ''}: {index.state}, {index.indexed} indexed, {index.pending} pending"
     )

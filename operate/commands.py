@@ -28,6 +28,7 @@ COMMANDS = {
     "export": Listed("outcrop.operate.cli_move", "Write a collection to a file: keys, metadata, own columns, vectors and the space."),
     "annotate": Listed("outcrop.operate.cli_annotate", "Give the items of a collection own columns from a table, without embedding anything."),
     "import": Listed("outcrop.operate.cli_move", "Read a file into a collection: new, or of the same space. The whole file is checked before a row is written."),
+    "average": Listed("outcrop.operate.cli_average", "Make a collection of averaged vectors: each photograph's with those of its neighbours that geometry verifies."),
     "copy": Listed("outcrop.operate.cli_move", "Copy a collection to another Milvus (Lite to server and back), verified by counts, ids and sampled vectors."),
 }
 # fmt: on

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from outcrop.query.verification.confidence import Verification
+from outcrop.query.verification.confidence import NEAR, Verification
 from outcrop.query.verification.coregister import coregistered
 from outcrop.query.verification.features import LocalFeatures
 from outcrop.query.verification.geometry import NO_PAIRS, verify
@@ -18,9 +18,6 @@ from outcrop.query.verification.verifier import Verifier
 
 AGAIN = 6
 """Candidates that are matched again, at most."""
-NEAR = 0.5
-"""Of the inliers that verify, the share from which a candidate may still be verified at full size. Half of 12 is more than
-pictures of different ground have."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Seen:
     @property
     def whole(self) -> bool:
         """Whether the first pass saw it as large as it is."""
-        return self.features.working >= max(self.features.width, self.features.height)
+        return self.features.whole
 
 
 def worth_another_look(verifications: Mapping[str, Verification], min_inliers: int) -> list[str]:

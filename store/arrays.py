@@ -110,6 +110,7 @@ def import_arrays(
     for start in range(0, len(items), PAGE):
         pack(items[start : start + PAGE], vectors[start : start + PAGE], space.dim)
     collection = Collection.ensure(store, name, space, index=index)
+    collection.require_plain()
     collection.add_columns(columns)
     for start in range(0, len(items), PAGE):
         collection.upsert(items[start : start + PAGE], vectors[start : start + PAGE], replacing=True, patience=60)

@@ -19,6 +19,7 @@ from outcrop.schema.columns import MAX_COLUMNS, Columns
 from outcrop.schema.errors import InputError, OutcropError, Refused, SpaceMismatch, StoreUnreachable, nearest
 from outcrop.schema.indexes import METRIC, IndexProfile, profile_for, profile_named
 from outcrop.schema.space import Space
+from outcrop.store.averaged import PROPERTY_AVERAGED, Averaged, require_plain
 from outcrop.store.connection import Store
 from outcrop.store.patience import patiently
 from outcrop.store.rows import milvus_schema
@@ -82,6 +83,7 @@ class Collection(Table):
         self.weights_hint = weights
         self.notes: list[str] = []
         self.later_index = ""
+        self.averaged: Averaged | None = None
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -106,6 +108,7 @@ class Collection(Table):
             space = Space.model_validate_json(properties[PROPERTY_SPACE])
             index = json.loads(properties.get(PROPERTY_INDEX, '{"profile": "FLAT", "build": {}}'))
             profile = profile_named(index["profile"])
+            averaged = Averaged.of_text(properties.get(PROPERTY_AVERAGED))
         except (ValidationError, ValueError, KeyError, InputError) as error:
             raise Refused(
                 f"collection {name!r} states a space or index this version cannot read "
@@ -116,6 +119,7 @@ class Collection(Table):
         found.partly_loaded = bool(properties.get(PROPERTY_PARTLY))
         found.columns = Columns.of_text(properties.get(PROPERTY_COLUMNS))
         found.later_index = properties.get(PROPERTY_LATER, "")
+        found.averaged = averaged
         return found
 
     @classmethod
@@ -255,6 +259,20 @@ class Collection(Table):
                 f"not of {space.model} [{space.fingerprint[:8]}]: {self.space.difference(space)}; "
                 "leave --model out to use the collection's, or choose another --collection"
             )
+
+    def require_plain(self) -> None:
+        """Refuses where the vectors were averaged with those of verified neighbours (`outcrop.store.averaged`).
+
+        Raises:
+            Refused: naming the collection to use instead.
+        """
+        require_plain(self.name, self.averaged)
+
+    def say_averaged(self, averaged: Averaged | None) -> None:
+        """Keeps with the collection how its vectors were averaged; None for plain ones."""
+        if averaged != self.averaged:
+            self.set_property(PROPERTY_AVERAGED, "" if averaged is None else averaged.as_text())
+            self.averaged = averaged
 
     def search_params(self, k: int, kept: float = 1.0) -> dict[str, Any]:
         """The search parameters for the best `k` under a filter that keeps the share `kept`, for the index as it was built."""

@@ -11,6 +11,7 @@ from outcrop.schema.errors import OutcropError, Refused
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS
 from outcrop.schema.space import Space
+from outcrop.store.averaged import Averaged
 from outcrop.store.collection import Collection, IndexState
 from outcrop.store.connection import Store
 from outcrop.store.plan import LITE_ROWS
@@ -55,6 +56,7 @@ class Description:
     weights: str = ""
     columns: Columns = field(default_factory=Columns)
     lite: bool = False
+    averaged: Averaged | None = None
 
     @property
     def state(self) -> str:
@@ -74,6 +76,7 @@ class Description:
             "altitudes": [{"altitude": altitude, "rows": rows} for altitude, rows in self.altitudes.items()],
             "fields": field_rows(),
             "columns": [{"column": column.name, "type": column.type} for column in self.columns.values()],
+            "averaged": None if self.averaged is None else self.averaged.model_dump(mode="json"),
         }
 
 
@@ -168,6 +171,7 @@ def describe(collection: Collection, *, counts: bool = True) -> Description:
         weights=collection.weights_hint,
         columns=collection.columns,
         lite=store.lite,
+        averaged=collection.averaged,
     )
 
 

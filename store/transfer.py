@@ -25,6 +25,7 @@ from outcrop.schema.files import at_hand, whole_file
 from outcrop.schema.filters import Filter
 from outcrop.schema.item import FIELDS, Item
 from outcrop.schema.space import Space
+from outcrop.store.averaged import Averaged, require_alike
 from outcrop.store.bulk import Bulk, load_into
 from outcrop.store.collection import PROPERTY_FOLDERS, PROPERTY_MAPS, PROPERTY_REFERENCES, PROPERTY_TABLES, Collection
 from outcrop.store.connection import Store
@@ -74,6 +75,8 @@ def export_parquet(
         "name": collection.name.removesuffix("__" + collection.space.fingerprint[:8]),
         "columns": {column.name: column.type for column in collection.columns.values()},
     }
+    if collection.averaged is not None:
+        facts["averaged"] = collection.averaged.model_dump(mode="json")
     space_text, facts_text = collection.space.model_dump_json().encode(), json.dumps(facts).encode()
     schema = _arrow_schema(collection.space.dim, collection.columns).with_metadata(
         {_FORMAT: b"1", _SPACE: space_text, _FACTS: facts_text, _DIGEST: _digest(space_text, facts_text)}
@@ -133,9 +136,8 @@ def _import_parquet(
         raise InputError(
             f"{path} contains {counted} rows but declares {facts.get('rows')}; nothing was written, export it again"
         )
-    collection = Collection.ensure(
-        store, name or str(facts.get("name") or "outcrop"), space, index=index, weights=str(facts.get("weights", ""))
-    )
+    name = name or str(facts.get("name") or "outcrop")
+    collection = _target(store, name, space, _averaged(facts), index=index, weights=str(facts.get("weights", "")))
     collection.add_columns(columns)
     rows = _loaded(collection, _pages(path, space, columns, check=False), bulk, counted, progress, say)
     collection.flush()
@@ -147,6 +149,24 @@ def _import_parquet(
         rows,
     )
     return Transfer(rows, collection.physical, checked)
+
+
+def _averaged(facts: dict[str, Any]) -> Averaged | None:
+    return Averaged.of_text(json.dumps(facts["averaged"])) if facts.get("averaged") else None
+
+
+def _target(store: Store, name: str, space: Space, averaged: Averaged | None, **creation: Any) -> Collection:
+    """The collection that rows are brought into, which says of its vectors what their source says.
+
+    Raises:
+        Refused: it holds rows that were not averaged as these were.
+    """
+    there = Collection.find(store, name)
+    if there is not None:
+        require_alike(name, there.averaged, averaged)
+    collection = Collection.ensure(store, name, space, **creation)
+    collection.say_averaged(averaged)
+    return collection
 
 
 def read_parquet_facts(path: Path) -> tuple[Space, dict[str, Any]]:
@@ -176,6 +196,7 @@ def read_parquet_facts(path: Path) -> tuple[Space, dict[str, Any]]:
             raise ValueError("digest")
         space = Space.model_validate_json(metadata[_SPACE])
         facts = json.loads(metadata[_FACTS])
+        _averaged(facts)
     except (KeyError, ValueError, ValidationError, RecursionError):
         raise InputError(f"{path} states an embedding space that cannot be read; export it again") from None
     wanted = _arrow_schema(space.dim)
@@ -209,12 +230,8 @@ def copy(
     if there is not None and there.physical == source.physical and _same_place(source.store, target):
         raise Refused(f"{name!r} in {target.describe()} is the same collection; give --to-uri or --to")
     expected = source.count()
-    collection = Collection.ensure(target, name, source.space, index=index, weights=source.weights_hint)
-    if there is None:
-        for kept in (PROPERTY_REFERENCES, PROPERTY_FOLDERS, PROPERTY_MAPS, PROPERTY_TABLES):
-            if remembered := source.properties().get(kept):
-                collection.set_property(kept, remembered)
-    collection.add_columns(source.columns)
+    collection = _target(target, name, source.space, source.averaged, index=index, weights=source.weights_hint)
+    take_over(source, collection, memory=there is None)
     pages = (unpack(page) for page in source.scan_rows(Filter(), ["*"], batch=PAGE))
     rows = _loaded(collection, pages, bulk, expected, progress, say)
     require_complete(source, rows, expected)
@@ -236,6 +253,15 @@ def copy(
         if theirs[id][0] != item or not np.array_equal(theirs[id][1], vector):
             raise OutcropError(f"{item.key} differs in {name!r} of {target.describe()} after the copy; copy again")
     return Transfer(rows, collection.physical, len(sampled))
+
+
+def take_over(source: Collection, collection: Collection, *, memory: bool = True) -> None:
+    """Gives a collection the own columns of its source, and with `memory` what that remembers of its datasets."""
+    properties = source.properties() if memory else {}
+    for kept in (PROPERTY_REFERENCES, PROPERTY_FOLDERS, PROPERTY_MAPS, PROPERTY_TABLES):
+        if remembered := properties.get(kept):
+            collection.set_property(kept, remembered)
+    collection.add_columns(source.columns)
 
 
 def _loaded(

@@ -18,6 +18,9 @@ MIN_INLIERS = 12
 MIN_INLIERS_PATCH = 25
 """The same of patch tokens, which are fewer, coarser and judged with more tolerance: of EfficientNet-Lite0's at 512 pixels, no
 pair of 117 photographs of different ground had more than 5, but of 30 pairs of noise-like pictures two had 21."""
+NEAR = 0.5
+"""Of the inliers that verify, the share from which a candidate may still be verified at full size. Half of 12 is more than
+pictures of different ground have."""
 HALF, STEEPNESS = 8.0, 6.0
 """The calibration curve: the inliers at which a match is as likely wrong as right, and how fast that changes. The curve is
 steeper in every set of pictures measured; this one leaves room for ground that repeats itself (docs/decisions/0011)."""

@@ -53,6 +53,11 @@ class LocalFeatures:
         """The longest side in pixels at which they were made."""
         return round(max(self.width, self.height) / self.unit)
 
+    @property
+    def whole(self) -> bool:
+        """Whether they were made of the picture as large as it is."""
+        return self.working >= max(self.width, self.height)
+
 
 class Extractor(Protocol):
     """Makes local features of pictures. `method` is their kind; `fingerprint` names kind and parameters, for caches."""

@@ -139,6 +139,22 @@ def described(full: NDArray[np.float64], query: LocalFeatures) -> dict[str, Any]
     }
 
 
+def evidence_of_candidate(match: GeometricMatch, query: LocalFeatures, candidate: LocalFeatures) -> float:
+    """The evidence of a match the other way round: how much of the candidate the query explains. 0 where there is no homography,
+    or no camera makes its inverse."""
+    if match.homography is None:
+        return 0.0
+    back = np.linalg.inv(np.array(match.homography, np.float64))
+    if implausible(back, candidate, query):
+        return 0.0
+    here, there = match.pairs[:, :2], match.pairs[:, 2:]
+    off = np.hypot(*(np.array(project(back, there)) - here).T) / query.unit
+    return evidence(
+        effective_inliers(there, off, match.candidate_size, candidate.points),
+        shown_share(project(back, corners(candidate.width, candidate.height)), match.query_size),
+    )
+
+
 def tentative_matches(query: LocalFeatures, candidate: LocalFeatures) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Indices of matching points in both: mutual nearest neighbours, and clearly nearer than the next (`RATIO`).
 
