@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.schema.columns import Columns
-from outcrop.schema.errors import FilterError
+from outcrop.schema.errors import FilterError, Refused
 from outcrop.schema.filters import Filter, ids_expression
 from outcrop.schema.item import FIELDS, Item, Kind
 from outcrop.store import lite_scan, lite_write
@@ -66,6 +66,7 @@ class Table:
         self._partitions: set[str] | None = None
         self._loaded = False
         self.partly_loaded = False
+        self._size: Rechecked[int] = Rechecked(60.0)
         self._settled: Rechecked[bool] = Rechecked(SETTLED)  # see `Collection.sifts`
         self._whole_after = -math.inf  # see `reads_whole`
 
@@ -298,9 +299,15 @@ class Table:
             pages.close()
 
     def about(self) -> int:
-        """How many rows a server stores, those among them that were replaced since; it knows without counting."""
-        with self.store.reading(f"describe {self.name!r}"):
-            said = self.store.client.get_collection_stats(self.physical, timeout=self.store.timeout)
+        """About how many rows a server stores; asked for once a minute."""
+        return self._size.get(self._stored)
+
+    def _stored(self) -> int:
+        try:  # a server knows without counting, rows that were replaced since among them
+            with self.store.reading(f"describe {self.name!r}"):
+                said = self.store.client.get_collection_stats(self.physical, timeout=self.store.timeout)
+        except Refused:  # who may only search and query
+            return self.count()
         return int(said.get("row_count", 0))
 
     def _require_sound(self, rows: list[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from pymilvus import MilvusException
 
 from outcrop.schema.errors import OutcropError
 from outcrop.schema.item import Item, Kind, image_key
@@ -41,12 +42,21 @@ def test_what_was_asked_for_stays_where_it_fits() -> None:
 class Server:
     """A collection of `count` rows on a server, whose iterator gives them in the order of their ids, in pages as asked for."""
 
+    tells = True
+
     def __init__(self, count: int, dim: int, stored: int) -> None:
-        self.dim, self.stored, self.asked = dim, stored, 0
+        self.dim, self.stored, self.asked, self.described = dim, stored, 0, 0
         self.ids = sorted(Item(image_key("moor", "c", n), Kind.IMAGE, "moor", "c").id for n in range(count))
 
     def get_collection_stats(self, *_: object, **__: object) -> dict[str, int]:
+        self.described += 1
+        if not self.tells:
+            raise MilvusException(65535, "PrivilegeGetStatistics: permission deny")
         return {"row_count": self.stored}
+
+    def query(self, *_: object, output_fields: list[str], **__: object) -> list[dict[str, int]]:
+        assert output_fields == ["count(*)"]
+        return [{"count(*)": self.stored}]
 
     def load_collection(self, *_: object, **__: object) -> None:
         pass
@@ -64,12 +74,16 @@ class Server:
         return SimpleNamespace(next=following, close=lambda: None)
 
 
-def test_a_scan_asks_for_fewer_rows_of_a_large_collection() -> None:
+@pytest.mark.parametrize("tells", [True, False], ids=["", "who may not ask for statistics"])
+def test_a_scan_asks_for_fewer_rows_of_a_large_collection(tells: bool) -> None:
     for stored, most in ((2500, 1000), (10**7, 160)):
         server = Server(2500, 384, stored)
+        server.tells = tells
         table = Table(Store("http://127.0.0.1:1", server, (2, 3, 5), 1.0), "moor", "moor__0", 384)  # type: ignore[arg-type]
         found = [row["id"] for page in table.scan_rows(None, ["id", "vector"], check=False) for row in page]
         assert found == server.ids and 1 <= server.asked <= most
+        next(table.scan_rows(None, ["id"], check=False))
+        assert server.described == 1
 
 
 @given(some.lists(some.integers(0, 50), min_size=1), some.integers(1, 5))
