@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from outcrop.embed.terrain import Terrain, open_terrain
-from outcrop.ingest.ground_windows import head_of
+from outcrop.ingest.ground_windows import head_of, of_each
 from outcrop.schema.dataset_files import DatasetFiles, dataset_files
 from outcrop.schema.frames import Frame
-from outcrop.schema.machine import cores
 
 LEAST = 1.0
 """Metres above ground below which an altitude and a terrain model do not belong together."""
@@ -40,8 +38,7 @@ def grounded_files(registry: Path, name: str, datasets: Path, positions: Path | 
         return found
     model = found.root / found.dataset.terrain
     frames = found.frames
-    with ThreadPoolExecutor(cores(), thread_name_prefix="heads") as pool:
-        above_sea = list(pool.map(_above_sea, frames))
+    above_sea = of_each(frames, _above_sea)
     with closing(open_terrain(model)) as terrain:
         heights = [_height(terrain, *stated) for stated in above_sea]
     by_key = {

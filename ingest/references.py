@@ -23,7 +23,7 @@ from outcrop.embed.reader_versions import reader_version
 from outcrop.embed.resident import Resident, Undecoded, smalls, undecoded
 from outcrop.ingest.above_ground import grounded_files
 from outcrop.ingest.dataset import frame_item, key_of, listing_of, missing_photographs
-from outcrop.ingest.ground_windows import to_scale
+from outcrop.ingest.ground_windows import of_each, to_scale
 from outcrop.ingest.photos import complete
 from outcrop.ingest.sources import Alike, Contents, Kept, Listing, Outcome, Prepared, Source, Todo, Unfit, Wanted
 from outcrop.schema.crops import CropSpec, Window, crop_numbered
@@ -245,8 +245,10 @@ def list_references(
     if wanted is not None:
         sources = [source(frame, some) for frame in found.frames if (some := wanted.get(key_of(frame), ()))]
     elif window is not None:
-        scales = ((frame, to_scale(frame, tuple(turns), found.dataset.focal_length, window)) for frame in found.frames)
-        sources = [source(frame, some, remark) for frame, (some, remark) in scales if some]
+        focal, metres = found.dataset.focal_length, window
+        scales = of_each(found.frames, lambda frame: to_scale(frame, tuple(turns), focal, metres))
+        shown = zip(found.frames, scales, strict=True)
+        sources = [source(frame, some, remark) for frame, (some, remark) in shown if some]
     else:
         sources = Alike(found.frames, source, key_of, len(turns))
     missing = [

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from outcrop.embed.models import make_space
 from outcrop.embed.placement import Placement
 from outcrop.embed.presets import PRESETS
 from outcrop.ingest.dataset import list_dataset
+from outcrop.ingest.ground_windows import AT_ONCE, TOGETHER, of_each
 from outcrop.ingest.references import list_references
 from outcrop.query.pictures import read_query
 from outcrop.sample.flight import Camera, Pose, photograph, write_jpeg
@@ -41,6 +45,27 @@ PLAIN = {
     "pooling": "avg",
     "dim": 8,
 }
+
+
+def test_heads_are_read_several_at_once_in_order_and_not_each_as_a_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    together, tasks = threading.Barrier(AT_ONCE), []
+    submit = ThreadPoolExecutor.submit
+
+    def counted(pool: ThreadPoolExecutor, *arguments: Any) -> Any:
+        tasks.append(1)
+        return submit(pool, *arguments)
+
+    def look(number: int) -> int:
+        if number % TOGETHER == 0:
+            together.wait(20)  # broken where fewer threads than these read at the same time
+        return 2 * number
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", counted)
+    numbers = range(TOGETHER * AT_ONCE * 2)
+    assert of_each(numbers, look) == [2 * number for number in numbers]  # type: ignore[arg-type]
+    assert len(tasks) == 2 * AT_ONCE
+    with pytest.raises(InputError, match="too many"):
+        of_each(range(3), lambda number: (_ for _ in ()).throw(InputError("too many")))  # type: ignore[arg-type]
 
 
 def test_metres_of_a_pixel() -> None:
