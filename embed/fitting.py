@@ -28,9 +28,10 @@ TOKEN_AXES = 128
 TOKENS = 40_000
 """Tokens that axes and words are made of, at most."""
 DIM = 512
-WHITENING = 0.25
+WHITENING, OF_VIEWS = 0.25, 0.5
 """Each axis is divided by its standard deviation to this power: 1 whitens, 0 only turns. With few pictures the small deviations
-are noise, which 1 makes as loud as what separates pictures (measured in docs/models.md)."""
+are noise, which 1 makes as loud as what separates pictures (measured in docs/models.md). The second is for views of meshes: they
+look much the same, grey on white, so what separates them lies along axes of smaller deviation (measured in docs/specimens.md)."""
 LEAST = 16
 """Pictures, below which nothing can be said of how pictures differ."""
 
@@ -52,8 +53,15 @@ class Size:
             raise InputError(f"--dim must be between 2 and 4096, got {self.dim}")
 
 
-def fit(made: Iterable[Features], pooling: AskedPooling, plain: Space, size: Size, seed: int = 0) -> Vocabulary:
-    """The vocabulary for a pooling, of pictures whose features `made` are, of the `plain` space.
+def fit(
+    made: Iterable[Features],
+    pooling: AskedPooling,
+    plain: Space,
+    size: Size,
+    seed: int = 0,
+    whitening: float = WHITENING,
+) -> Vocabulary:
+    """The vocabulary for a pooling, of pictures whose features `made` are, of the `plain` space; `whitening` is a power.
 
     For ``vlad`` only their tokens count; otherwise the space must be pooled as is asked.
 
@@ -72,7 +80,7 @@ def fit(made: Iterable[Features], pooling: AskedPooling, plain: Space, size: Siz
     else:
         vectors = [one.vectors for one in batches]
     found = np.concatenate(vectors) if vectors else _NOTHING
-    mean, projection = fit_projection(found, size.dim)
+    mean, projection = fit_projection(found, size.dim, whitening)
     base = plain.model_copy(update={"pooling": pooling.name, "dim": len(projection), "vocabulary": None})
     return Vocabulary(base, mean, projection, words, len(found))
 
@@ -114,8 +122,9 @@ def fit_words(tokens: Array, words: int, seed: int) -> Words:
     return Words(mean, axes, found.cluster_centers_.astype(np.float32))
 
 
-def fit_projection(vectors: Array, dim: int) -> tuple[Array, Array]:
+def fit_projection(vectors: Array, dim: int, whitening: float = WHITENING) -> tuple[Array, Array]:
     """Mean [M] and projection [d, M] of vectors [n, M] of length 1; d is `dim`, or less where they vary along fewer axes.
+    `whitening` is the power of the deviations that axes are divided by.
 
     Raises:
         InputError: they are too few, or all the same.
@@ -126,7 +135,7 @@ def fit_projection(vectors: Array, dim: int) -> tuple[Array, Array]:
     kept = variances > 1e-6 * variances[0]
     if not variances[0] > 1e-12:
         raise InputError("the pictures all have the same vector; give pictures that differ")
-    scale = np.sqrt(variances[kept] / variances[0]) ** -WHITENING
+    scale = np.sqrt(variances[kept] / variances[0]) ** -whitening
     return mean, (axes[kept] * scale[:, None]).astype(np.float32)
 
 

@@ -74,7 +74,7 @@ def fit_vocabulary(
     Raises:
         InputError: no such folder or dataset, too few pictures, or none could be read. WeightsError: no weights.
     """
-    from outcrop.embed.fitting import fit
+    from outcrop.embed.fitting import OF_VIEWS, WHITENING, fit
 
     size.check()
     require_writable(settings.vocabularies_folder, "give another --state")
@@ -86,7 +86,8 @@ def fit_vocabulary(
     with closing(open_encoder(model, settings, settings.batch, expected=SAMPLES)) as encoder:
         watcher.say(encoder.describe())
         samples = Samples(chosen, encoder, rng, settings.workers or cores(), progress)
-        vocabulary = fit(samples.features(), pooling, model.space, size, settings.seed)
+        power = OF_VIEWS if chosen[0].atomic else WHITENING
+        vocabulary = fit(samples.features(), pooling, model.space, size, settings.seed, power)
     for failure in samples.failed[:NAMED]:
         watcher.warn(f"left out: {failure}")
     if vocabulary.base.dim < size.dim:

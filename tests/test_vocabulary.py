@@ -17,7 +17,7 @@ from pictures import picture
 from outcrop.embed.aggregation import Aggregation, Residuals
 from outcrop.embed.encoder import Encoder
 from outcrop.embed.features import Features
-from outcrop.embed.fitting import Size, fit, fit_projection, principal
+from outcrop.embed.fitting import OF_VIEWS, Size, fit, fit_projection, principal
 from outcrop.embed.models import Model, find_model, resolve, resolve_space
 from outcrop.embed.vocabulary import Vocabulary, Words, load, save
 from outcrop.schema.errors import InputError, SpaceMismatch, WeightsError
@@ -105,8 +105,11 @@ def test_whitening_brings_the_spread_of_the_axes_together() -> None:
     vectors = (rng.normal(size=(400, 6)) * [8, 4, 2, 1, 0.5, 0.25]).astype(np.float32)
     mean, projection = fit_projection(vectors, 6)
     before, after = vectors.std(0), ((vectors - mean) @ projection.T).std(0)
-    # A quarter of the way to axes that all vary alike.
+    # A quarter of the way to axes that all vary alike; of views of meshes half of it.
     assert np.allclose(after / after[0], (before / before[0]) ** 0.75, rtol=0.1)
+    _, projection = fit_projection(vectors, 6, OF_VIEWS)
+    after = ((vectors - mean) @ projection.T).std(0)
+    assert np.allclose(after / after[0], (before / before[0]) ** 0.5, rtol=0.1)
 
 
 def test_the_axes_that_nothing_varies_along_are_left_out() -> None:
@@ -389,10 +392,14 @@ def test_it_travels_with_exports(site: Path, tmp_path: Path) -> None:
     assert warned.code == 0 and f"copy {name} there" in warned.err
 
 
-def test_it_is_fitted_to_views_of_meshes_too(tmp_path: Path) -> None:
+def test_it_is_fitted_to_views_of_meshes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         meshes.write(tmp_path / f"shells/ball{number}.ply", *meshes.ball(1 + number % 2))
     made = run("ingest", "vocabulary", "shells", *FIRST, "--pooling", "avg", "--dim", 8, "--json").json
     assert (made["files"], made["samples"]) == (3, 36)
     said = run("ingest", "specimens", "shells", *FIRST, "--pooling", made["pooling"], "--views", 2, "--json")
     assert said.json["embedded"] == 9, said.err
+    monkeypatch.setattr("outcrop.embed.fitting.OF_VIEWS", 0.0)
+    turned = run("ingest", "vocabulary", "shells", *FIRST, "--pooling", "avg", "--dim", 8, "--json").json
+    norms = [np.linalg.norm(load(Path(one["file"])).projection, axis=1) for one in (made, turned)]
+    assert norms[0][0] == pytest.approx(1, abs=1e-4) and norms[0][-1] > 1.5 and np.allclose(norms[1], 1, atol=1e-4)
