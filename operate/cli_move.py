@@ -69,6 +69,7 @@ def export_collection(
     ):
         rows, unlocated = write(collection, file, filter, meter.update)
         if file.suffix not in WITHOUT_VECTORS:
+            _warn_of_averages(session, collection, file)
             _leave_vocabulary(session, collection, file.absolute().parent)
     values = {"rows": rows, "file": str(file), "collection": collection.physical}
     if unlocated:
@@ -120,6 +121,12 @@ def _counted(session: Session, collection: Collection, filter: Filter) -> int:
     return count
 
 
+def _warn_of_averages(session: Session, collection: Collection, where: Path) -> None:
+    """Of vectors without their collection nobody could say that they are averaged; Parquet files do."""
+    if collection.averaged is not None and where.suffix != ".parquet":
+        session.warn(f"the vectors are averaged ({collection.averaged}), which {where} does not say; ….parquet does")
+
+
 def _leave_vocabulary(session: Session, collection: Collection, folder: Path) -> None:
     from outcrop.operate.vocabularies import leave_beside
 
@@ -137,6 +144,7 @@ def _export_tree(session: Session, name: str, folder: Path, filter: Filter, layo
         raise InputError(f"{folder} holds an earlier export; give another folder, or --force to replace it")
     with opened(session, name) as collection, Meter("export", None, "vectors", session.quiet) as meter:
         rows = export_tree(chosen, collection, folder, filter, meter.update)
+        _warn_of_averages(session, collection, folder)
         _leave_vocabulary(session, collection, folder)
     values = {"rows": rows, "folder": str(folder), "layout": layout, "collection": collection.physical}
     answer(session, values, f"{rows} vectors of {collection.physical} in {folder} ({layout})")

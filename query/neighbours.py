@@ -19,7 +19,7 @@ from outcrop.schema.item import Item
 from outcrop.store.collection import Collection
 from outcrop.store.search import search
 
-AT_ONCE = 512
+AT_ONCE = 128
 """Pairs whose features are in memory together (0.2 MB a picture), and after which what was found is kept."""
 REMEMBERED = 16_384
 """Photographs of which it is remembered where they lie."""

@@ -259,6 +259,8 @@ def test_copies_and_exports_say_that_they_are_averaged(lite: str, photos: list[I
         assert run("collection", "describe", name, "--json").json["averaged"] == said
     assert "use its source" in run("ingest", "dataset", "d", "--collection", "imported").error(6)
     assert run("collection", "describe", "c", "--json").json["averaged"] is None
+    assert "x.npy does not say" in run("collection", "export", "new", "x.npy").err
+    assert "averaged" not in run("collection", "export", "c", "y.npy").err
 
 
 # -- pairs -------------------------------------------------------------------------------------------------------------
