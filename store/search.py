@@ -29,6 +29,9 @@ MAX_QUERIES = 256
 """Query vectors in one request."""
 HITS_AT_ONCE = 16_384
 """Hits in one request, of all its vectors together: Milvus Lite needs seconds for more, and a connection gives up after some."""
+MAX_PRODUCTS = 2 * 10**9
+"""Numbers that a server multiplies for one request where its index compares with every vector: some seconds on a busy machine.
+Many queries in one request take longer than an answer may."""
 MAX_HITS = 16_384
 """Milvus's limit on k."""
 CHECKED_HITS = 1024
@@ -216,7 +219,7 @@ def index_search(
     """
     store = collection.store
     found: list[tuple[Hit, ...]] = []
-    at_once = max(1, min(MAX_QUERIES, HITS_AT_ONCE // k))
+    at_once = max(1, min(queries_at_once(collection) if len(vectors) > 1 else 1, HITS_AT_ONCE // k))
     # A few hits are read whole, and compared with their checksums; of many only what is shown, and judged by id and score.
     few = min(len(vectors), at_once) * k <= CHECKED_HITS
     fields = ["*"] if check and few and collection.reads_whole() else _shown(collection)
@@ -238,6 +241,13 @@ def index_search(
         for query, hits in zip(vectors[start : start + at_once], answer, strict=True):
             found.append(_hits(hits, query if exact else None, collection, check))
     return tuple(found)
+
+
+def queries_at_once(collection: Collection) -> int:
+    """How many query vectors go into one request: `MAX_QUERIES`, and fewer where each is compared with a great many rows."""
+    if collection.store.lite or not collection.profile.exact:
+        return MAX_QUERIES
+    return max(1, min(MAX_QUERIES, MAX_PRODUCTS // (max(1, collection.about()) * collection.dim)))
 
 
 def _hits(

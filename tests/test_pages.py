@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from operations import SPACE
 from pymilvus import MilvusException
 
 from outcrop.schema.errors import OutcropError
+from outcrop.schema.indexes import PROFILES
 from outcrop.schema.item import Item, Kind, image_key
+from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
 from outcrop.store.pages import EachOnce, rows_of_a_page
+from outcrop.store.search import queries_at_once
 from outcrop.store.table import Table
 
 MOST_BYTES = 64 * 2**20
@@ -84,6 +88,19 @@ def test_a_scan_asks_for_fewer_rows_of_a_large_collection(tells: bool) -> None:
         assert found == server.ids and 1 <= server.asked <= most
         next(table.scan_rows(None, ["id"], check=False))
         assert server.described == 1
+
+
+@pytest.mark.parametrize(
+    "index, rows, most", [("FLAT", 10**6, 5), ("FLAT", 10**9, 1), ("FLAT", 0, 256), ("HNSW", 10**9, 256)]
+)
+def test_one_request_asks_as_many_queries_as_a_server_answers_in_time(index: str, rows: int, most: int) -> None:
+    server = Server(0, 384, rows)
+    store = Store("http://127.0.0.1:1", server, (2, 3, 5), 1.0)  # type: ignore[arg-type]
+    profile = PROFILES[index]
+    assert (
+        queries_at_once(Collection(store, "moor", "moor__0", SPACE.model_copy(update={"dim": 384}), profile, {}, ""))
+        == most
+    )
 
 
 @given(some.lists(some.integers(0, 50), min_size=1), some.integers(1, 5))
