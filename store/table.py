@@ -99,7 +99,7 @@ class Table:
         courtesy = self.store.courtesy
         limit = courtesy.most(max(1, MESSAGE_BYTES // (self.dim * 4 + 1024)))
         for (kind, dataset), members in by_partition.items():
-            partition = self.home(Kind(kind), dataset)
+            partition = courtesy.write(functools.partial(self.home, Kind(kind), dataset), patience, waiting)
             for start in range(0, len(members), limit):
                 chunk = rows.taken(members[start : start + limit])
                 courtesy.pace(len(chunk))

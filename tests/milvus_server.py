@@ -224,14 +224,21 @@ def _ask_sooner() -> None:
         module.time = _Sooner()  # type: ignore[assignment]
 
 
+_GIVEN: set[int] = set()
+"""The ports that `free_ports` gave away in this process."""
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on, all different, below those that the system lends to clients.
 
-    A server that is started again must find its port free: a client's connection may not have taken it meanwhile.
+    A server that is started again must find its port free, and one that starts slowly must get the port that it was promised:
+    neither a client's connection nor another test may have taken it meanwhile. So each process of a test run has ports of its
+    own, and gives each away once.
     """
+    first = 20_000 + 1_500 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8)
     with contextlib.ExitStack() as held:
         ports: list[int] = []
-        for port in random.sample(range(20_000, 32_000), 2_000):
+        for port in random.sample(sorted({*range(first, first + 1_500)} - _GIVEN), 500):
             probe = held.enter_context(socket.socket())
             try:
                 probe.bind(("", port))
@@ -239,8 +246,9 @@ def free_ports(count: int) -> list[int]:
                 continue
             ports.append(port)
             if len(ports) == count:
+                _GIVEN.update(ports)
                 return ports
-    raise RuntimeError(f"no {count} free ports between 20000 and 32000")
+    raise RuntimeError(f"no {count} free ports between {first} and {first + 1_500}")
 
 
 def _dies_with_us() -> list[str]:

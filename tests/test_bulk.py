@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow
 import pytest
 from commands import run
+from conftest import drop_since
 from operations import SPACE, items, unit
 
 from outcrop.schema.columns import Columns
@@ -52,9 +53,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(server_uri: str) -> Iterator[Store]:
-    """A connection to the server."""
+    """A connection to the server, which is left as it was found."""
     with Store.connect(server_uri) as store:
+        before = set(store.client.list_collections())
         yield store
+        drop_since(store, before)
 
 
 @pytest.fixture(scope="module")

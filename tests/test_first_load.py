@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import Outcome, run
+from conftest import drop_since
 from operations import DIM, SPACE, items, unit
 
 from outcrop.ingest.layouts import write_space
@@ -60,7 +61,9 @@ def server(server_uri: str, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("OUTCROP_BULK", str(tmp_path / "shared"))
     monkeypatch.setenv("OUTCROP_BULK_FROM", "1000")
     with Store.connect(server_uri) as store:
+        before = set(store.client.list_collections())
         yield store
+        drop_since(store, before)
 
 
 def arguments(tree: Path, uri: str, name: str) -> list[str]:

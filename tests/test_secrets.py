@@ -233,7 +233,7 @@ def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     server.kill()
 
 
-def listed(uri: str, timeout: float = 10, **environment: str) -> Outcome:
+def listed(uri: str, timeout: float = 60, **environment: str) -> Outcome:
     """What `collection list` says with these settings of TLS."""
     with pytest.MonkeyPatch.context() as settings:
         for name, value in environment.items():
@@ -272,11 +272,11 @@ def test_tls_of_one_connection_does_not_vouch_for_the_next(secured: TlsServer) -
     """pymilvus would share the channel of an open connection with the next one to the same address, whatever its certificates."""
     ca, foreign, client, key = (secured.folder / n for n in ("ca.pem", "foreign.pem", "client.pem", "client.key"))
     ours = {"cert": client, "key": key} if secured.mutual else {}
-    with Store.connect(secured.uri, timeout=5, tls=Tls(ca=ca, **ours)) as first:
+    with Store.connect(secured.uri, tls=Tls(ca=ca, **ours)) as first:
         with pytest.raises(StoreUnreachable):
-            Store.connect(secured.uri, timeout=5, tls=Tls(ca=foreign, **ours))
+            Store.connect(secured.uri, timeout=1, tls=Tls(ca=foreign, **ours))
         with pytest.raises(StoreUnreachable):
-            Store.connect(secured.uri.replace("https://", "http://"), timeout=5)
+            Store.connect(secured.uri.replace("https://", "http://"), timeout=1)
         assert first.client.list_collections() == []
 
 
