@@ -105,9 +105,9 @@ def refusing(
             monkeypatch.setattr(store.client, method, refused(getattr(store.client, method), refusals))
         # The codes are a server's, which is asked by requests alone.
         monkeypatch.setattr(lite_write, "insert", lambda *some: False)
-        store.uri = SERVER
+        store.uri = store._shown = SERVER
         yield made, clock, refusals
-        store.uri = lite_uri
+        store.uri = store._shown = lite_uri
 
 
 def refused(call: Any, refusals: list[int]) -> Any:
