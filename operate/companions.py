@@ -7,7 +7,6 @@ without thumbnails, are in order as they are.
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,39 @@ REASONS = frozenset((NO_THUMBNAIL, BAD_THUMBNAIL, NO_FEATURES, BAD_FEATURES, OLD
 FIELDS = ("id", "key", "kind", "source", "source_digest")
 
 
+class Faults:
+    """What is wrong with the thumbnails (or the features) of one kind and dataset, of at most `of` rows.
+
+    Rows that have none count where more have theirs. They are let go as soon as that can no longer be: where nobody keeps
+    thumbnails, all of a million lack theirs.
+    """
+
+    def __init__(self, of: int) -> None:
+        self._most = (of - 1) // 2
+        self._there = self._lack = 0
+        self._wrong: list[tuple[Mapping[str, Any], str]] = []
+        self.lacking: list[tuple[Mapping[str, Any], str]] = []
+
+    def take(self, row: Mapping[str, Any], fault: str | None) -> None:
+        """Takes what is wrong with a row: '' where nothing is, None where it has none by its nature."""
+        if fault in (NO_THUMBNAIL, NO_FEATURES):
+            self._lack += 1
+            if self._lack <= self._most:
+                self.lacking.append(({"key": row["key"], "source": row["source"]}, fault))
+            else:
+                self.lacking.clear()
+            return
+        self._there += fault is not None
+        if fault:
+            self._wrong.append((row, fault))
+
+    def found(self) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """The rows that are not in order, with what is wrong."""
+        yield from self._wrong
+        if self._there > self._lack:
+            yield from self.lacking
+
+
 @dataclass(frozen=True)
 class Companions:
     """The thumbnails of a state folder and the features of a space; `whole` decodes every thumbnail, which takes a while."""
@@ -55,20 +87,17 @@ class Companions:
     ) -> Iterator[tuple[Mapping[str, Any], str]]:
         """Rows of these kinds and datasets whose companions are not in order, and what is wrong with them."""
         for kind, dataset in scopes:
-            found: dict[str, list[tuple[Mapping[str, Any], str]]] = {"thumbnail": [], "features": []}
-            there, lacking = Counter[str](), Counter[str]()
-            for rows in collection.scan_rows(equals("kind", str(kind)) & equals("dataset", dataset), FIELDS):
+            filter = equals("kind", str(kind)) & equals("dataset", dataset)
+            of = collection.count(filter)
+            thumbnails, features = Faults(of), Faults(of)
+            for rows in collection.scan_rows(filter, FIELDS):
                 for row in rows:
                     if origin_of(kind, dataset, row["source"]) is Origin.VECTOR:
                         continue
-                    for name, fault in (("thumbnail", self._thumbnail(row)), ("features", self._features(row, kind))):
-                        there[name] += fault not in (NO_THUMBNAIL, NO_FEATURES, None)
-                        lacking[name] += fault in (NO_THUMBNAIL, NO_FEATURES)
-                        if fault:
-                            found[name].append((row, fault))
-            for name, some in found.items():
-                usual = there[name] > lacking[name]
-                yield from ((row, fault) for row, fault in some if usual or fault not in (NO_THUMBNAIL, NO_FEATURES))
+                    thumbnails.take(row, self._thumbnail(row))
+                    features.take(row, self._features(row, kind))
+            yield from thumbnails.found()
+            yield from features.found()
 
     def keeper(self) -> FeatureKeeper | None:
         """What makes the features again, of the kinds that there are; None where there are none."""
