@@ -34,13 +34,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from outcrop.embed.reader_versions import damage_of, keeps_checksums
 from outcrop.ingest.checked import CheckedFiles, written_since
 from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.photos import PhotoSource
-from outcrop.ingest.sources import MAX_BYTES, FileState, LeavesOut, Listing, OfCapture, Source, Todo, Wanted, groups
+from outcrop.ingest.sources import (
+    MAX_BYTES,
+    FileState,
+    LeavesOut,
+    Listing,
+    OfCapture,
+    Source,
+    Todo,
+    Wanted,
+    groups,
+    is_of_capture,
+)
 from outcrop.schema.digests import SourceDigest, digest_of_file
 from outcrop.schema.filters import equals
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item, Kind, made_together
@@ -384,11 +395,9 @@ class Present:
         unless they are the frames of a film."""
         if isinstance(source, PhotoSource):  # whether it is of a capture takes far longer to ask, of a million
             return
-        of_capture = isinstance(source, OfCapture)
-        if source.whole and (of_capture or wanted[0].item.kind is not Kind.IMAGE):
-            self._covered.add(
-                source.capture_key if isinstance(source, OfCapture) else made_together(wanted[0].item.key)
-            )
+        of_capture = cast("OfCapture", source) if is_of_capture(type(source)) else None
+        if source.whole and (of_capture is not None or wanted[0].item.kind is not Kind.IMAGE):
+            self._covered.add(of_capture.capture_key if of_capture is not None else made_together(wanted[0].item.key))
             self._scopes.update((each.item.kind, each.item.dataset) for each in wanted)
 
     def gone(

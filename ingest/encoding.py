@@ -21,7 +21,7 @@ from outcrop.ingest.changes import Change
 from outcrop.ingest.features import FeatureKeeper
 from outcrop.ingest.row_writer import Rows
 from outcrop.ingest.runs import Failure, Run
-from outcrop.ingest.sources import Pools, Prepared, Ready, Source, Wanted, addressed
+from outcrop.ingest.sources import Pools, Prepared, Ready, Source, Wanted, addressed, pools
 from outcrop.ingest.stages import Stages
 from outcrop.schema.errors import PictureError
 from outcrop.schema.item import Item
@@ -102,8 +102,8 @@ Entry = Piece | Vector | End
 
 
 class Encoding:
-    """The stage itself: `entries` come in until there is a None, `encoded` go out; `batch` pictures at once (0: as many as the
-    encoder takes best). With `features`, these are kept of the same pass."""
+    """The stage itself: `entries` come in, several at once, until there is a None, `encoded` go out; `batch` pictures at once
+    (0: as many as the encoder takes best). With `features`, these are kept of the same pass."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Encoding:
         run: Run,
         stages: Stages,
         batch: int,
-        entries: queue.Queue[Entry | None],
+        entries: queue.Queue[Sequence[Entry] | None],
         encoded: queue.Queue[Encoded | None],
     ) -> None:
         self._encoder, self._features, self._run, self._stages, self._batch = encoder, features, run, stages, batch
@@ -155,7 +155,7 @@ class Encoding:
             elif (vector := next(vectors)) is not None:
                 item = addressed(entry.prepared.item, entry.work.source)
                 encoded.add(item, vector, entry.prepared.thumbnail, entry.work.replaces)
-                if isinstance(entry.work.source, Pools):
+                if pools(type(entry.work.source)):
                     entry.work.items.append(entry.prepared.item)
                     entry.work.vectors.append(vector)
         made_elsewhere = sum(isinstance(entry, Vector) for entry in flying.entries)
@@ -211,15 +211,16 @@ class Encoding:
         """Entries with up to a batch of pieces among them, in the order in which they came."""
         batch: list[Entry] = []
         pieces, most = 0, self._batch
-        while (entry := self._stages.take(self._entries)) is not None:
-            batch.append(entry)
-            pieces += not isinstance(entry, End)
-            if pieces and not most:
-                most = self._encoder.batch
-                with self._entries.mutex:
-                    self._entries.maxsize = max(self._entries.maxsize, 2 * most)
-            if pieces in (0, most):  # an end with no piece before it has nothing to wait for
-                yield batch
-                batch, pieces = [], 0
+        while (some := self._stages.take(self._entries)) is not None:
+            for entry in some:
+                batch.append(entry)
+                pieces += not isinstance(entry, End)
+                if pieces and not most:
+                    most = self._encoder.batch
+                    with self._entries.mutex:
+                        self._entries.maxsize = max(self._entries.maxsize, 2 * most)
+                if pieces in (0, most):  # an end with no piece before it has nothing to wait for
+                    yield batch
+                    batch, pieces = [], 0
         if batch:
             yield batch

@@ -76,16 +76,17 @@ class _Target:
 
 
 class Made:
-    """The outcomes of one file, as they come; `contents` are what was read (its first bytes only) once the first has come."""
+    """The outcomes of one file, as many at once as come together; `contents` are what was read (its first bytes only) once the
+    first has come."""
 
     def __init__(self, parts: Iterator[_Part]) -> None:
         self._parts = parts
         self.contents: Contents | None = None
 
-    def __iter__(self) -> Iterator[Outcome]:
+    def __iter__(self) -> Iterator[Sequence[Outcome]]:
         for part in self._parts:
             self.contents = part.contents
-            yield from part.outcomes
+            yield part.outcomes
 
 
 class Makers:

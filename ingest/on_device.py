@@ -29,6 +29,8 @@ from outcrop.schema.errors import MeshError, PictureError
 
 _log = logging.getLogger(__name__)
 
+Parts = Iterator[Sequence[Outcome]]
+"""What is made of a file: outcomes, as many at once as come together."""
 FINISHERS = 3
 """Threads that pack thumbnails and hand on what the device has made."""
 
@@ -65,8 +67,8 @@ class Job:
     file: Undecoded
     pixels: int
     make: Callable[[Resident], Iterator[Outcome]]
-    otherwise: Callable[[], Iterator[Outcome]]
-    deliver: Callable[[Iterator[Outcome] | None], None]
+    otherwise: Callable[[], Parts]
+    deliver: Callable[[Parts | None], None]
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,10 @@ class _Made:
     outcomes: Sequence[Outcome]
     error: PictureError | MeshError | None = None
 
-    def finished(self) -> Iterator[Outcome]:
+    def finished(self) -> Parts:
         """The outcomes, with their thumbnails packed."""
-        for outcome in self.outcomes:
-            if isinstance(outcome, Prepared) and outcome.small is not None:
-                outcome = replace(outcome, thumbnail=outcome.small.packed(), small=None)
-            yield outcome
+        if self.outcomes:
+            yield [outcome.packed() if isinstance(outcome, Prepared) else outcome for outcome in self.outcomes]
         if self.error is not None:
             raise self.error
 
@@ -174,8 +174,8 @@ class OnDevice:
         todo: Sequence[Todo],
         contents: Contents,
         thumbnails: bool,
-        otherwise: Callable[[], Iterator[Outcome]],
-        deliver: Callable[[Iterator[Outcome] | None], None],
+        otherwise: Callable[[], Parts],
+        deliver: Callable[[Parts | None], None],
     ) -> bool:
         """Whether the device goes on with a photograph: `deliver` is then called later, in another thread.
 

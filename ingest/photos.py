@@ -75,7 +75,7 @@ class PhotoSource:
         item, space = complete(todo[0].wanted, picture, contents), encoder.space
         scale = self._scaled(space, picture.width, picture.height, picture.metadata)
         if scale.share < 1:
-            item = replace(item, extra={**item.extra, "crop_box": [0.5, 0.5, *(2 * [round(scale.share, 6)])]})
+            item = item.changed(extra={**item.extra, "crop_box": [0.5, 0.5, *(2 * [round(scale.share, 6)])]})
         remarks = (*picture.remarks, scale.remark) if scale.remark else picture.remarks
         placement = Placement.of(picture, space.size, space.fit, scale.share)
         if isinstance(picture, Resident):
@@ -117,8 +117,7 @@ def enlarged(size: tuple[int, int], share: float) -> tuple[int, int]:
 def complete(wanted: Wanted, decoded: Decoded | Resident, contents: Contents) -> Item:
     """The wanted item with what its file says: size, time and digest, and what `with_metadata` adds."""
     known = with_metadata(wanted.item, decoded.width, decoded.height, decoded.metadata, wanted.altitude_stated)
-    return replace(
-        known,
+    return known.changed(
         source_size=contents.state.size,
         source_mtime_ns=contents.state.mtime_ns,
         source_digest=wanted.digest(contents),
@@ -146,8 +145,7 @@ def with_metadata(item: Item, width: int, height: int, facts: PhotoMetadata, alt
         latitude = longitude = UNKNOWN_COORDINATE
     elif facts.position_source is not None:
         extra["position_source"] = facts.position_source
-    return replace(
-        item,
+    return item.changed(
         altitude=altitude,
         extra=extra,
         latitude=latitude,

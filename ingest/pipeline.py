@@ -117,7 +117,7 @@ class Pipeline:
         self._preparing = 0
         depth = 2 * (options.batch or FIRST_BATCH)
         self._to_prepare: queue.Queue[Work | None] = self._stages.new_queue(depth)
-        self._to_encode: queue.Queue[Entry | None] = self._stages.new_queue(depth)
+        self._to_encode: queue.Queue[Sequence[Entry] | None] = self._stages.new_bundles(depth)
         self._to_write: queue.Queue[Encoded | None] = self._stages.new_queue(4)
         self._ahead = Ahead()
         self._makers: Makers | None = None
@@ -241,7 +241,7 @@ class Pipeline:
             complete = not self.stopped or not work.left
             if not complete:
                 break
-        self._put(self._to_encode, End(work, complete), always=True)
+        self._put(self._to_encode, [End(work, complete)], always=True)
 
     def _make_file(self, work: Work, path: Path, some: Sequence[Change], only: bool) -> bool:
         """Makes what must be made of one file, the `only` one of its source or one of several.
@@ -255,10 +255,10 @@ class Pipeline:
         if todo and only and self._is_on_device(work, path, some, todo, contents):
             return True
         if todo:
-            outcomes = self._made_here(work.source, todo, contents)
+            parts = self._made_here(work.source, todo, contents)
             read = replace(contents, data=contents.data[:64])
             del contents  # the source knows how long it needs the bytes
-            if self._deliver(work, path, outcomes) and format_of(read.data) == "PNG":
+            if self._deliver(work, path, parts) and format_of(read.data) == "PNG":
                 self._note(path, read)
         return False
 
@@ -307,46 +307,54 @@ class Pipeline:
         if self._device is None:
             return False
 
-        def otherwise() -> Iterator[Outcome]:
+        def otherwise() -> Iterator[Sequence[Outcome]]:
             return self._made_here(work.source, todo, contents)
 
-        def deliver(outcomes: Iterator[Outcome] | None) -> None:
+        def deliver(parts: Iterator[Sequence[Outcome]] | None) -> None:
             begun = time.thread_time()
             with self._breaking_off(work, path, some):
-                self._deliver(work, path, outcomes or iter(()))
-            self._put(self._to_encode, End(work, not self.stopped or not work.left), always=True)
+                self._deliver(work, path, parts or iter(()))
+            self._put(self._to_encode, [End(work, not self.stopped or not work.left)], always=True)
             self.run.spent(work.source.stage, time.thread_time() - begun)
 
         return self._device.offer(work.source, todo, contents, self._thumbnails, otherwise, deliver)
 
-    def _made_here(self, source: Source, todo: Sequence[Todo], contents: Contents) -> Iterator[Outcome]:
+    def _made_here(self, source: Source, todo: Sequence[Todo], contents: Contents) -> Iterator[Sequence[Outcome]]:
         """What is made of a file on the CPU, in this thread or for it."""
         if self._makers is not None and is_photograph(type(source)):
             return iter(self._makers.make(source, todo, contents, self.encoder.space, self._thumbnails))
-        return source.make(todo, contents, self.encoder, self._thumbnails)
+        return ((outcome,) for outcome in source.make(todo, contents, self.encoder, self._thumbnails))
 
-    def _deliver(self, work: Work, path: Path, outcomes: Iterable[Outcome]) -> bool:
-        """Hands on what is made of a file, until the pass is stopped; whether something of it is to be embedded."""
+    def _deliver(self, work: Work, path: Path, parts: Iterable[Sequence[Outcome]]) -> bool:
+        """Hands on what is made of a file, as many outcomes at once as come together, until the pass is stopped; whether
+        something of it is to be embedded."""
         decoded = False
-        for outcome in outcomes:
-            if isinstance(outcome, Ready) and outcome.keep is not None and self.features is not None:
-                outcome.keep(self.features.folder)
-            del work.left[outcome.item.id]
-            if isinstance(outcome, Prepared):
-                decoded = True
-                self.run.remark(outcome.item.key, path, outcome.remarks)
-                self._put(self._to_encode, Piece(work, outcome), always=True)
-            elif isinstance(outcome, Ready):
-                self._put(self._to_encode, Vector(work, outcome), always=True)
-            elif isinstance(outcome, Kept):
-                self._unchanged(outcome.item)
-            elif isinstance(outcome, LeftOut):
-                self.run.count(expected=-1, left_out=1)
-            else:
-                work.fail(self.run, path, [outcome.item], work.source.stage, outcome.reason)
+        for part in parts:
+            entries = [entry for outcome in part if (entry := self._entry(work, path, outcome)) is not None]
+            if entries:
+                decoded = decoded or any(isinstance(entry, Piece) for entry in entries)
+                self._put(self._to_encode, entries, always=True)
             if self.stopped and work.left:
                 break
         return decoded
+
+    def _entry(self, work: Work, path: Path, outcome: Outcome) -> Entry | None:
+        """What an outcome sends to the encoder; counts what sends nothing there."""
+        if isinstance(outcome, Ready) and outcome.keep is not None and self.features is not None:
+            outcome.keep(self.features.folder)
+        del work.left[outcome.item.id]
+        if isinstance(outcome, Prepared):
+            self.run.remark(outcome.item.key, path, outcome.remarks)
+            return Piece(work, outcome)
+        if isinstance(outcome, Ready):
+            return Vector(work, outcome)
+        if isinstance(outcome, Kept):
+            self._unchanged(outcome.item)
+        elif isinstance(outcome, LeftOut):
+            self.run.count(expected=-1, left_out=1)
+        else:
+            work.fail(self.run, path, [outcome.item], work.source.stage, outcome.reason)
+        return None
 
     @contextlib.contextmanager
     def _breaking_off(self, work: Work, path: Path, some: Sequence[Change]) -> Iterator[None]:

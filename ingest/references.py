@@ -276,7 +276,7 @@ def _require_photographs(found: DatasetFiles) -> None:
 def reference_item(photo: Item, rotation: float, crop: int) -> Item:
     """The item of a reference, with what its photograph's item says."""
     key = reference_key(photo.dataset, photo.capture_id, photo.frame, rotation, crop)
-    return replace(photo, key=key, kind=Kind.REFERENCE, rotation=rotation, crop=crop)
+    return photo.changed(key=key, kind=Kind.REFERENCE, rotation=rotation, crop=crop)
 
 
 def turns_of_keys(keys: Iterable[str]) -> dict[str, tuple[CropSpec, ...]]:

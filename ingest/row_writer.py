@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
@@ -76,7 +76,7 @@ class RowWriter:
         replacing = any(part.replaces for part in parts)
         items = with_columns(self.collection, items, self.columns, replacing=replacing)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        items = [replace(item, ingested_at=item.ingested_at or now) for item in items]
+        items = [item if item.ingested_at else item.changed(ingested_at=now) for item in items]
         vectors = np.stack([vector for part in parts for vector in part.vectors])
         if self.load is None:
             self.collection.upsert(items, vectors, replacing=replacing, patience=self.patience, waiting=self.waiting)

@@ -13,8 +13,8 @@ this pass, and returns the items made of these vectors, such as the specimen of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar, runtime_checkable
@@ -133,6 +133,12 @@ class Prepared:
     placement: Placement | None = None
     remarks: tuple[str, ...] = ()
     small: Small | None = None
+
+    def packed(self) -> Prepared:
+        """The same with its `small` thumbnail packed."""
+        if self.small is None:
+            return self
+        return Prepared(self.item, self.pixels, self.small.packed(), self.placement, self.remarks)
 
 
 @dataclass(frozen=True)
@@ -277,6 +283,12 @@ class Pools(Protocol):
         ...
 
 
+@cache
+def pools(kind: type) -> bool:
+    """Whether sources of a kind pool: to ask that of every one takes longer than all else that the encoder's thread does."""
+    return issubclass(kind, Pools)
+
+
 @runtime_checkable
 class OfCapture(Protocol):
     """A source whose items are all images of one capture: other stored images of it are stale where it is `whole`."""
@@ -285,6 +297,12 @@ class OfCapture(Protocol):
     def capture_key(self) -> str:
         """What the keys of these images begin with, without the last slash."""
         ...
+
+
+@cache
+def is_of_capture(kind: type) -> bool:
+    """Whether sources of a kind are `OfCapture`, by the property alone; see `pools`."""
+    return hasattr(kind, "capture_key")
 
 
 @runtime_checkable
@@ -351,7 +369,7 @@ def parents_of(sources: Sequence[Source]) -> Iterator[str]:
 
 def addressed(item: Item, source: Source) -> Item:
     """The item with the address of the object that it was made of, where its source is in an object store."""
-    return replace(item, extra={**item.extra, URI: str(source.path)}) if is_remote(source.path) else item
+    return item.changed(extra={**item.extra, URI: str(source.path)}) if is_remote(source.path) else item
 
 
 def examples(listing: Listing, most: int = 5) -> tuple[Wanted, ...]:

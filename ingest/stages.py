@@ -12,6 +12,26 @@ POLL = 0.1
 """Seconds after which a thread that waits looks whether another broke."""
 
 
+class Bundles(queue.Queue[Any]):
+    """A queue of sequences, none of them empty, that is full when their members are as many as its depth; None counts as one."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._members = 0
+
+    def _qsize(self) -> int:
+        return self._members
+
+    def _put(self, item: Any) -> None:
+        super()._put(item)
+        self._members += 1 if item is None else len(item)
+
+    def _get(self) -> Any:
+        item = super()._get()
+        self._members -= 1 if item is None else len(item)
+        return item
+
+
 class Stages:
     """The stages of one pass. `stop` ends it in order; an error in a stage ends it at once, and is raised by `run`."""
 
@@ -23,6 +43,12 @@ class Stages:
     def new_queue(self, depth: int) -> queue.Queue[Any]:
         """A queue between two stages with room for `depth` values; None in it means that nothing follows."""
         made: queue.Queue[Any] = queue.Queue(depth)
+        self._queues.append(made)
+        return made
+
+    def new_bundles(self, depth: int) -> Bundles:
+        """A queue of sequences with room for `depth` values in all of them, but for the rest of the last one; likewise None."""
+        made = Bundles(depth)
         self._queues.append(made)
         return made
 

@@ -42,6 +42,8 @@ _HEAD = struct.Struct("!QQQ")
 _BLOCK = 1 << 20
 _SHARED = 32 * 2**20
 """Bytes of the arrays of one answer in shared memory, at most; what is more goes through the pipe, when it is asked for."""
+_KEPT = 16
+"""Pieces of memory that are filled again with what a process sends; as many as were looked at together, and at most so many."""
 _SMALL = 4096
 """Bytes below which an array is pickled with the rest."""
 
@@ -251,6 +253,7 @@ class _Memory:
     def __init__(self, file: int) -> None:
         self._file = file
         self._map: mmap.mmap | None = None
+        self._own: list[bytearray] = []
 
     def put(self, data: memoryview, start: int = 0) -> int:
         """Lays bytes down, and says how many."""
@@ -269,17 +272,35 @@ class _Memory:
         if not sizes:
             return []
         total = sum(sizes)
-        own = memoryview(mmap.mmap(-1, total))  # unlike a bytearray it is not filled with zeros first
+        own = self._lent(total)
         read = 0
         while read < total:
             read += os.preadv(self._file, [own[read:]], start + read)
         ends = list(itertools.accumulate(sizes))
         return [own[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
+    def _lent(self, size: int) -> memoryview:
+        """Memory at which nothing looks any more, or new: its pages would have to be made one by one, which takes longer than to
+        fill them."""
+        own = next((one for one in self._own if len(one) >= size and not _is_looked_at(one)), None)
+        if own is None:
+            own = bytearray(size)
+            self._own = [*self._own[1 - _KEPT :], own]
+        return memoryview(own)[:size]
+
     def _mapped(self, size: int) -> mmap.mmap:
         if self._map is None or len(self._map) < size:
             self._map = mmap.mmap(self._file, os.fstat(self._file).st_size)
         return self._map
+
+
+def _is_looked_at(memory: bytearray) -> bool:
+    """Whether anything holds a view of memory, whose length could then not be changed."""
+    try:
+        memory.append(memory.pop())
+    except BufferError:
+        return True
+    return False
 
 
 def _send(file: IO[bytes], request: object) -> None:

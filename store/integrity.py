@@ -25,6 +25,7 @@ _FIELDS = tuple((name, field.type == "number") for name, field in FIELDS.items()
 OF_THE_ROW = frozenset(("id", "vector", CHECKSUM, *FIELDS))
 """What the dynamic field does not hold, and the checksum that it does."""
 _json = json.JSONEncoder(sort_keys=True).encode
+_quoted = json.encoder.encode_basestring_ascii
 
 
 def checksum(row: Mapping[str, Any], vector: NDArray[np.float32]) -> str:
@@ -49,8 +50,25 @@ def _digest(vector: NDArray[np.float32], fields: Iterable[str], extra: Mapping[s
     # One text, not an update a field: an ingest asks for every item's.
     digest.update("\0".join(fields).encode())
     if extra:
-        digest.update(_json({name: _plain(value) for name, value in extra.items()}).encode())
+        digest.update(_text(extra).encode())
     return digest.hexdigest()
+
+
+def _text(extra: Mapping[str, Any]) -> str:
+    """The dynamic field as JSON with its names sorted; put together here, as the encoder takes three times as long to begin."""
+    if not all(type(name) is str for name in extra):
+        return _json({name: _plain(value) for name, value in extra.items()})
+    return f"{{{', '.join([f'{_quoted(name)}: {_text_of(extra[name])}' for name in sorted(extra)])}}}"
+
+
+def _text_of(value: Any) -> str:
+    """`_plain` of a value as JSON."""
+    kind = type(value)
+    if kind is float or kind is int:
+        return f'"{float(value)!r}"'
+    if kind is list:
+        return f"[{', '.join(map(_text_of, value))}]"
+    return _json(_plain(value))
 
 
 def fault_of(row: Mapping[str, Any]) -> str:

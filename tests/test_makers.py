@@ -79,7 +79,7 @@ def test_a_process_that_ends_costs_one_photograph(tmp_path: Path, lite: Encoder)
     contents, todo = Contents.read(source.path), [Todo(wanted) for wanted in source.wanted]
     made = Makers(1)
     try:
-        (outcome,) = made.make(source, todo, contents, lite.space, True)
+        ((outcome,),) = made.make(source, todo, contents, lite.space, True)
         assert outcome.item.key == todo[0].item.key
         (worker,) = made._pool.workers
         os.kill(worker.pid, signal.SIGSTOP)
@@ -90,7 +90,7 @@ def test_a_process_that_ends_costs_one_photograph(tmp_path: Path, lite: Encoder)
             os.kill(worker.pid, signal.SIGKILL)
             with pytest.raises(PictureError, match=r"a\.jpg: decoding it ended the process \(SIGKILL"):
                 answer.result(30)
-        (outcome,) = made.make(source, todo, contents, lite.space, False)
+        ((outcome,),) = made.make(source, todo, contents, lite.space, False)
         assert outcome.item.source_digest
     finally:
         made.close()

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -89,6 +90,26 @@ def test_arrays_come_back_however_large_and_late_they_are_taken(worker: Worker) 
             assert small.tolist() == list(range(number))
             large += 1  # memory of our own
         assert ask(worker, "count") == [0, 1, 2]
+
+
+def test_memory_is_filled_again_only_when_nothing_looks_at_it(worker: Worker) -> None:
+    """Arrays that are kept stay as they were, whatever comes after them."""
+    held: list[list[Any]] = []
+    for round in range(4):
+        worker.send("arrays")
+        held.append(list(worker.answer()))
+        for _, large, _ in held[-1]:
+            large += round
+        held = held[-2:]
+        for some, added in zip(held, range(max(0, round - 1), round + 1), strict=True):
+            assert all((large == number + added).all() for number, large, _ in some)
+    pieces = worker._returned._own
+    assert len(pieces) < 4 * 3, "what was let go is filled again"
+    held.clear()
+    some = list(map(id, pieces))
+    worker.send("arrays")
+    list(worker.answer())
+    assert list(map(id, worker._returned._own)) == some, "nothing is new where all is free"
 
 
 def test_our_own_package_is_found_where_it_was_found(
