@@ -11,6 +11,7 @@ EfficientNet-Lite0's vectors fall to 0.97.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 OVERSAMPLING = 2.0
 """Samples along a side of the network's input for each of its pixels, at most."""
+_Map = list[list[float]]
 LEVELS = 2
 """Scaled pictures per octave: a window is sampled from the smallest that is fine enough."""
 AT_ONCE = 32
@@ -46,6 +48,15 @@ class _Sampling:
     mode: str
     inner: tuple[int, int]
     samples: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Windows that are sampled alike, by their numbers, with the map of each."""
+
+    sampling: _Sampling
+    numbers: tuple[int, ...]
+    maps: tuple[_Map, ...]
 
 
 def prepare(decoded: Decoded, space: Space, share: float = 1.0) -> NDArray[np.uint8]:
@@ -93,54 +104,30 @@ class CropSampler:
         """The same on the device: uint8 [n, 3, H, W]."""
         import torch
 
-        white = torch.tensor(BACKGROUND, dtype=torch.uint8, device=self._device).view(1, 3, 1, 1)
-        found = white.repeat(len(windows), 1, *self._size)
+        height, width = self._size
+        found: torch.Tensor | None = None
         for numbers, (left, top, right, bottom), turned in self._made(windows):
-            found[numbers, :, top:bottom, left:right] = turned
+            if len(numbers) == len(windows) and (right - left, bottom - top) == (width, height):
+                return turned  # mostly
+            if found is None:
+                white = torch.tensor(BACKGROUND, dtype=torch.uint8, device=self._device).view(1, 3, 1, 1)
+                found = white.repeat(len(windows), 1, height, width)
+            found[list(numbers), :, top:bottom, left:right] = turned
+        assert found is not None, "there are windows"
         return found
 
-    def _made(self, windows: Sequence[Window]) -> Iterator[tuple[list[int], tuple[int, int, int, int], torch.Tensor]]:
+    def _made(
+        self, windows: Sequence[Window]
+    ) -> Iterator[tuple[Sequence[int], tuple[int, int, int, int], torch.Tensor]]:
         """Windows by their numbers, with the place (left, top, right, bottom) that they fill of the network's input, and their
         pixels there, uint8 [n, 3, h, w] on the device."""
-        groups: dict[_Sampling, list[int]] = {}
-        for number, window in enumerate(windows):
-            groups.setdefault(self._sampling(window), []).append(number)
         step = 1 if str(self._device) == "cpu" else AT_ONCE
-        for sampling, numbers in groups.items():
-            down, across = sampling.inner
+        for group in _grouped(tuple(windows), (self._across, self._down), self._size, self._fit):
+            down, across = group.sampling.inner
             top, left = (self._size[0] - down) // 2, (self._size[1] - across) // 2
-            for start in range(0, len(numbers), step):
-                some = numbers[start : start + step]
-                turned = self._sampled(sampling, [windows[n] for n in some])
-                yield some, (left, top, left + across, top + down), turned
-
-    def _inside(self, window: Window) -> tuple[int, int]:
-        """The pixels (height, width) of the network's input that a window fills: all of them unless it is padded."""
-        height, width = self._size
-        if self._fit != "pad":
-            return height, width
-        across, down = window.width * self._across, window.height * self._down
-        scale = min(width / across, height / down)
-        return max(1, round(down * scale)), max(1, round(across * scale))
-
-    def _sides(self, window: Window, inner: tuple[int, int]) -> tuple[float, float]:
-        """Width and height of what is shown of a window, as fractions of the picture's: less than all where it is cut."""
-        if self._fit != "crop":
-            return window.width, window.height
-        across, down = window.width * self._across, window.height * self._down
-        scale = min(across / inner[1], down / inner[0])
-        return window.width * inner[1] * scale / across, window.height * inner[0] * scale / down
-
-    def _sampling(self, window: Window) -> _Sampling:
-        inner = self._inside(window)
-        width, height = self._sides(window, inner)
-        own = height * self._down, width * self._across
-        finer = min(pixels / side for pixels, side in zip(own, inner, strict=True)) / OVERSAMPLING
-        most = tuple(math.ceil(OVERSAMPLING * side) for side in inner)
-        if finer >= 1:
-            return _Sampling(math.floor(LEVELS * math.log2(finer) + 1e-6), "bilinear", inner, (most[0], most[1]))
-        samples = [max(1, min(limit, round(pixels))) for limit, pixels in zip(most, own, strict=True)]
-        return _Sampling(0, "bicubic", inner, (samples[0], samples[1]))
+            for start in range(0, len(group.numbers), step):
+                turned = self._sampled(group.sampling, group.maps[start : start + step])
+                yield group.numbers[start : start + step], (left, top, left + across, top + down), turned
 
     def _picture(self, level: int) -> torch.Tensor:
         """The picture at a level: float32 [1, 3, h, w] on the device."""
@@ -160,18 +147,17 @@ class CropSampler:
             self._scaled[level] = image[None].to(torch.float32).contiguous()
         return self._scaled[level]
 
-    def _sampled(self, sampling: _Sampling, windows: Sequence[Window]) -> torch.Tensor:
+    def _sampled(self, sampling: _Sampling, affine: Sequence[_Map]) -> torch.Tensor:
         import torch
         from torch.nn.functional import affine_grid, grid_sample, interpolate
 
         from outcrop.embed.resizing import resized
 
         picture = self._picture(sampling.level)
-        ratio = self._across / self._down
-        maps = torch.tensor([_map(w, *self._sides(w, sampling.inner), ratio) for w in windows], device=self._device)
+        maps = torch.tensor(affine, device=self._device)
         with torch.inference_mode():
-            grid = affine_grid(maps, [len(windows), 3, *sampling.samples], align_corners=False)
-            every = picture.expand(len(windows), -1, -1, -1)
+            grid = affine_grid(maps, [len(maps), 3, *sampling.samples], align_corners=False)
+            every = picture.expand(len(maps), -1, -1, -1)
             turned = grid_sample(every, grid, mode=sampling.mode, padding_mode="border", align_corners=False)
             # Bytes in channels-last order have a fast path on CPUs.
             turned = turned.round_().clamp_(0, 255).to(torch.uint8).contiguous(memory_format=torch.channels_last)
@@ -196,7 +182,54 @@ def require_pixels(window: Window, width: int, height: int, name: str) -> None:
         )
 
 
-def _map(window: Window, width: float, height: float, ratio: float) -> list[list[float]]:
+@functools.lru_cache(maxsize=16)  # the same windows are cut out of all photographs of one size
+def _grouped(
+    windows: tuple[Window, ...], picture: tuple[int, int], size: tuple[int, int], fit: Fit
+) -> tuple[_Group, ...]:
+    """Windows of a picture of some width and height, by how they are sampled for a network's input of `size` (height, width)."""
+    groups: dict[_Sampling, list[tuple[int, _Map]]] = {}
+    for number, window in enumerate(windows):
+        inner = _inside(window, picture, size, fit)
+        sides = _sides(window, inner, picture, fit)
+        some = groups.setdefault(_sampling(sides, inner, picture), [])
+        some.append((number, _map(window, *sides, picture[0] / picture[1])))
+    return tuple(
+        _Group(sampling, tuple(number for number, _ in some), tuple(affine for _, affine in some))
+        for sampling, some in groups.items()
+    )
+
+
+def _inside(window: Window, picture: tuple[int, int], size: tuple[int, int], fit: Fit) -> tuple[int, int]:
+    """The pixels (height, width) of the network's input that a window fills: all of them unless it is padded."""
+    height, width = size
+    if fit != "pad":
+        return height, width
+    across, down = window.width * picture[0], window.height * picture[1]
+    scale = min(width / across, height / down)
+    return max(1, round(down * scale)), max(1, round(across * scale))
+
+
+def _sides(window: Window, inner: tuple[int, int], picture: tuple[int, int], fit: Fit) -> tuple[float, float]:
+    """Width and height of what is shown of a window, as fractions of the picture's: less than all where it is cut."""
+    if fit != "crop":
+        return window.width, window.height
+    across, down = window.width * picture[0], window.height * picture[1]
+    scale = min(across / inner[1], down / inner[0])
+    return window.width * inner[1] * scale / across, window.height * inner[0] * scale / down
+
+
+def _sampling(sides: tuple[float, float], inner: tuple[int, int], picture: tuple[int, int]) -> _Sampling:
+    """How a window whose shown part has `sides` is sampled."""
+    own = sides[1] * picture[1], sides[0] * picture[0]
+    finer = min(pixels / side for pixels, side in zip(own, inner, strict=True)) / OVERSAMPLING
+    most = tuple(math.ceil(OVERSAMPLING * side) for side in inner)
+    if finer >= 1:
+        return _Sampling(math.floor(LEVELS * math.log2(finer) + 1e-6), "bilinear", inner, (most[0], most[1]))
+    samples = [max(1, min(limit, round(pixels))) for limit, pixels in zip(most, own, strict=True)]
+    return _Sampling(0, "bicubic", inner, (samples[0], samples[1]))
+
+
+def _map(window: Window, width: float, height: float, ratio: float) -> _Map:
     """From the window's coordinates to the picture's, both from -1 to 1: rows of an affine map [2, 3].
 
     Turning the picture counter-clockwise turns the window clockwise over it, y pointing down: (x, y) of the window lies at

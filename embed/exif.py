@@ -17,18 +17,21 @@ from PIL import ExifTags
 Value = int | str | bytes | float | tuple[float, ...]
 
 _PREFIX = b"Exif\0\0"
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 """Bytes of a value of each of TIFF's types."""
 _BYTE, _ASCII, _SHORT, _LONG, _RATIONAL = 1, 2, 3, 4, 5
 
 _BASE: dict[int, tuple[int, ...]] = {
     ExifTags.Base.Orientation: (_SHORT,),
+    ExifTags.Base.XResolution: (_RATIONAL,),  # this and the next are only judged: Pillow remarks on odd ones
+    ExifTags.Base.ResolutionUnit: (_SHORT,),
     ExifTags.IFD.Exif: (_LONG,),
     ExifTags.IFD.GPSInfo: (_LONG,),
 }
 """The tags that are read of each directory, and the types that they may have."""
 _CAMERA: dict[int, tuple[int, ...]] = {
     ExifTags.Base.DateTimeOriginal: (_ASCII,),
+    ExifTags.Base.OffsetTime: (_ASCII,),
     ExifTags.Base.OffsetTimeOriginal: (_ASCII,),
     ExifTags.Base.FocalLengthIn35mmFilm: (_SHORT, _LONG),
     ExifTags.Base.FocalLength: (_RATIONAL,),
@@ -100,7 +103,7 @@ def _directory(tiff: bytes, order: str, start: int, wanted: Mapping[int, tuple[i
     _bytes(tiff, start + 2 + 12 * count, 4)  # where the next directory is
     found: dict[int, Value] = {}
     for tag, kind, many, inside in struct.iter_unpack(f"{order}HHI4s", _bytes(tiff, start + 2, 12 * count)):
-        size = _SIZES.get(kind, 0) * many
+        size = SIZES.get(kind, 0) * many
         if not size:
             raise _Odd
         raw = inside[:size] if size <= 4 else _bytes(tiff, int(struct.unpack(f"{order}I", inside)[0]), size)

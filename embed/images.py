@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,18 +131,22 @@ class JpegHeader:
 
 
 @contextlib.contextmanager
-def opened_jpeg(data: bytes, name: str, smallest: tuple[int, int] | None) -> Iterator[JpegHeader]:
+def opened_jpeg(
+    data: bytes, name: str, smallest: Callable[[int, int, PhotoMetadata], tuple[int, int] | None]
+) -> Iterator[JpegHeader]:
     """The header of a JPEG that is to be decoded elsewhere, whatever is wrong within the block becoming a `PictureError`.
 
-    `smallest` is the least size (width, height, upright) to be decoded. Raises what `decode` raises of a header.
+    `smallest` says the least size (width, height, upright) to be decoded, if any, of its width, height and metadata. Raises what
+    `decode` raises of a header.
     """
     with collected() as remarks, _opened(data, name) as picture:
         assert isinstance(picture, PillowPicture), "every JPEG is read by Pillow"
         stored, (width, height) = picture.stored, picture.size
-        reduced = stored if smallest is None else picture.draft(smallest)
+        metadata = picture.metadata()
+        least = smallest(width, height, metadata)
+        reduced = stored if least is None else picture.draft(least)
         _require_decodable(reduced, picture.size, name)
         scale = next(scale for scale in (1, 2, 4, 8) if -(-stored[0] // scale) <= reduced[0])
-        metadata = picture.metadata()
         yield JpegHeader(stored, width, height, picture.orientation, scale, picture.srgb, metadata, tuple(remarks))
 
 

@@ -78,6 +78,12 @@ def read_markers(data: bytes) -> Markers | None:
     return None
 
 
+def scale_of(size: tuple[int, int], smallest: tuple[int, int]) -> int:
+    """The scale (1, 2, 4 or 8) at which Pillow's draft mode has a JPEG of `size` decoded to keep `smallest` (width, height)."""
+    most = min(size[0] // smallest[0], size[1] // smallest[1])
+    return next((scale for scale in (8, 4, 2) if most >= scale), 1)
+
+
 def hide_exif(data: memoryview) -> None:
     """Changes the bytes of a file so that no decoder finds EXIF or XMP in it: some turn pictures by EXIF, and some do not."""
     place = 2
@@ -135,7 +141,7 @@ def is_whole(markers: Markers, data: bytes) -> bool:
 
 def _markers_among(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The markers among entropy-coded bytes, in order: what follows 0xFF and is neither a stuffed zero nor another 0xFF."""
-    after: NDArray[np.uint8] = codes[1:][codes[:-1] == 0xFF]
+    after: NDArray[np.uint8] = codes[np.flatnonzero(codes[:-1] == 0xFF) + 1]
     markers: NDArray[np.uint8] = after[(after != 0) & (after != 0xFF)]
     return markers
 

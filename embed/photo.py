@@ -24,6 +24,7 @@ from outcrop.embed.xmp import dji_number, dji_position, packet
 FAR = 0.01
 """Degrees between the EXIF and the XMP position of one photo from which the two are remarked on (about a kilometre)."""
 
+_MOMENT = re.compile(r"([0-9]{4}):([0-9]{2}):([0-9]{2}) ([0-9]{2}):([0-9]{2}):([0-9]{2})")
 _OFFSET = re.compile(r"[+-](?:0\d|1[0-4]):[0-5]\d|Z")
 
 
@@ -55,16 +56,19 @@ def read_metadata(image: Image.Image) -> PhotoMetadata:
     """The metadata of an opened picture. Never raises: unreadable fields are None. Load a PNG first: its EXIF may stand behind
     the pixels, and Pillow loads them to find out, in which case their damage would go unnoticed here."""
     quick = _quick(image)
-    return metadata_of(_exif(image), packet(image)) if quick is None else _said(quick.gps, quick.camera, packet(image))
+    return (
+        metadata_of(_exif(image), packet(image)) if quick is None else facts_of(quick.gps, quick.camera, packet(image))
+    )
 
 
 def metadata_of(exif: Image.Exif, xmp: bytes) -> PhotoMetadata:
     """What EXIF and an XMP packet say; never raises."""
-    return _said(_directory(exif, ExifTags.IFD.GPSInfo), _directory(exif, ExifTags.IFD.Exif), xmp)
+    return facts_of(_directory(exif, ExifTags.IFD.GPSInfo), _directory(exif, ExifTags.IFD.Exif), xmp)
 
 
-def _said(gps: Mapping[int, Any], camera: Mapping[int, Any], xmp: bytes) -> PhotoMetadata:
-    latitude, longitude, source = _position(gps, xmp)
+def facts_of(gps: Mapping[int, Any], camera: Mapping[int, Any], xmp: bytes) -> PhotoMetadata:
+    """What two directories of EXIF and an XMP packet say; never raises."""
+    latitude, longitude, source = position_of(gps, xmp)
     return PhotoMetadata(
         latitude=latitude,
         longitude=longitude,
@@ -140,7 +144,7 @@ def _damaged(error: Exception) -> None:
     note(f"its EXIF is damaged ({str(error) or type(error).__name__})")
 
 
-def _position(gps: Mapping[int, Any], xmp: bytes) -> tuple[float | None, float | None, Literal["exif", "xmp"] | None]:
+def position_of(gps: Mapping[int, Any], xmp: bytes) -> tuple[float | None, float | None, Literal["exif", "xmp"] | None]:
     """Latitude, longitude and which of the two packets gave them; EXIF's, unless it has none or only whole seconds (31 m)."""
     exif, dji = _exif_position(gps), dji_position(xmp)
     if exif is None:
@@ -225,7 +229,9 @@ def _positive(value: Any) -> float | None:
 
 def _captured_at(camera: Mapping[int, Any]) -> str | None:
     try:
-        taken = datetime.strptime(_text(camera[ExifTags.Base.DateTimeOriginal]), "%Y:%m:%d %H:%M:%S")
+        text = _text(camera[ExifTags.Base.DateTimeOriginal])
+        usual = _MOMENT.fullmatch(text)  # `strptime` takes ten times as long, and also what other programs write
+        taken = datetime(*map(int, usual.groups())) if usual else datetime.strptime(text, "%Y:%m:%d %H:%M:%S")  # type: ignore[arg-type]  # six
     except (KeyError, ValueError):
         return None
     # OffsetTime is not asked: it belongs to DateTime, the file's last edit, which may have happened in another country.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,9 +20,10 @@ from PIL import ExifTags, Image
 
 from outcrop.embed.adobe_rgb import OPTION_FILE, names_adobe_rgb
 from outcrop.embed.colours import transform_of
+from outcrop.embed.exif import quick_exif
 from outcrop.embed.formats import format_of, png_damage
 from outcrop.embed.geotiff import with_position
-from outcrop.embed.photo import metadata_of, offset_of, tiff_exif
+from outcrop.embed.photo import metadata_of, offset_of, position_of, tiff_exif
 from outcrop.embed.png_keys import colour_key
 from outcrop.embed.remarks import collected
 from outcrop.embed.tiff import alpha_of, directories, is_shown_wrongly, packet_of, picture_of, raw_kind
@@ -124,15 +126,19 @@ def _of_metadata(data: bytes, xmp: bytes) -> list[str]:
     commas = [COMMAS] if has_decimal_commas(xmp) else []
     if dji_position(xmp) is None and not _OFFSET.search(data):
         return commas  # most photographs: their EXIF need not be parsed
+    if (tags := quick_exif(data)) is not None:
+        return [*commas, *_of_facts(position_of(tags.gps, xmp)[2], tags.camera)]
     exif = Image.Exif()
-    if data:
-        exif.load(data)
+    exif.load(data)
     return [*commas, *_of_exif(exif, xmp)]
 
 
 def _of_exif(exif: Image.Exif, xmp: bytes) -> list[str]:
-    found = [POSITION] if metadata_of(exif, xmp).position_source == "xmp" else []
-    camera = exif.get_ifd(ExifTags.IFD.Exif)
+    return _of_facts(metadata_of(exif, xmp).position_source, exif.get_ifd(ExifTags.IFD.Exif))
+
+
+def _of_facts(position_source: str | None, camera: Mapping[int, Any]) -> list[str]:
+    found = [POSITION] if position_source == "xmp" else []
     # The offset of the file's edit was taken where the photograph's own was missing.
     edited = offset_of(camera, ExifTags.Base.OffsetTime) and not offset_of(camera, ExifTags.Base.OffsetTimeOriginal)
     return [*found, TIME] if edited and ExifTags.Base.DateTimeOriginal in camera else found

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.embed.images import DRAFT_MARGIN, EDGE, JPEG_QUALITY, Decoded, fit_to, opened_jpeg, thumbnail_size
+from outcrop.embed.images import EDGE, JPEG_QUALITY, Decoded, fit_to, thumbnail_size
 from outcrop.embed.jpeg import Markers, read_markers, unfit
+from outcrop.embed.jpeg_header import AtLeast, header_of
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.schema.errors import PictureError
 from outcrop.schema.space import Space
@@ -128,7 +129,7 @@ class Small:
         return bytes(data)
 
 
-def undecoded(data: bytes, *, name: str, at_least: tuple[int, int] | None) -> Undecoded | str:
+def undecoded(data: bytes, *, name: str, at_least: AtLeast) -> Undecoded | str:
     """A file that a device may decode, or why the CPU has to, in a few words.
 
     `at_least` is as for `outcrop.embed.images.decode`, which says in full what is wrong with a file that is refused here.
@@ -138,23 +139,22 @@ def undecoded(data: bytes, *, name: str, at_least: tuple[int, int] | None) -> Un
     markers = read_markers(data)
     if (reason := unfit(markers, data)) or markers is None:
         return reason
-    smallest = None if at_least is None else (DRAFT_MARGIN * at_least[1], DRAFT_MARGIN * at_least[0])
     try:
-        with opened_jpeg(data, name, smallest) as header:
-            if (header.stored, header.srgb) != ((markers.width, markers.height), True):
-                return "colour profile" if not header.srgb else "damaged"
-            return Undecoded(
-                data,
-                markers,
-                header.orientation,
-                header.scale,
-                header.width,
-                header.height,
-                header.metadata,
-                header.remarks,
-            )
+        header = header_of(data, markers, name, at_least)
     except PictureError as error:
         return str(error)
+    if (header.stored, header.srgb) != ((markers.width, markers.height), True):
+        return "colour profile" if not header.srgb else "damaged"
+    return Undecoded(
+        data,
+        markers,
+        header.orientation,
+        header.scale,
+        header.width,
+        header.height,
+        header.metadata,
+        header.remarks,
+    )
 
 
 class DeviceReader:

@@ -41,12 +41,6 @@ def upright(planes: Tensor, orientation: int) -> Tensor:
     return planes.flip(flipped).contiguous() if flipped else planes.contiguous()
 
 
-def scale_of(size: tuple[int, int], smallest: tuple[int, int]) -> int:
-    """The scale (1, 2, 4 or 8) at which Pillow's draft mode has a JPEG of `size` decoded to keep `smallest` (width, height)."""
-    most = min(size[0] // smallest[0], size[1] // smallest[1])
-    return next((scale for scale in (8, 4, 2) if most >= scale), 1)
-
-
 def reduced(planes: Tensor, scale: int, sampling: tuple[tuple[int, int], ...]) -> Tensor:
     """JPEGs decoded whole, uint8 [n, 3, H, W], as libjpeg decodes them at 1/`scale`: uint8 [n, 3, ceil(H / scale),
     ceil(W / scale)].

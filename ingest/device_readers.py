@@ -121,7 +121,7 @@ def trusted(reader: DeviceReader, file: Undecoded, encoder: PictureEncoder) -> S
 def _scale(file: Undecoded, encoder: PictureEncoder) -> int:
     """The scale at which the whole of a photograph is decoded for an encoder, whatever was wanted of it."""
     from outcrop.embed.images import DRAFT_MARGIN
-    from outcrop.embed.resizing import scale_of
+    from outcrop.embed.jpeg import scale_of
 
     height, width = encoder.space.size
     return scale_of((file.width, file.height), (DRAFT_MARGIN * width, DRAFT_MARGIN * height))

@@ -20,6 +20,16 @@ from outcrop.schema.ground import WHOLE_PICTURE, Footing, Scaled, scaled
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item
 from outcrop.schema.space import Space
 
+OF_FILE = (
+    "altitude",
+    "latitude",
+    "longitude",
+    "captured_at",
+    "source_size",
+    "source_mtime_ns",
+)
+"""The fields that `complete` fills in, beside `source_digest` and `extra`."""
+
 
 @dataclass(frozen=True)
 class PhotoSource:
@@ -61,7 +71,12 @@ class PhotoSource:
 
     def undecoded(self, todo: Sequence[Todo], contents: Contents, encoder: PictureEncoder) -> Undecoded | str:
         """See `outcrop.ingest.on_device.ReadOnDevice`."""
-        return undecoded(contents.data, name=str(self.path), at_least=self._needed(contents, encoder.space))
+        space = encoder.space
+
+        def needed(width: int, height: int, facts: PhotoMetadata) -> tuple[int, int]:
+            return enlarged(space.size, self._scaled(space, width, height, facts).share)
+
+        return undecoded(contents.data, name=str(self.path), at_least=space.size if space.window is None else needed)
 
     def made_of(
         self,

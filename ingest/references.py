@@ -18,13 +18,14 @@ from PIL import Image
 
 from outcrop.embed.crops import CropSampler, crop_sampler, require_pixels
 from outcrop.embed.images import Decoded, decode, inspect, thumbnail
+from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import reader_version
 from outcrop.embed.resident import Resident, Undecoded, smalls, undecoded
 from outcrop.ingest.above_ground import grounded_files
 from outcrop.ingest.dataset import frame_item, key_of, listing_of, missing_photographs
 from outcrop.ingest.ground_windows import of_each, to_scale
-from outcrop.ingest.photos import complete
+from outcrop.ingest.photos import OF_FILE, complete
 from outcrop.ingest.sources import Alike, Contents, Kept, Listing, Outcome, Prepared, Source, Todo, Unfit, Wanted
 from outcrop.schema.crops import CropSpec, Window, crop_numbered
 from outcrop.schema.dataset_files import DatasetFiles
@@ -119,14 +120,14 @@ class ReferenceSource:
         """See `outcrop.ingest.on_device.ReadOnDevice`."""
         if any(each.wanted.outputs or not each.embed for each in todo):
             return "its references are also written"
-        width, height, _ = inspect(contents.data, name=str(self.path))
-        windows = self._windows(todo, width, height)
-        try:
+
+        def needed(width: int, height: int, facts: PhotoMetadata) -> tuple[int, int]:
+            windows = self._windows(todo, width, height)
             for window in windows.values():
                 require_pixels(window, width, height, str(self.path))
-        except PictureError:
-            return "some of its references are too small"
-        return undecoded(contents.data, name=str(self.path), at_least=_needed(encoder, list(windows.values())))
+            return _needed(encoder, list(windows.values()))
+
+        return undecoded(contents.data, name=str(self.path), at_least=needed)
 
     def made_of(
         self,
@@ -141,30 +142,49 @@ class ReferenceSource:
         sampler = crop_sampler(picture, encoder.space, encoder.device)
         at_once = AT_ONCE if isinstance(picture, Decoded) else len(todo)
         for start in range(0, len(todo), at_once):
-            made = [complete(each.wanted, picture, contents) for each in todo[start : start + at_once]]
-            some = [windows[item.id] for item in made]
-            described = [
-                replace(item, extra={**item.extra, "crop_box": box_of(window)})
-                for item, window in zip(made, some, strict=True)
-            ]
+            taken = todo[start : start + at_once]
+            some = [windows[each.item.id] for each in taken]
+            described = _completed(taken, some, picture, contents)
             shapes = [(window.width * picture.width, window.height * picture.height) for window in some]
             proportions = shapes if encoder.space.fit == "squash" else [None] * len(shapes)
-            for n, prepared in enumerate(_prepared(picture, sampler, described, some, proportions, thumbnails)):
-                yield replace(prepared, remarks=self._remarks(picture)) if start + n == 0 else prepared
+            remarks = self._remarks(picture) if start == 0 else ()
+            yield from _prepared(picture, sampler, described, some, proportions, thumbnails, remarks)
 
     def _remarks(self, picture: Decoded | Resident) -> tuple[str, ...]:
         return (*picture.remarks, self.remark) if self.remark else picture.remarks
 
     def _windows(self, todo: Sequence[Todo], width: int, height: int) -> dict[str, Window]:
         """The window of each reference, by the id of its item, in a photograph of upright sides in pixels."""
-        turns = {(turn.rotation, turn.crop.number): turn for turn in self.turns}
-        return {each.item.id: turns[each.item.rotation, each.item.crop].window(width, height) for each in todo}
+        placed = _placed(self.turns, width, height)
+        return {each.item.id: placed[each.item.rotation, each.item.crop] for each in todo}
 
     def _outputs(self, item: Item) -> tuple[Path, ...]:
         if self.write_to is None:
             return ()
         path = written_path(self.dataset, item.dataset, item.capture_id, item.frame, item.rotation, item.crop)
         return (self.write_to / path,)
+
+
+@functools.lru_cache(maxsize=16)  # photographs of one dataset are mostly of one size
+def _placed(turns: tuple[CropSpec, ...], width: int, height: int) -> dict[tuple[float, int], Window]:
+    """The window of each of `turns`, by its rotation and the number of its crop, in a photograph of upright sides in pixels."""
+    return {(turn.rotation, turn.crop.number): turn.window(width, height) for turn in turns}
+
+
+def _completed(
+    todo: Sequence[Todo], windows: Sequence[Window], picture: Decoded | Resident, contents: Contents
+) -> list[Item]:
+    """References of one photograph with what its file says, which is the same of all, and the box of each."""
+    photo = complete(todo[0].wanted, picture, contents)
+    said = {name: getattr(photo, name) for name in OF_FILE}
+    return [
+        each.item.changed(
+            **said,
+            source_digest=each.wanted.digest(contents),
+            extra={**photo.extra, "crop_box": box_of(window)},
+        )
+        for each, window in zip(todo, windows, strict=True)
+    ]
 
 
 def _prepared(
@@ -174,17 +194,20 @@ def _prepared(
     windows: Sequence[Window],
     shapes: Sequence[tuple[float, float] | None],
     thumbnails: bool,
+    remarks: tuple[str, ...],
 ) -> Iterator[Prepared]:
-    """References with their pixels and thumbnails, whose proportions are `shapes`; on the device where the picture is there."""
+    """References with their pixels and thumbnails, whose proportions are `shapes`; on the device where the picture is there. The
+    first has the `remarks`."""
+    said = (remarks, *((),) * len(items))
     if isinstance(picture, Resident):
         planes = sampler.planes(windows)
         little = smalls(planes, shapes=shapes) if thumbnails else [None] * len(items)
-        for item, row, one in zip(items, planes, little, strict=True):
-            yield Prepared(item, row, small=one)
+        for item, row, one, some in zip(items, planes, little, said, strict=False):
+            yield Prepared(item, row, remarks=some, small=one)
         return
-    for item, pixels, shape in zip(items, sampler.pixels(windows), shapes, strict=True):
+    for item, pixels, shape, some in zip(items, sampler.pixels(windows), shapes, said, strict=False):
         packed = thumbnail(Image.fromarray(pixels), shape=shape) if thumbnails else None
-        yield Prepared(item, pixels, packed)
+        yield Prepared(item, pixels, packed, remarks=some)
 
 
 def _write(file: Path, picture: Image.Image) -> None:

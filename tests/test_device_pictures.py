@@ -22,11 +22,11 @@ from outcrop.embed.adobe_rgb import adobe_rgb
 from outcrop.embed.decoding import JpegDecoder, find_decoder
 from outcrop.embed.encoder import Encoder
 from outcrop.embed.images import EDGE, decode, fit_to, thumbnail, thumbnail_size
-from outcrop.embed.jpeg import read_markers, unfit
+from outcrop.embed.jpeg import read_markers, scale_of, unfit
 from outcrop.embed.models import find_model
 from outcrop.embed.placement import Placement
 from outcrop.embed.resident import DeviceReader, Undecoded, compare, fetch, fitted, small, smalls, undecoded
-from outcrop.embed.resizing import reduced, resized, scale_of, upright
+from outcrop.embed.resizing import reduced, resized, upright
 from outcrop.schema.errors import InputError
 from outcrop.schema.space import Fit
 
