@@ -265,7 +265,7 @@ def measure(kind: str, way: str, registry: Path, uri: str, dim: int, processes: 
         processes_that_answer()
     encoder = StandIn(32 if way == "card" else 256, dim)
     options = Options(batch=0, workers=16, processes=processes if way == "processes" else 0)
-    options = Options(**{**vars(options), "decode": "device" if way == "card" else "cpu"})
+    options = Options(**{**vars(options), "decode": "device" if way == "card" else "cpu", "thumbnail_processes": 2})
     with tempfile.TemporaryDirectory() as state, Store.connect(uri or f"{state}/bench.db") as store:
         collection = Collection.create(store, f"bench_{os.getpid()}", encoder.space, alias=False)
         run = Run.begin(Path(state), "dataset")

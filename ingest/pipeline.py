@@ -20,6 +20,7 @@ from typing import Any
 from outcrop.embed.formats import format_of
 from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import damage_of
+from outcrop.embed.thumbnail_processes import COUNT, ThumbnailProcesses
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.ahead import Ahead
 from outcrop.ingest.changes import STORED, Change, Present, compare, settled
@@ -67,7 +68,8 @@ class Options:
     of every file instead of trusting its size and time; `checked` are files that need not be read for their ctime.
 
     `columns` are tables of own columns. `processes` decode photographs for the preparing threads; None: one per core, where
-    there are many of both (`outcrop.ingest.makers`), 0: the threads do it.
+    there are many of both (`outcrop.ingest.makers`), 0: the threads do it. `thumbnail_processes` write
+    thumbnails; None: two, likewise.
 
     `decode` is where JPEGs are decoded: ``cpu``, ``device`` (the encoder's) or ``auto`` (a GPU's decoder beside the CPU);
     `decode_megapixels` bounds what the device has in hand.
@@ -83,6 +85,7 @@ class Options:
     decode_megapixels: int = 1024
     columns: Sequence[Match] = ()
     processes: int | None = None
+    thumbnail_processes: int | None = None
 
     def worker_count(self) -> int:
         """The preparing threads: as asked for, else one per core."""
@@ -110,7 +113,9 @@ class Pipeline:
         self.encoder, self.collection, self.run, self.options = encoder, collection, run, options
         self._thumbnails = thumbnails is not None
         self._waiting = waiting
-        self._writer = RowWriter(collection, thumbnails, features, options.patience, waiting, options.columns, load)
+        self._apart = self._thumbnail_processes(thumbnails)
+        patience, columns = options.patience, options.columns
+        self._writer = RowWriter(collection, thumbnails, features, patience, waiting, columns, load, self._apart)
         self._lock = threading.Lock()
         self._stages = Stages()
         self._put, self._take = self._stages.put, self._stages.take
@@ -129,6 +134,15 @@ class Pipeline:
         """All items that are in the collection after the pass: written, or found unchanged."""
         self.misread: list[str] = []
         """Ids of rows that an earlier reader made of bytes that this one refuses."""
+
+    def _thumbnail_processes(self, thumbnails: ThumbnailStore | None) -> ThumbnailProcesses | None:
+        """What writes thumbnails where there is so much to do that processes earn back their start; not into object stores."""
+        wanted = self.options.thumbnail_processes
+        if wanted is None:
+            wanted = COUNT if wanted_processes(self.run.record.expected) else 0
+        if thumbnails is None or not wanted or is_remote(thumbnails.folder):
+            return None
+        return ThumbnailProcesses(thumbnails, wanted)
 
     def stop(self) -> None:
         """Ends the pass: pictures that are being made are embedded and written; nothing more is begun."""
@@ -166,8 +180,9 @@ class Pipeline:
         try:
             self._stages.run(stages, waiting)
         finally:
-            if self._makers is not None:
-                self._makers.close()
+            for apart in (self._makers, self._apart):
+                if apart is not None:
+                    apart.close()
             self._ahead.close()
             self.run.spent("all", time.process_time() - cpu)
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.embed.thumbnail_processes import Thumbnail, ThumbnailProcesses
 from outcrop.embed.thumbnails import ThumbnailStore
 from outcrop.ingest.features import Arrays, FeatureKeeper
 from outcrop.ingest.sources import Prepared
@@ -44,6 +45,8 @@ class Rows:
 class RowWriter:
     """Writes rows; waits `patience` seconds for a server that went away, and says so to `waiting`.
 
+    With `apart`, processes write the thumbnails; whoever started them ends them.
+
     With `load`, rows that are new go through it, and are in the collection when it says so (`arrived`).
 
     Own columns of rows that are replaced stay, but for those of which `columns`, tables, have others.
@@ -56,6 +59,7 @@ class RowWriter:
     waiting: Callable[[str], None] | None = None
     columns: Sequence[Match] = ()
     load: FirstLoad | None = None
+    apart: ThumbnailProcesses | None = None
 
     def write(self, parts: Sequence[Rows]) -> list[Item]:
         """Writes all parts in one request, thumbnails and features first; returns the items.
@@ -66,10 +70,8 @@ class RowWriter:
         items = [item for part in parts for item in part.items]
         if not items:
             return []
-        if self.thumbnails is not None:
-            for item, small in zip(items, (t for part in parts for t in part.thumbnails), strict=True):
-                if small is not None:
-                    self.thumbnails.write(item.id, small)
+        small = (thumbnail for part in parts for thumbnail in part.thumbnails)
+        self._keep([(item.id, one) for item, one in zip(items, small, strict=True) if one is not None])
         if self.features is not None:
             for prepared, arrays in (kept for part in parts for kept in part.features):
                 self.features.keep(prepared, arrays)
@@ -78,11 +80,21 @@ class RowWriter:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         items = [item if item.ingested_at else item.changed(ingested_at=now) for item in items]
         vectors = np.stack([vector for part in parts for vector in part.vectors])
+        if self.apart is not None:
+            self.apart.finish()
         if self.load is None:
             self.collection.upsert(items, vectors, replacing=replacing, patience=self.patience, waiting=self.waiting)
         else:
             self.load.add(items, vectors, replacing=replacing)
         return items
+
+    def _keep(self, thumbnails: Sequence[Thumbnail]) -> None:
+        """Writes thumbnails, or has them written."""
+        if self.apart is not None:
+            self.apart.begin(thumbnails)
+        elif self.thumbnails is not None:
+            for id, data in thumbnails:
+                self.thumbnails.write(id, data)
 
     def arrived(self, written: int) -> int:
         """How many rows are in the collection that were not when this was asked before; `written` were written since."""
