@@ -94,10 +94,11 @@ def ingest_listing(
 
     Raises:
         StoreUnreachable: Milvus went away for longer than the patience; what was written stays, the next run goes on.
-        SpaceMismatch: encoder and collection are of different spaces.
+        SpaceMismatch: encoder and collection are of different spaces. Refused: the collection's vectors are averaged.
     """
     with running(run):
         collection.require(encoder.space)
+        collection.require_plain()
         record = run.record
         record.collection, record.physical, record.space = (
             collection.name,

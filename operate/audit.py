@@ -118,7 +118,8 @@ def repair(
     """Embeds missing and changed items and removes orphans. What needs a person (missing files, another space) stays.
 
     Raises:
-        OutcropError: the encoder or the collection cannot be opened or written.
+        OutcropError: the encoder or the collection cannot be opened or written. Refused: something is to be made in a collection
+            of averaged vectors.
     """
     assert found.desired is not None, "an audit made by `audit` knows what is desired"
     stale = [finding for finding in found.findings if finding.reason == STALE]
@@ -126,6 +127,8 @@ def repair(
     made = [finding for finding in found.findings if finding.trouble in ("missing", "changed")]
     wanted = [finding.key for finding in made if finding.reason not in REASONS]
     beside = [finding.key for finding in made if finding.reason in REASONS]
+    if made or stale:
+        collection.require_plain()
     if (wanted or stale) and not found.stale:
         options = Options(digests=digests, checked=CheckedFiles(settings.state))
         _made(collection, found, settings, wanted, [*wanted, *(finding.key for finding in stale)], options, say)

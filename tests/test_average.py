@@ -233,6 +233,10 @@ def test_plain_rows_stay_out(lite: str, photos: list[Item]) -> None:
     for asked in ((), ("--dry-run",)):
         line = run("ingest", "dataset", "d", "--collection", "new", *asked).error(6)
         assert "--collection c__" in line and "collection average c__" in line
+    with Store.connect(lite) as store:
+        Collection.open(store, "new").delete([photos[0].id])
+    assert "use its source" in run("collection", "audit", "new", "--dataset", "d", "--fix", "--yes").error(6)
+    assert averaged("c", "new")["written"] == 1
     run("collection", "export", "c", "c.npy")
     fill(lite, "other", photos[:2], unit_vectors(2, SPACE.dim))
     for refused, said in (
