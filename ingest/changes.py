@@ -431,7 +431,7 @@ class Present:
         """How many of the items have no row."""
         ids, found = iter(self._ids), 0
         while page := [id.hex() for id in islice(ids, LOOKUP)]:
-            found += len(stored.lookup(page, fields=("kind",)))
+            found += stored.held(page)
         return len(self) - found
 
 

@@ -8,6 +8,7 @@ item goes to the ledger and the run goes on; a broken stage stops the run.
 from __future__ import annotations
 
 import contextlib
+import gc
 import queue
 import threading
 import time
@@ -178,7 +179,8 @@ class Pipeline:
         count = wanted_processes(self.run.record.expected) if asked is None else asked
         self._makers = Makers(count) if count else None
         try:
-            self._stages.run(stages, waiting)
+            with _old_objects_left():
+                self._stages.run(stages, waiting)
         finally:
             for apart in (self._makers, self._apart):
                 if apart is not None:
@@ -433,6 +435,19 @@ class Pipeline:
         elif left:
             work.failed = True
             self.run.fail(Failure(parent_of(left[0].key), str(path), stage, reason, len(left)))
+
+
+@contextlib.contextmanager
+def _old_objects_left() -> Iterator[None]:
+    """Leaves what is there already, libraries above all, out of Python's search for cycles, for which all threads wait 0.2 s."""
+    if gc.get_freeze_count():  # somebody else's
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _by_file(changes: Sequence[Change]) -> Iterator[tuple[Path, list[Change]]]:

@@ -104,6 +104,27 @@ def get(store: Store, physical: str, ids: Sequence[str], fields: Sequence[str]) 
     return rows
 
 
+def held(store: Store, physical: str, ids: Sequence[str]) -> int | None:
+    """How many of these different ids have a row in a loaded Milvus Lite collection; None where rows are not on its disk yet, or
+    it is not made as we know it. Its `get` makes each row whole to say that it is there: a tenth of what an ingest takes."""
+    try:
+        engine = engine_of(store, physical)
+        engine._require_loaded()
+        segments, deleted = engine._read_snapshot()
+        if engine._memtable.size():
+            return None
+        found = 0
+        for id in ids:
+            newest = max((int(one.seqs[row]) for one in segments if (row := one.find_row(id)) is not None), default=-1)
+            found += newest >= 0 and not deleted.is_deleted(id, newest)
+        return found
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  see `select`
+        _log.debug("no direct reading of %s: %s: %s", physical, type(error).__name__, error)
+        return None
+
+
 def engine_of(store: Store, physical: str) -> Any:
     """Milvus Lite's own collection behind a name."""
     from milvus_lite.server_manager import server_manager_instance

@@ -202,6 +202,12 @@ class Table:
             found.update({row["id"]: dict(row) for row in rows})
         return found
 
+    def held(self, ids: Sequence[str]) -> int:
+        """How many of these different ids have a row."""
+        self.load()
+        found = lite_scan.held(self.store, self.physical, ids) if self.store.lite else None
+        return len(self.lookup(ids, fields=("kind",))) if found is None else found
+
     def items(self, ids: Sequence[str], *, check: bool = True) -> dict[str, tuple[Item, NDArray[np.float32]]]:
         """Items with their vectors [D] float32, by id; ids that are not there are left out.
 

@@ -167,3 +167,22 @@ def test_rows_by_id_are_those_that_milvus_gives(
     monkeypatch.setattr(lite_scan, "get", lambda *_: None)
     assert found == collection.lookup(ids, fields)
     assert len(found) == ROWS - 10 and collection.lookup([], fields) == {}
+
+
+def test_ids_that_have_a_row_are_counted(items: list[Item], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaced, deleted and made again, on the disk and in memory."""
+    with Store.connect(str(tmp_path / "s.db")) as store:
+        made = Collection.create(store, "held", SPACE, index="FLAT")
+        vectors, ids = unit(np.random.default_rng(4), ROWS), [item.id for item in items]
+        made.upsert(items[:60], vectors[:60])
+        made.flush()
+        made.upsert(items[:40], vectors[:40], replacing=True)
+        made.delete(ids[:30])
+        made.flush()
+        made.upsert(items[10:15], vectors[10:15])
+        asked = [*ids[:80], "gone"]
+        assert lite_scan.held(store, made.physical, asked) is None and made.held(asked) == 35
+        made.flush()
+        assert lite_scan.held(store, made.physical, asked) == made.held(asked) == 35
+        monkeypatch.setattr(lite_scan, "held", lambda *_: None)
+        assert made.held(asked) == 35 and made.held([]) == 0
