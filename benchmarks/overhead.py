@@ -10,7 +10,8 @@ does beside a card, but for two stand-ins that live here only:
 - *processes*: photographs are read and made into items by processes of their own (`outcrop.ingest.makers`), whose time is not
   counted; they decode the first one only and answer with its pixels, so that the main process seldom waits. *card*: a decoder
   that answers at once with pictures of 16 x 16 pixels, of which the real calls of torch make inputs of 32 x 32: as many calls as
-  on a card, and little arithmetic.
+  on a card, and little arithmetic;
+- thumbnails are written by processes of their own, as they are beside a card, whose time is not counted either.
 
 Figures are milliseconds of processor time an item of the main process, from the listing to verified rows, by thread: those of
 the pass by their names, `lite` the threads in which Milvus Lite serves, `native` threads that run no Python (gRPC's and

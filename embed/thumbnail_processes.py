@@ -41,10 +41,14 @@ class ThumbnailProcesses:
         self._store, self._count = store, count
         self._workers: list[Worker] = []
         self._begun: list[tuple[Worker, Sequence[Thumbnail]]] = []
+        self._answered = self._useless = False
 
     def begin(self, thumbnails: Sequence[Thumbnail]) -> None:
         """Has thumbnails written; any process that ended before is replaced."""
         self._workers = [worker for worker in self._workers if worker.alive]
+        if self._useless:
+            self._write(thumbnails)
+            return
         while thumbnails and len(self._workers) < self._count:
             self._workers.append(Worker(f"{__name__}:writing", patience=PATIENCE))
         for number, worker in enumerate(self._workers):
@@ -65,10 +69,16 @@ class ThumbnailProcesses:
             try:
                 for _ in worker.answer():
                     pass
+                self._answered = True
             except (Ended, TimeoutError) as fate:
-                _log.warning("a process that writes thumbnails ended (%s)", fate)
-                for id, data in share:
-                    self._store.write(id, data)
+                if not self._useless:
+                    _log.warning("a process that writes thumbnails ended (%s)", fate)
+                self._useless = not self._answered  # not one has ever worked
+                self._write(share)
+
+    def _write(self, thumbnails: Sequence[Thumbnail]) -> None:
+        for id, data in thumbnails:
+            self._store.write(id, data)
 
     def close(self) -> None:
         """Ends all processes."""

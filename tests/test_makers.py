@@ -27,7 +27,7 @@ __all__ = ["lite", "one_thread"]
 
 def test_rows_thumbnails_and_failures_are_those_of_threads(tmp_path: Path, lite: Encoder) -> None:
     listing = photographs(tmp_path / "photos", files())
-    apart = Ingested(tmp_path / "apart", listing, lite, processes=2)
+    apart = Ingested(tmp_path / "apart", listing, lite, processes=2, thumbnail_processes=1)
     here = Ingested(tmp_path / "here", listing, lite, processes=0)
     assert apart.record.upserted == here.record.upserted == 12 and apart.record.failed == 4
     same(apart, here)
@@ -42,7 +42,7 @@ def test_references_are_those_of_threads(tmp_path: Path, lite: Encoder) -> None:
     for name, count in (("apart", 1), ("here", 0)):
         written = tmp_path / f"written-{name}"
         listing = list_references(registry, "jamshill_image", tmp_path, wanted, write_to=written)
-        made.append(Ingested(tmp_path / name, listing, lite, processes=count))
+        made.append(Ingested(tmp_path / name, listing, lite, processes=count, thumbnail_processes=count))
         assert len([path for path in written.rglob("*.*") if path.is_file()]) == 4
     assert made[0].record.upserted == 4
     same(*made)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from outcrop.embed.thumbnail_processes import ThumbnailProcesses
 from outcrop.embed.thumbnails import ThumbnailStore
+from outcrop.schema import processes
 from outcrop.schema.errors import InputError
 
 
@@ -62,3 +64,17 @@ def test_a_thumbnail_that_cannot_be_written_is_said_as_ever(tmp_path: Path) -> N
             apart.finish()
     finally:
         apart.close()
+
+
+def test_where_processes_do_not_start_thumbnails_are_written_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(processes, "python_command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
+    store = ThumbnailStore.below(tmp_path)
+    apart = ThumbnailProcesses(store)
+    for each in (batch(5), batch(9)):
+        apart.begin(each)
+        apart.finish()
+        assert [store.read(id) for id, _ in each] == [data for _, data in each]
+    apart.close()
+    assert [record.message for record in caplog.records] == ["a process that writes thumbnails ended (exit code 3)"]
