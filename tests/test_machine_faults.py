@@ -216,10 +216,10 @@ def test_a_thread_that_dies_of_missing_memory_ends_the_process() -> None:
     code = (
         "import threading, time; from outcrop.screen.guard import main_guard\n"
         'def broken(): raise RuntimeError("can\'t start new thread")\n'
-        "def app():\n    threading.Thread(target=broken).start(); time.sleep(50)\n"
+        "def app():\n    threading.Thread(target=broken).start(); time.sleep(250)\n"
         "main_guard(app)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=40, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (3, f"error: {OUT_OF_MEMORY}\n")
 
 
@@ -309,8 +309,8 @@ def test_an_interrupt_within_a_finaliser_is_not_lost() -> None:
         "import os, signal, time; from outcrop.screen.guard import main_guard, run_guarded\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # shells ignore it in what they start in the background
         "class Made:\n    def __del__(self): os.kill(os.getpid(), signal.SIGINT); time.sleep(0.01)\n"
-        "def work():\n    made = Made(); del made\n    for _ in range(300): time.sleep(0.1)\n"
+        "def work():\n    made = Made(); del made\n    for _ in range(2500): time.sleep(0.1)\n"
         "main_guard(lambda: run_guarded(work))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=25, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -70,7 +70,7 @@ class Environment:
             text=True,
             cwd=self.elsewhere,
             env=outside,
-            timeout=120,
+            timeout=250,
         )
         return done(process).strip()
 
