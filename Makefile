@@ -1,12 +1,13 @@
 # make demo   a first look: sets up, writes a small world, ingests it, asks it, and writes a report
 #             (TORCH_INDEX=…: an index with other builds of PyTorch, as pytorch.org names them)
-# make test   all tests, in three processes (PROCESSES=1: in one)
+# make test   all tests, in two processes (PROCESSES=1: in one)
 # make check  types, and beside them style, rooms, deployment, known advisories, generated documentation
 # make audit  asks pip-audit whether a package that constraints.txt names has an advisory: needs a connection
 # make bench  the benchmarks     make docs    writes the generated documentation
 PYTHON ?= python3
-# On two cores: while the one with the tests of servers waits, the others work.
-PROCESSES ?= 3
+# As many as there are cores, no more: a Milvus server builds indexes with threads of low priority, which get nothing where others
+# want all cores.
+PROCESSES ?= 2
 BIN := .venv/bin
 # Tests of what must come out the same under every BLAS kernel: they run once more under that of AVX2.
 EXACT := $(addprefix tests/test_,spanning.py geometry.py cluster.py measures.py)
