@@ -71,7 +71,7 @@ class Threads:
             finally:
                 ended[thread.name] += time.thread_time()
 
-        threading.Thread.run = watched  # type: ignore[method-assign]
+        threading.Thread.run = watched  # type: ignore[method-assign]  # of this process only
 
     def begin(self) -> None:
         """Forgets what was so far."""
@@ -195,11 +195,11 @@ def card() -> None:
         sampler._device = torch.device("cpu:0")
         return sampler
 
-    crop_sampler, references.crop_sampler = references.crop_sampler, together  # type: ignore[assignment]
-    on_device._Room.has = has  # type: ignore[method-assign]
+    crop_sampler, references.crop_sampler = references.crop_sampler, together  # type: ignore[assignment]  # of this process only
+    on_device._Room.has = has  # type: ignore[method-assign]  # of this process only
     reader = Reader(JpegDecoder("stand-in", "cpu", lambda files: []), 340_000_000)
-    on_device.find_reader = lambda device, megapixels: reader  # type: ignore[assignment]
-    on_device.trusted = lambda *_: on_device.Said(True, "JPEGs are decoded by a stand-in")  # type: ignore[assignment]
+    on_device.find_reader = lambda device, megapixels: reader  # type: ignore[assignment]  # of this process only
+    on_device.trusted = lambda *_: on_device.Said(True, "JPEGs are decoded by a stand-in")  # type: ignore[assignment]  # of this process only
 
 
 def answering() -> Any:
@@ -214,7 +214,7 @@ def answering() -> Any:
         return np.repeat(cut[0][None], len(windows), 0)
 
     cut: list[Any] = []
-    sampled, CropSampler.pixels = CropSampler.pixels, pixels  # type: ignore[method-assign]
+    sampled, CropSampler.pixels = CropSampler.pixels, pixels  # type: ignore[method-assign]  # of this process only
     for room in (photos, references):
         for name in ("decode", "thumbnail", "prepare"):
             if hasattr(room, name):

@@ -26,6 +26,11 @@ None for all of it."""
 
 _EXIF, _XMP, _PROFILE, _SEVERAL = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0"
 _TABLE, _SCAN = 0xDB, 0xDA
+_USUAL = frozenset((0xC0, 0xC1, 0xC2, 0xC4, _TABLE, 0xDD, *range(0xE0, 0xF0), 0xFE))
+"""Markers of frames, tables, restarts, applications and comments. In others Pillow may look for a frame, or for nothing."""
+_LEAST = ((0xE0, b"JFIF", 14), (0xEE, b"Adobe", 12), (0xED, b"Photoshop 3.0\0", 1 << 16))
+"""Segments in which Pillow reads, by marker and beginning, with the least length at which it finds what it looks for; all those
+of Photoshop are left to it."""
 
 
 def header_of(data: bytes, markers: Markers, name: str, at_least: AtLeast) -> JpegHeader:
@@ -79,9 +84,11 @@ def _packets(data: bytes) -> tuple[bytes, bytes] | None:
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
         if marker == _SCAN:
             return exif, xmp
-        if not 0xC0 <= marker <= 0xFE or 0xD0 <= marker <= 0xD9:
-            return None
         start, end = place + 4, place + 2 + length
+        if marker not in _USUAL or any(
+            marker == each and length - 2 < least and data.startswith(begun, start) for each, begun, least in _LEAST
+        ):
+            return None
         if marker == _TABLE and ((length - 2) % 65 or any(number > 3 for number in data[start:end:65])):
             return None  # not tables of bytes, each with its number before it
         if marker == 0xE1 and data.startswith(_EXIF, start):

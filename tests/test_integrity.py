@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from outcrop.schema.item import CHECKSUM, FIELDS, Item, Kind
 from outcrop.schema.space import Space
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
-from outcrop.store.integrity import checksum, fault_of
+from outcrop.store.integrity import _plain, _text, checksum, fault_of
 from outcrop.store.rows import pack
 from outcrop.store.search import search
 from outcrop.store.verify import verify
@@ -135,6 +136,13 @@ def test_every_bit_counts(extra: dict[str, Any], bit: int) -> None:
     free = extra.keys() - FIELDS.keys()  # fields have their types in the collection
     as_read = {name: float(value) if type(value) is int and name in free else value for name, value in row.items()}
     assert fault_of(as_read) == "", "a backend may return whole numbers as floats"
+
+
+@given(st.dictionaries(st.text(max_size=8), json_values, max_size=4))
+def test_the_text_of_a_dynamic_field_is_that_of_the_encoder(extra: dict[str, Any]) -> None:
+    """Or the checksums of rows that exist would be others."""
+    plain = {name: _plain(value) for name, value in extra.items()}
+    assert _text(extra) == json.dumps(plain, sort_keys=True)
 
 
 def test_a_score_that_is_not_that_of_the_vector_is_refused(

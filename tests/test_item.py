@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -135,6 +136,14 @@ def test_a_row_gives_its_item_back(item: Item) -> None:
     back = Item.from_row(row | {"vector": [1.0]})
     assert back == Item(**{**vars(item), "extra": {n: v for n, v in item.extra.items() if n != "id"}})
     assert isinstance(back.kind, Kind)
+
+
+@given(items(), st.floats(0, 9000), st.text(max_size=9))
+def test_quick_ways_make_the_items_of_slow_ones(item: Item, altitude: float, source: str) -> None:
+    changed = item.changed(altitude=altitude, source=source, extra={"a": 1})
+    assert changed == replace(item, altitude=altitude, source=source, extra={"a": 1})
+    assert item.changed(rotation=15.0) == replace(item, rotation=15.0) and changed.source == nfc(source)
+    assert Item.of_fields(item.row()) == replace(item, extra={})
 
 
 def test_extra_values_never_replace_fields() -> None:

@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pictures import picture
 from PIL import ExifTags, Image
@@ -100,6 +100,10 @@ def test_what_is_odd_is_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
         "several": unordered,
         "turned": jpeg(xmp=turned),
         "twice": twice[:2] + segment + twice[2:],
+        "another frame": jpeg().replace(b"\xff\xe0", b"\xff\xde", 1),
+        "no version": jpeg()[:2] + b"\xff\xe0\0\6JFIF" + jpeg()[2:],
+        "no transform": jpeg()[:2] + b"\xff\xee\0\7Adobe" + jpeg()[2:],
+        "Photoshop": jpeg()[:2] + b"\xff\xed\0\x15Photoshop 3.0\x008BIM\0" + jpeg()[2:],
         "16-bit tables": jpeg().replace(b"\xff\xdb\x00\x43\x00", b"\xff\xdb\x00\x43\x10", 1),
     }
     assert [name for name, data in odd.items() if quick(data, None) is not None] == []
@@ -111,6 +115,7 @@ def test_what_is_odd_is_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(max_examples=200)
+@example("a comment", 3, 0xDE)  # a frame for Pillow, none for a decoder
 @given(st.sampled_from(sorted(ordinary())), st.integers(2, 700), st.integers(0, 255))
 def test_a_damaged_header_is_read_as_pillow_reads_it(what: str, place: int, value: int) -> None:
     data = bytearray(ordinary()[what])
