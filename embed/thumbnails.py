@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from pathlib import Path
 
 from outcrop.schema.errors import InputError
-from outcrop.schema.files import whole_file
+from outcrop.schema.files import unfinished, whole_file
 from outcrop.schema.objects import ObjectPath
 
 EARLIER = ".webp"
@@ -57,7 +56,7 @@ class ThumbnailStore:
         """Whether a thumbnail could be written in the shortest way; where it could not, `whole_file` finds out why, or makes its
         folder. References come by the thousand, and every step of pathlib counts."""
         folder = f"{self.folder}/{id[:2]}"
-        path, temporary = f"{folder}/{id}", f"{folder}/.{id}.jpg.{os.getpid()}-{threading.get_ident()}.part"
+        path, temporary = f"{folder}/{id}", f"{folder}/{unfinished(f'{id}.jpg')}"
         if isinstance(self.folder, ObjectPath):
             return False
         try:

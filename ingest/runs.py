@@ -187,13 +187,11 @@ class Run:
             InputError: the state folder cannot be written.
         """
         now = datetime.now(UTC)
-        name = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        folder = state / "runs" / name
         with _writable(state):
-            folder.mkdir(parents=True)
+            folder = _new_folder(state / "runs", now)
             number = _next_number(folder.parent)
         record = Record(
-            run=name,
+            run=folder.name,
             command=command,
             request=request,
             settings=settings,
@@ -317,6 +315,16 @@ def _writable(state: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"the state folder {state} cannot be written ({error.strerror or error}); {FIX}") from None
+
+
+def _new_folder(runs: Path, now: datetime) -> Path:
+    """Makes the folder of a run that starts now; of those that start within a second, each makes its own."""
+    runs.mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = runs / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
 
 
 def _next_number(runs: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -28,6 +29,15 @@ OF_THE_DISK = frozenset(
     )
 )
 """The system's error numbers after which another file in the same place would fail too."""
+
+
+_HERE = secrets.token_hex(4)
+"""Sets this process apart from those of other machines and containers, where process ids repeat (in a container, 1)."""
+
+
+def unfinished(name: str) -> str:
+    """The hidden name of a file of which `name` is made, which no other thread, process or machine uses meanwhile."""
+    return f".{name}.{_HERE}-{os.getpid()}-{threading.get_ident()}.part"
 
 
 @contextlib.contextmanager
@@ -56,7 +66,7 @@ def whole_file(
         return
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    temporary = path.with_name(unfinished(path.name))
     try:
         if parents and not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True)

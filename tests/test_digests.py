@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -36,6 +38,17 @@ def test_a_file_that_cannot_be_written_names_the_cause_and_the_fix(tmp_path: Pat
     assert (tmp_path / "made/here/x").read_text() == "text"
     with pytest.raises(InputError, match="is a folder"), whole_file(tmp_path / "made"):
         pass
+
+
+def test_processes_with_the_same_id_write_different_files() -> None:
+    """In containers that share a folder every process may be number 1, and its main thread have the same number too."""
+    line = (
+        "from unittest import mock; from outcrop.schema.files import unfinished\n"
+        "with mock.patch('os.getpid', lambda: 1), mock.patch('threading.get_ident', lambda: 2): name = unfinished('x')\n"
+        "print(name)"
+    )
+    first, second = (subprocess.check_output([sys.executable, "-c", line], text=True) for _ in range(2))
+    assert first != second
 
 
 def test_threads_that_write_one_file_leave_one_whole_file(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import meshes
@@ -59,6 +60,15 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "nested deeply": lambda file: file.write_text("[" * 100_000),
     "a folder": not_readable,
 }
+
+
+def test_runs_of_one_second_that_draw_the_same_name_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(["aaaa", "aaaa", "aaaa", "bbbb"])
+    monkeypatch.setattr(runs.secrets, "token_hex", lambda count: next(drawn))
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    made = [runs._new_folder(STATE / "runs", now) for _ in range(2)]
+    assert [folder.name for folder in made] == ["20260102-030405-aaaa", "20260102-030405-bbbb"]
+    assert all(folder.is_dir() for folder in made)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
