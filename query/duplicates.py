@@ -5,13 +5,13 @@ Nothing is deleted: an answer names the groups, and in each the item that is bes
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from outcrop.query.alike_pairs import Pairs, VectorFile, alike_pairs
 from outcrop.schema.digests import SourceDigest
 from outcrop.schema.errors import InputError
 from outcrop.schema.filters import Filter, equals
@@ -20,10 +20,6 @@ from outcrop.store.collection import Collection
 
 KINDS = (Kind.IMAGE, Kind.SPECIMEN)
 """What is compared where no kind is asked for: references and views are parts of these."""
-ROWS, COLUMNS = 1024, 4096
-"""Vectors that are multiplied with each other in one go: 16 MB of products."""
-ROUNDING = 1e-4
-"""Products of float32 this near the threshold are made again in float64, so that no order of summing decides."""
 MAX_PAIRS = 5_000_000
 """Pairs that are kept for geometry to verify."""
 
@@ -74,8 +70,8 @@ def find_duplicates(
     made of the same bytes, or whose vectors have a similarity of at least `threshold`. With `verify`, the latter count only where
     it says so; it is asked for the most alike first, and not for what is already in one group.
 
-    Images are compared with images, specimens with specimens. Vectors are kept in a temporary file and multiplied block by block:
-    memory grows with the ids alone. `progress` gets the number of items that were compared with all.
+    Images are compared with images, specimens with specimens. Vectors are kept in a temporary file and compared block by block
+    (see `alike_pairs`): memory grows with the ids alone. `progress` gets the number of items that were compared with all.
 
     Raises:
         InputError: the threshold is not a similarity, or `verify` would have more than `MAX_PAIRS` pairs to look at.
@@ -88,21 +84,24 @@ def find_duplicates(
     done = 0
     for kind in KINDS if chosen is None else (Kind(name) for name in chosen):
         alike = filter & equals("kind", str(kind))
-        rows = _read(collection, alike)
-        _join_same_files(rows)
-        pairs = _counted(_pairs(rows, collection, alike, threshold), done, progress)
-        _join_alike(rows, pairs) if verify is None else _join_verified(rows, pairs, verify)
+        with VectorFile(collection.dim) as vectors:
+            rows = _read(collection, alike, vectors)
+            _join_same_files(rows)
+            pairs = _counted(alike_pairs(vectors, threshold), done, progress)
+            _join_alike(rows, pairs) if verify is None else _join_verified(rows, pairs, verify)
         groups += _groups(rows, kind)
         done += len(rows.ids)
     return sorted(groups, key=lambda group: (-len(group.ids), group.ids))
 
 
-def _read(collection: Collection, filter: Filter) -> _Rows:
+def _read(collection: Collection, filter: Filter, vectors: VectorFile) -> _Rows:
+    """The items that a filter keeps; their vectors go into a file, in the same order."""
     ids: list[str] = []
     files: list[str] = []
-    for page in collection.scan_rows(filter, ["id", "source_digest"], check=False):
+    for page in collection.scan_rows(filter, ["id", "source_digest", "vector"]):
         ids += [row["id"] for row in page]
         files += [SourceDigest.parse(row["source_digest"]).file for row in page]
+        vectors.add(np.asarray([row["vector"] for row in page], dtype=np.float32))
     return _Rows(ids, files)
 
 
@@ -115,44 +114,6 @@ def _join_same_files(rows: _Rows) -> None:
     rows.best[sizes[rows.label] > 1] = 1.0
 
 
-Pairs = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-"""Rows up to which all is compared; and the pairs found since: rows, other rows, similarities."""
-
-
-def _pairs(rows: _Rows, collection: Collection, filter: Filter, threshold: float) -> Iterator[Pairs]:
-    """All pairs of a similarity of at least `threshold`, block by block."""
-    count, dim = len(rows.ids), collection.space.dim
-    if count < 2:
-        return
-    with tempfile.TemporaryFile() as file:
-        vectors = np.memmap(file, dtype=np.float32, mode="w+", shape=(count, dim))
-        places = {id: number for number, id in enumerate(rows.ids)}
-        for page in collection.scan_rows(filter, ["id", "vector"]):
-            here = [(places[row["id"]], row["vector"]) for row in page if row["id"] in places]
-            vectors[[place for place, _ in here]] = np.asarray([vector for _, vector in here], dtype=np.float32)
-        for start in range(0, count, ROWS):
-            block = np.asarray(vectors[start : start + ROWS])
-            for other in range(start, count, COLUMNS):
-                yield start, *_alike(block, np.asarray(vectors[other : other + COLUMNS]), start, other, threshold)
-        yield count, *(np.zeros(0, dtype=np.int64),) * 2, np.zeros(0)
-
-
-def _alike(
-    block: NDArray[np.float32], others: NDArray[np.float32], start: int, other: int, threshold: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """The pairs of two blocks that begin at rows `start` and `other`, each pair once."""
-    i, j = np.nonzero(block @ others.T >= threshold - ROUNDING)
-    once = j + other > i + start
-    i, j = i[once], j[once]
-    found = []
-    for part in range(0, len(i), COLUMNS):  # of many pairs, the float64 copies are made in parts
-        a, b = block[i[part : part + COLUMNS]], others[j[part : part + COLUMNS]]
-        found.append(np.einsum("nd,nd->n", a, b, dtype=np.float64))
-    scores = np.concatenate(found) if found else np.zeros(0)
-    kept = scores >= threshold
-    return i[kept] + start, j[kept] + other, scores[kept]
-
-
 def _counted(pairs: Iterator[Pairs], done: int, progress: Callable[[int], None] | None) -> Iterator[Pairs]:
     for part in pairs:
         if progress is not None:
@@ -162,6 +123,8 @@ def _counted(pairs: Iterator[Pairs], done: int, progress: Callable[[int], None] 
 
 def _join_alike(rows: _Rows, pairs: Iterator[Pairs]) -> None:
     for _, i, j, scores in pairs:
+        if not len(i):
+            continue
         np.maximum.at(rows.best, i, scores)
         np.maximum.at(rows.best, j, scores)
         apart = np.unique(np.stack((rows.label[i], rows.label[j])), axis=1)
@@ -171,10 +134,12 @@ def _join_alike(rows: _Rows, pairs: Iterator[Pairs]) -> None:
 
 def _join_verified(rows: _Rows, pairs: Iterator[Pairs], verify: Verify) -> None:
     kept: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+    count = 0
     for _, i, j, scores in pairs:
         apart = rows.label[i] != rows.label[j]
         kept.append((i[apart], j[apart], scores[apart]))
-        if sum(len(part[0]) for part in kept) > MAX_PAIRS:
+        count += len(kept[-1][0])
+        if count > MAX_PAIRS:
             raise InputError(
                 f"more than {MAX_PAIRS:,} pairs are so alike; raise --threshold, or choose fewer with --where"
             )

@@ -13,7 +13,7 @@ from commands import run
 from pictures import picture, write_dataset
 from PIL import Image, ImageFilter
 
-import outcrop.query.duplicates
+from outcrop.query import alike_pairs
 from outcrop.query.best_picture import sides_and_sharpness
 from outcrop.query.duplicates import find_duplicates
 from outcrop.schema.errors import InputError
@@ -72,8 +72,9 @@ def test_groups_are_those_of_numpy(
     stored: tuple[Path, list[Item], np.ndarray], threshold: float, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the size of the blocks: vectors are multiplied part by part."""
-    monkeypatch.setattr(outcrop.query.duplicates, "ROWS", rows)
-    monkeypatch.setattr(outcrop.query.duplicates, "COLUMNS", 3 * rows)
+    monkeypatch.setattr(alike_pairs, "BLOCK", 2 * rows)
+    monkeypatch.setattr(alike_pairs, "ROWS", rows)
+    monkeypatch.setattr(alike_pairs, "COLUMNS", 3 * rows)
     folder, items, vectors = stored
     counted: list[int] = []
     with Store.connect(str(folder / "outcrop.db")) as store:
@@ -88,6 +89,43 @@ def test_groups_are_those_of_numpy(
     if threshold == 1.0:
         assert [group.identical for group in found] == [True] * (IMAGES // 10)
         assert {group.scores for group in found} == {(1.0, 1.0)}
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.9, 0.98])
+@pytest.mark.parametrize("block", [100, 512])
+def test_short_vectors_rule_out_no_pair(threshold: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pairs of numpy, each once, with its product: where most are ruled out, and where a great many are left."""
+    rng = np.random.default_rng(int(100 * threshold))
+    vectors = rng.normal(size=(30, 64))[rng.integers(0, 30, 700)] + rng.normal(size=(700, 64)) * rng.uniform(
+        0, 0.8, (700, 1)
+    )
+    vectors *= 0.9 ** np.arange(64)
+    vectors[500:] = vectors[rng.integers(0, 500, 200)]
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    for name, value in {
+        "BLOCK": block,
+        "ROWS": 64,
+        "COLUMNS": 96,
+        "PART": 50,
+        "SAMPLE": 200,
+        "MANY": 20,
+        "TAKING": 10.0,
+    }.items():
+        monkeypatch.setattr(alike_pairs, name, value)
+    sieve = alike_pairs.Sieve.fitting(vectors[:200], threshold)
+    assert sieve is not None
+    short = sieve.short(vectors).astype(np.float64)
+    exact = vectors.astype(np.float64) @ vectors.astype(np.float64).T
+    assert ((short @ short.T) - exact).min() > -alike_pairs.ROUNDING / 10
+    with alike_pairs.VectorFile(64) as file:
+        file.add(vectors[:150])
+        file.add(vectors[150:])
+        parts = list(alike_pairs.alike_pairs(file, threshold))
+    found = {(int(a), int(b)): float(s) for _, i, j, scores in parts for a, b, s in zip(i, j, scores, strict=True)}
+    wanted = {(a, b) for a, b in zip(*np.nonzero(np.triu(exact >= threshold, 1)), strict=True)}
+    assert len(wanted) > 100 and found.keys() == wanted and sum(len(part[1]) for part in parts) == len(wanted)
+    assert all(score == pytest.approx(exact[pair], abs=1e-12) for pair, score in found.items())
+    assert parts[-1][0] == 700
 
 
 def test_geometry_decides_where_it_is_asked(stored: tuple[Path, list[Item], np.ndarray]) -> None:
