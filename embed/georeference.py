@@ -68,6 +68,18 @@ class Georeference:
         ground = [plane.metres((float(one), float(other))) for one, other in places[1:]]
         return abs(ground[0] - ground[1]), abs(ground[2] - ground[3])
 
+    def mirrored(self, width: int, height: int) -> bool:
+        """Whether what a map of `width` x `height` pixels shows is a mirror image of the ground, by its middle."""
+        points = np.array([width / 2, height / 2]) + np.array([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
+        middle, right, below = self.degrees(points)[:, ::-1]  # east, north
+        (along, up), (other_along, other_up) = right - middle, below - middle
+        return bool(along * other_up - up * other_along > 0)  # y goes down in a picture
+
+    def upside_down(self, height: int) -> Georeference:
+        """The place of the pixels when the rows, `height` of them, are counted from the last to the first."""
+        a, b, c, d, e, f = self.transform
+        return Georeference((a, -b, c + b * height, d, -e, f + e * height), self.system)
+
     def _turned(self, turn: Callable[[Points], Points], points: Points) -> Points:
         return turn(np.ascontiguousarray(points, np.float64)).T
 

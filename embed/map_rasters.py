@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from outcrop.embed.colours import BACKGROUND
-from outcrop.embed.georeference import Georeference
+from outcrop.embed.georeference import Affine, Georeference
 from outcrop.embed.maps import MapWindow, unreadable
 from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError
@@ -49,17 +49,19 @@ class Raster:
         except self._error as error:
             raise InputError(f"{path} is not a map that GDAL reads ({error}); give a GeoTIFF") from None
         if handle.crs is None or handle.transform.is_identity:
-            raise InputError(
-                f"{path} does not say where it lies (no coordinate system, or no transform); "
-                "assign one: `gdal_translate -a_srs EPSG:… -a_ullr …`"
-            )
+            raise InputError(f"{path} does not say where it lies {_way_out(handle)}")
         self.width, self.height = int(handle.width), int(handle.height)
-        transform = tuple(float(value) for value in handle.transform[:6])
-        self.place = Georeference(transform, str(handle.crs.to_string()))  # type: ignore[arg-type]  # six of them
+        transform: Affine = tuple(float(value) for value in handle.transform[:6])  # type: ignore[assignment]  # six of them
+        stored = Georeference(transform, str(handle.crs.to_string()))
+        # Rows from the south make a mirror image, which no photograph resembles: they are read from the last to the first.
+        self._mirrored = stored.mirrored(self.width, self.height)
+        self.place = stored.upside_down(self.height) if self._mirrored else stored
         self._bands = _bands(handle)
         self._masked = any(flag.name != "all_valid" for flags in handle.mask_flag_enums for flag in flags)
+        self._alpha = _shadowed_alpha(handle)
+        self._floats = any(np.dtype(handle.dtypes[band - 1]).kind == "f" for band in self._bands)
         self._palette = _palette(handle)
-        self._bytes = handle.dtypes[0] == "uint8"
+        self._white, self._inverted = _white(handle)
 
     @property
     def files(self) -> str:
@@ -73,14 +75,17 @@ class Raster:
     def read(self, window: MapWindow, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """See `outcrop.embed.maps.Map.read`."""
         shown, mask = self._values(window, size, self._bands)
-        values = self._palette[shown[0]] if self._palette is not None else np.moveaxis(shown, 0, -1)
-        pixels = values if values.dtype == np.uint8 else self._stretched(values)
+        if self._palette is not None:
+            colours = self._palette[shown[0]]
+            pixels, mask = colours[..., :3], mask & (colours[..., 3] > 0)
+        else:
+            pixels = self._shades(np.moveaxis(shown, 0, -1))
         if pixels.shape[-1] == 1:
             pixels = np.repeat(pixels, 3, axis=-1)
         return np.ascontiguousarray(np.where(mask[..., None], pixels, np.array(BACKGROUND, np.uint8))), mask
 
     def heights(self, window: MapWindow) -> NDArray[np.float64]:
-        """The first band of a window as it is, [h, w] metres; NaN where there is nothing: a terrain model.
+        """The first band of a window as it is stored, [h, w]; NaN where there is nothing.
 
         Raises:
             PictureError: it cannot be read.
@@ -88,15 +93,23 @@ class Raster:
         values, mask = self._values(window, (window.width, window.height), [1])
         return np.where(mask, values[0].astype(np.float64), np.nan)
 
+    @property
+    def scaling(self) -> tuple[float, float, str]:
+        """By what the first band's numbers are multiplied, what is then added, and the unit of that ('' unless stated)."""
+        handle = self._handle()
+        return float(handle.scales[0]), float(handle.offsets[0]), str(handle.units[0] or "")
+
     def coverage(self, cells: tuple[int, int]) -> NDArray[np.bool_]:
         """See `outcrop.embed.maps.Map.coverage`."""
-        if not self._masked:
+        if not (self._masked or self._floats):
             return np.ones((cells[1], cells[0]), bool)
+        whole = MapWindow(0, 0, self.width, self.height)
+        if self._floats:
+            return self._values(whole, cells, self._bands)[1]
         try:
-            found = self._handle().dataset_mask(out_shape=(cells[1], cells[0]))
+            return np.asarray(self._mask(self._handle(), whole, cells))
         except self._error as error:
             raise unreadable(self.path, error) from None
-        return np.asarray(found > 0)
 
     def close(self) -> None:
         """See `outcrop.embed.maps.Map.close`."""
@@ -111,20 +124,49 @@ class Raster:
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """The bands [B, h, w] of a window at a size (width, height), and where it shows anything [h, w]."""
         from rasterio.enums import Resampling
-        from rasterio.windows import Window
 
         smaller = size[0] < window.width or size[1] < window.height
         resampling = Resampling.average if smaller else Resampling.bilinear
         if self._palette is not None:
             resampling = Resampling.nearest
-        part, shape = Window(window.left, window.top, window.width, window.height), (size[1], size[0])
+        shape = len(bands), size[1], size[0]
         try:
             handle = self._handle()
-            found = handle.read(bands, window=part, out_shape=(len(bands), *shape), resampling=resampling)
-            mask = handle.dataset_mask(window=part, out_shape=shape) > 0 if self._masked else np.ones(shape, bool)
+            found = handle.read(bands, window=self._part(window), out_shape=shape, resampling=resampling)
+            mask = self._mask(handle, window, size)
         except self._error as error:
             raise unreadable(self.path, error) from None
-        return found, mask
+        found = found[:, ::-1] if self._mirrored else found
+        return found, mask & np.isfinite(found).all(axis=0) if self._floats else mask
+
+    def _mask(self, handle: Any, window: MapWindow, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Where a window says that it shows anything [h, w], at a size (width, height)."""
+        part, shape = self._part(window), (size[1], size[0])
+        if not self._masked:
+            return np.ones(shape, bool)
+        if self._alpha:
+            colours = handle.read(self._bands, window=part, out_shape=(len(self._bands), *shape))
+            there = (colours != handle.nodata).any(axis=0) & (
+                handle.read(self._alpha, window=part, out_shape=shape) > 0
+            )
+        else:
+            there = handle.dataset_mask(window=part, out_shape=shape) > 0
+        return there[::-1] if self._mirrored else there
+
+    def _part(self, window: MapWindow) -> Any:
+        """The same window as the file's rows go."""
+        from rasterio.windows import Window
+
+        top = self.height - window.top - window.height if self._mirrored else window.top
+        return Window(window.left, top, window.width, window.height)
+
+    def _shades(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """Values as bytes from black to white."""
+        if values.dtype != np.uint8:
+            pixels = self._stretched(values)
+        else:
+            pixels = values if self._white == 255 else np.asarray(values * (255 / self._white), np.uint8)
+        return 255 - pixels if self._inverted else pixels
 
     def _stretched(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         low, high = self._range
@@ -161,10 +203,29 @@ def _bands(handle: Any) -> list[int]:
 
 
 def _palette(handle: Any) -> NDArray[np.uint8] | None:
-    """The colours [256, 3] of a map that stores their numbers; None where it stores colours."""
+    """The colours [N, 4] of a map that stores their numbers, and how opaque they are; None where it stores colours."""
     if handle.colorinterp[0].name != "palette":
         return None
-    table = np.zeros((256, 3), np.uint8)
+    table = np.zeros((256 if handle.dtypes[0] == "uint8" else 65536, 4), np.uint8)
     for number, colour in handle.colormap(1).items():
-        table[number] = colour[:3]
+        table[number] = colour
     return table
+
+
+def _white(handle: Any) -> tuple[int, bool]:
+    """The largest value of a map of bytes, of which some use fewer bits; and whether it is black, not white."""
+    bits = int(handle.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
+    return 2 ** min(bits, 8) - 1, handle.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+
+
+def _shadowed_alpha(handle: Any) -> int:
+    """The number of the alpha band that GDAL does not ask, since the map has a value for nothing as well; 0 where it asks it."""
+    names = [interpretation.name for interpretation in handle.colorinterp]
+    return names.index("alpha") + 1 if "alpha" in names and handle.nodata is not None else 0
+
+
+def _way_out(handle: Any) -> str:
+    """Why a raster has no place, and what to do."""
+    if handle.gcps[0] or handle.rpcs is not None:
+        return "but for ground control points or a camera's model; warp it: `gdalwarp -t_srs EPSG:… IN.tif OUT.tif`"
+    return "(no coordinate system, or no transform); assign one: `gdal_translate -a_srs EPSG:… -a_ullr …`"

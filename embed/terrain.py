@@ -14,13 +14,33 @@ from outcrop.schema.places import require_disk
 
 MOST_SIDE = 4096
 """Pixels of the part that is read at once: places further apart than that are not one photograph's."""
+POSSIBLE = (-500.0, 9500.0)
+"""Metres of any ground on which photographs are taken from the air. What lies outside of them stands for nothing (-9999, -32768)
+in a model that does not say so."""
+UNITS = {
+    "": 1.0, "m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0,
+    "ft": 0.3048, "foot": 0.3048, "feet": 0.3048, "international foot": 0.3048,
+    "us survey foot": 1200 / 3937, "us-ft": 1200 / 3937, "ftus": 1200 / 3937, "us_survey_foot": 1200 / 3937,
+    "cm": 0.01, "centimetre": 0.01, "dm": 0.1, "decimetre": 0.1, "mm": 0.001, "millimetre": 0.001,
+}  # fmt: skip
+"""Metres of the units that rasters state for their heights; those that state none are in metres."""
 
 
 class Terrain:
     """A terrain model; any number of threads may ask it."""
 
     def __init__(self, raster: Raster) -> None:
+        """Raises:
+        InputError: its heights are in a unit that is not known.
+        """
         self._raster = raster
+        self._scale, self._offset, unit = raster.scaling
+        if unit.strip().lower() not in UNITS:
+            raise InputError(
+                f"{raster.path}: heights in {unit!r} are not read; convert them to metres (gdal_calc.py), and state that "
+                "(gdal_edit.py -units m)"
+            )
+        self._metres = UNITS[unit.strip().lower()]
 
     def heights(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
         """Metres [N] above the model's datum at places [N, 2] (latitude and longitude in degrees), between its pixels linearly;
@@ -42,8 +62,13 @@ class Terrain:
         if (high - low).max() > MOST_SIDE:
             raise InputError(f"{self._raster.path}: the places lie more than {MOST_SIDE} pixels apart")
         window = MapWindow(int(low[0]), int(low[1]), int(high[0] - low[0]) + 1, int(high[1] - low[1]) + 1)
-        found[known] = _between(self._raster.heights(window), points - low)
+        found[known] = _between(self._metres_of(window), points - low)
         return found
+
+    def _metres_of(self, window: MapWindow) -> NDArray[np.float64]:
+        """The heights of a window in metres; NaN where it says nothing."""
+        found = (self._raster.heights(window) * self._scale + self._offset) * self._metres
+        return np.where((found > POSSIBLE[0]) & (found < POSSIBLE[1]), found, np.nan)
 
     def close(self) -> None:
         """Gives back its file."""

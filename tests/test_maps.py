@@ -118,6 +118,64 @@ def test_other_bands_are_shown_alike_in_every_window(tmp_path: Path) -> None:
     assert colours[0, 0].tolist() == [0, 10, 255] and colours[-1, -1].tolist() == [180, 10, 252]
 
 
+def test_a_map_whose_rows_go_from_the_south_is_no_mirror_image(tmp_path: Path) -> None:
+    pixels = ground()
+    usual = Raster(write_map(tmp_path / "usual.tif", pixels))
+    southern = Affine(0.5, 0, CORNER[0], 0, 0.5, CORNER[1] - 160)
+    other = Raster(write_map(tmp_path / "other.tif", pixels[::-1], southern))
+    window = MapWindow(40, 30, 200, 100)
+    for found in (usual, other):
+        shown, _ = found.read(window, (200, 100))
+        assert np.array_equal(shown, pixels[30:130, 40:240])
+    assert other.place.transform == pytest.approx(usual.place.transform)
+    turned = Affine(-0.5, 0, CORNER[0] + 240, 0, 0.5, CORNER[1] - 160)  # no mirror image, but upside down
+    half = Raster(write_map(tmp_path / "half.tif", pixels[::-1, ::-1], turned))
+    assert np.array_equal(half.read(window, (200, 100))[0], pixels[::-1, ::-1][30:130, 40:240])
+    pixels[300:] = 0
+    void = Raster(write_map(tmp_path / "void.tif", pixels[::-1], southern, nodata=0))
+    assert void.coverage((4, 32))[:-2].all() and not void.coverage((4, 32))[-2:].any()
+    heights = open_terrain(write_map(tmp_path / "dem.tif", np.mgrid[:40, :60][0][..., None] + 7.0, southern))
+    place = Georeference(southern[:6], "EPSG:32632")
+    assert heights.heights(place.degrees(np.array([[10.5, 12.5]]))) == pytest.approx([19.0], abs=1e-3)
+
+
+def test_black_and_white_are_what_the_file_says(tmp_path: Path) -> None:
+    grey = ground()[..., :1]
+    window, size = MapWindow(0, 0, 480, 320), (480, 320)
+    for name, stored, more in (
+        ("white", 255 - grey, {"photometric": "MINISWHITE"}),
+        ("bits", grey >> 4, {"nbits": 4}),
+    ):
+        shown, _ = Raster(write_map(tmp_path / f"{name}.tif", stored, **more)).read(window, size)
+        assert np.abs(shown[..., :1].astype(int) - grey).max() <= (0 if name == "white" else 15), name
+    index = np.arange(4, dtype=np.uint16).repeat(1200).reshape(60, 80, 1) + 1000
+    with rasterio.open(write_map(tmp_path / "palette.tif", index, photometric="palette"), "r+") as file:
+        file.write_colormap(1, {1000 + n: (n * 60, 10, 255 - n, 255) for n in range(4)})
+    colours, _ = Raster(tmp_path / "palette.tif").read(MapWindow(0, 0, 80, 60), (80, 60))
+    assert colours[0, 0].tolist() == [0, 10, 255] and colours[-1, -1].tolist() == [180, 10, 252]
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_is_nothing_however_it_is_said(tmp_path: Path) -> None:
+    """NaN that nothing declares; an alpha band beside a value for nothing, which GDAL lets win."""
+    values = ground().astype(np.float32) / 255
+    values[:, 300:] = np.nan
+    opaque = np.full((320, 480, 1), 255, np.uint8)
+    opaque[:, 300:] = 0
+    pixels = np.maximum(ground(), 1)
+    pixels[:60] = 0
+    both = write_map(
+        tmp_path / "both.tif", np.concatenate([pixels, opaque], -1), nodata=0, photometric="RGB", alpha="YES"
+    )
+    for path, top in ((write_map(tmp_path / "nan.tif", values), 0), (both, 60)):
+        found = Raster(path)
+        shown, mask = found.read(MapWindow(0, 0, 480, 320), (480, 320))
+        assert mask[top:, :300].all() and not mask[:, 300:].any() and not mask[:top].any(), path
+        assert (shown[:, 300:] == 255).all()
+        coverage = found.coverage((48, 32))
+        assert coverage[top // 10 :, :30].all() and not coverage[:, 30:].any() and not coverage[: top // 10].any(), path
+
+
 def test_tiles_cover_the_map_and_leave_out_what_shows_nothing(tmp_path: Path) -> None:
     pixels = ground()
     pixels[pixels == 0] = 1
@@ -213,6 +271,28 @@ def test_heights_between_the_pixels_of_a_terrain_model(tmp_path: Path) -> None:
     points = np.array([[10.5, 20.5], [11.25, 20.5], [0.1, 0.1], [30, 35], [-5, 3], [61, 3]])
     found = model.heights(place.degrees(points))
     assert found[:3] == pytest.approx([60.0, 61.5, 100.0], abs=1e-3) and np.isnan(found[3:]).all()
+
+
+def test_heights_have_units_and_scales(tmp_path: Path) -> None:
+    values = np.full((8, 8, 1), 1000, np.int16)
+    values[:, 5:] = -9999  # which nothing declares
+    place = Georeference((0.5, 0, CORNER[0], 0, -0.5, CORNER[1]), "EPSG:32632")
+    places = place.degrees(np.array([[2.5, 2.5], [6.5, 2.5], [5.0, 2.5]]))
+    for scale, offset, unit, metres in (
+        (1.0, 0.0, None, 1000.0), (0.1, -20.0, "m", 80.0), (1.0, 0.0, "ft", 304.8), (1.0, 0.0, "US survey foot", 304.8006),
+    ):  # fmt: skip
+        path = write_map(tmp_path / "dem.tif", values)
+        with rasterio.open(path, "r+") as file:
+            file.scales, file.offsets = (scale,), (offset,)
+            if unit:
+                file.units = (unit,)
+        found = open_terrain(path).heights(places)
+        assert found[0] == pytest.approx(metres, abs=1e-3), unit
+        assert np.isnan(found[1:]).all()
+    with rasterio.open(path, "r+") as file:
+        file.units = ("fathom",)
+    with pytest.raises(InputError, match="'fathom' are not read; convert them to metres"):
+        open_terrain(path)
 
 
 def test_what_is_refused_says_what_to_do(tmp_path: Path) -> None:
