@@ -151,7 +151,7 @@ class Raster:
             )
         else:
             there = handle.dataset_mask(window=part, out_shape=shape) > 0
-        return there[::-1] if self._mirrored else there
+        return np.asarray(there[::-1] if self._mirrored else there)
 
     def _part(self, window: MapWindow) -> Any:
         """The same window as the file's rows go."""

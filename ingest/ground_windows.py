@@ -14,7 +14,7 @@ from outcrop.ingest.photos import footing
 from outcrop.schema.crops import CropSpec, crop_specs
 from outcrop.schema.errors import PictureError
 from outcrop.schema.frames import Frame
-from outcrop.schema.ground import ground_crops, scaled
+from outcrop.schema.ground import GAPS, ground_crops, leaves_gaps, scaled
 from outcrop.schema.machine import cores
 
 HEAD = 1 << 18
@@ -53,7 +53,8 @@ def to_scale(
     if found.remark and found.share == 1.0:
         return tuple(turns), found.remark
     angles = list(dict.fromkeys(turn.rotation for turn in turns))
-    return crop_specs(angles, ground_crops(found.share, width, height, window)), found.remark
+    remark = GAPS if leaves_gaps(found.share, width, height, window) else found.remark
+    return crop_specs(angles, ground_crops(found.share, width, height, window)), remark
 
 
 def head_of(path: Path) -> tuple[int, int, PhotoMetadata] | None:

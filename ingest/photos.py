@@ -16,7 +16,7 @@ from outcrop.embed.protocol import PictureEncoder
 from outcrop.embed.reader_versions import reader_version
 from outcrop.embed.resident import Resident, Undecoded, fitted, small, undecoded
 from outcrop.ingest.sources import Contents, Outcome, Prepared, Todo, Wanted
-from outcrop.schema.ground import WHOLE_PICTURE, Footing, Scaled, scaled
+from outcrop.schema.ground import WHOLE_PICTURE, Footing, Scaled, positive, scaled
 from outcrop.schema.item import UNKNOWN_COORDINATE, Item
 from outcrop.schema.space import Space
 
@@ -116,7 +116,7 @@ class PhotoSource:
 def footing(facts: PhotoMetadata, stated: float | None, focal_length: float | None) -> Footing:
     """What decides a photograph's scale: the altitude that the registry has `stated`, else its own; its focal length, else the
     one given."""
-    return Footing(stated or facts.relative_altitude, facts.focal_length_35mm or focal_length, facts.pitch)
+    return Footing(positive(stated, facts.relative_altitude), facts.focal_length_35mm or focal_length, facts.pitch)
 
 
 def scaled_photo(space: Space, width: int, height: int, known: Footing) -> Scaled:

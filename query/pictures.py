@@ -19,7 +19,7 @@ from outcrop.query.verification.features import read_picture
 from outcrop.schema.crops import WHOLE, CropSpec
 from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError, PictureError
-from outcrop.schema.ground import Footing, query_crops, scaled
+from outcrop.schema.ground import Footing, positive, query_crops, scaled
 
 MAX_TURNS = 360
 NOTHING_ASSUMED = Footing()
@@ -92,7 +92,9 @@ def _specs(
         return [CropSpec(angle, WHOLE) for angle in angles], ""
     width, height, facts = inspect(data, name=str(path))
     known = Footing(
-        facts.relative_altitude or assumed.altitude, facts.focal_length_35mm or assumed.focal_length, facts.pitch
+        positive(facts.relative_altitude, assumed.altitude),
+        facts.focal_length_35mm or assumed.focal_length,
+        facts.pitch,
     )
     found = scaled(known, width, height, window)
     crops = query_crops(found.share, width, height, window)

@@ -28,6 +28,7 @@ SMALLER = 0.97
 
 UNKNOWN = "does not say its height above ground or its focal length: embedded whole, not at the ground scale of the collection"
 OBLIQUE = "looks more than 30 degrees off straight down: embedded whole, not at the ground scale of the collection"
+GAPS = "shows more ground than its windows, nine along a side at most: there are gaps between them"
 TOO_LITTLE = "shows less ground than one window of the collection's ground scale: embedded whole, larger than to scale"
 
 
@@ -83,6 +84,16 @@ def ground_crops(share: float, width: int, height: int, window: tuple[float, flo
     """
     seen_across, seen_down = _seen(share, width, height, window)
     return _grid(share, _overlapping(share, seen_across), _overlapping(share, seen_down))
+
+
+def leaves_gaps(share: float, width: int, height: int, window: tuple[float, float]) -> bool:
+    """Whether `ground_crops` are too few to show all of a picture."""
+    return any((1.0 - share) / (MOST_CELLS - 1) > seen + 1e-6 for seen in _seen(share, width, height, window))
+
+
+def positive(*metres: float | None) -> float | None:
+    """The first of some heights that is known and more than 0; those above a take-off point on a cliff may be less."""
+    return next((each for each in metres if each is not None and each > 0), None)
 
 
 def query_crops(

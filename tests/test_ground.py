@@ -20,17 +20,29 @@ import outcrop
 from outcrop.embed.crops import prepare
 from outcrop.embed.images import decode, fit_to
 from outcrop.embed.models import make_space
+from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.placement import Placement
 from outcrop.embed.presets import PRESETS
 from outcrop.ingest.dataset import list_dataset
 from outcrop.ingest.ground_windows import AT_ONCE, TOGETHER, of_each
+from outcrop.ingest.photos import footing
 from outcrop.ingest.references import list_references
 from outcrop.query.pictures import read_query
 from outcrop.sample.flight import Camera, Pose, photograph, write_jpeg
 from outcrop.sample.land import Land, make_land
 from outcrop.schema.crops import WHOLE, CropSpec
 from outcrop.schema.errors import InputError, SpaceMismatch
-from outcrop.schema.ground import OBLIQUE, TOO_LITTLE, UNKNOWN, Footing, ground_crops, query_crops, scaled
+from outcrop.schema.ground import (
+    OBLIQUE,
+    TOO_LITTLE,
+    UNKNOWN,
+    Footing,
+    ground_crops,
+    leaves_gaps,
+    positive,
+    query_crops,
+    scaled,
+)
 from outcrop.schema.space import Space
 
 CAMERA = Camera(512, 384)
@@ -66,6 +78,20 @@ def test_heads_are_read_several_at_once_in_order_and_not_each_as_a_task(monkeypa
     assert len(tasks) == 2 * AT_ONCE
     with pytest.raises(InputError, match="too many"):
         of_each(range(3), lambda number: (_ for _ in ()).throw(InputError("too many")))  # type: ignore[arg-type]
+
+
+def test_a_height_of_no_use_gives_way_to_one_that_is_assumed() -> None:
+    assert footing(PhotoMetadata(relative_altitude=-4.0), 120.0, None).altitude == 120.0
+    assert footing(PhotoMetadata(relative_altitude=80.0), -1.0, None).altitude == 80.0
+    assert positive(-4.0, 120.0) == 120.0 and positive(None, 0.0) is None
+
+
+def test_windows_that_do_not_meet_are_remarked_on() -> None:
+    for altitude, gaps in ((300, False), (600, False), (750, True), (3000, True)):
+        share = scaled(Footing(altitude, 24), 4000, 3000, WINDOW).share
+        across = sorted({crop.centre[0] for crop in ground_crops(share, 4000, 3000, WINDOW)})
+        assert bool(max(np.diff(across)) * altitude * 36 / 24 > WINDOW[1]) is gaps, altitude
+        assert leaves_gaps(share, 4000, 3000, WINDOW) is gaps, altitude
 
 
 def test_metres_of_a_pixel() -> None:

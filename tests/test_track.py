@@ -95,18 +95,38 @@ def test_frames_are_ordered_by_the_time_that_they_state(tmp_path: Path) -> None:
 
 def test_frames_without_times_are_ordered_by_name(tmp_path: Path) -> None:
     for number in (2, 10, 1):
-        shot(tmp_path / f"{number:02d}.jpg")
+        shot(tmp_path / f"{number}.jpg")
     found = list_frames(tmp_path, every=0.5)
-    assert [(each.name, each.seconds) for each in found.frames] == [("01.jpg", 0), ("02.jpg", 0.5), ("10.jpg", 1.0)]
+    assert [(each.name, each.seconds) for each in found.frames] == [("1.jpg", 0), ("2.jpg", 0.5), ("10.jpg", 1.0)]
     assert not found.timed
     with pytest.raises(InputError, match="--order name"):
         list_frames(tmp_path, "time")
     # All of one second say nothing of their order.
     for number in (2, 10, 1):
-        shot(tmp_path / f"{number:02d}.jpg", 7)
+        shot(tmp_path / f"{number}.jpg", 7)
     assert not list_frames(tmp_path).timed
     with pytest.raises(InputError, match="single picture"):
-        list_frames(tmp_path / "01.jpg")
+        list_frames(tmp_path / "1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("said", "order"),
+    [
+        (("02:59:58+02:00", "02:00:01+01:00", "02:00:05+01:00"), "abc"),  # summer time ends
+        (("02:59:58", "02:00:01+01:00", "02:00:05+01:00"), "bca"),
+    ],
+)
+def test_offsets_of_times_count_where_all_have_one(
+    tmp_path: Path, said: Sequence[str], order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        shot(tmp_path / f"{name}.jpg")
+    stated = {f"{name}.jpg": f"2025-10-26T{text}" for name, text in zip("abc", said, strict=True)}
+    monkeypatch.setattr("outcrop.query.tracks.frames._moment", lambda path: stated[path.name])
+    found = list_frames(tmp_path).frames
+    assert "".join(each.path.stem for each in found) == order
+    if order == "abc":
+        assert [each.seconds for each in found] == [0, 3, 7]
 
 
 def test_frames_of_a_film(tmp_path: Path) -> None:

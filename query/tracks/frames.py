@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -45,8 +46,9 @@ class Frames:
 def list_frames(place: Path, order: Order = "auto", every: float = 1.0) -> Frames:
     """The photographs in a folder, or a film's frames every so many seconds, in order.
 
-    Photographs are ordered by the time that they state; those of one second, and those that state none, by name. Where no two of
-    them state different times they are ordered by name, `every` seconds apart; "time" and "name" ask for one of the two.
+    Photographs are ordered by the time that they state; those of one second, and those that state none, by name, in which numbers
+    count as numbers. Where all times are stated with their offsets from UTC, these count. Where no two photographs state
+    different times they are ordered by name, `every` seconds apart; "time" and "name" ask for one of the two.
 
     Raises:
         InputError: nothing is there; a single picture; times are asked for and not stated. PictureError: the film cannot be
@@ -56,17 +58,14 @@ def list_frames(place: Path, order: Order = "auto", every: float = 1.0) -> Frame
         return _of_film(place, every)
     if place.is_file():
         raise InputError(f"{place} is a single picture; give the folder of the flight's pictures, or a film")
-    files = expand([place])
-    moments = [_moment(path) for path in files]
-    found = [
-        Frame(path, path.relative_to(place).as_posix(), 0.0, text)
-        for path, (text, _) in zip(files, moments, strict=True)
-    ]
-    times = [when for _, when in moments]
+    files = sorted(expand([place]), key=_counted)
+    said = [_moment(path) for path in files]
+    found = [Frame(path, path.relative_to(place).as_posix(), 0.0, text) for path, text in zip(files, said, strict=True)]
+    times = _seconds(said)
     different = len({when for when in times if when is not None}) > 1
     if order == "time" and not different:
         raise InputError(
-            f"--order time: the pictures in {place} do not say when they were taken; use --order name and --every"
+            f"--order time: no two pictures in {place} state different times; use --order name and --every"
         )
     if different and (order != "name" or _ascending(times)):
         return Frames(tuple(_by_time(found, times)), True)
@@ -79,15 +78,26 @@ def _of_film(film: Path, every: float) -> Frames:
     return Frames(tuple(Frame(moment_path(film, at), moment_path(film, at).name, at) for at in seconds), True)
 
 
-def _moment(path: Path) -> tuple[str, float | None]:
-    """When a picture was taken, as it says it and in seconds; nothing where it does not say so or cannot be read."""
+def _counted(path: Path) -> tuple[list[tuple[str, int]], Path]:
+    """What orders files by name: 9 comes before 10."""
+    words = re.findall(r"(\D*)(\d*)", path.as_posix())
+    return [(word, int(digits or -1)) for word, digits in words], path
+
+
+def _moment(path: Path) -> str:
+    """When a picture was taken, as it says it; '' where it does not say so or cannot be read."""
     try:
-        text = inspect(read_picture(path), name=str(path))[2].captured_at
+        return inspect(read_picture(path), name=str(path))[2].captured_at or ""
     except PictureError:  # named when it is to be embedded
-        return "", None
-    if not text:
-        return "", None
-    return text, (datetime.fromisoformat(text).replace(tzinfo=None) - datetime(1970, 1, 1)).total_seconds()
+        return ""
+
+
+def _seconds(said: Sequence[str]) -> list[float | None]:
+    """Times (ISO 8601) in seconds, None for ''. By the camera's clock, unless each that is stated says how far it is from UTC: a
+    clock may have been put forward or back."""
+    times = [datetime.fromisoformat(text) if text else None for text in said]
+    clock = any(when is not None and when.tzinfo is None for when in times)
+    return [None if when is None else (when.replace(tzinfo=UTC) if clock else when).timestamp() for when in times]
 
 
 def _ascending(times: Sequence[float | None]) -> bool:
