@@ -108,7 +108,12 @@ def _open(choice: tuple[int, ...]) -> Lease:
     for device in choice:
         try:
             context = moderngl.create_context(
-                standalone=True, backend="egl", device_index=device, libgl="libGL.so.1", libegl="libEGL.so.1"
+                require=400,
+                standalone=True,
+                backend="egl",
+                device_index=device,
+                libgl="libGL.so.1",
+                libegl="libEGL.so.1",
             )
         except Exception as error:  # noqa: BLE001  glcontext raises Exception itself
             reasons.append(f"device {device}: {' '.join(str(error).split())[:120]}")

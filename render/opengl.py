@@ -2,8 +2,8 @@
 
 The pictures are those of `render.painting` with rays cast by `render.raycast`, computed on the graphics card (`render.shaders`):
 the surface at the middle of every pixel, contact shading from its depth, and four further places wherever neighbouring pixels
-differ. Memory is bounded: views are drawn in batches, and of a mesh larger than `MESH_BYTES` the rest is uploaded each time it
-is drawn.
+differ. Those four are the samples of a multisampled target, so that the triangles are gone through twice and not five times.
+Memory is bounded: views are drawn in batches, and of a mesh larger than `MESH_BYTES` the rest is uploaded each time it is drawn.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from PIL import Image
 
 from outcrop.render.cameras import Camera
 from outcrop.render.egl import Lease, leased
-from outcrop.render.painting import OFFSETS, box_of
+from outcrop.render.painting import box_of
+from outcrop.render.readback import Readback, taken
 from outcrop.render.surface import Surface
 from outcrop.render.targets import COARSE, UNITS, Programs, Targets, put
 from outcrop.schema.errors import MeshError
@@ -70,20 +71,23 @@ class _Loaded:
     """A part on the card."""
 
     vertices: Any
+    corners: Any
     skin: Any | None
 
     def release(self) -> None:
         """Gives its memory back."""
         self.vertices.release()
+        self.corners.release()
         if self.skin is not None:
             self.skin.release()
 
 
 @dataclass(frozen=True)
 class _Begun:
-    """Views on their way into a buffer: an atlas of that size, and the column and row of each."""
+    """Views on their way into a buffer that `readback` lent: an atlas of that size, and the column and row of each."""
 
     pixels: Any
+    readback: Readback
     width: int
     height: int
     places: tuple[tuple[int, int], ...]
@@ -96,7 +100,7 @@ class _Drawing:
         self._lease, self._surface, self._size, self._views = lease, surface, size, views
         self._box, self._parts = box_of(surface), _parts(surface)
         self._resident: dict[int, _Loaded] = {}
-        self._buffers: list[Any] = []
+        self._begun: list[_Begun] = []
 
     def __enter__(self) -> _Drawing:
         with self._guarded() as gl:
@@ -110,45 +114,55 @@ class _Drawing:
 
     def __exit__(self, *unused: object) -> None:
         with contextlib.suppress(Exception), self._lease.current():
-            for each in (*self._resident.values(), *self._buffers):
-                each.release()
+            for loaded in self._resident.values():
+                loaded.release()
+            for begun in self._begun:
+                begun.readback.give_back(begun.pixels)
 
     def begin(self, cameras: Sequence[Camera]) -> _Begun:
         """Has views drawn, at most `batch`."""
         with self._guarded() as gl:
             targets, programs = self._targets(gl), self._programs(gl)
             targets.bind()
-            squares = gl.buffer(targets.squares(cameras, self._box).tobytes())
-            frames = [gl.buffer(targets.frames(cameras, shifts).tobytes()) for shifts in (((0, 0),), OFFSETS)]
-            self._draw(programs.middles, targets.for_middles, frames[0], len(cameras), ground=0.0)
+            squares = gl.buffer(targets.squares(cameras, self._box))
+            frames, square = gl.buffer(targets.frames(cameras)), (squares, len(cameras))
+            targets.for_middles.clear(0.0, 0.0, 0.0, 0.0, depth=1.0)
+            self._draw(programs.middles, targets.for_middles, frames, len(cameras))
             for grid in range(2):
-                square = (squares, len(cameras))
                 self._fill(programs.coarser, targets.for_fields[grid], *square, side=COARSE, grid=grid)
                 targets.fields[grid].use(UNITS["fields"])
                 self._fill(programs.bell, targets.for_wide[grid], *square, side=COARSE, grid=grid)
             self._fill(programs.around, targets.for_around, *square, side=self._size)
-            self._draw(programs.further, targets.for_further, frames[1], len(OFFSETS) * len(cameras), ground=1.0)
+            targets.for_further.clear(1.0, 1.0, 1.0, 1.0, depth=1.0)
+            self._fill(programs.closed, targets.for_further, *square, side=self._size, depth=True)
+            self._draw(programs.further, targets.for_further, frames, len(cameras))
             self._fill(programs.picture, targets.for_pictures, *square, side=self._size)
-            pixels = gl.buffer(reserve=targets.width * targets.height * 4, dynamic=True)
-            self._buffers.append(pixels)
-            targets.for_pictures.read_into(pixels, components=4)
-            for each in (squares, *frames):
+            begun = self._read(targets, len(cameras))
+            for each in (squares, frames):
                 each.release()
-        places = tuple(targets.place(number) for number in range(len(cameras)))
-        return _Begun(pixels, targets.width, targets.height, places)
+        return begun
+
+    def _read(self, targets: Targets, count: int) -> _Begun:
+        """Has the pictures of `count` views copied into a buffer; nothing waits for it."""
+        places = tuple(targets.place(number) for number in range(count))
+        width, height = (self._size * (1 + max(place[axis] for place in places)) for axis in range(2))
+        begun = _Begun(targets.readback.lend(), targets.readback, width, height, places)
+        self._begun.append(begun)
+        targets.for_pictures.read_into(begun.pixels, (0, 0, width, height), components=4)
+        return begun
 
     def finish(self, begun: _Begun) -> Iterator[tuple[Picture, Mask]]:
         """The views, once they are drawn."""
         import cv2
 
         with self._guarded():
-            data = begun.pixels.read()
-            begun.pixels.release()
-            self._buffers.remove(begun.pixels)
-        atlas, size = np.frombuffer(data, np.uint8).reshape(begun.height, begun.width, 4), self._size
+            atlas, size = taken(begun.pixels, begun.height, begun.width), self._size
+            begun.readback.give_back(begun.pixels)
+            self._begun.remove(begun)
         for column, row in begun.places:
             square = atlas[row * size : (row + 1) * size, column * size : (column + 1) * size]
-            yield cv2.cvtColor(square, cv2.COLOR_RGBA2RGB), square[..., 3] > 127  # 0.02 ms; numpy takes 0.8
+            # 0.02 ms; numpy takes 0.8. The fourth channel is 1 where the surface shows, else 0.
+            yield cv2.cvtColor(square, cv2.COLOR_RGBA2RGB), cv2.extractChannel(square, 3).view(np.bool_)
 
     @contextlib.contextmanager
     def _guarded(self) -> Iterator[Any]:
@@ -188,11 +202,10 @@ class _Drawing:
             kept["programs"] = Programs(gl)
         return kept["programs"]  # type: ignore[no-any-return]
 
-    def _draw(self, program: Any, target: Any, frames: Any, count: int, ground: float) -> None:
-        """Draws all triangles into each of `count` frames, on that ground."""
+    def _draw(self, program: Any, target: Any, frames: Any, count: int) -> None:
+        """Draws all triangles into each of `count` frames."""
         gl = self._lease.context
         target.use()
-        target.clear(ground, ground, ground, ground, depth=1.0)
         gl.enable_only(gl.DEPTH_TEST)
         gl.front_face = "cw"  # the y axis runs downwards
         for number, part in enumerate(self._parts):
@@ -202,17 +215,19 @@ class _Drawing:
             put(program, paint=_paint(self._surface, part))
             layout = _LAYOUTS[_paint(self._surface, part)]
             content = [(loaded.vertices, *layout), (frames, "3f 3f 3f 3f 4f /i", *FRAME)]
-            array = gl.vertex_array(program, content, skip_errors=True)
+            array = gl.vertex_array(program, content, loaded.corners, skip_errors=True)
             array.render(instances=count)
             array.release()
             if number not in self._resident:
                 loaded.release()
 
-    def _fill(self, program: Any, target: Any, squares: Any, count: int, side: int, **more: object) -> None:
-        """Runs a program over the square of each of `count` views in a target."""
+    def _fill(
+        self, program: Any, target: Any, squares: Any, count: int, side: int, depth: bool = False, **more: object
+    ) -> None:
+        """Runs a program over the square of each of `count` views in a target, also in its `depth`."""
         gl = self._lease.context
         target.use()
-        gl.enable_only(gl.NOTHING)
+        gl.enable_only(gl.DEPTH_TEST if depth else gl.NOTHING)
         put(program, side=float(side), whole=target.size, size=float(self._size), coarse=float(COARSE), **more)
         corners = self._programs(gl).corners
         content = [(corners, "2f", "corner"), (squares, "2f 4f 4f /i", "place", "window", "grids")]
@@ -222,13 +237,13 @@ class _Drawing:
 
     def _uploaded(self, part: _Part) -> _Loaded:
         gl, surface = self._lease.context, self._surface
-        vertices = gl.buffer(_vertices(surface, part).tobytes())
+        vertices, corners = map(gl.buffer, _vertices(surface, part))
         if part.texture < 0:
-            return _Loaded(vertices, None)
+            return _Loaded(vertices, corners, None)
         pixels = _within(surface.textures[part.texture], gl.info["GL_MAX_TEXTURE_SIZE"])
-        skin = gl.texture(pixels.shape[1::-1], 3, pixels.tobytes(), alignment=1)
+        skin = gl.texture(pixels.shape[1::-1], 3, np.ascontiguousarray(pixels), alignment=1)
         skin.filter = (gl.NEAREST, gl.NEAREST)
-        return _Loaded(vertices, skin)
+        return _Loaded(vertices, corners, skin)
 
 
 _LAYOUTS = (
@@ -260,24 +275,52 @@ def _parts(surface: Surface) -> list[_Part]:
 
 
 def _bytes(surface: Surface, part: _Part) -> int:
-    """What a part takes on the card."""
+    """What a part takes on the card at most."""
     skin = surface.textures[part.texture].size if part.texture >= 0 else 0
-    return len(part.triangles) * 3 * (24, 28, 32)[_paint(surface, part)] + skin
+    return len(part.triangles) * 3 * (4 + (24, 28, 32)[_paint(surface, part)]) + skin
 
 
-def _vertices(surface: Surface, part: _Part) -> NDArray[np.void]:
-    """The corners of a part's triangles, [3 * T]."""
+def _vertices(surface: Surface, part: _Part) -> tuple[NDArray[np.void], NDArray[np.uint32]]:
+    """What is drawn of a part: its vertices, [N], and the number of that at each corner of its triangles, [3 * T].
+
+    Corners at one vertex of the surface share it where they are alike, as on a smooth surface nearly all are: a card works out a
+    vertex for several triangles at once.
+    """
     paint, triangles = _paint(surface, part), part.triangles
     corners = surface.faces[triangles].ravel()
-    of_paint = _FIELDS[paint - 1 : paint] if paint else ()
-    rows = np.zeros(len(corners), [("position", np.float32, 3), ("normal", np.float32, 3), *of_paint])
-    rows["position"] = surface.vertices[corners]
-    rows["normal"] = surface.normals[triangles].reshape(-1, 3)
-    if paint == 1 and surface.colours is not None:
-        rows["colour"][:, :3] = surface.colours[corners]
+    of_corners = {"normal": surface.normals[triangles].reshape(-1, 3)}
     if paint == 2 and surface.uv is not None:
-        rows["uv"] = surface.uv[triangles].reshape(-1, 2)
-    return rows
+        of_corners["uv"] = surface.uv[triangles].reshape(-1, 2)
+    kept, numbers = _alike(corners, len(surface.vertices), list(of_corners.values()))
+    of_paint = _FIELDS[paint - 1 : paint] if paint else ()
+    rows = np.zeros(len(kept), [("position", np.float32, 3), ("normal", np.float32, 3), *of_paint])
+    rows["position"] = surface.vertices[corners[kept]]
+    for name, values in of_corners.items():
+        rows[name] = values[kept]
+    if paint == 1 and surface.colours is not None:
+        rows["colour"][:, :3] = surface.colours[corners[kept]]
+    return rows, numbers
+
+
+def _alike(
+    corners: NDArray[np.int32], count: int, of_corners: list[NDArray[np.float32]]
+) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+    """The corners that are like no earlier one, and for each corner the place among them of the one that it is like.
+
+    Each is compared with one corner at its vertex (of `count`) only: others of a vertex at a crease stay apart.
+    """
+    every = np.arange(len(corners), dtype=np.int32)
+    first = np.empty(count, np.int32)
+    first[corners[::-1]] = every[::-1]  # of several values for one place the last one stays
+    like = first[corners]
+    own = np.zeros(len(corners), bool)
+    for values in of_corners:
+        for axis in values.T:
+            axis = np.ascontiguousarray(axis)
+            own |= axis != axis[like]
+    kept = np.flatnonzero(own | (like == every))
+    place = np.cumsum(own | (like == every), dtype=np.uint32) - np.uint32(1)
+    return kept, place[np.where(own, every, like)]
 
 
 def _within(texture: Picture, most: int) -> Picture:

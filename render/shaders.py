@@ -13,7 +13,7 @@ from outcrop.render.cameras import DISTANCE, FIELD_OF_VIEW
 
 NEAR, FAR = DISTANCE - 1.02, DISTANCE + 1.02
 """What the depth buffer covers, in radii from the camera: the unit ball and a little more."""
-VERSION = "#version 330 core\n"
+VERSION = "#version 400 core\n"
 
 
 def _number(value: float) -> str:
@@ -75,6 +75,9 @@ void main() {{
 }}
 """
 
+CORNERS_OF_SAMPLES = CORNERS.replace("out vec", "sample out vec")
+"""The same, where every sample of a pixel is shaded by itself."""
+
 SURFACE = f"""
 in vec3 a_normal; in vec3 a_colour; in vec2 a_uv; in float a_depth;
 uniform int paint;  // 0: no colour of its own, 1: of its vertices, 2: of its texture
@@ -102,13 +105,12 @@ void main() {{
 }}
 """
 
-FURTHER = f"""{VERSION}{SURFACE}{LIGHT}
+FURTHER = f"""{VERSION}{SURFACE.replace("in vec", "sample in vec")}{LIGHT}
 uniform sampler2D around;
 out vec4 light;
 void main() {{
-    vec2 sky = texelFetch(around, ivec2(gl_FragCoord.xy) % textureSize(around, 0), 0).rg;
-    if (sky.g == 0.0) discard;  // neighbours are alike here: the middle says it all
-    light = vec4(min(returned(facing(), coloured(), sky.r), 1.0), 1.0);
+    float sky = texelFetch(around, ivec2(gl_FragCoord.xy), 0).r;
+    light = vec4(min(returned(facing(), coloured(), sky), 1.0), 1.0);
 }}
 """
 
@@ -202,7 +204,12 @@ vec4 shape_at(ivec2 pixel) {{
     return texelFetch(shapes, a_place * int(size) + pixel, 0);
 }}
 float mean(sampler2D wide, int grid, ivec2 cell) {{
-    Taps t = taps(cell, a_window.zw, vec2(cells(grid)));
+    vec2 most = vec2(cells(grid)), scale = most / a_window.zw;
+    if (all(lessThanEqual(scale, vec2(1.0)))) {{  // two cells along each axis: what the texture unit does in one go
+        vec2 place = clamp((vec2(cell) + 0.5) * scale, vec2(0.5), most - 0.5);
+        return textureLod(wide, (vec2(a_place) * coarse + place) / vec2(textureSize(wide, 0)), 0.0).r;
+    }}
+    Taps t = taps(cell, a_window.zw, most);
     vec2 sum = vec2(0.0);
     for (int y = t.first.y; y < t.last.y; y++)
         for (int x = t.first.x; x < t.last.x; x++)
@@ -227,21 +234,33 @@ void main() {{
 }}
 """
 
-PICTURE = f"""{VERSION}{WITHIN}{LIGHT}
-uniform sampler2D shapes; uniform sampler2D colours; uniform sampler2D around; uniform sampler2D further;
-out vec4 picture;  // sRGB, and whether the middle of the pixel shows the surface
+CLOSED = f"""{VERSION}{WITHIN}
+uniform sampler2D around;
+out vec4 light;
 void main() {{
-    ivec2 pixel = ivec2(gl_FragCoord.xy), atlas = textureSize(shapes, 0);
+    // Where neighbours are alike the middle says it all: nothing is nearer than what is drawn here.
+    if (texelFetch(around, ivec2(gl_FragCoord.xy), 0).g > 0.0) discard;
+    gl_FragDepth = 0.0;
+    light = vec4(1.0);
+}}
+"""
+
+PICTURE = f"""{VERSION}{WITHIN}{LIGHT}
+uniform sampler2D shapes; uniform sampler2D colours; uniform sampler2D around; uniform sampler2DMS further;
+out vec4 picture;  // sRGB, and 1 of 255 where the middle of the pixel shows the surface
+void main() {{
+    ivec2 pixel = ivec2(gl_FragCoord.xy);
     vec4 shape = texelFetch(shapes, pixel, 0);
     vec2 sky = texelFetch(around, pixel, 0).rg;
-    vec3 light = vec3(1.0);
+    picture = vec4(1.0, 1.0, 1.0, 0.0);
+    if (sky.g == 0.0 && shape.a == 0.0) return;
+    vec3 light = vec3(0.0);
     if (sky.g > 0.0) {{
-        light = vec3(0.0);
-        for (int n = 0; n < 4; n++) light += 0.25 * texelFetch(further, pixel + ivec2(n % 2, n / 2) * atlas, 0).rgb;
-    }} else if (shape.a > 0.0)
+        for (int n = 0; n < 4; n++) light += 0.25 * texelFetch(further, pixel, n).rgb;
+    }} else
         light = returned(shape.xyz, texelFetch(colours, pixel, 0).rgb, sky.r);
     light = floor(clamp(light, 0.0, 1.0) * 4096.0 + 0.5) / 4096.0;  // the steps of lights.encoded
     vec3 high = 1.055 * pow(max(light, 0.003), vec3(1.0 / 2.4)) - 0.055;
-    picture = vec4(mix(12.92 * light, high, vec3(greaterThan(light, vec3(0.0031308)))), shape.a > 0.0 ? 1.0 : 0.0);
+    picture = vec4(mix(12.92 * light, high, vec3(greaterThan(light, vec3(0.0031308)))), shape.a > 0.0 ? 1.0 / 255.0 : 0.0);
 }}
 """

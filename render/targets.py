@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,11 +10,14 @@ from numpy.typing import NDArray
 
 from outcrop.render import painting, shaders
 from outcrop.render.cameras import Camera
+from outcrop.render.readback import Readback
 
 VIEW_BYTES = 160 * 2**20
 """For the views that are drawn at the same time."""
 BYTES_A_PIXEL = 84
 """What a pixel of a view takes on the card: normals, depths and colours at its middle and at four further places."""
+SAMPLES = len(painting.OFFSETS)
+"""Of a pixel, beside its middle. Where they lie is the driver's choice: `painting.OFFSETS`, the common pattern of four."""
 COARSE = max(painting.coarse_cells(1, 1, min(painting.reaches(1)))) + 2
 """The side of a view's square for coarsened depths; it does not depend on the view's size."""
 UNITS = {"skin": 0, "shapes": 1, "colours": 2, "around": 3, "further": 4, "wide0": 5, "wide1": 6, "fields": 7}
@@ -33,10 +35,11 @@ class Programs:
             return made
 
         self.middles = program(shaders.CORNERS, shaders.MIDDLES)
-        self.further = program(shaders.CORNERS, shaders.FURTHER)
+        self.further = program(shaders.CORNERS_OF_SAMPLES, shaders.FURTHER)
         self.coarser = program(shaders.SQUARES, shaders.COARSER)
         self.bell = program(shaders.SQUARES, shaders.BELL)
         self.around = program(shaders.SQUARES, shaders.AROUND)
+        self.closed = program(shaders.SQUARES, shaders.CLOSED)
         self.picture = program(shaders.SQUARES, shaders.PICTURE)
         self.idle = context.simple_framebuffer((1, 1))
         self.corners = context.buffer(np.array([0, 0, 1, 0, 0, 1, 1, 1], np.float32).tobytes())
@@ -57,28 +60,30 @@ class Targets:
         self.size, self.views = size, views
         side: int = min(context.info["GL_MAX_TEXTURE_SIZE"], *context.info["GL_MAX_VIEWPORT_DIMS"])
         most = max(1, min(VIEW_BYTES // (BYTES_A_PIXEL * size * size), views))
-        self.rows: int = min(most, max(1, side // (2 * size)))  # twice the size: four further places of each pixel
-        self.columns: int = min(-(-most // self.rows), max(1, side // (2 * size)))
+        self.rows: int = min(most, max(1, side // size))
+        self.columns: int = min(-(-most // self.rows), max(1, side // size))
         self.most = min(most, self.rows * self.columns)
         self._made: list[Any] = []
         atlas = (self.columns * size, self.rows * size)
-        twice = (2 * atlas[0], 2 * atlas[1])
         squares = (self.columns * COARSE, self.rows * COARSE)
         new = self._new
         self.shapes = new(context.texture, atlas, 4, dtype="f4")
         self.colours = new(context.texture, atlas, 4, dtype="f2")
         self.around = new(context.texture, atlas, 2, dtype="f2")
-        self.further = new(context.texture, twice, 4, dtype="f2")
+        self.further = new(context.texture, atlas, 4, dtype="f2", samples=SAMPLES)
         self.fields = [new(context.texture, squares, 2, dtype="f4") for _ in painting.WIDTHS]
         self.wide = [new(context.texture, squares, 1, dtype="f4") for _ in painting.WIDTHS]
+        for texture in self.wide:
+            texture.filter = (context.LINEAR, context.LINEAR)
         self.pictures = new(context.texture, atlas, 4)
-        depths = [new(context.depth_renderbuffer, shape) for shape in (atlas, twice)]
+        depths = [new(context.depth_renderbuffer, atlas, samples=samples) for samples in (0, SAMPLES)]
         self.for_middles = new(context.framebuffer, [self.shapes, self.colours], depths[0])
         self.for_further = new(context.framebuffer, [self.further], depths[1])
         self.for_fields = [new(context.framebuffer, [texture]) for texture in self.fields]
         self.for_wide = [new(context.framebuffer, [texture]) for texture in self.wide]
         self.for_around = new(context.framebuffer, [self.around])
         self.for_pictures = new(context.framebuffer, [self.pictures])
+        self.readback = new(Readback, context, atlas[0] * atlas[1] * 4)
 
     def _new(self, make: Callable[..., Any], *args: Any, **more: Any) -> Any:
         self._made.append(make(*args, **more))
@@ -119,21 +124,12 @@ class Targets:
             rows.append([*self.place(number), left, top, width, height, *grids[0], *grids[1]])
         return np.array(rows, np.float32)
 
-    def frames(
-        self, cameras: Sequence[Camera], shifts: Sequence[tuple[float, float]] = ((0, 0),)
-    ) -> NDArray[np.float32]:
-        """For each view the camera and where its picture goes, [V, 16] (`shaders.CORNERS`).
-
-        With four shifts (in pixels) it goes four times into a target of twice the size, moved by as much the other way.
-        """
-        across = math.isqrt(len(shifts))
+    def frames(self, cameras: Sequence[Camera]) -> NDArray[np.float32]:
+        """For each view the camera and where its picture goes, [V, 16] (`shaders.CORNERS`)."""
         rows = []
-        for n, (shift_x, shift_y) in enumerate(shifts):
-            for number, camera in enumerate(cameras):
-                column, row = self.place(number)
-                x = ((n % across) * self.columns + column + 0.5) * self.size - shift_x
-                y = ((n // across) * self.rows + row + 0.5) * self.size - shift_y
-                width, height = across * self.width, across * self.height
-                frame = (2 * x / width - 1, 2 * y / height - 1, self.size / width, self.size / height)
-                rows.append([*camera.eye, *(part for axis in camera.axes for part in axis), *frame])
+        for number, camera in enumerate(cameras):
+            column, row = self.place(number)
+            middle = (2 * column + 1) / self.columns - 1, (2 * row + 1) / self.rows - 1
+            axes = (part for axis in camera.axes for part in axis)
+            rows.append([*camera.eye, *axes, *middle, 1 / self.columns, 1 / self.rows])
         return np.array(rows, np.float32)

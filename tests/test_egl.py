@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from outcrop.embed.images import Decoded
 from outcrop.embed.models import find_model
 from outcrop.embed.photo import PhotoMetadata
 from outcrop.ingest.listing import look_ahead
-from outcrop.render import egl, opengl, targets, workers
+from outcrop.render import egl, opengl, painting, targets, workers
 from outcrop.render.geometry import Shape, load, normalised
 from outcrop.render.painting import Shader
 from outcrop.render.raycast import Raycaster
@@ -280,6 +281,56 @@ def test_drawings_in_turn_and_in_threads_do_not_disturb_each_other() -> None:
     next(unfinished)
     unfinished.close()
     assert np.array_equal(np.stack(list(pictures(2))), alone[2])
+
+
+def test_corners_that_are_alike_are_one_vertex() -> None:
+    def uploaded(shape: Shape) -> tuple[int, int]:
+        surface = surface_of(normalised(shape))
+        (part,) = opengl._parts(surface)
+        rows, numbers = opengl._vertices(surface, part)
+        assert np.array_equal(rows["position"][numbers], surface.vertices[surface.faces].reshape(-1, 3))
+        assert np.array_equal(rows["normal"][numbers], surface.normals.reshape(-1, 3))
+        return len(rows), len(surface.vertices)
+
+    smooth, vertices = uploaded(shape_of(meshes.ball(3)))
+    assert smooth == vertices
+    corners = np.array([[n >> axis & 1 for axis in range(3)] for n in range(8)], float)
+    sides = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    faces = np.array([side[:3] for side in sides] + [[side[0], *side[2:]] for side in sides])
+    cube, vertices = uploaded(shape_of((corners, faces)))
+    assert vertices == 8 and 24 <= cube < 36, "each side has a normal of its own"
+
+
+def test_samples_lie_where_rays_go() -> None:
+    with egl.leased() as lease, lease.current() as gl:
+        several = gl.simple_framebuffer((4, 4), samples=targets.SAMPLES)
+        several.use()
+        ask, place = ctypes.CDLL("libGL.so.1").glGetMultisamplefv, (ctypes.c_float * 2)()
+        found = set()
+        for number in range(targets.SAMPLES):
+            ask(0x8E50, number, place)  # GL_SAMPLE_POSITION
+            found.add((place[0] - 0.5, place[1] - 0.5))
+        gl.simple_framebuffer((1, 1)).use()
+        several.release()
+    assert found == set(painting.OFFSETS)
+
+
+def test_buffers_for_reading_back_are_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    surface, spec = surface_of(normalised(shape_of(bumpy()))), ViewSpec(views=6, size=48)
+    monkeypatch.setattr(targets, "VIEW_BYTES", 2 * targets.BYTES_A_PIXEL * 48 * 48)
+    egl._leases.clear()
+    numbers = []
+    for _ in range(2):
+        assert len(list(opengl.draw(surface, spec.cameras(), spec.size))) == 6
+        with egl.leased() as lease:
+            numbers.append(sorted(buffer.glo for buffer in lease.kept["targets"].readback._idle))
+    assert len(numbers[0]) == 2, "the card draws into one while the other is handed out"
+    assert numbers[0] == numbers[1]
+    unfinished = opengl.draw(surface, spec.cameras(), spec.size)
+    next(unfinished)
+    unfinished.close()
+    assert sorted(buffer.glo for buffer in lease.kept["targets"].readback._idle) == numbers[0]
+    egl._leases.clear()
 
 
 def test_memory_is_given_back() -> None:
