@@ -24,6 +24,8 @@ from outcrop.schema.errors import InputError, PictureError
 WORLD = 2 * math.pi * RADIUS
 """Metres of Web Mercator from edge to edge."""
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+TILE_JSON = ("metadata.json", "tiles.json", "tile.json", "tilejson.json")
+"""What describes a folder of tiles, beside it (TileJSON, and what tools for MBTiles write)."""
 HELD = 64
 """Pictures kept in memory: neighbouring windows share them."""
 Address = tuple[int, int, int]
@@ -54,7 +56,7 @@ class Pictures(Protocol):
 
 
 class FolderTiles:
-    """A folder of XYZ tiles; or of TMS tiles, whose rows count from the south, where GDAL's description says so."""
+    """A folder of XYZ tiles; or of TMS tiles, whose rows count from the south, where a description beside them says so."""
 
     def __init__(self, path: Path) -> None:
         """Lists it.
@@ -91,14 +93,15 @@ class FolderTiles:
 
 
 def _counts_from_south(folder: Path) -> bool:
-    """Whether a folder of tiles is one of TMS: gdal2tiles describes those (and no others) in a file.
+    """Whether a folder of tiles is one of TMS: gdal2tiles describes those (and no others) in a file, and TileJSON has a scheme.
 
     Raises:
         InputError: they are not in Web Mercator.
     """
     described = folder / "tilemapresource.xml"
     if not described.is_file():
-        return False
+        files = [folder / name for name in TILE_JSON if (folder / name).is_file()]
+        return any(re.search(rb'"scheme"\s{0,9}:\s{0,9}"tms"', file.read_bytes()[:65536]) for file in files)
     profile = re.search(rb'<TileSets\s+profile="([^"]{1,40})"', described.read_bytes()[:65536])
     if profile is None or profile[1] not in (b"mercator", b"global-mercator"):
         raise InputError(
@@ -179,6 +182,21 @@ class Pyramid:
     def files(self) -> str:
         """See `outcrop.embed.maps.Map.files`."""
         return self._pictures.files
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """See `outcrop.embed.maps.Map.remarks`: a coarser zoom may show ground that the highest lacks."""
+        said = []
+        for zoom, there in sorted(self._levels.items()):
+            down = self.zoom - zoom
+            if lacking := len(there - {(x >> down, y >> down) for x, y in self._levels[self.zoom]}):
+                said.append((lacking, f"{lacking:,} of the {len(there):,} pictures of zoom {zoom}"))
+        if not said:
+            return ()
+        return (
+            f"{self.path}: the map is what zoom {self.zoom} shows; {max(said)[1]} show other ground, which is left out: give a "
+            "folder without the higher zooms",
+        )
 
     def read(self, window: MapWindow, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """See `outcrop.embed.maps.Map.read`."""

@@ -26,6 +26,8 @@ LOOK = 1024
 class Raster:
     """A raster with a place on the globe. Each thread has a handle of its own: GDAL's must not be shared."""
 
+    remarks = ()
+
     def __init__(self, path: Path) -> None:
         """Opens it.
 

@@ -68,6 +68,11 @@ class Map(Protocol):
         """What names the state of all files of a map that is made of many; '' where it is one file, whose bytes count."""
         ...
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know of what is not read."""
+        ...
+
     def read(self, window: MapWindow, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """A window within the map at a size (width, height): RGB [h, w, 3], and where it shows anything [h, w].
 

@@ -90,6 +90,8 @@ def list_map(path: Path, name: str, scales: Sequence[float], *, only: Iterable[s
             tiles = tiles_of(source, scales)
             large = keep_large(tiles, MIN_SIDE)
             items = _items(path, name, source, large)
+            remarks = source.remarks
+            middle = source.place.degrees(np.array([[source.width / 2, source.height / 2]]))[0]
     except PictureError as error:
         raise InputError(str(error)) from None
     if not large:
@@ -105,8 +107,8 @@ def list_map(path: Path, name: str, scales: Sequence[float], *, only: Iterable[s
         kept = [number for number, item in enumerate(items) if item.key in keys]
         wanted, large = [wanted[number] for number in kept], [large[number] for number in kept]
     sources = [MapSource(path, wanted, large, whole)] if wanted else []
-    summary = f"{path}: {len(wanted)} tiles of {_said(scales)}, {large[0].metres:.3g} m a pixel" if large else ""
-    return Listing(name, sources, summary=summary)
+    what = f"{len(wanted)} tiles of {_said(scales)}" + (f", {large[0].metres:.3g} m a pixel" if large else "")
+    return Listing(name, sources, remarks=remarks, summary=f"{path}: {what}, around {middle[0]:.4f}, {middle[1]:.4f}")
 
 
 def _items(path: Path, name: str, source: Map, tiles: Sequence[MapTile]) -> list[Item]:

@@ -249,12 +249,21 @@ def test_a_folder_of_tiles_and_an_archive_are_the_same_map(tmp_path: Path) -> No
     other = open_map(tmp_path / "tms")
     same_pyramid(other, pixels)
     assert other.place == found.place
+    described.rename(described.with_name("aside"))
+    (tmp_path / "tms/metadata.json").write_text('{"name": "x", "scheme": "tms"}')
+    assert open_map(tmp_path / "tms").place == found.place
     described.write_text('<TileMap>\n <TileSets profile="raster">')
     with pytest.raises(InputError, match="--xyz"):
         open_map(tmp_path / "tms")
+    assert not found.remarks
     files[-1].unlink()
     lacking = Pyramid(FolderTiles(tmp_path / "xyz"))
-    assert lacking.files != before and not lacking.coverage((4, 4)).all()
+    assert lacking.files != before and not lacking.coverage((4, 4)).all() and not lacking.remarks
+    for file in (tmp_path / "xyz/19").rglob("*.png"):
+        if address(file)[1] >= 275_002:
+            file.unlink()
+    (said,) = Pyramid(FolderTiles(tmp_path / "xyz")).remarks
+    assert "zoom 19 shows; 2 of the 4 pictures of zoom 18 show other ground" in said
 
 
 def address(file: Path) -> tuple[int, int, int]:
