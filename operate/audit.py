@@ -273,7 +273,7 @@ def _audit(
         good,
         tuple(findings),
         stale,
-        tuple(_repairs(collection.name, desired, findings, stale)),
+        tuple(_repairs(collection, desired, findings, stale)),
         desired,
     )
 
@@ -322,8 +322,22 @@ def _narrowed(desired: Desired, parents: set[str], keys: Sequence[str]) -> Listi
     return Listing(desired.dataset, [*sources, *(desired.files.sources(rest) if rest else ())])
 
 
-def _repairs(collection: str, desired: Desired, findings: Sequence[Finding], stale: str) -> Iterator[str]:
+def _repairs(collection: Collection, desired: Desired, findings: Sequence[Finding], stale: str) -> Iterator[str]:
     """What to do, one line each."""
+    troubles = {finding.trouble for finding in findings}
+    if collection.averaged is None:
+        yield from _repairs_of_plain(collection.name, desired, findings, stale)
+    elif stale or troubles - {"no file"}:
+        source = collection.averaged.source
+        mended = f"collection audit {source} --dataset {desired.dataset} says what is to be mended there"
+        yield f"the vectors are averaged, so mend their source: {mended}; then {collection.averaged.again(collection.name)}"
+    if "no file" in troubles:
+        yield "bring the declared files back, or correct the counts in the registry"
+    yield from desired.remarks
+
+
+def _repairs_of_plain(collection: str, desired: Desired, findings: Sequence[Finding], stale: str) -> Iterator[str]:
+    """The commands that mend a collection whose vectors are those of its pictures."""
     if stale:
         steps = "collection create, ingest, verify, collection switch"
         yield f"embed again with the new weights beside the old: {steps} ({stale})"
@@ -334,6 +348,3 @@ def _repairs(collection: str, desired: Desired, findings: Sequence[Finding], sta
         yield desired.again if kinds <= {"image", "tile", *FOSSIL} else f"{fixes} (embeds what is missing or changed)"
     if "orphan" in troubles:
         yield f"collection audit {collection} --dataset {desired.dataset} --fix (removes the orphans)"
-    if "no file" in troubles:
-        yield "bring the declared files back, or correct the counts in the registry"
-    yield from desired.remarks

@@ -130,7 +130,8 @@ def average(
     number of rows done, and what was matched. Memory grows with the keys of the photographs alone.
 
     Raises:
-        InputError: there is no photograph that fits. RegistryError: the registry, which says where they lie, cannot be read.
+        InputError: there is no photograph that fits, or none whose file is there as it was ingested. RegistryError: the registry,
+        which says where they lie, cannot be read.
         Refused: the collection `name` is something else, or the source is averaged itself.
     """
     begun = time.monotonic()
@@ -142,13 +143,14 @@ def average(
             f"collection {source.name!r} holds no photographs (kind image) that fit: nothing can be averaged"
         )
     originals = Originals.of_collection(source, settings)
-    target = _target(source, name, Averaged(source=source.physical, neighbours=neighbours, where=where), index)
-    done = Averages(target.physical, rows)
     with (
         Verifier.below(settings.state, settings.feature_cache_bytes) as verifier,
         PairsKept(settings.state, verifier.source.extractor.fingerprint) as kept,
     ):
         found = VerifiedNeighbours(source, images, neighbours, originals, verifier, kept)
+        _require_a_file(source, images, found)
+        target = _target(source, name, Averaged(source=source.physical, neighbours=neighbours, where=where), index)
+        done = Averages(target.physical, rows)
         writer = _Writer.of(target, Bulk.of(settings), rows, say)
         for items, vectors in chain(_others(source, filter, done), _averaged(source, images, found, done)):
             writer.write(items, vectors)
@@ -160,6 +162,23 @@ def average(
     done.removed = _finish(source, filter, target, rows)
     done.seconds = time.monotonic() - begun
     return done
+
+
+def _require_a_file(source: Collection, images: Filter, found: VerifiedNeighbours) -> None:
+    """That there is one photograph at least which can be matched: otherwise every vector would stay as it is.
+
+    Raises:
+        InputError: there is none, and why the first cannot be.
+    """
+    first = ""
+    for items, _ in source.scan(images, batch=ROWS):
+        for item in items:
+            if not (reason := found.why_not(item)):
+                return
+            first = first or reason
+    raise InputError(
+        f"not one photograph of collection {source.name!r} can be matched with others, so that nothing can be averaged: {first}"
+    )
 
 
 def _finish(source: Collection, filter: Filter, target: Collection, rows: int) -> int:

@@ -88,6 +88,13 @@ class VerifiedNeighbours:
 
         return [neighbours(item, others) for item, others in zip(items, near, strict=True)]
 
+    def why_not(self, item: Item) -> str:
+        """Why a photograph cannot be matched: its file is gone, or is another by now; '' where it can."""
+        found = self._looked_for(
+            _Row(item)
+        )  # which is not remembered: the item may lack what its file does not depend on
+        return found if isinstance(found, str) else ""
+
     def _paired(self, keys: list[Key], seen: dict[str, Original]) -> tuple[dict[Key, Pair], dict[str, str]]:
         """What is known of pairs, matched where nothing was; and why files could not be read, by their digests."""
         pairs = self._kept.get(keys)

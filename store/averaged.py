@@ -7,6 +7,7 @@ among them, so whatever writes rows asks here first.
 from __future__ import annotations
 
 import json
+import shlex
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -44,6 +45,11 @@ class Averaged(BaseModel):
         """JSON, as the collection's properties have it."""
         return self.model_dump_json()
 
+    def again(self, name: str) -> str:
+        """The command that brings the collection of this name up to date."""
+        conditions = "".join(f" --where {shlex.quote(each)}" for each in self.where)
+        return f"collection average {self.source} {name} --neighbours {self.neighbours}{conditions}"
+
     def __str__(self) -> str:
         of = f" ({', '.join(self.where)})" if self.where else ""
         end = "" if self.finished else "; interrupted: run `collection average` again"
@@ -59,8 +65,7 @@ def require_plain(name: str, averaged: Averaged | None) -> None:
     if averaged is not None:
         raise Refused(
             f"the vectors of collection {name!r} are averaged with those of verified neighbours, and plain ones do not belong "
-            f"among them; use its source (--collection {averaged.source}), then run "
-            f"`collection average {averaged.source} {name} --neighbours {averaged.neighbours}` again"
+            f"among them; use its source (--collection {averaged.source}), then run `{averaged.again(name)}` again"
         )
 
 

@@ -215,6 +215,14 @@ def test_an_unreadable_picture_is_named(lite: str, tmp_path: Path) -> None:
         assert done["missing"] == 1 and done["named"][0]["key"] == items[1].key
 
 
+def test_without_the_files_nothing_is_averaged(lite: str, photos: list[Item], tmp_path: Path) -> None:
+    for item in photos:
+        (tmp_path / "photos" / item.source).unlink()
+    said = run("collection", "average", "c", "new", "--json").error(3)
+    assert "not one photograph of collection 'c' can be matched" in said and "the original of image/d/a_100/" in said
+    assert "no collection 'new'" in run("collection", "describe", "new").error(3), "none is made"
+
+
 def test_a_part_is_averaged_by_itself(lite: str, photos: list[Item], tmp_path: Path) -> None:
     """With --where the others are neither neighbours nor rows; and what the conditions keep no more is removed."""
     vectors = unit_vectors(PHOTOS, SPACE.dim)
@@ -235,6 +243,11 @@ def test_plain_rows_stay_out(lite: str, photos: list[Item]) -> None:
         assert "--collection c__" in line and "collection average c__" in line
     with Store.connect(lite) as store:
         Collection.open(store, "new").delete([photos[0].id])
+    found = run("collection", "audit", "new", "--dataset", "d", "--json")
+    (source,) = (row["physical"] for row in run("collection", "list", "--json").json["rows"] if row["name"] == "c")
+    (repair,) = found.json["repairs"]
+    assert found.code == 4 and f"collection audit {source} --dataset d" in repair and "--fix" not in repair
+    assert repair.endswith(f"; then collection average {source} new --neighbours 12")
     assert "use its source" in run("collection", "audit", "new", "--dataset", "d", "--fix", "--yes").error(6)
     assert averaged("c", "new")["written"] == 1
     run("collection", "export", "c", "c.npy")
