@@ -19,8 +19,13 @@ from outcrop.store.connection import Store
 ROOT = Path(__file__).parents[1]
 sys.path += [str(ROOT), str(ROOT / "benchmarks")]  # last: what is installed wins
 
-hypothesis.settings.register_profile("outcrop", deadline=None, print_blob=True)
-hypothesis.settings.load_profile("outcrop")
+# However slow the machine, nothing of an example is too slow.
+patient = hypothesis.settings(deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+# The same examples in every run: a rare one is looked for on purpose (pytest --hypothesis-profile search, or OUTCROP_EXAMPLES=…),
+# not met by chance by a change that has nothing to do with it.
+hypothesis.settings.register_profile("outcrop", patient, derandomize=True)
+hypothesis.settings.register_profile("search", patient)
+hypothesis.settings.load_profile("search" if os.environ.get("OUTCROP_EXAMPLES") else "outcrop")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 from milvus_server import free_ports
+from waiting import until
 
 
 class RedisServer:
@@ -20,13 +20,15 @@ class RedisServer:
         words += ["--save", "", "--appendonly", "no", "--dir", str(folder), "--protected-mode", "no"]
         words += ["--requirepass", password] if password else []
         self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        self.stop()
-        raise RuntimeError(f"redis-server does not answer on port {self.port}")
+        try:
+            until(self._answers, f"an answer of redis-server on port {self.port}", self._process)
+        except AssertionError:
+            self.stop()
+            raise
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     @property
     def uri(self) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from waiting import until
+
 KEYS = {
     "AWS_ACCESS_KEY_ID": "AKIAOUTCROPTEST00000",
     "AWS_SECRET_ACCESS_KEY": "a-secret-that-must-not-be-shown",
@@ -43,6 +45,7 @@ class S3Server:
         self._server = make_server("127.0.0.1", 0, self._faulty, threaded=True)
         self.uri = f"http://127.0.0.1:{self._server.port}"
         self.environment = {**KEYS, "AWS_ENDPOINT_URL": self.uri}
+        self._lock = threading.Lock()
         self.mend()
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -55,6 +58,11 @@ class S3Server:
         self.read: list[str] = []
         self.at_once = self.most_at_once = 0
 
+    def together(self, count: int) -> float:
+        """For `slow`: keeps a request until so many have been asked together."""
+        until(lambda: self.most_at_once >= count, f"{count} requests at once")
+        return 0.0
+
     def stop(self) -> None:
         """Ends the server."""
         self._server.shutdown()
@@ -62,10 +70,11 @@ class S3Server:
 
     def _faulty(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        self.asked[method] = self.asked.get(method, 0) + 1
-        self.read += [path] if method == "GET" else []
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
+        with self._lock:
+            self.asked[method] = self.asked.get(method, 0) + 1
+            self.read += [path] if method == "GET" else []
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             time.sleep(self.slow(method, path))
             if self.refuse(method, path):
@@ -77,7 +86,8 @@ class S3Server:
             found: Iterable[bytes] = self._app(environ, start)
             return _half(found) if self.cut(method, path) else found
         finally:
-            self.at_once -= 1
+            with self._lock:
+                self.at_once -= 1
 
 
 def _half(found: Iterable[bytes]) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from vectors import unit_vectors
+from waiting import LONG
 
 from outcrop.operate.doctor import examine
 from outcrop.schema.errors import OutcropError, SpaceMismatch, StoreUnreachable
@@ -76,8 +77,8 @@ def test_several_first_ingests_at_once_open_one_collection(server_uri: str, name
     def first() -> None:
         try:
             with Store.connect(server_uri) as mine:
-                ready.wait(30)
-                made.append(Collection.ensure(mine, name, SPACE, patience=10.0).physical)
+                ready.wait(LONG)
+                made.append(Collection.ensure(mine, name, SPACE, patience=LONG).physical)
         except OutcropError as error:
             trouble.append(error)
 
@@ -85,7 +86,7 @@ def test_several_first_ingests_at_once_open_one_collection(server_uri: str, name
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(LONG)
     assert not trouble and made == [f"{name}__{SPACE.fingerprint[:8]}"] * 4
     with Store.connect(server_uri) as store:
         opened = Collection.open(store, name)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from pictures import picture
 from PIL import Image
+from waiting import LONG
 
 from outcrop.embed import decoding
 from outcrop.embed.decoding import JpegDecoder
@@ -386,7 +387,7 @@ def test_threads_that_come_while_it_is_tried_decode_themselves(lite: Encoder, mo
 
     def slow(device: str, megapixels: int) -> str:
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(LONG)
         return "none"
 
     monkeypatch.setattr(on_device, "find_reader", slow)
@@ -396,11 +397,11 @@ def test_threads_that_come_while_it_is_tried_decode_themselves(lite: Encoder, mo
     assert isinstance(file, Undecoded)
     first = threading.Thread(target=device._settle, args=(file,))
     first.start()
-    assert inside.wait(10)
+    assert inside.wait(LONG)
     device._settle(file)  # does not wait
     assert not device._settled
     go_on.set()
-    first.join(10)
+    first.join(LONG)
     assert device._settled
 
 
@@ -419,13 +420,15 @@ class Several:
 
 def test_each_of_several_devices_decodes(tmp_path: Path, lite: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: dict[str, int] = {}
-    decode = JpegDecoder.decode
+    decode, find = JpegDecoder.decode, on_device.find_reader
 
     def counted(self: JpegDecoder, files: Any) -> Any:
         decoded[self.device] = decoded.get(self.device, 0) + 1
         return decode(self, files)
 
     monkeypatch.setattr(JpegDecoder, "decode", counted)
+    # Several batches, however late the devices come to take them: all that waits would be one.
+    monkeypatch.setattr(on_device, "find_reader", lambda device, megapixels: find(device, 1))
     contents = files()
     del contents["large.jpg"]  # as above
     listing = photographs(tmp_path / "photos", contents)

@@ -10,6 +10,7 @@ from concurrent import futures
 import grpc
 import pymilvus.exceptions
 import pytest
+from waiting import LONG
 
 import outcrop.schema.errors
 from outcrop.schema.errors import EXIT_CODES, InputError, OutcropError, Refused, StoreUnreachable, nearest
@@ -129,7 +130,7 @@ def aborting() -> Iterator[grpc.Channel]:
 @pytest.mark.parametrize("status", [status for status in grpc.StatusCode if status is not grpc.StatusCode.OK])
 def test_every_grpc_status_is_one_of_ours(aborting: grpc.Channel, status: grpc.StatusCode) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        aborting.unary_unary(f"/test/{status.name}")(b"", timeout=10)
+        aborting.unary_unary(f"/test/{status.name}")(b"", timeout=LONG)
     mapped = translate(caught.value, "look", URI)
     expected = {
         "UNAVAILABLE": StoreUnreachable,

@@ -15,6 +15,7 @@ import pytest
 from commands import Outcome, run
 from PIL import Image
 from test_sources import ToyEncoder
+from waiting import LONG
 
 import outcrop
 from outcrop.embed.crops import prepare
@@ -69,7 +70,7 @@ def test_heads_are_read_several_at_once_in_order_and_not_each_as_a_task(monkeypa
 
     def look(number: int) -> int:
         if number % TOGETHER == 0:
-            together.wait(20)  # broken where fewer threads than these read at the same time
+            together.wait(LONG)  # broken where fewer threads than these read at the same time
         return 2 * number
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", counted)

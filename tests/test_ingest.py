@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import run, start
 from pictures import picture, write_dataset
+from waiting import SLOWLY, records, until
 
 from outcrop.ingest.records import find_run, list_runs
 from outcrop.ingest.runs import Run
@@ -195,15 +195,9 @@ def test_unicode_datasets(tmp_path: Path) -> None:
 def test_kill_during_ingest_then_the_same_command_again(tmp_path: Path) -> None:
     total, batch = 240, 4
     write_dataset(tmp_path, {"250918092555_300": total})
-    process = start("ingest", "dataset", "jamshill_image", *LITE, "--batch", batch, "--json", cwd=tmp_path)
-    record: dict = {}
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        found = list((tmp_path / ".outcrop/runs").glob("*/run.json"))
-        record = json.loads(found[0].read_text()) if found else {}
-        if record.get("upserted", 0) >= 20:
-            break
-        time.sleep(0.02)
+    process = start("ingest", "dataset", "jamshill_image", *LITE, "--batch", batch, "--json", cwd=tmp_path, **SLOWLY)
+    until(lambda: any(each["upserted"] >= 20 for each in records(tmp_path / ".outcrop")), "rows", process)
+    (record,) = records(tmp_path / ".outcrop")
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert 20 <= record["upserted"] < total, "the run was not caught in the middle"
@@ -231,13 +225,8 @@ def test_kill_during_ingest_then_the_same_command_again(tmp_path: Path) -> None:
 def test_interrupt_ends_cleanly_and_the_next_run_goes_on(tmp_path: Path) -> None:
     total = 240
     write_dataset(tmp_path, {"250918092555_300": total})
-    process = start("ingest", "dataset", "jamshill_image", *LITE, "--batch", 4, "--json", cwd=tmp_path)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        found = list((tmp_path / ".outcrop/runs").glob("*/run.json"))
-        if found and json.loads(found[0].read_text())["upserted"] >= 8:
-            break
-        time.sleep(0.02)
+    process = start("ingest", "dataset", "jamshill_image", *LITE, "--batch", 4, "--json", cwd=tmp_path, **SLOWLY)
+    until(lambda: any(each["upserted"] >= 8 for each in records(tmp_path / ".outcrop")), "rows", process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err

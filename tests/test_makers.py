@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from pictures import write_dataset
 from test_device_ingest import CAPTURE, Ingested, alike, files, lite, one_thread, photographs, same
+from waiting import LONG, until
 
 from outcrop.embed.encoder import Encoder
 from outcrop.ingest import makers
@@ -85,11 +85,10 @@ def test_a_process_that_ends_costs_one_photograph(tmp_path: Path, lite: Encoder)
         os.kill(worker.pid, signal.SIGSTOP)
         with ThreadPoolExecutor(1) as pool:
             answer = pool.submit(lambda: list(made.make(source, todo, contents, lite.space, True)))
-            while not worker.busy:  # it has been asked, and cannot answer
-                time.sleep(0.01)
+            until(lambda: worker.busy, "a question")  # and it cannot answer
             os.kill(worker.pid, signal.SIGKILL)
             with pytest.raises(PictureError, match=r"a\.jpg: decoding it ended the process \(SIGKILL"):
-                answer.result(30)
+                answer.result(LONG)
         ((outcome,),) = made.make(source, todo, contents, lite.space, False)
         assert outcome.item.source_digest
     finally:

@@ -82,7 +82,7 @@ def test_a_claim_of_a_billion_vertices_costs_no_memory(tmp_path: Path) -> None:
 
 
 @given(data=st.data(), kind=st.sampled_from(["ply", "text.ply", "stl", "text.stl", "off", "obj"]))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_damage_is_refused_or_harmless_and_never_anything_else(tmp_path: Path, data: st.DataObject, kind: str) -> None:
     vertices, faces = meshes.box()
     path = meshes.write(tmp_path / f"a.{kind.split('.')[-1]}", vertices, faces, text=kind.startswith("text"))

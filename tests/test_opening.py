@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from commands import run
 from pictures import write_dataset
+from waiting import LONG
 
 from outcrop.embed.models import find_model
 from outcrop.embed.opening import LazyEncoder
@@ -28,7 +29,7 @@ def test_it_is_opened_ahead_by_another_thread_and_once() -> None:
 
     def open_encoder() -> Any:
         threads.append(threading.current_thread())
-        assert may_open.wait(10)
+        assert may_open.wait(LONG)
         return fake(log)
 
     encoder = LazyEncoder(SPACE, open_encoder, lambda opened: log.append("opened"))
@@ -65,12 +66,12 @@ def test_close_waits_for_an_encoder_that_is_being_opened_and_closes_it() -> None
 
     def open_encoder() -> Any:
         begun.set()
-        assert may_open.wait(10)
+        assert may_open.wait(LONG)
         return fake(log)
 
     encoder = LazyEncoder(SPACE, open_encoder)
     encoder.begin()
-    assert begun.wait(10)
+    assert begun.wait(LONG)
     threading.Timer(0.05, may_open.set).start()
     encoder.close()
     assert log == ["closed"] and not encoder.is_open

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from waiting import until
 
 from outcrop.schema.errors import InputError, OutcropError
 from outcrop.schema.processes import Ended, Pool, Worker
@@ -200,10 +200,7 @@ def test_no_process_outlives_the_one_that_started_it(how: str, tmp_path: Path) -
     if how == "is killed":
         os.kill(parent.pid, signal.SIGKILL)
     parent.communicate()
-    until = time.monotonic() + 60
-    while not has_ended(child):
-        assert time.monotonic() < until, "it lives on"
-        time.sleep(0.05)
+    until(lambda: has_ended(child), "the end of the worker")
 
 
 def has_ended(process: psutil.Process) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import threading
-import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +19,7 @@ from commands import run
 from films import write_film
 from operations import SPACE
 from pictures import write_dataset
+from waiting import records, until
 
 from outcrop.ingest import on_ray
 from outcrop.ingest.on_ray import Answer, Task, Worker, _actors, _anywhere, _packed
@@ -194,7 +193,9 @@ def test_a_cluster_that_loses_a_node_makes_the_rows_of_one_run(
     try:
         lost = threading.Thread(target=lose_a_node, args=(cluster, tmp_path / "state"))
         lost.start()
-        done = run("ingest", "dataset", "town", *MODEL, *far)
+        with monkeypatch.context() as slowly:  # so that the node is lost before the other has done all
+            slowly.setenv("OUTCROP_WRITE_RATE", "3")
+            done = run("ingest", "dataset", "town", *MODEL, *far)
         lost.join()
         assert done.code == 4, done.err
         record = done.json
@@ -234,16 +235,5 @@ def test_specimens_are_drawn_and_embedded_on_a_node_with_a_card(
 
 def lose_a_node(cluster: Any, state: Path) -> None:
     """Takes a node away at once, after the run has counted some rows."""
-    wait_for_rows(state)
+    until(lambda: any(each["upserted"] for each in records(state) if each["state"] == "running"), "rows")
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
-
-
-def wait_for_rows(state: Path) -> None:
-    """Waits until the newest run has counted some."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        records = [json.loads(file.read_text()) for file in state.glob("runs/*/run.json")]
-        if any(record["state"] == "running" and record["upserted"] for record in records):
-            return
-        time.sleep(0.05)
-    raise AssertionError("nothing was written in two minutes")

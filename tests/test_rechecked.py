@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waiting import LONG
 
 from outcrop.store import rechecked
 from outcrop.store.rechecked import Rechecked
@@ -50,15 +51,15 @@ def test_one_thread_asks_while_the_others_go_on_with_the_last_answer(clock: Cloc
 
     def slowly() -> str:
         asking.set()
-        assert told.wait(20)
+        assert told.wait(LONG)
         return "second"
 
     with ThreadPoolExecutor(1) as pool:
         one = pool.submit(answer.get, slowly)
-        assert asking.wait(20)
+        assert asking.wait(LONG)
         assert [answer.get(lambda: pytest.fail("asked twice")) for _ in range(8)] == ["first"] * 8
         told.set()
-        assert one.result(20) == "second" == answer.get(lambda: "third")
+        assert one.result(LONG) == "second" == answer.get(lambda: "third")
 
 
 def test_threads_without_an_answer_wait_for_the_one_that_asks() -> None:

@@ -290,21 +290,23 @@ def test_workers_answer_many_threads_and_survive_bad_files(tmp_path: Path) -> No
 
 def test_a_worker_that_dies_or_hangs_costs_one_specimen(tmp_path: Path) -> None:
     path = meshes.write(tmp_path / "a.stl", *meshes.ball(2))
-    spec = ViewSpec(views=8, size=512)
+    spec = ViewSpec(views=8, size=64)
+    # More than an answer has room for that nobody takes: the process is not done before the signal comes.
+    endless = ViewSpec(views=64, size=512)
     with Workers(1) as pool:
-        views = pool.views(path, spec)
+        views = pool.views(path, endless)
         next(views)
         os.kill(pool.pool.workers[0].pid, signal.SIGKILL)
         with pytest.raises(MeshError, match=r"broke the renderer .*SIGKILL"):
             list(views)
         assert len(list(pool.views(path, spec))) == 8
-        views = pool.views(path, spec)
+        views = pool.views(path, endless)
         next(views)
         os.kill(pool.pool.workers[-1].pid, signal.SIGSTOP)
         pool.pool.workers[-1].patience = 0.5
         with pytest.raises(MeshError, match="took longer than"):
             list(views)
-        views = pool.views(path, spec)
+        views = pool.views(path, endless)
         next(views)
         views.close()  # nobody wants the rest
         assert len(list(pool.views(path, spec))) == 8

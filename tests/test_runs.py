@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +12,7 @@ import meshes
 import pytest
 from commands import Outcome, run, start
 from pictures import write_dataset
+from waiting import SLOWLY, records, until
 
 from outcrop.ingest import runs
 from outcrop.ingest.records import find_run, list_runs
@@ -163,13 +162,8 @@ def test_a_full_disk_is_named_with_the_way_out(name: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_second_interrupt_ends_at_once(number: int, tmp_path: Path) -> None:
     write_dataset(tmp_path, {CAPTURE: 300})
-    process = start("ingest", "dataset", "jamshill_image", *MODEL, "--batch", 150, "--json", cwd=tmp_path)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        found = list((tmp_path / ".outcrop/runs").glob("*/run.json"))
-        if found and json.loads(found[0].read_text())["stages"].get("decode", 0) > 0:
-            break
-        time.sleep(0.02)
+    process = start("ingest", "dataset", "jamshill_image", *MODEL, "--batch", 150, "--json", cwd=tmp_path, **SLOWLY)
+    until(lambda: any(each["stages"].get("decode") for each in records(tmp_path / ".outcrop")), "decoding", process)
     interrupted_twice(process, number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -188,18 +182,16 @@ def test_the_second_interrupt_leaves_no_drawing_process(tmp_path: Path) -> None:
     options = ("--views", 36, "--size", 518, "--renderer", "raycast", "--workers", 2)
     process = start("ingest", "specimens", "bones", *options, *MODEL, cwd=tmp_path)
     drawing: list[int] = []
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None and len(drawing) < 2:
-        drawing = [pid for pid in children_of(process.pid) if b"render.workers" in command_of(pid)]
-        time.sleep(0.05)
-    assert len(drawing) == 2
+
+    def both() -> bool:
+        drawing[:] = [pid for pid in children_of(process.pid) if b"render.workers" in command_of(pid)]
+        return len(drawing) == 2
+
+    until(both, "two drawing processes", process)
     interrupted_twice(process, signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(b"render.workers" in command_of(pid) for pid in drawing):
-        time.sleep(0.1)
-    assert not [pid for pid in drawing if b"render.workers" in command_of(pid)]
+    until(lambda: not any(b"render.workers" in command_of(pid) for pid in drawing), "the end of the drawing processes")
 
 
 def interrupted_twice(process: subprocess.Popen[str], number: int) -> None:

@@ -486,7 +486,7 @@ def test_the_command_listens_and_stops_in_order(place: Path, engine: Engine, tmp
             assert process.stderr is not None
             lines = iter(process.stderr.readline, "")
             address = next(found[0] for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+/", line)))
-            with urllib.request.urlopen(f"{address}healthz", timeout=20) as answer:
+            with urllib.request.urlopen(f"{address}healthz", timeout=60) as answer:
                 assert json.load(answer)["ready"] is True
             _ask_by(address, place, tmp_path)
             process.send_signal(signal.SIGTERM)

@@ -249,7 +249,8 @@ def test_a_lasso_is_drawn_in_a_browser(address: str) -> None:
             page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
             page.goto(f"{address}{HERE}")
             page.locator("#map circle").last.hover(force=True)
-            assert page.locator("#seen").is_visible() and page.locator("#seen-text").inner_text()
+            page.locator("#seen").wait_for()
+            assert page.locator("#seen-text").inner_text()
             edges = page.locator("#map").bounding_box()
             corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)]
             points = [(edges["x"] + x * edges["width"], edges["y"] + y * edges["height"]) for x, y in corners]

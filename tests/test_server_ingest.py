@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from commands import Outcome, run, start
 from conftest import drop_since
 from milvus_server import MilvusServer, why_not
 from pictures import picture, write_dataset
+from waiting import SLOWLY, records, until
 
 from outcrop.schema.filters import where
 from outcrop.schema.item import image_key
@@ -128,23 +128,24 @@ def begin(folder: Path, uri: str, name: str, patience: float) -> subprocess.Pope
     options = ("--batch", 4, "--no-thumbnails", "--json", "--uri", uri, "--collection", name, "--state", folder / name)
     return start(
         "ingest", "dataset", "town", *MODEL, *options, "--patience", patience, "--timeout", 10, cwd=folder,
-        PYTHONPATH=str(Path(__file__).parents[1]),
+        PYTHONPATH=str(Path(__file__).parents[1]), **SLOWLY,
     )  # fmt: skip
 
 
 def halt_in_the_middle(folder: Path, ingests: dict[str, subprocess.Popen[str]]) -> None:
     """Stops each of the ingests, by the names of their collections, as soon as it has written some of its items."""
     going = dict(ingests)
-    end = time.monotonic() + 120
-    while going:
+
+    def halted() -> bool:
         for name, process in list(going.items()):
-            records = list((folder / name / "runs").glob("*/run.json"))
-            if records and json.loads(records[0].read_text())["upserted"] >= 20:
+            if any(each["upserted"] >= 20 for each in records(folder / name)):
                 process.send_signal(signal.SIGSTOP)
                 del going[name]
-            elif process.poll() is not None or time.monotonic() > end:
+            elif process.poll() is not None:
                 raise AssertionError(f"{name}: nothing was written: {process.communicate()}")
-        time.sleep(0.02)
+        return not going
+
+    until(halted, "rows of all")
 
 
 @pytest.mark.slow
@@ -197,7 +198,7 @@ def test_server_killed_during_an_ingest(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ingests_into_one_lite_directory(tmp_path: Path) -> None:
-    total = 60
+    total = 120
     write_dataset(tmp_path, {"250918092555_300": total}, name="town")
     first = begin(tmp_path, str(tmp_path / "outcrop.db"), "outcrop", 60)
     halt_in_the_middle(tmp_path, {"outcrop": first})

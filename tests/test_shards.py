@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from hypothesis import strategies as some
 from operations import SPACE
 from pictures import write_dataset
 from toy_encoders import Submits
+from waiting import SLOWLY, records, until
 
 from outcrop.ingest.changes import Present
 from outcrop.ingest.finishing import ShardEnd
@@ -319,10 +318,10 @@ def test_two_at_once_on_a_server_one_killed_and_started_again(server_uri: str, t
     assert one["embedded"] == count
     place = ("--registry", tmp_path / "data_key.json", "--uri", server_uri, "--collection", name, "--batch", 1)
     common = ("dataset", "town", *MODEL, *place, "--json", "--group", "night", "--state", tmp_path / "state")
-    threads = {"OMP_NUM_THREADS": "1"}
-    processes = [start("ingest", *common, "--shard", shard, cwd=tmp_path, **threads) for shard in ("0/2", "1/2")]
+    calm = {"OMP_NUM_THREADS": "1", **SLOWLY}
+    processes = [start("ingest", *common, "--shard", shard, cwd=tmp_path, **calm) for shard in ("0/2", "1/2")]
     try:
-        halt(tmp_path / "state", processes[0].pid)
+        until(lambda: written(tmp_path / "state", processes[0].pid) > 2, "rows", processes[0])
         processes[0].kill()
         twin = run("ingest", *common, "--shard", "1/2")
         _, err = processes[1].communicate(timeout=200)
@@ -342,12 +341,6 @@ def test_two_at_once_on_a_server_one_killed_and_started_again(server_uri: str, t
         run("collection", "drop", name, "--uri", server_uri, "--yes")
 
 
-def halt(state: Path, pid: int) -> None:
-    """Waits until the run of a process has written some of its rows."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        for record in [json.loads(file.read_text()) for file in state.glob("runs/*/run.json")]:
-            if record["process"] == pid and record["upserted"] > 2:
-                return
-        time.sleep(0.02)
-    raise AssertionError("nothing was written in two minutes")
+def written(state: Path, pid: int) -> int:
+    """How many rows the run of a process has written."""
+    return sum(record["upserted"] for record in records(state) if record["process"] == pid)

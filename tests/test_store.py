@@ -512,9 +512,10 @@ def test_a_killed_server_comes_back_with_its_rows(tmp_path_factory: pytest.TempP
     try:
         with Store.connect(server.uri) as opened:
             Collection.create(opened, "killed", SPACE, index="FLAT").upsert([image(n) for n in range(10)], unit(10))
-        with Store.connect(server.uri, timeout=5) as opened:  # for its silence, not for its work
+        with Store.connect(server.uri) as opened:
             made = Collection.open(opened, "killed")
             server.kill()
+            opened.timeout = 5  # for its silence, not for its work
             with pytest.raises(StoreUnreachable, match=f"no answer from {server.uri}"):
                 made.upsert([image(10)], unit(1))
             told: list[str] = []
