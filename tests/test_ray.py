@@ -169,7 +169,9 @@ def cluster() -> Iterator[Any]:
     import ray
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    # Ray's workers have a low priority by default: beside the other process of a test run they would hardly come to work.
+    config = {"worker_niceness": 0}
+    made = Cluster(True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": config})
     for _ in range(2):
         made.add_node(num_cpus=1)
     ray.init(address=made.address, log_to_driver=False, logging_level="WARNING")
@@ -235,5 +237,5 @@ def test_specimens_are_drawn_and_embedded_on_a_node_with_a_card(
 
 def lose_a_node(cluster: Any, state: Path) -> None:
     """Takes a node away at once, after the run has counted some rows."""
-    until(lambda: any(each["upserted"] for each in records(state) if each["state"] == "running"), "rows")
+    until(lambda: any(each["upserted"] for each in records(state) if each["state"] == "running"), "rows", seconds=600)
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)

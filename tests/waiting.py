@@ -15,19 +15,21 @@ SLOWLY = {"OUTCROP_WRITE_RATE": "60"}
 """The environment of an ingest that is to be caught in the middle: however quick the machine, 60 rows take it a second."""
 
 
-def until(true: Callable[[], object], what: str, process: subprocess.Popen[Any] | None = None) -> None:
+def until(
+    true: Callable[[], object], what: str, process: subprocess.Popen[Any] | None = None, seconds: float = LONG
+) -> None:
     """Waits until something is true; with a process, no longer than that lives.
 
     Raises:
         AssertionError: it did not come true; `what` is what was waited for.
     """
-    end = time.monotonic() + LONG
+    end = time.monotonic() + seconds
     while True:
         ended = process is not None and process.poll() is not None
         if true():
             return
         assert not ended, f"{what}: the process ended before"
-        assert time.monotonic() < end, f"{what}: not within {LONG:.0f} seconds"
+        assert time.monotonic() < end, f"{what}: not within {seconds:.0f} seconds"
         time.sleep(0.02)
 
 
