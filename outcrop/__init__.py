@@ -17,22 +17,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from outcrop.asking import cluster as cluster
+    from outcrop.asking import evaluate as evaluate
+    from outcrop.asking import find_track as find_track
+    from outcrop.asking import match as match
+    from outcrop.asking import query_dataset as query_dataset
+    from outcrop.asking import query_images as query_images
+    from outcrop.asking import query_items as query_items
+    from outcrop.asking import query_specimens as query_specimens
+    from outcrop.asking import where as where
+    from outcrop.filling import ingest_dataset as ingest_dataset
+    from outcrop.filling import ingest_images as ingest_images
+    from outcrop.filling import ingest_references as ingest_references
+    from outcrop.filling import ingest_specimens as ingest_specimens
+    from outcrop.filling import ingest_video as ingest_video
     from outcrop.library import OpenCollection as OpenCollection
-    from outcrop.library import cluster as cluster
-    from outcrop.library import evaluate as evaluate
-    from outcrop.library import find_track as find_track
-    from outcrop.library import ingest_dataset as ingest_dataset
-    from outcrop.library import ingest_images as ingest_images
-    from outcrop.library import ingest_references as ingest_references
-    from outcrop.library import ingest_specimens as ingest_specimens
-    from outcrop.library import ingest_video as ingest_video
-    from outcrop.library import match as match
     from outcrop.library import open_collection as open_collection
-    from outcrop.library import query_dataset as query_dataset
-    from outcrop.library import query_images as query_images
-    from outcrop.library import query_items as query_items
-    from outcrop.library import query_specimens as query_specimens
-    from outcrop.library import where as where
     from outcrop.schema.errors import OutcropError as OutcropError
     from outcrop.schema.settings import Settings as Settings
 
@@ -40,21 +40,21 @@ _HOME = {
     "OpenCollection": "outcrop.library",
     "OutcropError": "outcrop.schema.errors",
     "Settings": "outcrop.schema.settings",
-    "cluster": "outcrop.library",
-    "evaluate": "outcrop.library",
-    "find_track": "outcrop.library",
-    "ingest_dataset": "outcrop.library",
-    "ingest_images": "outcrop.library",
-    "ingest_references": "outcrop.library",
-    "ingest_specimens": "outcrop.library",
-    "ingest_video": "outcrop.library",
-    "match": "outcrop.library",
+    "cluster": "outcrop.asking",
+    "evaluate": "outcrop.asking",
+    "find_track": "outcrop.asking",
+    "ingest_dataset": "outcrop.filling",
+    "ingest_images": "outcrop.filling",
+    "ingest_references": "outcrop.filling",
+    "ingest_specimens": "outcrop.filling",
+    "ingest_video": "outcrop.filling",
+    "match": "outcrop.asking",
     "open_collection": "outcrop.library",
-    "query_dataset": "outcrop.library",
-    "query_images": "outcrop.library",
-    "query_items": "outcrop.library",
-    "query_specimens": "outcrop.library",
-    "where": "outcrop.library",
+    "query_dataset": "outcrop.asking",
+    "query_images": "outcrop.asking",
+    "query_items": "outcrop.asking",
+    "query_specimens": "outcrop.asking",
+    "where": "outcrop.asking",
 }
 __all__ = sorted(_HOME)
 
