@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 from commands import run
 from test_evaluate import PHOTOS, SPACE, on_circle, photo
 
+from outcrop.query.evaluation.against import Measured, _definition, _require_same
 from outcrop.query.evaluation.measures import mean_intervals
+from outcrop.query.evaluation.truth_files import read_truth
+from outcrop.schema.errors import Refused
 from outcrop.store.collection import Collection
 from outcrop.store.connection import Store
 
@@ -121,3 +125,27 @@ def test_what_cannot_be_compared(against: str, more: tuple[object, ...], code: i
     Path("one.json").write_text(json.dumps(other))
     said = run("query", "evaluate", *ASKED, *more, "--against", against).error(code)
     assert re.search(message, said), said
+
+
+def test_a_truth_file_that_was_edited_is_another_truth(tmp_path: Path) -> None:
+    """What is in the file counts: neither its name nor its line ends, and what was kept before files were compared passes."""
+    pairs, footprints = tmp_path / "pairs.csv", tmp_path / "ground.json"
+    corners = [[0, 0], [4, 0], [4, 4], [0, 4]]
+
+    def defined(path: Path) -> Measured:
+        described = {"truth": read_truth(path).describe(), "own": "left out", "depth": 100}
+        return Measured(path.name, _definition(described), 5, 100, {})
+
+    def written(overlap: float, side: float, end: str = "\n") -> tuple[Measured, Measured]:
+        pairs.write_text(f"query,item,overlap{end}a.jpg,image/d/c/0001,{overlap}{end}", newline="")
+        entry = {"key": "image/d/c/0001", "footprint": [[x * side, y] for x, y in corners]}
+        footprints.write_text(json.dumps({"dataset": [entry], "queries": []}))
+        return defined(pairs), defined(footprints)
+
+    first, same, other = written(0.5, 1), written(0.5, 1, "\r\n"), written(0.75, 2)
+    for one, again, edited in zip(first, same, other, strict=True):
+        _require_same(one, replace(again, name="elsewhere"))
+        with pytest.raises(Refused, match="hold other pairs or footprints"):
+            _require_same(one, edited)
+        older = {name: value for name, value in edited.definition.items() if name != "digest"}
+        _require_same(one, replace(edited, definition=older))

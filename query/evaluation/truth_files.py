@@ -18,6 +18,7 @@ from outcrop.query.answers import Query
 from outcrop.query.evaluation.gallery import Gallery, parent_named
 from outcrop.query.evaluation.truth import CategoryTruth, Facts, GpsTruth, Judgement, OwnTruth, Ranges, Truth, facts_of
 from outcrop.query.ground import is_convex, shares
+from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError, nearest
 from outcrop.schema.item import parent_of
 
@@ -115,7 +116,8 @@ class PairsTruth:
         return cls(path, pairs, stated, ranges)
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "pairs", **self.ranges.describe(), "file": str(self.path)}
+        digest = digest_of(json.dumps(self.pairs, sort_keys=True))
+        return {"kind": "pairs", **self.ranges.describe(), "file": str(self.path), "digest": digest}
 
     def judge(self, query: Query, gallery: Gallery) -> Judgement:
         own = gallery.own(query.item, query.digest)
@@ -189,7 +191,11 @@ class FootprintTruth:
     def describe(self) -> dict[str, Any]:
         ranges = self.ranges.describe()
         text = ranges["text"].replace("overlaps the query by at least", "shows, of the query's ground, at least")
-        return {"kind": "footprints", **ranges, "text": text, "file": str(self.path)}
+        outlines = {**self.items, **{f"/{name}": outline for name, outline in self.pictures.items()}}
+        digest = digest_of(
+            json.dumps({name: outline.corners.tolist() for name, outline in outlines.items()}, sort_keys=True)
+        )
+        return {"kind": "footprints", **ranges, "text": text, "file": str(self.path), "digest": digest}
 
     def judge(self, query: Query, gallery: Gallery) -> Judgement:
         own = gallery.own(query.item, query.digest)
