@@ -164,7 +164,7 @@ def import_collection(
     from outcrop.store.collection import Collection
     from outcrop.store.transfer import import_parquet
 
-    settings = session.settings
+    settings, to = session.settings, to or session.given.get("collection")
     if dry_run:
         _print_import(session, file, to)
         return

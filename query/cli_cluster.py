@@ -130,6 +130,8 @@ def assign(
     with opened(session) as collection, Meter("read", None, "items", session.quiet) as meter:
         require_held(condition, collection)
         found = assign_collection(collection, known, condition, force=force_assign, progress=meter.update)
+    if found.remark:
+        session.warn(found.remark)
     if found.gone:
         session.say(f"{found.gone:,} clustered items are no longer in collection {found.collection!r}")
     files = write_assigned(found, known, output or folder)

@@ -131,6 +131,10 @@ def _import_parquet(
 ) -> Transfer:
     space, facts = read_parquet_facts(path)
     columns = Columns.of_text(json.dumps(facts.get("columns")))
+    if say is not None and (strange := _strange(path, space, columns)):
+        say(
+            f"{path}: {', '.join(strange)} not read: an export has no such column; see `collection annotate` for own ones"
+        )
     counted = sum(len(items) for items, _ in _pages(path, space, columns, check=True))
     if counted != facts.get("rows"):
         raise InputError(
@@ -149,6 +153,14 @@ def _import_parquet(
         rows,
     )
     return Transfer(rows, collection.physical, checked)
+
+
+def _strange(path: Path, space: Space, columns: Columns) -> list[str]:
+    """The columns of a file that are none of an export's."""
+    import pyarrow.parquet as pq
+
+    known = set(_arrow_schema(space.dim, columns).names)
+    return [f"column {name!r} is" for name in pq.read_schema(path).names if name not in known]
 
 
 def _averaged(facts: dict[str, Any]) -> Averaged | None:

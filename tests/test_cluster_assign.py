@@ -154,3 +154,19 @@ def test_refusals(place: tuple[object, ...], tmp_path: Path) -> None:
     assert "nothing is new" in nothing
     (tmp_path / "out/clusters.parquet").write_bytes(b"PAR1")
     assert "cannot be read" in run("query", "cluster", "assign", tmp_path / "out", *place).error(3)
+
+
+def test_another_collection_or_space_is_said(place: tuple[object, ...], tmp_path: Path) -> None:
+    clusters = tmp_path / "out/clusters.json"
+    stored = json.loads(clusters.read_text())
+    assert "remark" not in run("query", "cluster", "assign", tmp_path / "out", *place, "--json").json
+    for changed, said in (
+        ({"space": "0" * 32}, "of vectors of another space (00000000; those of 'outcrop' are of "),
+        ({"collection": "north"}, "of collection 'north', not of 'outcrop'"),
+    ):
+        clusters.write_text(json.dumps({**stored, **changed}))
+        outcome = run("query", "cluster", "assign", tmp_path / "out", *place, "--json")
+        assert said in outcome.json["remark"] and said in outcome.err
+    del stored["space"]  # as earlier versions wrote it
+    clusters.write_text(json.dumps(stored))
+    assert "remark" not in run("query", "cluster", "assign", tmp_path / "out", *place, "--json").json

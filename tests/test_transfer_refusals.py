@@ -168,6 +168,16 @@ def test_import_dry_run(lite: str, name: str) -> None:
     assert names(lite) == before
 
 
+def test_import_into_the_collection_that_is_named_either_way(lite: str, name: str) -> None:
+    make(lite, name, items(3))
+    done("export", name, "x.parquet")
+    table = pq.read_table("x.parquet")
+    rewritten(table.append_column("surveyor", pa.array(["a", "b", "c"])), "y.parquet")
+    said = collection("import", "y.parquet", "--collection", f"{name}_2")
+    assert said.code == 0 and "column 'surveyor' is not read" in said.err
+    assert len(content(lite, f"{name}_2")) == 3
+
+
 # -- arrays from elsewhere ---------------------------------------------------------------------------------------------
 
 

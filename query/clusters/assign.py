@@ -34,19 +34,33 @@ Integers = NDArray[np.int64]
 @dataclass(frozen=True)
 class Clustered:
     """A clustering as its files have it: id and probability by key, the kinds of its items, the categories of its clusters by
-    id, and whether its method leaves items out."""
+    id, whether its method leaves items out, and the collection and the fingerprint of the space that it is of ('': not said)."""
 
     ids: Mapping[str, int]
     probability: Mapping[str, float]
     kinds: tuple[str, ...]
     categories: Mapping[int, str]
     leaves_out: bool
+    collection: str = ""
+    space: str = ""
+
+    def doubt(self, collection: str, space: str) -> str:
+        """What to say where items of another collection, or vectors of another space, are assigned; '' otherwise."""
+        if self.space and self.space != space:
+            what = f"of vectors of another space ({self.space[:8]}; those of {collection!r} are of {space[:8]})"
+        elif (
+            self.collection and len({name.removesuffix(f"__{space[:8]}") for name in (self.collection, collection)}) > 1
+        ):
+            what = f"of collection {self.collection!r}, not of {collection!r}"
+        else:
+            return ""
+        return f"the clustering was made {what}: where its items lie now decides, and may not be where its clusters were found"
 
 
 @dataclass(frozen=True)
 class Assigned:
     """New items, ordered by key: `ids` of their clusters (-1: in none), `probability`, the `nearest` clustered item of each and
-    how far that is; `gone` counts clustered items that the collection no longer holds."""
+    how far that is; `gone` counts clustered items that the collection no longer holds; `remark` is what makes them doubtful."""
 
     collection: str
     rows: Rows
@@ -56,6 +70,7 @@ class Assigned:
     distance: Doubles
     forced: bool
     gone: int
+    remark: str = ""
 
 
 def assign_collection(
@@ -96,7 +111,8 @@ def assign_collection(
     )
     closest = tuple(names[row] for row in nearest)
     gone = len(known.ids) - len(members)
-    return Assigned(collection.name, wanted, given, certain, closest, distance, force, gone)
+    doubt = known.doubt(collection.name, collection.space.fingerprint)
+    return Assigned(collection.name, wanted, given, certain, closest, distance, force, gone, doubt)
 
 
 def assigned(

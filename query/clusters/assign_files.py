@@ -40,6 +40,8 @@ def read_clustered(folder: Path) -> Clustered:
             tuple(sorted(set(table["kind"]))),
             {int(each["cluster_id"]): str(each["category"]) for each in stored["clusters"]},
             stored["recipe"]["method"] == METHODS[0],
+            str(stored.get("collection", "")),
+            str(stored.get("space", "")),
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError, pa.ArrowException):
         raise InputError(
@@ -84,6 +86,7 @@ def assigned_summary(found: Assigned, known: Clustered) -> dict[str, Any]:
         "assigned": len(rows) - counts[UNASSIGNED],
         "unassigned": counts[UNASSIGNED],
         "clustered_items_gone": found.gone,
+        **({"remark": found.remark} if found.remark else {}),
         "assignments": rows,
     }
 

@@ -124,6 +124,7 @@ def summary(found: Found) -> dict[str, Any]:
     recipe = asdict(found.recipe)
     return {
         "collection": found.collection,
+        "space": found.space,
         "recipe": recipe if found.recipe.method in METHODS[:2] else {**recipe, "clusters": len(found.clusters)},
         "items": len(found.rows),
         "assigned": len(found.rows) - len(found.unassigned),

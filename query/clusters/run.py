@@ -54,7 +54,7 @@ class Cluster:
 @dataclass(frozen=True)
 class Found:
     """The result: `ids` [N] of the rows' clusters (-1: in none), the `clusters` by size, rows in none (`unassigned`: the
-    likeliest members first, `nearest` the id of the cluster next to each)."""
+    likeliest members first, `nearest` the id of the cluster next to each). `space` is the fingerprint of the vectors'."""
 
     collection: str
     recipe: Recipe
@@ -68,6 +68,7 @@ class Found:
     identity: Identity
     quality: Quality
     map: Map
+    space: str = ""
 
     def typical(self, one: Cluster, most: int = 3) -> str:
         """The names of a cluster's first exemplars: specimens by their own name, others by the end of their key."""
@@ -131,6 +132,7 @@ def cluster_collection(
         identity,
         quality(found.points, found.labels, rows.facts[against]),
         lay_out(found.points, found.labels, recipe.seed),
+        collection.space.fingerprint,
     )
 
 
