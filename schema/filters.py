@@ -21,6 +21,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from outcrop.schema.column_filters import ColumnCondition, UnboundCondition, unknown
@@ -141,7 +142,7 @@ class Filter:
     def __post_init__(self) -> None:
         _check_raw(self.raw)
 
-    @property
+    @cached_property
     def expression(self) -> str:
         """One Milvus expression for everything ('' = no filter)."""
         parts = [c.expression for c in self.conditions] + ([f"({self.raw})"] if self.raw else [])

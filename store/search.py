@@ -29,9 +29,9 @@ MAX_QUERIES = 256
 """Query vectors in one request."""
 HITS_AT_ONCE = 16_384
 """Hits in one request, of all its vectors together: Milvus Lite needs seconds for more, and a connection gives up after some."""
-MAX_PRODUCTS = 2 * 10**9
-"""Numbers that a server multiplies for one request where its index compares with every vector: some seconds on a busy machine.
-Many queries in one request take longer than an answer may."""
+MAX_PRODUCTS = 5 * 10**8
+"""Numbers that a server multiplies for one request where its index compares with every vector: 1.4 s of its processor (Milvus
+2.3.5), ten times as long where eight other programs want the same. Many queries in one request take longer than an answer may."""
 MAX_HITS = 16_384
 """Milvus's limit on k."""
 CHECKED_HITS = 1024
@@ -71,6 +71,12 @@ class Plan:
     params: dict[str, Any] | None = None
     fallback: bool = False
     seconds: float = 0.0
+
+    def changed(self, **values: Any) -> Plan:
+        """As `dataclasses.replace`, which takes ten times as long: every search does this several times."""
+        made = object.__new__(Plan)
+        vars(made).update(vars(self), **values)
+        return made
 
     def __str__(self) -> str:
         where = "all partitions" if self.partitions is None else f"partitions {', '.join(self.partitions) or 'none'}"
@@ -119,7 +125,7 @@ def search(
         plan, hits = _in_areas(collection, vectors, k, filter, rest, names, consistency)
     else:
         plan, hits = _run(collection, vectors, k, filter, rest, names, exact, consistency)
-    return Answer(hits, replace(plan, seconds=time.perf_counter() - started))
+    return Answer(hits, plan.changed(seconds=time.perf_counter() - started))
 
 
 def _in_areas(
@@ -140,9 +146,9 @@ def _in_areas(
         plan, raw = _run(collection, vectors, wide, box, left, names, False, consistency)
         hits = tuple(_first_inside(some, filter, k) for some in raw)
         if all(len(few) == k or len(some) < wide for few, some in zip(hits, raw, strict=True)):
-            return replace(plan, reason=f"{plan.reason}; {wide} hits were sifted by the area"), hits
+            return plan.changed(reason=f"{plan.reason}; {wide} hits were sifted by the area"), hits
     plan, hits = _run(collection, vectors, k, filter, rest, names, True, consistency)
-    return replace(plan, reason="the area is a small part of the ranges around it"), hits
+    return plan.changed(reason="the area is a small part of the ranges around it"), hits
 
 
 def _first_inside(hits: Sequence[Hit], filter: Filter, k: int) -> tuple[Hit, ...]:
@@ -171,32 +177,32 @@ def _run(
         rest.expression,
     )
     if names is not None and not names:
-        return replace(plan, method="exact", reason="no partition holds such items"), ((),) * len(vectors)
+        return plan.changed(method="exact", reason="no partition holds such items"), ((),) * len(vectors)
     if exact:
-        return replace(plan, method="exact", reason="asked for"), exact_search(collection, vectors, k, filter)
+        return plan.changed(method="exact", reason="asked for"), exact_search(collection, vectors, k, filter)
     if profile.exact:
-        plan = replace(plan, method="flat", reason="the index compares with every vector")
+        plan = plan.changed(method="flat", reason="the index compares with every vector")
         return plan, index_search(collection, vectors, k, rest, names, collection.search_params(k), consistency)
     share = 1.0
     if rest and collection.sifts():
-        plan = replace(plan, reason="the index compares row by row itself where a filter leaves few rows")
+        plan = plan.changed(reason="the index compares row by row itself where a filter leaves few rows")
     elif rest:
         kept = collection.count(filter)
         total = collection.count()
         share = kept / max(1, total)
-        plan = replace(plan, kept=kept, total=total, reason=f"the filter keeps {share:.1%} of the rows")
+        plan = plan.changed(kept=kept, total=total, reason=f"the filter keeps {share:.1%} of the rows")
         if kept <= EXACT_ROWS or (share < EXACT_SHARE and kept <= EXACT_FALLBACK):
-            return replace(plan, method="exact"), exact_search(collection, vectors, k, filter)
+            return plan.changed(method="exact"), exact_search(collection, vectors, k, filter)
     params = collection.search_params(k, share)
-    plan = replace(plan, params=params)
+    plan = plan.changed(params=params)
     hits = index_search(collection, vectors, k, rest, names, params, consistency)
     fewest = min((len(h) for h in hits), default=k)
     if fewest < k:
         matching = plan.kept if plan.kept is not None else collection.count(filter)
         if fewest < min(k, matching) and matching <= EXACT_FALLBACK:
             reason = f"the index gave {fewest} of {min(k, matching)} hits, so {matching} rows were compared one by one"
-            return replace(
-                plan, method="exact", reason=reason, kept=matching, total=plan.total or matching, fallback=True
+            return plan.changed(
+                method="exact", reason=reason, kept=matching, total=plan.total or matching, fallback=True
             ), exact_search(collection, vectors, k, filter)
     return plan, hits
 
@@ -264,19 +270,24 @@ def _hits(
         for place, row in enumerate(rows):
             if fault := fault_of(row) or fault_of_score(scores[place], None if right is None else float(right[place])):
                 raise damaged(row, fault, collection.name)
-    items = (_item(row, collection.columns) for row in rows)
-    return tuple(Hit(rank, score, item) for rank, (score, item) in enumerate(zip(scores, items, strict=True), 1))
+    items = _items(rows, collection.columns)
+    return tuple([Hit(rank, score, item) for rank, (score, item) in enumerate(zip(scores, items, strict=True), 1)])
 
 
 def _shown(collection: Collection) -> list[str]:
     """The fields of a hit: those of every item, and own columns."""
-    return [*FIELDS, *collection.columns.keys_in_rows]
+    return [*FIELDS, *collection.columns.keys_in_rows] if collection.columns else list(FIELDS)
 
 
-def _item(row: dict[str, Any], columns: Columns) -> Item:
-    """A row as the item of a hit: its fields and own columns, without what else its source knows."""
-    item = Item.of_fields(row)
-    return replace(item, extra={key: row[key] for key in columns.keys_in_rows if key in row}) if columns else item
+def _items(rows: Sequence[dict[str, Any]], columns: Columns) -> list[Item]:
+    """Rows as the items of hits: their fields and own columns, without what else their sources know."""
+    keys = columns.keys_in_rows if columns else ()
+    items = [Item.of_fields(row) for row in rows]
+    if not keys:
+        return items
+    return [
+        item.changed(extra={key: row[key] for key in keys if key in row}) for item, row in zip(items, rows, strict=True)
+    ]
 
 
 def _scores(rows: list[dict[str, Any]], query: NDArray[np.float32] | None) -> NDArray[np.float64] | None:
@@ -316,7 +327,7 @@ def exact_search(
     # As in `index_search`: a few are read whole, and compared with their checksums.
     found = collection.lookup(ids, fields=("*",) if len(ids) <= CHECKED_HITS else _shown(collection))
     require_sound(found.values(), collection.name)
-    items = {id: _item(row, collection.columns) for id, row in found.items()}
+    items = dict(zip(found, _items(list(found.values()), collection.columns), strict=True))
     # A row deleted between the scan and the lookup is left out.
     kept = [[(score, items[id]) for score, id in line if id in items] for line in lines]
     return tuple(tuple(Hit(rank, score, item) for rank, (score, item) in enumerate(line, 1)) for line in kept)
