@@ -141,8 +141,14 @@ class Sampling:
     min_recall: Annotated[float, option("--min-recall", min=0, max=1, help="Exit 6 below this recall@k. [0.9]")] = 0.9
     k: Annotated[int, option("-k", "--top-k", min=1, max=1000, help="Hits per sample. [10]")] = 10
     samples: Annotated[
-        int, option("--samples", min=1, max=10_000, help="Number of stored vectors to search with. [100]")
-    ] = 100
+        int | None,
+        option(
+            "--samples",
+            min=1,
+            max=10_000,
+            help="Number of stored vectors to search with. [100, fewer in a large exact index of a server]",
+        ),
+    ] = None
     param: Annotated[
         list[str] | None, option("--param", help="Search parameter NAME=VALUE instead of the profile's; repeatable.")
     ] = None
@@ -163,12 +169,23 @@ def verify(session: Session, sampling: Sampling, name: Name = None) -> None:
             search_params=given,
             progress=meter.update,
         )
+    _say_fewer(session, sampling, result)
     if metrics is not None:
         passed = float(result.recall >= sampling.min_recall)
         figures = {"recall": result.recall, "rows": result.rows, "passed": passed}
         write_metrics(metrics, "verify", figures, {"collection": result.collection, "index": result.index})
     _print_verification(session, result)
     _require_recall(result, sampling.min_recall)
+
+
+def _say_fewer(session: Session, sampling: Sampling, result: Verification) -> None:
+    from outcrop.store.verify import SAMPLES
+
+    if sampling.samples is None and result.samples < min(SAMPLES, result.rows):
+        session.say(
+            f"{result.index} compares each sample with all {result.rows} rows: {result.samples} samples were asked for instead of "
+            f"{SAMPLES}; --samples asks for more"
+        )
 
 
 def _print_verification(session: Session, result: Verification) -> None:

@@ -23,6 +23,11 @@ from outcrop.store.topk import TopK
 
 SHARES = (1.0, 0.5, 0.1, 0.01)
 """Shares of the rows that the filters keep."""
+SAMPLES = 100
+"""Stored vectors that are asked for, where nobody says how many."""
+EXACT_PRODUCTS, FEWEST = 4 * 10**10, 10
+"""Numbers that a server multiplies for all samples where its index compares with every vector: about two minutes of its
+processor, a quarter of the samples for a million rows of 384 numbers. At least so many samples are asked for."""
 NEAR_RANDOM = 0.3
 """Below this recall an index is called near random."""
 RECALL_BUCKETS = ((99, "99+"), (95, "95-98"), (90, "90-94"), (80, "80-89"))
@@ -89,13 +94,13 @@ def verify(
     collection: Collection,
     *,
     k: int = 10,
-    samples: int = 100,
+    samples: int | None = None,
     seed: int = 0,
     shares: Sequence[float] = SHARES,
     search_params: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Verification:
-    """Samples stored vectors and compares the index's hits with exact ones, per filter selectivity.
+    """Samples stored vectors (see `samples_for`) and compares the index's hits with exact ones, per filter selectivity.
 
     The index is asked as it is, without the plan that saves ordinary queries from it. A filter keeps the rows whose
     id (a digest) is below a bound: a random sample of the rows. All rows are read twice, once whole to compare them
@@ -110,12 +115,12 @@ def verify(
             raise InputError(
                 f"{collection.profile.name} has no search parameter {name!r}{nearest(name, collection.profile.search)}"
             )
-    if not 1 <= k <= 1000 or not 1 <= samples <= 10_000:
+    if not 1 <= k <= 1000 or not 1 <= (SAMPLES if samples is None else samples) <= 10_000:
         raise InputError("k must be between 1 and 1000, the number of samples between 1 and 10000")
     collection.load()
     collection.wait_until_served()  # what was just written is answered by an interim index for some seconds
     shares = sorted({1.0, *shares}, reverse=True)
-    queries = _sample(collection, samples, seed)
+    queries = _sample(collection, samples_for(collection, len(shares)) if samples is None else samples, seed)
     if not len(queries):
         raise InputError(f"collection {collection.name!r} is empty: there is nothing to verify")
     exact = {share: TopK(queries, 2 * k) for share in shares}
@@ -158,6 +163,15 @@ def verify(
                 )
             )
     return Verification(collection.name, collection.profile.name, k, len(queries), kept[1.0], tuple(checks), damaged)
+
+
+def samples_for(collection: Collection, shares: int = len(SHARES)) -> int:
+    """How many stored vectors are asked for where nobody says how many, each under so many filters: `SAMPLES`, and fewer where a
+    server compares each with a great many rows. What such an index finds is exact whatever is asked."""
+    if collection.store.lite or not collection.profile.exact:
+        return SAMPLES
+    each = max(1, collection.about()) * collection.dim * shares
+    return max(FEWEST, min(SAMPLES, EXACT_PRODUCTS // each))
 
 
 def _index_faults(collection: Collection, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as some
 from operations import SPACE
 from pymilvus import MilvusException
 
+from outcrop.operate.cli_look import Sampling, _say_fewer
 from outcrop.schema.errors import OutcropError
 from outcrop.schema.indexes import PROFILES
 from outcrop.schema.item import Item, Kind, image_key
@@ -19,6 +20,7 @@ from outcrop.store.connection import Store
 from outcrop.store.pages import EachOnce, rows_of_a_page
 from outcrop.store.search import queries_at_once
 from outcrop.store.table import Table
+from outcrop.store.verify import Verification, samples_for
 
 MOST_BYTES = 64 * 2**20
 """What a server sends in one message."""
@@ -91,16 +93,30 @@ def test_a_scan_asks_for_fewer_rows_of_a_large_collection(tells: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "index, rows, most", [("FLAT", 10**6, 5), ("FLAT", 10**9, 1), ("FLAT", 0, 256), ("HNSW", 10**9, 256)]
+    "index, rows, most, samples",
+    [
+        ("FLAT", 10**5, 13, 100),
+        ("FLAT", 10**6, 1, 26),
+        ("FLAT", 10**9, 1, 10),
+        ("FLAT", 0, 256, 100),
+        ("HNSW", 10**9, 256, 100),
+    ],
 )
-def test_one_request_asks_as_many_queries_as_a_server_answers_in_time(index: str, rows: int, most: int) -> None:
+def test_as_many_queries_are_asked_as_a_server_answers_in_time(index: str, rows: int, most: int, samples: int) -> None:
+    """In one request, and in all for a verification."""
     server = Server(0, 384, rows)
     store = Store("http://127.0.0.1:1", server, (2, 3, 5), 1.0)  # type: ignore[arg-type]
-    profile = PROFILES[index]
-    assert (
-        queries_at_once(Collection(store, "moor", "moor__0", SPACE.model_copy(update={"dim": 384}), profile, {}, ""))
-        == most
-    )
+    space = SPACE.model_copy(update={"dim": 384})
+    collection = Collection(store, "moor", "moor__0", space, PROFILES[index], {}, "")
+    assert (queries_at_once(collection), samples_for(collection)) == (most, samples)
+
+
+@pytest.mark.parametrize("asked, samples, rows, said", [(None, 26, 10**6, 1), (26, 26, 10**6, 0), (None, 4, 4, 0)])
+def test_fewer_samples_than_usual_are_said(asked: int | None, samples: int, rows: int, said: int) -> None:
+    texts: list[str] = []
+    result = Verification("moor", "FLAT", 10, samples, rows, ())
+    _say_fewer(SimpleNamespace(say=texts.append), Sampling(samples=asked), result)  # type: ignore[arg-type]
+    assert len(texts) == said and all("26 samples" in text and "--samples" in text for text in texts)
 
 
 @given(some.lists(some.integers(0, 50), min_size=1), some.integers(1, 5))
