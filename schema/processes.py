@@ -176,7 +176,7 @@ class Worker:
 
     def _fate(self) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
+            self._process.wait(30)
         code = self._process.poll()
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):
