@@ -86,7 +86,7 @@ def sample_world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[
     from outcrop.sample.world import write_world
 
     folder = tmp_path_factory.mktemp("sample")
-    written = write_world(folder / "world")
+    written = write_world(folder / "world", fossils=0)
     place = ("--registry", written.registry, "--uri", folder / "outcrop.db", "--state", folder / "state")
     report = run("ingest", "dataset", "jamshill_image", "--model", "efficientnet_lite0", *place, "--json").json
     assert (report["embedded"], report["failed"]) == (written.pictures, 0)

@@ -32,14 +32,14 @@ def turned_crop(picture: Image.Image, degrees: float, share: float = 0.6) -> Ima
 def test_crops_of_real_photographs_find_their_own(
     shared_sample: Path, real: tuple[Path, ...], tmp_path: Path, degrees: int
 ) -> None:
-    """No references: the collection holds the photographs alone."""
+    """No references: the collection holds the photographs alone. Each of them is asked for at one of the two angles."""
     files: dict[str, str] = {}
-    for source in sorted((shared_sample / "aerial").rglob("*.[jJ][pP][gG]")):
+    for source in sorted((shared_sample / "aerial").rglob("*.[jJ][pP][gG]"))[degrees % 2 :: 2]:
         file = tmp_path / f"{source.parent.name}-{source.stem}.jpg"
         with Image.open(source) as picture:
             turned_crop(picture, degrees).save(file, quality=90)
         files[str(file)] = f"{source.parent.name}/{source.name}"
-    assert len(files) == 43
+    assert len(files) in (21, 22)
     told = run("query", "image", *files, "-k", 50, "--rerank", "geometric", *real, "--json").json
     best = {query["query"]: query["hits"][0] for query in told["queries"]}
     right = [file for file, source in files.items() if best[file]["source"] == source]

@@ -89,7 +89,7 @@ def test_photographs_of_another_day_find_overlapping_ones(sample_world: tuple[Pa
 
 @pytest.mark.slow
 def test_stored_photographs_find_overlapping_ones(sample_world: tuple[Path, tuple[object, ...]]) -> None:
-    found = evaluated(sample_world, "jamshill_image", "--limit", 24, "--rerank-depth", 20)
+    found = evaluated(sample_world, "jamshill_image", "--limit", 16, "--rerank-depth", 12)
     assert all(strategy["overall"]["recall@5"]["value"] >= 0.9 for strategy in found.values())
     assert found["geometric"]["overall"]["recall@1"]["value"] >= 0.95
 
@@ -97,7 +97,7 @@ def test_stored_photographs_find_overlapping_ones(sample_world: tuple[Path, tupl
 @pytest.mark.slow
 def test_low_photographs_find_high_ones(sample_world: tuple[Path, tuple[object, ...]]) -> None:
     """The hard way, where re-ranking earns its keep: from 150 m, only photographs from 300 m may answer."""
-    found = evaluated(sample_world, "jamshill_image", "--limit", 40, "--rerank-depth", 24, "--where", "altitude=300")
+    found = evaluated(sample_world, "jamshill_image", "--limit", 24, "--rerank-depth", 24, "--where", "altitude=300")
     recall = {
         name: next(c["recall@1"]["value"] for c in strategy["splits"]["altitude"] if c["class"] == "150 m")
         for name, strategy in found.items()
