@@ -50,7 +50,7 @@ def query_images(
     Raises:
         InputError: no such file, or a condition is wrong. PictureError: the only picture cannot be read.
     """
-    from outcrop.query.rerank_plan import RerankPlan, expands, hits_to_search, reranker
+    from outcrop.query.rerank_plan import RerankPlan, asks_again, hits_to_search, reranker
     from outcrop.query.search import query_images as ask
 
     plan = RerankPlan.of(None, None, expand=rerank == "expanded") if rerank or locate else None
@@ -65,7 +65,7 @@ def query_images(
         turns=rotations,
         locate=locate,
         assumed=collection.settings.assumed,
-        expandable=expands(plan),
+        expandable=asks_again(plan),
     )
     with reranker(plan, k, collection.stored, collection.settings, collection.encoder, locate=locate) as step:
         return step(found)

@@ -78,9 +78,10 @@ class Result:
     """The hits of one query, best first; or why it could not be asked.
 
     Re-ranked (`outcrop.query.rerank`), `verifications` has one for each parent among the hits, `match` says whether any was
-    verified, and `no_match` why none was. Located (`outcrop.query.locating`), there is a `location`, or `no_location` says
-    what is missing; `elsewhere` are other places, by hits that contradict it, where these were asked for. `again` is how to ask
-    once more (`outcrop.query.expansion`), where that was asked for, until it was done.
+    verified, `matched` how many candidates were matched with the query, and `no_match` why none was verified. Located
+    (`outcrop.query.locating`), there is a `location`, or `no_location` says what is missing; `elsewhere` are other places, by
+    hits that contradict it, where these were asked for. `again` is how to ask once more (`outcrop.query.expansion`), where that
+    was asked for, until it was done.
     """
 
     query: Query
@@ -88,6 +89,7 @@ class Result:
     error: str = ""
     verifications: Mapping[str, Verification] = field(default_factory=dict)
     match: bool | None = None
+    matched: int = 0
     no_match: str = ""
     location: Location | None = None
     no_location: str = ""
@@ -191,7 +193,7 @@ def result_json(result: Result) -> dict[str, Any]:
     if result.query.remark:
         row["remark"] = result.query.remark
     if result.match is not None:
-        row["match"] = result.match
+        row |= {"match": result.match, "matched": result.matched}
         if result.no_match:
             row["reason"] = result.no_match
     if result.location is not None or result.no_location:

@@ -78,7 +78,7 @@ def image(
 def _image(session: Session, paths: list[Path], asked: Question, places: Places) -> None:
     """The answer by a model that is opened for it."""
     from outcrop.query.held import require_held
-    from outcrop.query.rerank_plan import expands, hits_to_search, reranker
+    from outcrop.query.rerank_plan import asks_again, hits_to_search, reranker
     from outcrop.query.search import query_images
 
     search, locate, condition = asked.search, asked.locate, asked.conditions.condition
@@ -92,7 +92,7 @@ def _image(session: Session, paths: list[Path], asked: Question, places: Places)
             with reranker(plan, search.k, collection, session.settings, encoder, locate=locate.wanted) as reranked:
                 how: dict[str, Any] = {"exclude_self": search.exclude_self, "exact": search.exact}
                 how |= {"turns": asked.turns, "group": asked.groups.grouping, "locate": locate.wanted}
-                how |= {"assumed": session.settings.assumed, "expandable": expands(plan)}
+                how |= {"assumed": session.settings.assumed, "expandable": asks_again(plan)}
                 results = reranked(query_images(files, encoder, collection, most, condition, **how))
         print_answers(session, results, deliver, explain=search.explain)
 
@@ -127,14 +127,14 @@ def item(
     places: Places,
 ) -> None:
     """Find the items that look like a stored item."""
-    from outcrop.query.rerank_plan import expands, hits_to_search, reranker
+    from outcrop.query.rerank_plan import asks_again, hits_to_search, reranker
     from outcrop.query.search import query_items
 
     condition, group, plan = conditions.condition, groups.grouping, rerank.plan(session)
     with delivery(session, places) as deliver:
         with opened(session) as collection, reranker(plan, search.k, collection, session.settings) as reranked:
             most = hits_to_search(plan, search.k)
-            how = {"exclude_self": search.exclude_self, "exact": search.exact, "expandable": expands(plan)}
+            how = {"exclude_self": search.exclude_self, "exact": search.exact, "expandable": asks_again(plan)}
             results = reranked(query_items(keys, collection, most, condition, group=group, **how))
         print_answers(session, results, deliver, explain=search.explain)
 
@@ -157,7 +157,7 @@ def dataset(
 ) -> None:
     """Search with every stored item of a dataset, by its stored vector."""
     from outcrop.query.answers import joined
-    from outcrop.query.rerank_plan import expands, hits_to_search, reranker
+    from outcrop.query.rerank_plan import asks_again, hits_to_search, reranker
     from outcrop.query.search import query_dataset
 
     condition, group = conditions.condition & gallery_of(against), groups.grouping
@@ -165,7 +165,7 @@ def dataset(
     with delivery(session, places) as deliver, Meter(name, limit, "queries", session.quiet) as meter:
         with opened(session) as collection, reranker(plan, search.k, collection, session.settings) as reranked:
             most = hits_to_search(plan, search.k)
-            how = {"exclude_self": search.exclude_self, "exact": search.exact, "expandable": expands(plan)}
+            how = {"exclude_self": search.exclude_self, "exact": search.exact, "expandable": asks_again(plan)}
             kind = _kind(session, name, collection, asked)
             batches = query_dataset(name, collection, most, condition, kind=kind, limit=limit, group=group, **how)
             results = joined(meter.counting((reranked(each) for each in batches), lambda each: len(each.results)))

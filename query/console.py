@@ -91,6 +91,10 @@ def _print_plan(session: Session, results: Results) -> None:
         print(f"plan: {results.plan}", file=stream)
     steps = ", ".join(f"{step} {seconds:.2f} s" for step, seconds in results.timings.items())
     print(f"time: {steps}", file=stream)
+    matched = [each.matched for each in results.results if each.match is not None]
+    if matched:
+        most = f" to {max(matched)}" if max(matched) > min(matched) else ""
+        print(f"matched: {min(matched)}{most} candidates with each query", file=stream)
 
 
 def _say_remarks(session: Session, results: Sequence[Result]) -> None:

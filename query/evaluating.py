@@ -17,7 +17,7 @@ from outcrop.query.evaluation.strategies import in_steps, picture_answers
 from outcrop.query.evaluation.truth import Truth
 from outcrop.query.held import require_held
 from outcrop.query.pictures import NOTHING_ASSUMED, expand
-from outcrop.query.rerank_plan import RerankPlan, expands, hits_to_search, reranker
+from outcrop.query.rerank_plan import RerankPlan, asks_again, hits_to_search, reranker
 from outcrop.query.search import query_dataset
 from outcrop.query.view_sets import specimens_by_views
 from outcrop.schema.errors import InputError
@@ -147,7 +147,7 @@ def evaluate_queries(
     k = hits_for(depth, gallery)
     if warn is not None and (short := too_few(depth, gallery)):
         warn(short)
-    answers = queries.answers(collection, encoder, k, settings.assumed, expandable=expands(plan))
+    answers = queries.answers(collection, encoder, k, settings.assumed, expandable=asks_again(plan))
     with ExitStack() as stack:
         named = {} if plan is None else plan.strategies
         steps = {

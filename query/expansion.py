@@ -22,11 +22,13 @@ Vectors = NDArray[np.float32]
 @dataclass(frozen=True)
 class Again:
     """How a query is asked again: its `vectors` [T, D] (one for each turn), the `search` under the same conditions for another
-    vector [D], and the `stored` vectors [N, D] of items by their ids. All have length 1."""
+    vector [D], and the `stored` vectors [N, D] of items by their ids. All have length 1. `deeper` is the very same search for
+    another number of hits, where that can be had."""
 
     vectors: Vectors
     search: Callable[[Vectors], tuple[Hit, ...]]
     stored: Callable[[Sequence[str]], Vectors]
+    deeper: Callable[[int], tuple[Hit, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,14 @@ def expanded(again: Again, hits: Sequence[Hit], evidence: dict[str, float]) -> E
     best = {parent_of(hit.item.key): hit for hit in reversed(hits)}
     verified = again.stored([best[parent].item.id for parent in evidence])
     aim = mean_vector(again.vectors, verified, np.array(list(evidence.values()), np.float64))
-    both = [*hits, *_new(hits, again.search(aim))]
+    both = [*hits, *new_hits(hits, again.search(aim))]
     vectors = again.stored([hit.item.id for hit in both])
     own = (again.vectors @ vectors.T).max(axis=0)
     scored = (hit if n < len(hits) else replace(hit, score=float(own[n])) for n, hit in enumerate(both))
     return Expanded(tuple(scored), {hit.item.id: float(near) for hit, near in zip(both, vectors @ aim, strict=True)})
 
 
-def _new(hits: Sequence[Hit], found: Sequence[Hit]) -> list[Hit]:
-    """Those of the second search that the first one has not; where hits are grouped, no second hit of a parent."""
+def new_hits(hits: Sequence[Hit], found: Sequence[Hit]) -> list[Hit]:
+    """Those of another search that the first one has not; where hits are grouped, no second hit of a parent."""
     ids, parents = {hit.item.id for hit in hits}, {parent_of(hit.item.key) for hit in hits if hit.group is not None}
     return [hit for hit in found if hit.item.id not in ids and parent_of(hit.item.key) not in parents]

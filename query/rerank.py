@@ -7,11 +7,12 @@ serves all hits of a parent: a reference is verified by the photograph that it w
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from outcrop.query.answers import Group, Query, Result, Results
+from outcrop.query.answers import Group, Hit, Query, Result, Results
+from outcrop.query.deepening import REACH, Candidates, Steps
 from outcrop.query.expansion import expanded
 from outcrop.query.rerank_full import Seen, matched_again, worth_another_look
 from outcrop.query.verification.confidence import MIN_INLIERS, Verification
@@ -24,7 +25,7 @@ from outcrop.schema.item import Item, parent_of
 from outcrop.schema.places import place
 
 DEPTH = 50
-"""Parents that are matched with each query."""
+"""Parents that are matched with each query, before any more are."""
 NOT_MATCHED = Verification(reason="beyond --rerank-depth: not matched with the query")
 
 Kept = Callable[[Item], LocalFeatures | str | None]
@@ -34,11 +35,13 @@ are none."""
 
 @dataclass(frozen=True)
 class Reranking:
-    """How to re-rank: `depth` parents are matched with each query; `min_inliers` verify (patch tokens need more than SIFT, see
+    """How to re-rank: `depth` parents are matched with each query, and up to `reach` times as many while some of the last ones
+    show its ground (`outcrop.query.deepening`); `min_inliers` verify (patch tokens need more than SIFT, see
     `outcrop.query.verification.confidence`); `abstain` leaves out all others; `expand` searches again with the verified ones, and
     matches up to `depth` new parents (`outcrop.query.expansion`)."""
 
     depth: int = DEPTH
+    reach: int = REACH
     min_inliers: int = MIN_INLIERS
     abstain: bool = False
     expand: bool = False
@@ -55,12 +58,14 @@ def rerank(
 ) -> Results:
     """The same answers in the order of geometry, with the verification of each candidate.
 
-    All are matched at a small size, the best few again at their full working size (`outcrop.query.rerank_full`). Verified hits
-    come first, most evidence first; then all others as the embedding ranked them. A candidate whose original is gone stays,
-    unverified, and its verification says so. Where nothing is verified, `match` is False; with `how.abstain` unverified hits are
-    left out. `timings` gains the seconds of "features", "verify" and "refine" (features and matches of the second pass). Features
-    that were `kept` (of the verifier's method) need no original. With `how.expand`, results that can be asked again are, where a
-    hit is verified ("expand" has the seconds of that search). `progress` gets the number of queries done.
+    All are matched at a small size, the best few again at their full working size (`outcrop.query.rerank_full`). Beyond the
+    depth, more are matched while some of the last ones show the query's ground; where the hits at hand end before, results that
+    can be asked again are. Verified hits come first, most evidence first; then all others as the embedding ranked them. A
+    candidate whose original is gone stays, unverified, and its verification says so. Where nothing is verified, `match` is False;
+    with `how.abstain` unverified hits are left out. `timings` gains the seconds of "features", "verify" and "refine" (features
+    and matches of the second pass); those of searching deeper are added to "search". Features that were `kept` (of the verifier's
+    method) need no original. With `how.expand`, results that can be asked again are, where a hit is verified ("expand" has the
+    seconds of that search). `progress` gets the number of queries done.
     """
     spent = {"features": 0.0, "verify": 0.0, "refine": 0.0} | ({"expand": 0.0} if how.expand else {})
     observer = _Observer(originals, verifier, kept)
@@ -69,7 +74,9 @@ def rerank(
         answered.append(result if result.error else _reranked(result, verifier, observer, how, spent))
         if progress is not None:
             progress(number)
-    timings = {**results.timings, **spent}
+    timings = dict(results.timings)
+    for step, seconds in spent.items():
+        timings[step] = timings.get(step, 0.0) + seconds
     return replace(results, results=tuple(answered), timings=timings)
 
 
@@ -133,60 +140,91 @@ class _Observer:
 def _reranked(
     result: Result, verifier: Verifier, observer: _Observer, how: Reranking, spent: dict[str, float]
 ) -> Result:
-    parents: dict[str, Item] = {}
-    for hit in result.hits:
-        if len(parents) == how.depth:
-            break
-        parents.setdefault(parent_of(hit.item.key), hit.item)
-    own, verifications = _matched(result.query, parents, verifier, observer, how, spent)
-    hits, nearness = result.hits, {hit.item.id: hit.score for hit in result.hits}
+    matching = _Matching(result.query, verifier, observer, how.min_inliers, spent)
+    hits = _in_steps(result, matching, Steps(how.depth, how.reach), spent)
+    verifications, nearness = matching.verifications, {hit.item.id: hit.score for hit in hits}
     if how.expand and result.again is not None and any(each.verified for each in verifications.values()):
         begun = time.perf_counter()
         more = expanded(result.again, hits, _evidence(verifications))
         spent["expand"] += time.perf_counter() - begun
         hits, nearness = more.hits, more.nearness
-        new = {parent_of(hit.item.key): hit.item for hit in more.candidates(verifications, how.depth)}
-        verifications |= _matched(result.query, new, verifier, observer, how, spent)[1]
-    ordered = sorted(
-        hits,
-        key=lambda hit: verifications.get(parent_of(hit.item.key), NOT_MATCHED).order(nearness[hit.item.id]),
-        reverse=True,
-    )
-    match = any(verification.verified for verification in verifications.values())
-    if how.abstain:
-        ordered = [hit for hit in ordered if verifications.get(parent_of(hit.item.key), NOT_MATCHED).verified]
-    hits = tuple(replace(hit, rank=rank, group=_unmeasured(hit.group)) for rank, hit in enumerate(ordered, 1))
+        matching.match({parent_of(hit.item.key): hit.item for hit in more.candidates(verifications, how.depth)})
+        matching.match_again()
+    hits = _ordered(hits, verifications, nearness, verified_only=how.abstain)
     kept = {parent_of(hit.item.key) for hit in hits}
-    reason = "" if match else _no_match(own, verifications)
+    match = any(verification.verified for verification in verifications.values())
     return replace(
         result,
         hits=hits,
         verifications={parent: verifications.get(parent, NOT_MATCHED) for parent in kept},
         match=match,
-        no_match=reason,
+        matched=sum(verification.match is not None for verification in verifications.values()),
+        no_match="" if match else _no_match(matching.own.features, verifications),
         again=None,
     )
 
 
-def _matched(
-    query: Query,
-    parents: dict[str, Item],
-    verifier: Verifier,
-    observer: _Observer,
-    how: Reranking,
-    spent: dict[str, float],
-) -> tuple[LocalFeatures | str, dict[str, Verification]]:
-    """The query's features, and the verification of each parent: all at a small size, the best few again."""
-    begun = time.perf_counter()
-    own, found = observer.observe(query, parents)
-    looked = time.perf_counter()
-    verifications = _verifications(own.features, found, verifier, how.min_inliers)
-    matched = time.perf_counter()
-    verifications |= _again(own, found, verifications, verifier, how.min_inliers)
-    spent["features"] += looked - begun
-    spent["verify"] += matched - looked
-    spent["refine"] += time.perf_counter() - matched
-    return own.features, verifications
+def _ordered(
+    hits: Sequence[Hit],
+    verifications: Mapping[str, Verification],
+    nearness: Mapping[str, float],
+    *,
+    verified_only: bool,
+) -> tuple[Hit, ...]:
+    """The hits ranked anew: verified ones by their evidence, then all others by their nearness."""
+
+    def verification(hit: Hit) -> Verification:
+        return verifications.get(parent_of(hit.item.key), NOT_MATCHED)
+
+    ordered = sorted(hits, key=lambda hit: verification(hit).order(nearness[hit.item.id]), reverse=True)
+    kept = (hit for hit in ordered if verification(hit).verified or not verified_only)
+    return tuple(replace(hit, rank=rank, group=_unmeasured(hit.group)) for rank, hit in enumerate(kept, 1))
+
+
+class _Matching:
+    """What is matched with one query: each parent at a small size, the best few of them again."""
+
+    def __init__(
+        self, query: Query, verifier: Verifier, observer: _Observer, min_inliers: int, spent: dict[str, float]
+    ) -> None:
+        self.verifications: dict[str, Verification] = {}
+        self.own = _Observation("")
+        self._query, self._verifier, self._observer = query, verifier, observer
+        self._min_inliers, self._spent = min_inliers, spent
+        self._fresh: dict[str, _Observation] = {}
+
+    def match(self, parents: dict[str, Item]) -> None:
+        """The first pass over some parents; their verifications follow those of the former ones."""
+        begun = time.perf_counter()
+        self.own, found = self._observer.observe(self._query, parents)
+        looked = time.perf_counter()
+        self.verifications |= _verifications(self.own.features, found, self._verifier, self._min_inliers)
+        self._fresh |= found
+        self._spent["features"] += looked - begun
+        self._spent["verify"] += time.perf_counter() - looked
+
+    def match_again(self) -> None:
+        """The second pass over the best few of the parents that were matched since the last one."""
+        begun = time.perf_counter()
+        before = {parent: self.verifications[parent] for parent in self._fresh}
+        self.verifications |= _again(self.own, self._fresh, before, self._verifier, self._min_inliers)
+        self._fresh = {}
+        self._spent["refine"] += time.perf_counter() - begun
+
+
+def _in_steps(result: Result, matching: _Matching, steps: Steps, spent: dict[str, float]) -> tuple[Hit, ...]:
+    """Matches the candidates of a query as deep as is worth it; the hits, with those of the searches that took."""
+    candidates = Candidates(result)
+    for number in range(steps.reach):
+        begun = time.perf_counter()
+        parents = candidates.take(steps.depth, deeper=bool(number))
+        if number:
+            spent["search"] = spent.get("search", 0.0) + time.perf_counter() - begun
+        matching.match(parents)
+        if len(parents) < steps.depth or not steps.go_on(parents, matching.verifications):
+            break
+    matching.match_again()
+    return candidates.hits
 
 
 def _evidence(verifications: dict[str, Verification]) -> dict[str, float]:

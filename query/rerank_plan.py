@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from outcrop.query.answers import Hit, Results, first_hits
+from outcrop.query.answers import Hit, Result, Results, first_hits
 from outcrop.query.rerank import Reranking, rerank
 from outcrop.query.verification.confidence import least_inliers
 from outcrop.schema.item import Item, Kind
@@ -16,6 +16,7 @@ from outcrop.store.maps import MAPS
 
 if TYPE_CHECKING:
     from outcrop.embed.encoder import Encoder
+    from outcrop.query.expansion import Again
     from outcrop.query.verification.features import LocalFeatures
     from outcrop.query.verification.map_tiles import MapTiles
     from outcrop.query.verification.verifier import Verifier
@@ -61,9 +62,9 @@ class RerankPlan:
         return {"geometric": plain, "expanded": self} if self.expands else {"geometric": self}
 
 
-def expands(plan: RerankPlan | None) -> bool:
-    """Whether a search must be such that it can be asked again."""
-    return plan is not None and plan.expands
+def asks_again(plan: RerankPlan | None) -> bool:
+    """Whether a search must be such that it can be asked again: for more hits, or with verified ones."""
+    return plan is not None
 
 
 def hits_to_search(plan: RerankPlan | None, k: int) -> int:
@@ -97,6 +98,7 @@ def reranker(
     from outcrop.query.map_locating import MapLocator
     from outcrop.query.verification.originals import Originals
 
+    how = replace(plan.how, reach=settings.rerank_reach)
     originals = Originals.of_collection(collection, settings)
     opened, kept = _verifier(plan, collection, settings, encoder)
     with opened as verifier, _map_tiles(verifier, collection) as tiles, closing(MapLocator(tiles)) as maps:
@@ -109,7 +111,7 @@ def reranker(
 
         def step(results: Results) -> Results:
             results = _with_windows(results, collection)
-            ranked = rerank(results, verifier, originals, plan.how, kept=at_hand)
+            ranked = rerank(results, verifier, originals, how, kept=at_hand)
             return first_hits(locate_all(ranked, maps, places) if locate else ranked, k)
 
         yield step
@@ -117,11 +119,27 @@ def reranker(
 
 def _with_windows(results: Results, collection: Collection) -> Results:
     """The same answers, with what the rows of tiles say of their windows: large searches bring the fields alone."""
-    hits = [hit for result in results.results for hit in result.hits]
+    described = _windows([hit for result in results.results for hit in result.hits], collection)
+
+    def again(result: Result) -> Again | None:
+        if result.again is None or result.again.deeper is None:
+            return result.again
+        deeper = result.again.deeper
+
+        def described_deeper(count: int) -> tuple[Hit, ...]:
+            hits = deeper(count)
+            return tuple(map(_windows(hits, collection), hits))
+
+        return replace(result.again, deeper=described_deeper)
+
+    made = (replace(each, hits=tuple(map(described, each.hits)), again=again(each)) for each in results.results)
+    return replace(results, results=tuple(made))
+
+
+def _windows(hits: Sequence[Hit], collection: Collection) -> Callable[[Hit], Hit]:
+    """What adds to each of these hits what its row says of the window of a tile."""
     bare = {hit.item.id for hit in hits if hit.item.kind is Kind.TILE and "window" not in hit.item.extra}
-    if not bare:
-        return results
-    rows = collection.lookup(sorted(bare), fields=WINDOW_FIELDS)
+    rows = collection.lookup(sorted(bare), fields=WINDOW_FIELDS) if bare else {}
 
     def described(hit: Hit) -> Hit:
         row = rows.get(hit.item.id)
@@ -130,7 +148,7 @@ def _with_windows(results: Results, collection: Collection) -> Results:
         said = {name: row[name] for name in WINDOW_FIELDS if name in row}
         return replace(hit, item=replace(hit.item, extra={**hit.item.extra, **said}))
 
-    return replace(results, results=tuple(replace(r, hits=tuple(map(described, r.hits))) for r in results.results))
+    return described
 
 
 def _map_tiles(verifier: Verifier, collection: Collection) -> MapTiles:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,7 @@ def query_images(
                     found, plan = ask(collection, stacked, k, filter, same, exact=exact, group=group, angles=angles)
                     hits |= {id(each): answer for (each, _), answer in zip(some, found, strict=True)}
                     again |= {
-                        id(one): _again(collection, rows, k, filter, left_out, exact, group)
+                        id(one): _again(collection, rows, k, filter, left_out, exact, group, angles)
                         for (one, rows), left_out in zip(some, same, strict=True)
                         if expandable
                     }
@@ -297,18 +297,24 @@ def _again(
     unwanted: Unwanted | None,
     exact: bool,
     group: Grouping,
+    angles: Sequence[float] = (0.0,),
 ) -> Again:
-    """How a query of `vectors` [T, D] is asked once more under the same conditions."""
+    """How a query of `vectors` [T, D], turned by `angles` [T], is asked once more under the same conditions."""
 
     def search(vector: NDArray[np.float32]) -> tuple[Hit, ...]:
         found, _ = ask(collection, vector[None, None], k, filter, [unwanted], exact=exact, group=group)
+        return found[0]
+
+    def deeper(count: int) -> tuple[Hit, ...]:
+        how: dict[str, Any] = {"exact": exact, "group": group, "angles": angles}
+        found, _ = ask(collection, vectors[None], count, filter, [unwanted], **how)
         return found[0]
 
     def stored(ids: Sequence[str]) -> NDArray[np.float32]:
         known = collection.items(ids)
         return np.stack([known[id][1] for id in ids])
 
-    return Again(vectors, search, stored)
+    return Again(vectors, search, stored, deeper)
 
 
 def _same_file(digest: str) -> Unwanted:

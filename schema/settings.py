@@ -166,6 +166,12 @@ class Settings(BaseSettings):
     )
     timeout: float = Field(30.0, gt=0, description="seconds to wait for one answer of Milvus")
     seed: int = Field(0, ge=0, description="seed of samples, k-means, maps and the bootstrap")
+    rerank_reach: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="times --rerank-depth that are matched at most, while candidates show the query's ground; 1: never beyond it",
+    )
     evaluate_depth: int = Field(
         100,
         ge=1,

@@ -149,7 +149,12 @@ def without_own(answers: Results, gallery: Gallery, own_counted: bool) -> Result
         once = result.again
         if once is None:
             return None
-        return replace(once, search=lambda vector: kept(replace(result, hits=once.search(vector))))
+        search, deeper = once.search, once.deeper
+        return replace(
+            once,
+            search=lambda vector: kept(replace(result, hits=search(vector))),
+            deeper=None if deeper is None else lambda count: kept(replace(result, hits=deeper(count))),
+        )
 
     made = (replace(result, hits=kept(result), again=again(result)) for result in answers.results)
     return replace(answers, results=tuple(made))
@@ -203,6 +208,7 @@ def judged(result: Result, truth: Truth, gallery: Gallery, depth: int, most: int
         _answer(result, right, first) if right is not None else None,
         _answer(result, wrong, 1) if wrong is not None and first != 1 else None,
         gallery.items[int(np.argmax(rightness))],
+        None if result.match is None else result.matched,
     )
 
 

@@ -45,7 +45,8 @@ class Outcome:
     the ranking had (its depth without what was ignored); `short` where these are fewer than the largest cutoff.
 
     `answered` is False where it got no answer at all. `right` is the first right answer, `wrong` the best wrong one before it
-    (if any), and `wanted` the parent that is most right.
+    (if any), and `wanted` the parent that is most right. `matched` is how many candidates were matched with it (None: it was not
+    re-ranked).
     """
 
     query: Query
@@ -58,6 +59,7 @@ class Outcome:
     right: Answer | None
     wrong: Answer | None
     wanted: Item
+    matched: int | None = None
 
     @property
     def first(self) -> float:
@@ -121,6 +123,12 @@ class StrategyFigures:
     outcomes: tuple[Outcome, ...] = field(repr=False)
     seconds: float
     gain: Mapping[str, Estimate] | None = None
+
+    @property
+    def matched(self) -> float | None:
+        """The candidates matched with a query, on average; None where it was not re-ranked."""
+        counts = [outcome.matched for outcome in self.outcomes if outcome.matched is not None]
+        return sum(counts) / len(counts) if counts else None
 
     @property
     def unanswered(self) -> int:
@@ -198,6 +206,7 @@ class Evaluation:
         return {
             "name": strategy.name,
             "seconds": round(strategy.seconds, 3),
+            **({} if strategy.matched is None else {"matched": round(strategy.matched, 3)}),
             "unanswered": strategy.unanswered,
             "overall": plain_figures(strategy.overall, self.cutoffs),
             "gain": None if strategy.gain is None else {name: _plain(e) for name, e in strategy.gain.items()},
@@ -212,6 +221,7 @@ class Evaluation:
                     "average_precision": round(outcome.precision, 6),
                     "relevant": outcome.relevant,
                     "answer": outcome.right.item.key if outcome.right is not None else None,
+                    **({} if outcome.matched is None else {"matched": outcome.matched}),
                 }
                 for outcome in strategy.outcomes
             ],

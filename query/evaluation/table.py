@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from outcrop.query.evaluation.figures import Evaluation, Figures
+from outcrop.query.evaluation.figures import Evaluation, Figures, StrategyFigures
 from outcrop.query.evaluation.measures import Estimate
 
 
@@ -48,12 +48,18 @@ def remark(found: Evaluation) -> str:
     """What was counted and how, in a line."""
     counted, left = found.strategies[0].overall.queries, len(found.left_out)
     drawn = found.bootstrap
-    spent = ", ".join(f"{strategy.name} {strategy.seconds:.1f} s" for strategy in found.strategies)
+    spent = ", ".join(map(_spent, found.strategies))
     return (
         f"{counted} queries counted, {left} left out; gallery of {found.gallery_parents} parents ({found.gallery_items} items); "
         f"the query's own photograph {'counted' if found.own_counted else 'left out'}; {found.depth} parents ranked; in brackets "
         f"{drawn.level:.0%} intervals ({drawn.resamples} bootstrap resamples of the queries, seed {drawn.seed}); asked in {spent}"
     )
+
+
+def _spent(strategy: StrategyFigures) -> str:
+    """How long a strategy took, and how many candidates it matched with a query, on average."""
+    matched = "" if strategy.matched is None else f" ({strategy.matched:.3g} candidates matched with each)"
+    return f"{strategy.name} {strategy.seconds:.1f} s{matched}"
 
 
 def shares(estimate: Estimate, sign: str = "-") -> str:

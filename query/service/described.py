@@ -98,7 +98,8 @@ class Query(Shape):
     query: str = Field(description="The name of the picture or mesh, or the key of the item.")
     hits: list[Hit]
     match: bool | None = Field(None, description="Whether any hit was verified, where that was asked.")
-    reason: str | None = Field(None, description="Why none was.")
+    matched: int | None = Field(None, description="How many candidates were matched with it, where that was asked.")
+    reason: str | None = Field(None, description="Why none was verified.")
     location: dict[str, Any] | None = Field(None, description="Where the picture was taken (docs/verification.md).")
     location_missing: str | None = None
     remark: str | None = Field(

@@ -19,7 +19,7 @@ from outcrop.query.answers import Query, Result, Results
 from outcrop.query.held import datasets, explained, require_held
 from outcrop.query.keys import full_keys
 from outcrop.query.listing import Page
-from outcrop.query.rerank_plan import RerankPlan, hits_to_search, reranker
+from outcrop.query.rerank_plan import RerankPlan, asks_again, hits_to_search, reranker
 from outcrop.query.search import ask, query_images, query_items
 from outcrop.query.service.asked import Asked
 from outcrop.query.service.browsing import Browsed, page_by_key, parts_page
@@ -182,10 +182,14 @@ class Engine:
                         turns=asked.turns,
                         locate=asked.locate,
                         assumed=self.settings.assumed,
+                        expandable=asks_again(plan),
                     )
                 else:
                     found = query_items(
-                        asked.items, self.collection, most, filter, exclude_self=True, group=asked.group
+                        *(asked.items, self.collection, most, filter),
+                        exclude_self=True,
+                        group=asked.group,
+                        expandable=asks_again(plan),
                     )
                 found = reranked(found)
         return _named(_scored(found, asked.min_score), upload)
