@@ -10,13 +10,17 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from outcrop.schema.crs import from_degrees, to_degrees
+from outcrop.schema.crs import from_degrees, is_degrees, to_degrees
 from outcrop.schema.errors import InputError
 from outcrop.schema.plane import Plane
 
 WEB_MERCATOR = "EPSG:3857"
 RADIUS = 6_378_137.0
 """Metres; of the sphere of Web Mercator."""
+WORLD = 2 * math.pi * RADIUS
+"""Metres of Web Mercator from edge to edge."""
+POLE = 89.9
+"""Degrees of latitude beyond which places around a map cannot be told by metres east and north."""
 Affine = tuple[float, float, float, float, float, float]
 Points = NDArray[np.float64]
 """[N, 2]."""
@@ -42,12 +46,16 @@ class Georeference:
         a, b, c, d, e, f = self.transform
         x, y = points[:, 0], points[:, 1]
         longitude, latitude = self._turned(self._forth, np.stack([a * x + b * y + c, d * x + e * y + f], axis=1))
-        return np.stack([latitude, longitude], axis=1)
+        # Maps across the 180th meridian, and those from 0 to 360 degrees; what is farther off is no longitude at all.
+        beyond = (np.abs(longitude) > 180) & (np.abs(longitude) <= 540)
+        return np.stack([latitude, np.where(beyond, (longitude + 180) % 360 - 180, longitude)], axis=1)
 
     def pixels(self, places: Points) -> Points:
         """The inverse of `degrees`."""
         a, b, c, d, e, f = self.transform
         x, y = self._turned(self._back, places[:, ::-1])
+        if (turn := self._turn) and b == 0:
+            x = np.where(x < c - 4 * abs(a), x + turn, x)  # what is west of the map's left edge is east of it, too
         return np.linalg.solve(np.array([[a, b], [d, e]]), np.stack([x - c, y - f])).T
 
     def metres_per_pixel(self, width: int, height: int) -> tuple[float, float]:
@@ -59,6 +67,8 @@ class Georeference:
         middle = np.array([width / 2, height / 2])
         places = self.degrees(middle + np.array([[0.0, 0.0], [0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]]))
         latitude, longitude = places[0]
+        if abs(latitude) > POLE and abs(latitude) <= 90:
+            raise InputError(f"the map lies at a pole ({latitude:g} degrees of latitude); maps there are not read")
         if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # NaN and infinite, too
             raise InputError(
                 f"the middle of the map lies at {latitude:g}, {longitude:g} degrees ({self.system}), which is nowhere; "
@@ -70,15 +80,20 @@ class Georeference:
 
     def mirrored(self, width: int, height: int) -> bool:
         """Whether what a map of `width` x `height` pixels shows is a mirror image of the ground, by its middle."""
-        points = np.array([width / 2, height / 2]) + np.array([[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
-        middle, right, below = self.degrees(points)[:, ::-1]  # east, north
-        (along, up), (other_along, other_up) = right - middle, below - middle
-        return bool(along * other_up - up * other_along > 0)  # y goes down in a picture
+        middle, right, below = self.degrees(np.array([width, height]) / 2 + [[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
+        plane = Plane((float(middle[0]), float(middle[1])))
+        along, down = (plane.metres((float(place[0]), float(place[1]))) for place in (right, below))
+        return (along.conjugate() * down).imag > 0  # y goes down in a picture
 
     def upside_down(self, height: int) -> Georeference:
         """The place of the pixels when the rows, `height` of them, are counted from the last to the first."""
         a, b, c, d, e, f = self.transform
         return Georeference((a, -b, c + b * height, d, -e, f + e * height), self.system)
+
+    @cached_property
+    def _turn(self) -> float:
+        """By how much x grows around the globe, of systems in which it does so evenly; 0 in others."""
+        return WORLD if self.system == WEB_MERCATOR else 360.0 if is_degrees(self.system) else 0.0
 
     def _turned(self, turn: Callable[[Points], Points], points: Points) -> Points:
         return turn(np.ascontiguousarray(points, np.float64)).T

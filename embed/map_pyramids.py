@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from outcrop.embed.colours import BACKGROUND
-from outcrop.embed.georeference import RADIUS, WEB_MERCATOR, Affine, Georeference
+from outcrop.embed.georeference import WEB_MERCATOR, WORLD, Affine, Georeference
 from outcrop.embed.maps import MapWindow, unreadable
 from outcrop.schema.digests import digest_of
 from outcrop.schema.errors import InputError, PictureError
 
-WORLD = 2 * math.pi * RADIUS
-"""Metres of Web Mercator from edge to edge."""
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 TILE_JSON = ("metadata.json", "tiles.json", "tile.json", "tilejson.json")
 """What describes a folder of tiles, beside it (TileJSON, and what tools for MBTiles write)."""

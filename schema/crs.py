@@ -40,7 +40,7 @@ def from_degrees(system: str) -> Turn:
 
 def _turn(system: str, *, inverse: bool) -> Turn:
     text = " ".join(system.split())
-    if _is_degrees(text):
+    if is_degrees(text):
         return list
     if match := _UTM.match(text):
         text = f"EPSG:{(32600 if match['half'].upper() == 'N' else 32700) + int(match['zone'])}"
@@ -68,7 +68,8 @@ def _turn(system: str, *, inverse: bool) -> Turn:
     return turn
 
 
-def _is_degrees(text: str) -> bool:
+def is_degrees(text: str) -> bool:
+    """Whether a system's name says that it is WGS 84 in degrees, longitude first."""
     if text.upper() in ("EPSG:4326", "WGS84", "WGS 84"):
         return True
     words = set(text.split())

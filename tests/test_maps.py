@@ -91,6 +91,26 @@ def test_places_of_pixels_and_back(system: str) -> None:
     assert across == pytest.approx(abs(plane.metres(tuple(places[1]))) / 100, rel=1e-3)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("system", "left", "step"),
+    [("EPSG:4326", 179.998, 1e-5), ("EPSG:4326", 190.0, 1e-5), ("EPSG:3857", 20_037_308.34, 1.0)],
+)
+def test_longitudes_go_round(tmp_path: Path, system: str, left: float, step: float) -> None:
+    """A map across the 180th meridian, and one from 0 to 360 degrees."""
+    upper = -17.0 if system == "EPSG:4326" else -1_900_000.0
+    path = write_map(tmp_path / "a.tif", ground(), Affine(step, 0, left, 0, -step, upper), crs=system)
+    place = Raster(path).place
+    assert place.transform[5] == upper, "not a mirror image"
+    points = np.array([[0.5, 0.5], [239.7, 100.0], [479.0, 319.0]])
+    places = place.degrees(points)
+    degrees = left / 20_037_508.342789244 * 180 if system == "EPSG:3857" else left
+    by_hand = degrees + points[:, 0] * (step / 20_037_508.342789244 * 180 if system == "EPSG:3857" else step)
+    assert places[:, 1] == pytest.approx((by_hand + 180) % 360 - 180, abs=1e-8)
+    assert place.pixels(places) == pytest.approx(points, abs=1e-3)
+    with pytest.raises(InputError, match="at a pole"):
+        Georeference((1.0, 0, 0, 0, -1.0, 0), "EPSG:3031").metres_per_pixel(2, 2)
+
+
 def test_windows_of_a_raster(tmp_path: Path) -> None:
     pixels = ground()
     found = Raster(write_map(tmp_path / "a.tif", pixels))
