@@ -43,6 +43,8 @@ IN_MEMORY = 64 * 2**20
 """Bytes. Larger objects are read through a file on the local disk where they are read in pieces."""
 PIECE = 8 * 2**20
 """Bytes asked for at once of these."""
+VERSION = "?versionId="
+"""What s3fs takes for the end of a key: what follows would be passed over, and another object read or written."""
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 """Seconds for which S3 is waited for: for a connection, and for the next bytes."""
 
@@ -156,7 +158,7 @@ class ObjectPath(type(Path())):  # type: ignore[misc]  # the path class of this 
         base = self._key.rstrip("/")
         for key, info in self._ask(lambda files: files.find(base, detail=True)).items():
             *inner, name = key.removeprefix("/")[len(base.removeprefix("/")) :].split("/")[1:] or [""]
-            if not name or {"", ".", ".."}.intersection(inner):
+            if not name or {"", ".", ".."}.intersection(inner) or VERSION in key:
                 logging.getLogger(__name__).warning("%s//%s is left out: it cannot be a path", self.parts[0], key)
                 continue
             for depth in range(len(inner)):
@@ -268,12 +270,15 @@ class ObjectPath(type(Path())):  # type: ignore[misc]  # the path class of this 
     def _on_disk(self) -> IO[bytes]:
         def fetched(files: Any) -> IO[bytes]:
             data = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
-            size = int(files.info(self._key)["size"])
-            for start in range(0, size, PIECE):
-                data.write(files.cat_file(self._key, start=start, end=min(size, start + PIECE)))
-            if data.tell() != size:
+            before = State.of(files.info(self._key))
+            for start in range(0, before.size, PIECE):
+                data.write(files.cat_file(self._key, start=start, end=min(before.size, start + PIECE)))
+            came = data.tell()
+            if came != before.size or State.of(files.info(self._key)) != before:
                 data.close()
-                raise _Cut(f"{data.tell()} of {size} bytes came")
+                raise _Cut(
+                    f"{came} of {before.size} bytes came" if came != before.size else "it was replaced meanwhile"
+                )
             data.seek(0)
             return data
 

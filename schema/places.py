@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from outcrop.schema.errors import InputError
-from outcrop.schema.objects import MARKS, ObjectPath
+from outcrop.schema.objects import MARKS, VERSION, ObjectPath
 
 URI = "uri"
 """What rows that were made of an object keep its address as, in their dynamic part."""
@@ -26,7 +26,7 @@ def place(path: Path | str) -> Path:
     Paths that pathlib has read already (``s3:/bucket/key``) are recognised too.
 
     Raises:
-        InputError: the address holds a user or a password, or names no bucket.
+        InputError: the address holds a user or a password, names no bucket, or a version of an object.
     """
     path = Path(path) if isinstance(path, str) else path
     mark = path.parts[0] if path.parts else ""
@@ -44,6 +44,8 @@ def place(path: Path | str) -> Path:
         )
     if ".." in path.parts:
         raise InputError(f"{mark}//{'/'.join(path.parts[1:])} is not a valid address: it must be without '..'")
+    if any(VERSION in part for part in path.parts):
+        raise InputError(f"{mark}//{'/'.join(path.parts[1:])}: versions of objects are not read; give the key alone")
     return ObjectPath(*path.parts)
 
 

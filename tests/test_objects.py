@@ -100,8 +100,11 @@ def test_other_paths_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize(
     ("address", "said"),
-    [("s3://", "names no bucket"), ("s3://key:secret@rocks/a", "holds a secret"), ("s3://rocks/../x", "without '..'")],
-)
+    [
+        ("s3://", "names no bucket"), ("s3://key:secret@rocks/a", "holds a secret"), ("s3://rocks/../x", "without '..'"),
+        ("s3://rocks/a.jpg?versionId=3", "versions of objects are not read"),
+    ],
+)  # fmt: skip
 def test_addresses_that_are_refused(address: str, said: str) -> None:
     with pytest.raises(InputError, match=said) as caught:
         place(address)
@@ -164,6 +167,49 @@ def test_large_objects_are_read_in_pieces(bucket: ObjectPath, tmp_path: Path, mo
     (bucket / "large").put(tmp_path / "here")
     with (bucket / "large").open("rb") as data:
         assert data.read() == bytes(range(250)) * 10
+
+
+def test_a_large_object_that_is_replaced_between_its_pieces_is_read_again(
+    bucket: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "IN_MEMORY", 10)
+    monkeypatch.setattr(objects, "PIECE", 1000)
+    here, large = tmp_path / "here", bucket / "large.bin"
+    here.write_bytes(b"a" * 3000)
+    large.put(here)
+    here.write_bytes(b"b" * 3000)
+    files = objects._files("s3:")
+    piece, pieces = files.cat_file, []
+
+    def replaced(*given: Any, **more: Any) -> bytes:
+        found: bytes = piece(*given, **more)
+        pieces.append(found)
+        if len(pieces) == 1:
+            large.put(here)
+        return found
+
+    monkeypatch.setattr(files, "cat_file", replaced)
+    with large.open("rb") as opened:
+        assert opened.read() == b"b" * 3000 and len(pieces) == 6
+
+
+def test_keys_with_other_signs_are_themselves(bucket: ObjectPath, tmp_path: Path, caplog: Any) -> None:
+    """Neither encoded twice nor taken for patterns or versions."""
+    names = (
+        "a b+c.jpg",
+        "a%20b.jpg",
+        "a?b#c.jpg",
+        "[1]*.jpg",
+        "cafe\u0301/caf\u00e9.jpg",
+        "back\\slash.jpg",
+        " x .jpg",
+    )
+    for name in names:
+        (tmp_path / "here").write_text(name)
+        (bucket / name).put(tmp_path / "here")
+    objects._files("s3:").pipe_file(f"{bucket._key}/a", b"other")
+    found = {str(path.relative_to(bucket)): path.read_text() for path in bucket.rglob("*.jpg")}
+    assert found == {name: name for name in names}
 
 
 def test_an_object_is_written_whole_or_not_at_all(filled: ObjectPath, s3: S3Server) -> None:
