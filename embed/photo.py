@@ -20,6 +20,7 @@ from outcrop.embed.adobe_rgb import names_adobe_rgb
 from outcrop.embed.exif import QuickExif, quick_exif
 from outcrop.embed.remarks import note
 from outcrop.embed.xmp import dji_number, dji_position, packet
+from outcrop.schema.angles import top_heading
 
 FAR = 0.01
 """Degrees between the EXIF and the XMP position of one photo from which the two are remarked on (about a kilometre)."""
@@ -35,10 +36,10 @@ class PhotoMetadata:
     `latitude` and `longitude` are WGS 84 degrees, positive north and east, and `position_source` says whether they are EXIF's
     ("exif"), DJI's XMP ("xmp"), of the telemetry beside a film ("srt"), or a GeoTIFF's, of the middle of the picture
     ("geotiff"); `relative_altitude` is metres above the take-off point and `absolute_altitude` metres above the sea or the
-    ellipsoid; `yaw` is degrees clockwise from north in [0, 360), of the gimbal where known, otherwise of the aircraft;
-    `captured_at` is ISO 8601 local time, with the UTC offset where the camera wrote one; `pitch` is the gimbal's, in degrees,
-    -90 straight down; `focal_length_35mm` is the focal length in
-    millimetres that would show as much on film 36 mm wide, along the picture's longer side.
+    ellipsoid; `yaw` is degrees clockwise from north in [0, 360), to the picture's top, by the gimbal where known, otherwise the
+    aircraft; `captured_at` is ISO 8601 local time, with the UTC offset where the camera wrote one; `pitch` is the gimbal's, in
+    degrees, -90 straight down; `focal_length_35mm` is the focal length in millimetres that would show as much on film 36 mm
+    wide, along the picture's longer side.
     """
 
     latitude: float | None = None
@@ -73,7 +74,7 @@ def facts_of(gps: Mapping[int, Any], camera: Mapping[int, Any], xmp: bytes) -> P
         latitude=latitude,
         longitude=longitude,
         relative_altitude=dji_number(xmp, "RelativeAltitude"),
-        yaw=_heading(dji_number(xmp, "GimbalYawDegree", "FlightYawDegree")),
+        yaw=_heading(xmp),
         captured_at=_captured_at(camera),
         pitch=dji_number(xmp, "GimbalPitchDegree"),
         focal_length_35mm=_focal_length(camera),
@@ -250,9 +251,15 @@ def _text(value: Any) -> str:
     return str(value).strip("\0 ") if value is not None else ""
 
 
-def _heading(degrees: float | None) -> float | None:
-    """Degrees in [0, 360); DJI writes (-180, 180]."""
-    if degrees is None or not math.isfinite(degrees):
-        return None
-    turned = degrees % 360.0
-    return 0.0 if turned == 360.0 else turned  # a tiny negative angle rounds up to 360
+def _heading(xmp: bytes) -> float | None:
+    """The gimbal's, else the aircraft's; DJI writes (-180, 180]."""
+    gimbal = dji_number(xmp, "GimbalYawDegree")
+    if gimbal is None:
+        return top_heading(dji_number(xmp, "FlightYawDegree"), None, None)
+    return top_heading(gimbal, dji_number(xmp, "GimbalPitchDegree"), dji_number(xmp, "GimbalRollDegree"))
+
+
+def has_rolled_over(xmp: bytes) -> bool:
+    """Whether the camera's heading is not the yaw that is written."""
+    yaw = dji_number(xmp, "GimbalYawDegree")
+    return yaw is not None and _heading(xmp) != top_heading(yaw, None, None)

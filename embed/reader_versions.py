@@ -23,13 +23,13 @@ from outcrop.embed.colours import transform_of
 from outcrop.embed.exif import quick_exif
 from outcrop.embed.formats import format_of, png_damage
 from outcrop.embed.geotiff import with_position
-from outcrop.embed.photo import metadata_of, offset_of, position_of, tiff_exif
+from outcrop.embed.photo import has_rolled_over, metadata_of, offset_of, position_of, tiff_exif
 from outcrop.embed.png_keys import colour_key
 from outcrop.embed.remarks import collected
 from outcrop.embed.tiff import alpha_of, directories, is_shown_wrongly, packet_of, picture_of, raw_kind
 from outcrop.embed.xmp import XMP_LIMIT, dji_position, has_decimal_commas, packet
 
-PROFILE, RAW, NODATA, SAMPLES, SIDES, POSITION, TIME, GEOTIFF, TRANSPARENT, ALPHA, COMMAS = (
+PROFILE, RAW, NODATA, SAMPLES, SIDES, POSITION, TIME, GEOTIFF, TRANSPARENT, ALPHA, COMMAS, ROLL = (
     "profile1",
     "raw1",
     "nodata1",
@@ -41,6 +41,7 @@ PROFILE, RAW, NODATA, SAMPLES, SIDES, POSITION, TIME, GEOTIFF, TRANSPARENT, ALPH
     "transparent1",
     "alpha1",
     "commas1",
+    "roll1",
 )
 _OFFSET = re.compile(rb"[+-]\d\d:[0-5]\d\0")
 
@@ -123,14 +124,14 @@ def _of_option_file(data: bytes) -> list[str]:
 
 
 def _of_metadata(data: bytes, xmp: bytes) -> list[str]:
-    commas = [COMMAS] if has_decimal_commas(xmp) else []
+    odd = [*([COMMAS] if has_decimal_commas(xmp) else []), *([ROLL] if has_rolled_over(xmp) else [])]
     if dji_position(xmp) is None and not _OFFSET.search(data):
-        return commas  # most photographs: their EXIF need not be parsed
+        return odd  # most photographs: their EXIF need not be parsed
     if (tags := quick_exif(data)) is not None:
-        return [*commas, *_of_facts(position_of(tags.gps, xmp)[2], tags.camera)]
+        return [*odd, *_of_facts(position_of(tags.gps, xmp)[2], tags.camera)]
     exif = Image.Exif()
     exif.load(data)
-    return [*commas, *_of_exif(exif, xmp)]
+    return [*odd, *_of_exif(exif, xmp)]
 
 
 def _of_exif(exif: Image.Exif, xmp: bytes) -> list[str]:
@@ -162,7 +163,8 @@ def _of_tiff(file: IO[bytes], head: bytes, cropped: bool) -> list[str]:
     )
     facts = metadata_of(exif, packet_of(page))
     placed = [GEOTIFF] if with_position(facts, page).position_source == "geotiff" else []
-    return [*said, *_of_profile(page.tags.get(34675)), *_of_exif(exif, packet_of(page)), *placed]
+    rolled = [ROLL] if has_rolled_over(packet_of(page)) else []
+    return [*said, *_of_profile(page.tags.get(34675)), *_of_exif(exif, packet_of(page)), *placed, *rolled]
 
 
 def _segments(file: IO[bytes]) -> tuple[bytes, bytes, bytes]:

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from outcrop.embed.photo import PhotoMetadata
+from outcrop.schema.angles import top_heading
 
 TELEMETRY = ".srt"
 """The ending of these files, in any letter case."""
@@ -29,13 +30,13 @@ _LATITUDE = re.compile(r"\blatitude" + _NUMBER)
 _LONGITUDE = re.compile(r"\blongt?itude" + _NUMBER)
 _HEIGHT = re.compile(r"(?:\brel_alt|\bBAROMETER|\bH(?=\s+[-+]?\d))" + _NUMBER)
 _ABSOLUTE = re.compile(r"\b(?:abs_alt|altitude)" + _NUMBER)
-_YAW, _PITCH = re.compile(r"\bgb_yaw" + _NUMBER), re.compile(r"\bgb_pitch" + _NUMBER)
+_YAW, _PITCH, _ROLL = (re.compile(rf"\bgb_{name}" + _NUMBER) for name in ("yaw", "pitch", "roll"))
 
 
 @dataclass(frozen=True)
 class Cue:
-    """One cue: seconds from the film's beginning, WGS 84 degrees, metres above the take-off and above the sea, gimbal angles in
-    degrees, and the local time; None where it does not say."""
+    """One cue: seconds from the film's beginning, WGS 84 degrees, metres above the take-off and above the sea, the heading of
+    the picture's top and the gimbal's pitch in degrees, and the local time; None where it does not say."""
 
     second: float
     latitude: float | None
@@ -80,7 +81,7 @@ class Telemetry:
             latitude,
             longitude,
             between(first.height, last.height),
-            None if first.yaw is None else first.yaw % 360.0,
+            first.yaw,
             first.time,
             first.pitch,
             None,
@@ -117,7 +118,7 @@ def _cue(mark: re.Match[str], body: str) -> Cue:
         longitude,
         _first(_HEIGHT, body),
         _first(_ABSOLUTE, body),
-        _first(_YAW, body),
+        top_heading(_first(_YAW, body), _first(_PITCH, body), _first(_ROLL, body)),
         _first(_PITCH, body),
         _time(body),
     )

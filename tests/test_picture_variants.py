@@ -16,6 +16,7 @@ from scenes import saved, scene
 
 from outcrop.embed.images import decode
 from outcrop.embed.reader_versions import version_of
+from outcrop.embed.telemetry import read_telemetry
 from outcrop.schema.errors import PictureError
 
 RANDOM = np.random.default_rng(7)
@@ -189,6 +190,42 @@ def test_decimal_commas(form: str) -> None:
     assert version(data) == "commas1 position1"
     points = data.replace(b"37,5", b"37.5").replace(b"127,25", b"127.25").replace(b"40,20", b"40.20")
     assert version(points.replace(b"90,5", b"90.5")) == "position1"
+
+
+# A gimbal that has rolled over
+
+
+@pytest.mark.parametrize(
+    ("pitch", "roll", "heading"),
+    [
+        ("-90.00", "+180.00", 217.5),
+        ("-89.90", "-180.00", 217.5),
+        ("-80.00", "+179.50", 217.5),  # past straight down, as Mavic 3E write it
+        ("-90.00", "+0.00", 37.5),
+        ("-90.00", "-2.10", 37.5),
+        ("-20.00", "+180.00", 37.5),  # looks ahead, upside down
+        (None, "+180.00", 37.5),
+    ],
+)
+def test_the_top_of_a_picture_whose_gimbal_rolled_over(pitch: str | None, roll: str, heading: float) -> None:
+    """By rotation matrices: yaw, then pitch, then roll, north-east-down; the top of a picture is up in the camera's frame."""
+    said = f'drone-dji:GimbalYawDegree="+37.50" drone-dji:FlightYawDegree="+30.00" drone-dji:GimbalRollDegree="{roll}"'
+    said += f' drone-dji:GimbalPitchDegree="{pitch}"' if pitch else ""
+    data = saved(scene(96, 64), "JPEG", xmp=f"<a {said}/>".encode())
+    assert decode(data, name="x").metadata.yaw == heading
+    assert version(data) == ("roll1" if heading == 217.5 else "")
+    telemetry = read_telemetry(
+        f"1\n00:00:00,000 --> 00:00:01,000\n[gb_yaw: 37.5 gb_pitch: {pitch or ''} gb_roll: {roll}]\n".encode()
+    )
+    assert telemetry.at(0.0)[0].yaw == heading
+    if pitch is None or float(pitch) > -60:
+        return
+    y, p, r = np.radians([37.5, float(pitch), float(roll)])
+    yaw = np.array([[np.cos(y), -np.sin(y), 0], [np.sin(y), np.cos(y), 0], [0, 0, 1]])
+    tilt = np.array([[np.cos(p), 0, np.sin(p)], [0, 1, 0], [-np.sin(p), 0, np.cos(p)]])
+    turn = np.array([[1, 0, 0], [0, np.cos(r), -np.sin(r)], [0, np.sin(r), np.cos(r)]])
+    north, east, _ = yaw @ tilt @ turn @ [0, 0, -1]
+    assert np.degrees(np.arctan2(east, north)) % 360 == pytest.approx(heading, abs=3)
 
 
 def test_a_number_with_two_marks_is_no_number() -> None:
