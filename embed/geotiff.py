@@ -57,6 +57,10 @@ def _middle(page: Directory, point: bool) -> tuple[float, float] | None:
     column, row = (width - point) / 2, (height - point) / 2
     matrix = _numbers(page, TRANSFORMATION)
     if len(matrix) == 16:
+        if matrix[0] * matrix[5] - matrix[1] * matrix[4] > 0:
+            note(
+                "its rows go from the south: it is a mirror image of the ground, which matches no photograph; gdalwarp turns it"
+            )
         x = matrix[0] * column + matrix[1] * row + matrix[3]
         y = matrix[4] * column + matrix[5] * row + matrix[7]
         return x, y

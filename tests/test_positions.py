@@ -207,6 +207,17 @@ def test_a_geotiff_with_a_matrix() -> None:
     assert found[:2] == (pytest.approx(47.5 + 40 * 0.002), pytest.approx(8.5 + 30 * 0.001))
 
 
+def test_a_geotiff_whose_rows_go_from_the_south_is_remarked_on() -> None:
+    rest = (*[0.0] * 7, 1.0)
+    for down, said in ((0.002, ["its rows go from the south"]), (-0.002, [])):
+        found = decode(
+            geotiff({1024: 2, 1025: 1, 2048: 4326}, matrix=(0.001, 0.0, 0.0, 8.5, 0.0, down, 0.0, 47.5, *rest)),
+            name="x",
+        )
+        assert found.metadata.latitude == pytest.approx(47.5 + 30 * down)
+        assert [each[: len("its rows go from the south")] for each in found.remarks] == said
+
+
 def test_a_projected_geotiff_needs_pyproj(monkeypatch: pytest.MonkeyPatch) -> None:
     data = geotiff({1024: 1, 1025: 1, 3072: 32632}, (0.0, 0.0, 0.0, 465000.0, 5247000.0, 0.0))
     assert place(data) == (pytest.approx(47.3757, abs=2e-3), pytest.approx(8.5364, abs=2e-3), "geotiff")
