@@ -16,6 +16,8 @@ from outcrop.schema.errors import MeshError
 
 LEAST, MOST = 0.45, 0.8
 """Shares of the surface between which a cut leaves."""
+COARSE, STEPS = 0.01, 24
+"""By how much of the surface a cut by the faces' middles may be off before its level is sought, and in how many halvings."""
 _STREAM = 20_011
 """Keeps the random numbers of cuts apart from other uses of the same seed."""
 
@@ -51,9 +53,30 @@ def cut(shape: Shape, plane: Plane) -> Shape:
     places, areas = (along, np.ones(len(along))) if shape.is_cloud else _centroids(shape, along)
     away = along - _level(places, areas, 1 - plane.share)
     left = _points(shape, away >= 0) if shape.is_cloud else _clipped(shape, away)
+    if not shape.is_cloud and abs(_area(left) / _area(shape) - plane.share) > COARSE:
+        left = _sought(shape, along, plane.share)
     if len(left.vertices) < MIN_POINTS or (not shape.is_cloud and not len(left.faces)):
         raise MeshError(f"{shape.name}: a cut leaves nothing to draw; ingest it with --cuts 0")
     return left
+
+
+def _sought(shape: Shape, along: Doubles, share: float) -> Shape:
+    """What stays of a mesh of few faces, of which the middles do not say how much of each stays: the level is sought."""
+    low, high = float(along.min()), float(along.max())
+    whole = _area(shape)
+    for _ in range(STEPS):
+        level = (low + high) / 2
+        left = _clipped(shape, along - level)
+        more = _area(left) > share * whole
+        low, high = (level, high) if more else (low, level)
+    return left
+
+
+def _area(shape: Shape) -> float:
+    """Twice the area of a mesh's surface."""
+    corners = shape.vertices[shape.faces].astype(np.float64)
+    sides = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return float(np.linalg.norm(sides, axis=1).sum()) + 1e-15
 
 
 def _centroids(shape: Shape, along: Doubles) -> tuple[Doubles, Doubles]:
