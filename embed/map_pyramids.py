@@ -24,6 +24,8 @@ from outcrop.schema.errors import InputError, PictureError
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 TILE_JSON = ("metadata.json", "tiles.json", "tile.json", "tilejson.json")
 """What describes a folder of tiles, beside it (TileJSON, and what tools for MBTiles write)."""
+MOST_LOOKED_AT = 32 * 2**20
+"""Pixels of a whole map that are looked at for what is transparent."""
 HELD = 64
 """Pictures kept in memory: neighbouring windows share them."""
 Address = tuple[int, int, int]
@@ -198,8 +200,7 @@ class Pyramid:
 
     def read(self, window: MapWindow, size: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """See `outcrop.embed.maps.Map.read`."""
-        finer = min(window.width / size[0], window.height / size[1])
-        zoom = self._fitting(window, max(0, math.floor(math.log2(finer) + 1e-6)) if finer >= 1 else 0)
+        zoom = self._fitting(window, self._steps(window, size))
         scale = 2.0 ** (zoom - self.zoom)
         # The window in pixels of the zoom, from the upper left of the whole world, which the pictures are numbered from.
         left, top = (
@@ -228,16 +229,28 @@ class Pyramid:
         return np.array(shown, dtype=np.uint8), np.asarray(seen) > 0
 
     def coverage(self, cells: tuple[int, int]) -> NDArray[np.bool_]:
-        """See `outcrop.embed.maps.Map.coverage`: where there are pictures of the highest zoom."""
+        """See `outcrop.embed.maps.Map.coverage`: where there are pictures of the highest zoom; and where these are not
+        transparent, if a zoom is coarse enough for all of it to be looked at."""
         columns = ((np.arange(cells[0]) + 0.5) * self.width / cells[0] // self.side).astype(int) + self._first[0]
         rows = ((np.arange(cells[1]) + 0.5) * self.height / cells[1] // self.side).astype(int) + self._first[1]
         there = self._levels[self.zoom]
-        return np.array([[(int(x), int(y)) in there for x in columns] for y in rows])
+        found = np.array([[(int(x), int(y)) in there for x in columns] for y in rows])
+        whole = MapWindow(0, 0, self.width, self.height)
+        zoom = self._fitting(whole, self._steps(whole, cells))
+        if self.width * self.height >> 2 * (self.zoom - zoom) > MOST_LOOKED_AT:
+            return found
+        return found & self.read(whole, cells)[1]
 
     def close(self) -> None:
         """See `outcrop.embed.maps.Map.close`."""
         with self._lock:
             self._memory.clear()
+
+    @staticmethod
+    def _steps(window: MapWindow, size: tuple[int, int]) -> int:
+        """By how many zooms below the highest a window is fine enough for a size (width, height)."""
+        finer = min(window.width / size[0], window.height / size[1])
+        return max(0, math.floor(math.log2(finer) + 1e-6)) if finer >= 1 else 0
 
     def _fitting(self, window: MapWindow, steps: int) -> int:
         """A zoom up to `steps` below the highest that has all pictures which the window's part of the highest lies in."""

@@ -286,6 +286,23 @@ def test_a_folder_of_tiles_and_an_archive_are_the_same_map(tmp_path: Path) -> No
     assert "zoom 19 shows; 2 of the 4 pictures of zoom 18 show other ground" in said
 
 
+def test_tiles_of_transparent_pictures_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map cut slantwise: every picture is there, and half of the ground is not."""
+    pixels = np.dstack([ground(256, 256), np.where(np.add(*np.mgrid[:256, :256]) < 256, 255, 0)]).astype(np.uint8)
+    for column in range(4):
+        for row in range(4):
+            path = tmp_path / f"xyz/19/{275_000 + column}/{176_000 + row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[64 * row : 64 * row + 64, 64 * column : 64 * column + 64]).save(path)
+    found = open_map(tmp_path / "xyz")
+    size = found.place.metres_per_pixel(256, 256)[0] * 64
+    tiles = tiles_of(found, (size,))
+    shown = [pixels[t.window.top :, t.window.left :][:64, :64, 3].mean() / 255 for t in tiles]
+    assert 21 <= len(tiles) <= 28 and min(shown) > 0.4, "of 49, those in the upper left; 7 are shown by half"
+    monkeypatch.setattr("outcrop.embed.map_pyramids.MOST_LOOKED_AT", 1000)
+    assert len(tiles_of(found, (size,))) == 49  # too large to be looked at: by its pictures
+
+
 def address(file: Path) -> tuple[int, int, int]:
     zoom, column, row = (*file.parts[-3:-1], file.stem)
     return int(zoom), int(column), int(row)
