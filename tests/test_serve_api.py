@@ -7,13 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import uvicorn
+from browsers import serving
 from commands import run
 from pictures import write_dataset
 from starlette.routing import Route
@@ -155,16 +154,8 @@ def test_the_page_of_the_description(client: TestClient) -> None:
 @pytest.fixture
 def address(engine: Engine) -> Iterator[str]:
     """The service on a port of its own, as other processes reach it."""
-    app, outer = application(engine), uvicorn.Config
-    server = uvicorn.Server(outer(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        threading.Event().wait(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
+    with serving(engine) as found:
+        yield found
 
 
 def examples(language: str) -> list[str]:

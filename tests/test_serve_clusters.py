@@ -7,14 +7,13 @@ import io
 import json
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
+from browsers import serving
 from commands import run
 from pictures import picture
 from starlette.testclient import TestClient
@@ -220,17 +219,8 @@ def test_addresses_come_back(client: TestClient) -> None:
 @pytest.fixture
 def address(engine: Engine) -> Iterator[str]:
     """The service on a port of its own, as a browser reaches it."""
-    server = uvicorn.Server(
-        uvicorn.Config(application(engine), host="127.0.0.1", port=0, log_level="error", lifespan="off")
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        threading.Event().wait(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
+    with serving(engine) as found:
+        yield found
 
 
 def test_a_lasso_is_drawn_in_a_browser(address: str) -> None:
