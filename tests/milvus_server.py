@@ -166,7 +166,8 @@ class MilvusServer:
             "QUERYCOORD_UPDATENEXTTARGETINTERVAL": "0.3",  # s (10): a flushed segment is served from then on
             "QUERYCOORD_LEADERVIEWUPDATEINTERVAL": "0.2",  # s (1)
             "INDEXCOORD_SCHEDULER_INTERVAL": "100",  # ms (1000)
-            "DATACOORD_SEGMENT_ASSIGNMENTEXPIRATION": "500",  # ms (2000): a flush waits that long
+            "DATACOORD_SEGMENT_ASSIGNMENTEXPIRATION": "100",  # ms (2000): a flush waits that long
+            "DATANODE_TIMETICK_INTERVAL": "50",  # ms (500): and then for the next of these
             "COMMON_SESSION_TTL": "10",  # seconds until a killed server's leases end and its successor takes over
             **{f"{part}_IP": "127.0.0.1" for part in PARTS},
             **self._more,
