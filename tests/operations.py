@@ -65,7 +65,7 @@ def make_indexed(uri: str, name: str, rows: int) -> str:
         made = Collection.create(store, name, SPACE, index="FLAT")
         made.upsert(items(rows, mixed=False), unit(rows))
         made.flush()
-        change_index(made, "HNSW", deadline=120)
+        change_index(made, "HNSW", deadline=400)
         return made.physical
 
 

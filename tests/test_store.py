@@ -134,7 +134,7 @@ def test_lite_loads_every_index_again(lite_uri: str, index: str) -> None:
             assert index in made.notes[0] and made.profile.name in made.notes[0]
         made.upsert([image(n) for n in range(60)], vectors)
         made.flush()
-        assert made.wait_for_index(60).finished
+        assert made.wait_for_index(400).finished
     with Store.connect(lite_uri) as opened:
         found = Collection.open(opened, "c")
         assert found.profile == made.profile
@@ -327,7 +327,7 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         made = Collection.create(opened, "graph", SPACE, index="HNSW")
         made.upsert([image(n, "a") for n in range(ROWS)], unit(ROWS))
         made.flush()
-        state = made.wait_for_index(120)
+        state = made.wait_for_index(400)
         assert (state.profile, state.indexed, state.pending) == ("HNSW", ROWS, 0)
         yield made
         opened.client.drop_alias("graph")
@@ -385,7 +385,7 @@ def test_what_no_index_has_yet_is_compared_one_by_one(server_uri: str, name: str
         assert (answer.plan.method, answer.plan.kept) == ("exact", 20)
         assert keys(answer) == expected_keys(query[0], 10, range(100, 120))
         made.flush()
-        made.wait_for_index(120)
+        made.wait_for_index(400)
         assert made.wait_until_served(60)
         made = Collection.open(opened, name)
         assert made.sifts() and search(made, query, 10, filter).plan.method == "index"

@@ -147,7 +147,7 @@ def lists(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         made = Collection.create(store, "verify_lists", SPACE, index="FLAT")
         made.upsert(items(ROWS), unit(ROWS))
         made.flush()
-        change_index(made, "IVF_FLAT", {"nlist": 1024}, deadline=120)
+        change_index(made, "IVF_FLAT", {"nlist": 1024}, deadline=400)
         yield made
         store.client.drop_alias("verify_lists")
         store.client.drop_collection(made.physical)
@@ -226,7 +226,7 @@ def test_a_fresh_index_is_waited_for_until_it_answers(server_uri: str, name: str
         for start in range(0, rows, 2000):
             made.upsert(items(rows)[start : start + 2000], vectors[start : start + 2000])
         made.flush()
-        made.wait_for_index(120)
+        made.wait_for_index(400)
         assert made.wait_until_served(60)
         segments = store.client.list_loaded_segments(made.physical)
         assert sum(segment.num_rows for segment in segments) == rows
@@ -243,7 +243,7 @@ def test_nothing_is_waited_for_where_no_segment_gets_an_index(server_uri: str, n
         made.load()
         made.upsert(items(200), unit(200))
         made.flush()
-        made.wait_for_index(60)
+        made.wait_for_index(400)
         assert made.wait_until_served(0.0)
         assert verify(made, samples=30, shares=()).recall == 1.0
         store.client.drop_alias(name)
