@@ -1,6 +1,7 @@
-"""What one process spends on each photograph and each reference besides decoding and the network: the bound of a fast card.
+"""What one process spends on each photograph, reference and view besides decoding, drawing and the network: the bound of a fast
+card.
 
-    python benchmarks/overhead.py [--photos 600] [--referenced 60] [--store lite|server|both] [--rounds 1] [--json]
+    python benchmarks/overhead.py [--photos 600] [--referenced 60] [--specimens 120] [--store lite|server|both] [--rounds 1]
 
 A card that encodes 600 photographs a second leaves 1.67 ms of one Python to each, 3,500 references .28 ms. So the pass runs as it
 does beside a card, but for two stand-ins that live here only:
@@ -11,6 +12,7 @@ does beside a card, but for two stand-ins that live here only:
   counted; they decode the first one only and answer with its pixels, so that the main process seldom waits. *card*: a decoder
   that answers at once with pictures of 16 x 16 pixels, of which the real calls of torch make inputs of 32 x 32: as many calls as
   on a card, and little arithmetic;
+- views come from processes that draw the first specimen only, 12 views of 81,920 triangles, and answer with them ever after;
 - thumbnails are written by processes of their own, as they are beside a card, whose time is not counted either.
 
 Figures are milliseconds of processor time an item of the main process, from the listing to verified rows, by thread: those of
@@ -49,9 +51,16 @@ from benchmarks.ingest import register  # noqa: E402  the path to it is set abov
 SIDES = (1024, 768)
 """Of the photographs, in pixels."""
 ANGLES, CROP = "0:360:15", "0.6"
-NEEDED = {"photographs": 1000 / 600, "references": 1000 / 3500}
+NEEDED = {"photographs": 1000 / 600, "references": 1000 / 3500, "views": 0.3}
 """Milliseconds that are left for an item at the rates of the goal."""
-CASES = (("photographs", "processes"), ("photographs", "card"), ("references", "processes"), ("references", "card"))
+CASES = (
+    ("photographs", "processes"),
+    ("photographs", "card"),
+    ("references", "processes"),
+    ("references", "card"),
+    ("views", "processes"),
+)
+VIEWS = 12
 
 
 @dataclass
@@ -243,6 +252,49 @@ def processes_that_answer() -> None:
     makers._start = lambda: Worker("benchmarks.overhead:answering", environment=environment)
 
 
+def drawing_once() -> Any:
+    """What a process runs that draws one specimen only, and answers with its views again."""
+    from outcrop.render.workers import drawing
+
+    said: list[Any] = []
+    draw = drawing()
+
+    def answer(asked: Any, data: memoryview) -> Iterator[Any]:
+        if not said:
+            said.extend(draw(asked, data))
+        return iter(said)
+
+    return answer
+
+
+def specimens(folder: Path) -> Any:
+    """The meshes of a folder as a listing; the processes that would draw them answer with one specimen."""
+    from outcrop.ingest.specimens import list_specimens
+    from outcrop.render import workers
+    from outcrop.render.views import ViewSpec
+    from outcrop.schema.processes import Worker
+
+    workers._start = lambda patience: Worker("benchmarks.overhead:drawing_once", environment={"OMP_NUM_THREADS": "1"})
+    return list_specimens(folder, "bench", ViewSpec(views=VIEWS, size=256), workers=workers.Workers(2))
+
+
+def meshes(folder: Path, count: int) -> Path:
+    """A folder of files of the same mesh."""
+    from benchmarks.render import specimen
+
+    folder.mkdir(parents=True)
+    vertices, faces = specimen()
+    corners = np.empty(len(faces), [("count", "u1"), ("corners", "<i4", 3)])
+    corners["count"], corners["corners"] = 3, faces
+    head = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n"
+    head += "".join(f"property float {axis}\n" for axis in "xyz")
+    head += f"element face {len(faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    (folder / "0000.ply").write_bytes(head.encode() + vertices.astype("<f4").tobytes() + corners.tobytes())
+    for number in range(1, count):
+        (folder / f"{number:04d}.ply").symlink_to(folder / "0000.ply")
+    return folder
+
+
 def measure(kind: str, way: str, registry: Path, uri: str, dim: int, processes: int) -> dict[str, Any]:
     """One ingest in this process: milliseconds an item by thread, and items a second by the clock."""
     threads = Threads()
@@ -275,6 +327,8 @@ def measure(kind: str, way: str, registry: Path, uri: str, dim: int, processes: 
         begun, cpu = time.perf_counter(), time.process_time()
         if kind == "photographs":
             listing = list_dataset(registry, "bench", registry.parent)
+        elif kind == "views":
+            listing = specimens(registry)
         else:
             specs = crop_specs(parse_angles(ANGLES), parse_crops(CROP))
             listing = list_references(registry, "bench", registry.parent, specs)
@@ -355,8 +409,14 @@ def overhead(
     dim: int = 384,
     ways: Sequence[str] = ("processes", "card"),
 ) -> dict[str, Any]:
-    """All cases, each in a process of its own; of several rounds that with the median time. `counts` are of photographs."""
-    registries = {kind: register(folder / kind, photos, count) for kind, count in counts.items() if count}
+    """All cases, each in a process of its own; of several rounds that with the median time. `counts` are of photographs, and of
+    meshes."""
+    registries = {
+        kind: register(folder / kind, photos, count) for kind, count in counts.items() if count and kind != "views"
+    }
+    some = next(iter(registries.values()))
+    if counts.get("views"):
+        registries["views"] = meshes(folder / "views", counts["views"])
     rows = []
     with stores(which) as addresses:
         for store, uri in addresses.items():
@@ -366,7 +426,7 @@ def overhead(
                 runs = sorted((apart(**asked) for _ in range(rounds)), key=lambda run: run["ms"])
                 chosen = dict(runs[len(runs) // 2], ms=statistics.median(run["ms"] for run in runs))
                 rows.append({"store": store, "kind": kind, "way": way, **chosen})
-    return {"rows": rows, "read_and_digest": round(read_and_digest(next(iter(registries.values()))), 3)}
+    return {"rows": rows, "read_and_digest": round(read_and_digest(some), 3)}
 
 
 def main() -> None:
@@ -374,6 +434,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=600)
     parser.add_argument("--referenced", type=int, default=60, help="photographs of which 24 references each are made")
+    parser.add_argument("--specimens", type=int, default=120, help=f"meshes of which {VIEWS} views each are made")
     parser.add_argument("--store", choices=("lite", "server", "both"), default="lite")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--dim", type=int, default=384)
@@ -388,7 +449,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as temporary:
         photos = write_photos(Path(temporary) / "photos", 6, size=SIDES)
-        counts = {"photographs": arguments.photos, "references": arguments.referenced}
+        counts = {"photographs": arguments.photos, "references": arguments.referenced, "views": arguments.specimens}
         result = overhead(photos, Path(temporary), counts, arguments.store, arguments.rounds, arguments.dim)
     print(json.dumps(result, indent=1) if arguments.json else table(result))
 

@@ -20,11 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from outcrop.embed.crops import prepare
-from outcrop.embed.images import Decoded, thumbnail
-from outcrop.embed.photo import PhotoMetadata
 from outcrop.embed.pooling import Pool, pooled
 from outcrop.embed.protocol import PictureEncoder
+from outcrop.ingest.finished import Finish
 from outcrop.ingest.runs import Failure
 from outcrop.ingest.sources import Contents, Listing, Outcome, Pooled, Prepared, Todo, Wanted
 from outcrop.render.preflight import SUFFIXES, reader_version, stem_of
@@ -90,6 +88,26 @@ class SpecimenSource:
     @property
     def wanted(self) -> Sequence[Wanted]:
         """The views in their order, then the specimen; the views' pictures are outputs where they are wanted."""
+        whole = self._pooled
+        specimen = whole.item
+        names = (self.dataset, self.category, self.specimen)
+        views = [
+            replace(specimen, key=view_key(*names, n), kind=Kind.VIEW, view=n, extra=self._extra(n))
+            for n in range(self.look.count)
+        ]
+        transform, reader = self.look.digest, partial(reader_version, self.path)
+        pictures = [self._picture(n) for n in range(self.look.count)]
+        return [
+            *(
+                Wanted(view, self.path, transform, reader, some, others=self._beside)
+                for view, some in zip(views, pictures, strict=True)
+            ),
+            whole,
+        ]
+
+    @property
+    def _pooled(self) -> Wanted:
+        """The specimen, as it is wanted."""
         extra = {**self.look.as_extra(), "pool": self.how, "root": str(self.root)}
         extra |= {"part": self.part} if self.part else {}
         specimen = Item(
@@ -101,20 +119,8 @@ class SpecimenSource:
             source=self.path.relative_to(self.root).as_posix(),
             extra=extra,
         )
-        names = (self.dataset, self.category, self.specimen)
-        views = [
-            replace(specimen, key=view_key(*names, n), kind=Kind.VIEW, view=n, extra=self._extra(n))
-            for n in range(self.look.count)
-        ]
-        pooled_how, reader = digest_of(f"{self.look.digest} {self.how}"), partial(reader_version, self.path)
-        pictures = [self._picture(n) for n in range(self.look.count)]
-        return [
-            *(
-                Wanted(view, self.path, self.look.digest, reader, some, others=self._beside)
-                for view, some in zip(views, pictures, strict=True)
-            ),
-            Wanted(specimen, self.path, pooled_how, reader, others=self._beside),
-        ]
+        how, reader = digest_of(f"{self.look.digest} {self.how}"), partial(reader_version, self.path)
+        return Wanted(specimen, self.path, how, reader, others=self._beside)
 
     def read(self, path: Path) -> Contents:
         """The state and the digest of the file: a drawing process reads it by itself."""
@@ -126,17 +132,16 @@ class SpecimenSource:
         """See `outcrop.ingest.sources.Source.make`; `todo` is everything."""
         views = [each.wanted for each in todo if each.item.kind is Kind.VIEW]
         remarks: list[str] = []
-        for wanted, pixels in zip(
-            views, self.workers.views(self.path, self.look, remarks.append, part=self.part), strict=True
-        ):
-            picture = Image.fromarray(pixels)
-            for path in wanted.outputs:
-                _write(path, picture)
-            small = thumbnail(picture) if thumbnails else None
+        finish = Finish(encoder.space.size, encoder.space.fit, thumbnails, any(wanted.outputs for wanted in views))
+        made = self.workers.made(self.path, self.look, finish, remarks.append, part=self.part)
+        for wanted, view in zip(views, made, strict=True):
+            if view.picture is not None:
+                picture = Image.fromarray(view.picture)
+                for path in wanted.outputs:
+                    _write(path, picture)
             if wanted.item.view == 0:
-                self._small[0] = small
-            decoded = Decoded(picture, picture.width, picture.height, PhotoMetadata())
-            yield Prepared(_complete(wanted, contents), prepare(decoded, encoder.space), small, remarks=tuple(remarks))
+                self._small[0] = view.thumbnail
+            yield Prepared(_complete(wanted, contents), view.pixels, view.thumbnail, remarks=tuple(remarks))
             remarks.clear()
 
     def pool(self, items: Sequence[Item], vectors: NDArray[np.float32]) -> Pooled:
@@ -148,7 +153,7 @@ class SpecimenSource:
         if len(items) < self.look.count:
             raise PictureError(f"only {len(items)} of {self.look.count} views could be embedded")
         vectors = vectors[[item.view < self.look.views for item in items]]  # of the whole, not of its cut copies
-        state, wanted = items[0], self.wanted[-1]
+        state, wanted = items[0], self._pooled
         specimen = replace(
             wanted.item,
             source_size=state.source_size,

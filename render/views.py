@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -76,7 +77,10 @@ class ViewSpec:
 
     def as_extra(self) -> dict[str, Any]:
         """The spec as it is stored with an item: with the renderer's look, which every machine can draw."""
-        values = asdict(replace(self, renderer=LOOKS[self.renderer]))
+        values = {
+            **vars(self),
+            "renderer": LOOKS[self.renderer],
+        }  # no copy, which would be checked again: there are as many as rows
         if not self.cuts:
             del values["cuts"]  # as rows were before there were any
         return {f"look_{name}": value for name, value in values.items()}
@@ -111,7 +115,7 @@ class ViewSpec:
 
     def cameras(self) -> list[Camera]:
         """The cameras, in the order of the views."""
-        return cameras(self.layout, self.views, seed=self.seed, up=self.up)
+        return list(_cameras(self.layout, self.views, self.seed, self.up))
 
     @property
     def digest(self) -> str:
@@ -120,6 +124,12 @@ class ViewSpec:
         decided = (RECIPE, self.views, self.size, self.layout, self.seed, self.up, LOOKS[self.renderer])
         posed = decided if self.align == "none" else (*decided, self.align, POSE)
         return digest_of(repr((*posed, "cuts", self.cuts, CUTS) if self.cuts else posed))
+
+
+@functools.lru_cache(16)
+def _cameras(layout: Layout, views: int, seed: int, up: Up) -> tuple[Camera, ...]:
+    """Those of a spec, which every specimen of a run has in common."""
+    return tuple(cameras(layout, views, seed=seed, up=up))
 
 
 def draw_views(shape: Shape, spec: ViewSpec) -> NDArray[np.uint8]:

@@ -3,12 +3,16 @@ must cost that one specimen, not the run."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +28,23 @@ from outcrop.schema.processes import Ended, Handler, Pool, Worker, python_comman
 PATIENCE = 600.0
 """Seconds after which a silent worker is given up."""
 
+TOGETHER, WAIT = 8, 0.2
+"""Views of which what was made comes back at once, and seconds after which those that there are come."""
+
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Asks a process for the views of a mesh file, or for what is made of each."""
+
+    path: str
+    spec: ViewSpec
+    card: int
+    part: str
+    every: bool
+    make: Callable[[NDArray[np.uint8]], Any] | None
 
 
 class Workers:
@@ -52,10 +72,38 @@ class Workers:
         Raises:
             MeshError: the file cannot be drawn, or drawing it broke the process. InputError: drawing is impossible here.
         """
+        with contextlib.closing(self._answer(path, spec, None, remarked, part, every)) as answer:
+            for some in answer:
+                yield from some
+
+    def made(
+        self,
+        path: Path,
+        spec: ViewSpec,
+        make: Callable[[NDArray[np.uint8]], T],
+        remarked: Callable[[str], object] | None = None,
+        *,
+        part: str = "",
+    ) -> Iterator[T]:
+        """What `make` makes of each view, in the drawing process: it is sent there, and what it gives comes back, both pickled,
+        several at once. The rest is as of `views`; what it raises is raised here."""
+        with contextlib.closing(self._answer(path, spec, make, remarked, part, False)) as answer:
+            for some in answer:
+                yield from some
+
+    def _answer(
+        self,
+        path: Path,
+        spec: ViewSpec,
+        make: Callable[[NDArray[np.uint8]], Any] | None,
+        remarked: Callable[[str], object] | None,
+        part: str,
+        every: bool,
+    ) -> Generator[Sequence[Any], None, None]:
         with self.pool.worker() as worker:
             # With several graphics cards each process draws on one of them.
             number = next((n for n, one in enumerate(self.pool.workers) if one is worker), 0)
-            worker.send((os.fspath(path), spec, number, part, every))
+            worker.send(_Asked(os.fspath(path), spec, number, part, every, make))
             answer = worker.answer()
             try:
                 for remark in next(answer):
@@ -100,14 +148,16 @@ def drawing() -> Handler:
     """What a drawing process runs: the remarks on a file come first, then its views."""
     logging.getLogger(load.__module__).setLevel(logging.ERROR)  # the answer holds the remarks; they are not said twice
 
-    def draw(
-        request: tuple[str, ViewSpec, int, str, bool], data: memoryview
-    ) -> Iterator[tuple[str, ...] | NDArray[np.uint8]]:
-        path, spec, card, part, every = request
+    def draw(asked: _Asked, data: memoryview) -> Iterator[Sequence[Any]]:
+        path = asked.path
         try:
-            shape = load(place(path), part=part)
+            shape = load(place(path), part=asked.part)
             yield tuple(shape.remarks)
-            yield from iterate_views(shape, spec, card, every)
+            views = iterate_views(shape, asked.spec, asked.card, asked.every)
+            if asked.make is None:
+                yield from ((view,) for view in views)
+            else:
+                yield from _together(map(asked.make, views))
         except OutcropError:
             raise
         except MemoryError:
@@ -117,6 +167,24 @@ def drawing() -> Handler:
             raise MeshError(f"{path}: cannot be drawn ({cause}); please report this") from error
 
     return draw
+
+
+def _together(made: Iterator[Any]) -> Iterator[list[Any]]:
+    """Several at once, as long as they come quickly; what came before an error comes before it."""
+    some: list[Any] = []
+    begun = time.monotonic()
+    try:
+        for one in made:
+            some.append(one)
+            if len(some) >= TOGETHER or time.monotonic() - begun > WAIT:
+                yield some
+                some, begun = [], time.monotonic()
+    except (OutcropError, MemoryError):
+        if some:
+            yield some
+        raise
+    if some:
+        yield some
 
 
 def choose_renderer(name: str) -> RendererName:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import meshes
@@ -16,6 +19,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from outcrop.embed.images import fit_to, thumbnail
+from outcrop.ingest.finished import Finish
+from outcrop.render import workers
 from outcrop.render.cameras import DISTANCE, FIELD_OF_VIEW, cameras, focal_length
 from outcrop.render.filament import Filament, gpu_devices
 from outcrop.render.geometry import Shape, load, normalised
@@ -311,6 +317,38 @@ def test_a_worker_that_dies_or_hangs_costs_one_specimen(tmp_path: Path) -> None:
         views.close()  # nobody wants the rest
         assert len(list(pool.views(path, spec))) == 8
     assert all(not worker.alive for worker in pool.pool.workers)
+
+
+def test_drawing_processes_make_views_ready(tmp_path: Path) -> None:
+    path = meshes.write(tmp_path / "a.stl", *meshes.ball(2))
+    spec, finish = ViewSpec(views=3, size=96), Finish((48, 64), "pad", thumbnails=True, keep=True)
+    with Workers(1) as pool:
+        made = list(pool.made(path, spec, finish))
+        plain = list(pool.made(path, spec, replace(finish, thumbnails=False, keep=False)))
+        for one, less, view in zip(made, plain, pool.views(path, spec), strict=True):
+            picture = Image.fromarray(view)
+            assert one.picture is not None and np.array_equal(one.picture, view)
+            assert np.array_equal(one.pixels, fit_to(picture, (48, 64), "pad")) and one.thumbnail == thumbnail(picture)
+            assert np.array_equal(less.pixels, one.pixels) and less.thumbnail is None and less.picture is None
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, outcrop.ingest.finished; sys.exit('torch' in sys.modules)"]
+    )
+    assert done.returncode == 0, "a driver's LLVM and Torch's do not go together"
+
+
+def test_what_was_made_before_an_error_comes_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def some() -> Iterator[int]:
+        yield from range(11)
+        raise MeshError("blank")
+
+    monkeypatch.setattr(workers, "WAIT", 1e9)
+    together, found = workers._together(some()), []
+    with pytest.raises(MeshError, match="blank"):
+        for one in together:
+            found.append(one)
+    assert found == [list(range(8)), [8, 9, 10]]
+    monkeypatch.setattr(workers, "WAIT", -1)
+    assert list(workers._together(iter(range(3)))) == [[0], [1], [2]], "what takes long does not wait"
 
 
 def test_drawing_is_not_imported_before_it_is_needed() -> None:
