@@ -3,13 +3,19 @@
     python benchmarks/gpu.py [--photos FOLDER] [--json]
     python benchmarks/gpu.py --device cpu --small        # tries the script itself
 
+Where the package is not installed it is built first, and found by PYTHONPATH (also by every process that is started):
+
+    python -c "from setuptools import setup; setup()" --quiet build_py --build-lib build/shipped
+    PYTHONPATH=build/shipped python benchmarks/gpu.py
+
 - decoding: nvJPEG alone (batches of full-size photographs, nothing else), and the CPU's threads alone (decode, fit, thumbnail)
 - ingest: files to verified rows in Milvus Lite, against the sum of the two; references: 24 of each photograph, likewise to rows
 - encoder: ours from arrays on the host to vectors there, against timm's bare network in half precision on planes that are on the
   device already, eager and compiled (one compilation of a whole network takes minutes: it is the last row, if there is time)
 - one process: what the process that feeds the card could do if decoding and the network took no time (benchmarks/overhead.py,
   which needs no card): items a second that its processor time allows, an upper bound of the time for which it holds Python's lock
-- views: of a mesh of 81,920 triangles at 518 pixels, by OpenGL on the card against rays cast on every core
+- views: of a mesh of 81,920 triangles at 518 pixels, by OpenGL on the card against rays cast on every core: one process, with the
+  card's milliseconds a view by step, and as many at once as draw in an ingest; and specimens from their files to rows
 - cosines: of our vectors on the device to those in fp32 on the CPU, and of photographs decoded on the device to those of the CPU
 - busy: the GPU's mean utilisation meanwhile (NVML, or nvidia-smi)
 
@@ -49,13 +55,15 @@ COMPILING = 110.0
 """Seconds that must be left for the last row."""
 OVERHEAD = 60.0
 """Seconds that must be left for what one process allows."""
+DRAWING = 3.0
+"""Seconds for which several processes draw at the same time."""
 FAMILIES = ("dinov3_vits16", "dinov2_vits14", "dinov3_convnext_tiny", "efficientnet_lite0")
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured: `ingested` and `referenced` photographs, `decoded` files, `encoded` pictures of each `batch`, and
-    references of which it is seen what one process does with them (`held`)."""
+    """How much is measured: `ingested` and `referenced` photographs, `decoded` files, `encoded` pictures of each `batch`,
+    references of which it is seen what one process does with them (`held`), and `meshes` of which views are drawn."""
 
     ingested: int
     referenced: int
@@ -67,6 +75,7 @@ class Size:
     small: str
     convolutional: str
     held: int
+    meshes: int
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -74,8 +83,8 @@ class Size:
         return tuple(dict.fromkeys((self.large, self.small, self.convolutional)))
 
 
-FULL = Size(4000, 200, 384, 1024, 256, "0:360:15", "dinov3_vitl16", "dinov3_vits16", "dinov3_convnext_tiny", 2400)
-SMALL = Size(6, 2, 4, 8, 4, "0:360:90", "efficientnet_lite0", "efficientnet_lite0", "efficientnet_lite0", 24)
+FULL = Size(4000, 200, 384, 1024, 256, "0:360:15", "dinov3_vitl16", "dinov3_vits16", "dinov3_convnext_tiny", 2400, 96)
+SMALL = Size(6, 2, 4, 8, 4, "0:360:90", "efficientnet_lite0", "efficientnet_lite0", "efficientnet_lite0", 24, 2)
 
 
 @dataclass
@@ -192,7 +201,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         bench = Bench(arguments.device, SMALL if arguments.small else FULL, photos_of(arguments, folder), folder)
-        for section in (decoding, ingesting, referencing, encoding, drawing, agreeing, holding, compiling):
+        for section in (decoding, ingesting, referencing, encoding, drawing, excavating, agreeing, holding, compiling):
             run(section, bench)
     if arguments.json:
         print(json.dumps({"machine": machine(arguments.device), "rows": [asdict(row) for row in bench.rows]}, indent=1))
@@ -311,19 +320,53 @@ def encoding(bench: Bench) -> Iterator[Row]:
 
 def drawing(bench: Bench) -> Iterator[Row]:
     """Views on the card, and rays on every core."""
-    from benchmarks.render import apart
+    import torch
+
+    from benchmarks.render import apart, together
     from outcrop.schema.machine import cores
 
-    if bench.size is SMALL:
-        raise LookupError("a small run draws nothing; see benchmarks/render.py")
-    rays, card = apart("raycast", 518), apart("egl", 518)
-    for one in (rays, card):
+    if bench.device.startswith("cuda") and not torch.cuda.is_available():
+        raise LookupError("there is no GPU; benchmarks/render.py draws without one")
+    small = bench.size is SMALL
+    size, subdivisions, seconds, processes = (64, 2, 0.1, 1) if small else (518, 6, DRAWING, cores())
+    card = apart("egl", size, subdivisions)
+    rays = {"cpu": 1.0} if small else apart("raycast", size, subdivisions)  # Open3D takes seconds to import
+    for one in (card, rays):
         if "failed" in one:
             raise LookupError(one["failed"])
+    steps = ", ".join(f"{name} {value:g}" for name, value in card["steps"].items())
+    yield Row("views, OpenGL, one process", 1 / card["seconds"], note=f"{card['draws']}; ms a view: {steps}")
+    with Busy(bench.device) as busy:
+        on_card = together(size, processes, seconds, subdivisions)
     on_cores = cores() / rays["cpu"]
-    yield Row("views, rays on every core", on_cores, note=f"{cores()} cores, as many times one")
-    on_card = 1 / card["seconds"]
-    yield Row("views, OpenGL", on_card, "rays on every core", on_card / on_cores, "10", note=str(card.get("draws", "")))
+    if not small:
+        yield Row("views, rays on every core", on_cores, note=f"{cores()} cores, as many times one")
+    ratio = None if small else on_card / on_cores
+    note = f"drawing processes: {processes}"
+    yield Row("views, OpenGL, every process", on_card, "rays on every core", ratio, "10", busy.mean, note)
+
+
+def excavating(bench: Bench) -> Iterator[Row]:
+    """Mesh files to rows, with the small model, drawn on the card."""
+    from benchmarks.overhead import meshes
+    from outcrop.ingest.specimens import list_specimens
+    from outcrop.render.views import ViewSpec
+    from outcrop.render.workers import Workers
+    from outcrop.schema.machine import cores
+
+    small, model = bench.size is SMALL, bench.size.small
+    folder = meshes(bench.folder / "meshes", bench.size.meshes, 2 if small else 6)
+    input_size = bench.encoder(model).space.size
+    look = ViewSpec(views=2 if small else 12, renderer="egl").sized_for(input_size)
+    with Workers(1 if small else cores()) as workers:
+        warm = [workers.views(folder / "0000.ply", look) for _ in range(workers.count)]
+        for views in warm:  # all processes have started once each has drawn
+            next(views)
+        for views in warm:
+            list(views)
+        per_second, busy, _ = ingest(bench, model, list_specimens(folder, "bench", look, workers=workers))
+    count = f"drawing processes: {workers.count}, meshes: {bench.size.meshes}"
+    yield Row(f"specimens to rows, {model}", per_second, reach="bound by reading", busy=busy, note=count)
 
 
 def agreeing(bench: Bench) -> Iterator[Row]:
@@ -366,7 +409,11 @@ def holding(bench: Bench) -> Iterator[Row]:
         raise LookupError(f"only {bench.left():.0f} of {LIMIT:.0f} s are left")
     size = bench.size
     small = size is SMALL
-    counts = {"photographs": 0 if small else size.held // 3, "references": size.held // 24}
+    counts = {
+        "photographs": 0 if small else size.held // 3,
+        "references": size.held // 24,
+        "views": 0 if small else size.meshes,
+    }
     ways = ("card",) if small else ("processes", "card")
     for row in overhead(bench.photos, bench.folder / "overhead", counts, ways=ways)["rows"]:
         threads = ", ".join(f"{name} {value:g}" for name, value in row["by_thread"].items())

@@ -7,7 +7,7 @@ own; what cannot be run says why. Reading the mesh and the first view (caches, s
 
 - raycast: ours, one process on one core; with every core, as an ingest uses it, about as many times faster as there are cores
 - egl: ours, by OpenGL on whatever EGL finds first (`egl_draws` says what; in software without a GPU): 12 views in one go, the
-  upload of the mesh counted in
+  upload of the mesh counted in; then once more, for what the card spends on each step by its own clock
 - filament: ours, through Open3D's OffscreenRenderer on whatever driver there is (in software without a GPU)
 - offscreen: Open3D's OffscreenRenderer as it is commonly used (lit mesh, post-processing), on the same driver
 - pyvista: VTK off screen (pip install pyvista), smooth shading
@@ -50,9 +50,14 @@ def main() -> None:
     parser.add_argument("--specimens", type=int, default=24, help="of the ingest; 0 = none")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--draw", choices=RENDERERS, help=argparse.SUPPRESS)
+    parser.add_argument("--subdivisions", type=int, default=6, help=argparse.SUPPRESS)
+    parser.add_argument("--go-on", type=float, default=0.0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.go_on:
+        print(json.dumps(going_on(arguments.size, arguments.subdivisions, arguments.go_on)))
+        return
     if arguments.draw is not None:
-        print(json.dumps(draw(arguments.draw, arguments.size)))
+        print(json.dumps(draw(arguments.draw, arguments.size, arguments.subdivisions)))
         return
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in RENDERERS}
     for _ in range(arguments.rounds):
@@ -75,6 +80,7 @@ def main() -> None:
             result[f"raycast_times_{name}"] = round(statistics.median(ratio for ratio, _ in ratios), 1)
             if "draws" in rounds[name][0]:
                 result[f"{name}_draws"] = rounds[name][0]["draws"]
+                result[f"{name}_ms_per_view_by_step"] = rounds[name][-1]["steps"]
             result[f"raycast_times_{name}_by_cpu"] = round(statistics.median(ratio for _, ratio in ratios), 1)
     if arguments.specimens:
         result |= ingest(arguments.specimens, arguments.rounds)
@@ -99,9 +105,9 @@ def specimen(seed: int = 0, subdivisions: int = 6) -> tuple[Any, Any]:
     return vertices * (1 + 0.25 * relief[:, None]), np.array(mesh.faces)
 
 
-def apart(name: str, size: int) -> dict[str, Any]:
+def apart(name: str, size: int, subdivisions: int = 6) -> dict[str, Any]:
     """A renderer's times in a process of its own, or why there are none."""
-    command = [sys.executable, __file__, "--draw", name, "--size", str(size)]
+    command = [sys.executable, __file__, "--draw", name, "--size", str(size), "--subdivisions", str(subdivisions)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     except subprocess.TimeoutExpired:
@@ -111,15 +117,106 @@ def apart(name: str, size: int) -> dict[str, Any]:
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
-def draw(name: str, size: int) -> dict[str, Any]:
-    """Seconds and processor seconds of a view; the first one, drawn before, is not counted."""
+def together(size: int, count: int, seconds: float, subdivisions: int = 6) -> float:
+    """Views a second of `count` processes that draw by egl at the same time, as those of an ingest do, for some seconds.
+
+    Raises:
+        LookupError: one of them fails.
+    """
+    command = [sys.executable, __file__, "--go-on", str(seconds), "--size", str(size)]
+    command += ["--subdivisions", str(subdivisions)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [subprocess.Popen(command, text=True, **pipes) for _ in range(count)]
+    try:
+        for process in processes:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                said = process.communicate(timeout=60)[1].strip().splitlines() or [f"exit code {process.returncode}"]
+                raise LookupError(said[-1][:160])
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        return sum(float(json.loads(process.communicate(timeout=60)[0])) for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def going_on(size: int, subdivisions: int, seconds: float) -> float:
+    """Views a second by egl: says that it is ready, waits for a line, and draws one mesh after the other."""
+    from outcrop.render import opengl
     from outcrop.render.cameras import cameras
+
+    surface, placed = stone(subdivisions), cameras("ring", VIEWS)
+    assert len(list(opengl.draw(surface, placed, size))) == VIEWS
+    print("ready", flush=True)
+    sys.stdin.readline()
+    begun, views = time.perf_counter(), 0
+    while (spent := time.perf_counter() - begun) < seconds or not views:
+        views += len(list(opengl.draw(surface, placed, size)))
+    return views / spent
+
+
+def split(surface: Any, placed: Any, size: int) -> dict[str, float]:
+    """Milliseconds a view by step of egl: those of the card by its own clock (GL_TIME_ELAPSED), and `copied`, what it takes here
+    to copy pictures that are ready. Steps have their programs' names; `uploaded` is the mesh, `read` the way into the buffer."""
+    from outcrop.render import opengl
+    from outcrop.render.egl import leased
+
+    asked: list[tuple[str, Any]] = []
+    spent: dict[str, float] = {}
+
+    def timed(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
+        def run(drawing: Any, *given: Any, **named: Any) -> Any:
+            query = drawing._lease.context.query(time=True)
+            with query:
+                made = step(drawing, *given, **named)
+            programs = vars(drawing._lease.kept["programs"]) if "programs" in drawing._lease.kept else {}
+            asked.append((next((key for key, one in programs.items() if given and one is given[0]), name), query))
+            return made
+
+        return run
+
+    def taken(buffer: Any, *given: Any) -> Any:
+        buffer.ctx.finish()
+        begun = time.perf_counter()
+        made = steps["taken"](buffer, *given)
+        spent["copied"] = spent.get("copied", 0.0) + 1000 * (time.perf_counter() - begun) / len(placed)
+        return made
+
+    steps = {name: getattr(opengl._Drawing, name) for name in ("_uploaded", "_draw", "_fill", "_read")}
+    try:
+        for name, step in steps.items():
+            setattr(opengl._Drawing, name, timed(name.strip("_"), step))
+        steps["taken"], opengl.taken = opengl.taken, taken
+        drawn = list(opengl.draw(surface, placed, size))
+    finally:
+        opengl.taken = steps.pop("taken", opengl.taken)
+        for name, step in steps.items():
+            setattr(opengl._Drawing, name, step)
+    assert len(drawn) == len(placed)
+    with leased() as lease, lease.current():
+        for name, query in asked:
+            spent[name] = spent.get(name, 0.0) + query.elapsed / 1e6 / len(placed)
+    return {name: round(value, 3) for name, value in sorted(spent.items(), key=lambda pair: -pair[1])}
+
+
+def stone(subdivisions: int = 6) -> Any:
+    """The surface of a specimen."""
     from outcrop.render.geometry import Shape, normalised
     from outcrop.render.surface import surface_of
 
-    vertices, faces = specimen()
-    surface = surface_of(normalised(Shape("stone", vertices.astype(np.float32), faces.astype(np.int32))))
-    placed = cameras("ring", VIEWS)
+    vertices, faces = specimen(subdivisions=subdivisions)
+    return surface_of(normalised(Shape("stone", vertices.astype(np.float32), faces.astype(np.int32))))
+
+
+def draw(name: str, size: int, subdivisions: int = 6) -> dict[str, Any]:
+    """Seconds and processor seconds of a view; the first one, drawn before, is not counted. Of egl also what the card spends on
+    each step."""
+    from outcrop.render.cameras import cameras
+
+    surface, placed = stone(subdivisions), cameras("ring", VIEWS)
     if name == "egl":
         several = _egl(surface, size)
     else:
@@ -137,7 +234,7 @@ def draw(name: str, size: int) -> dict[str, Any]:
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     assert not np.array_equal(pictures[0], pictures[1]), "the camera does not move"
     timed: dict[str, Any] = {"seconds": seconds / len(drawn), "cpu": cpu / len(drawn)}
-    return timed | ({"draws": _driver()} if name == "egl" else {})
+    return timed | ({"draws": _driver(), "steps": split(surface, placed, size)} if name == "egl" else {})
 
 
 def _ours(name: str, surface: Any, size: int) -> Callable[[Any], Any]:
