@@ -13,7 +13,7 @@ from outcrop.ingest.runs import Record, Run, RunSettings, running
 from outcrop.ingest.sharding import Marks, unfinished
 from outcrop.ingest.sources import Listing
 from outcrop.ingest.watcher import Watcher
-from outcrop.schema.errors import OutcropError, StoreUnreachable
+from outcrop.schema.errors import OutcropError, PartialFailure, StoreUnreachable
 from outcrop.schema.item import item_id
 from outcrop.schema.settings import Settings
 from outcrop.schema.shards import Shard
@@ -93,7 +93,7 @@ def finish_whole(
     those that this machine does not know of are in the listing, and have no rows.
 
     Raises:
-        OutcropError: more items than these are not there. StoreUnreachable: the index is not finished in time.
+        PartialFailure: more items than these are not there. StoreUnreachable: the index is not finished in time.
     """
     present, absent = accounted(listing, collection)
     run.count(removed=remove_stale(collection, present, thumbnails))
@@ -101,7 +101,7 @@ def finish_whole(
     verify_written(collection, present)
     without = failed + max(0, left_out - present.left_out_before)
     if absent > without:
-        raise OutcropError(
+        raise PartialFailure(
             f"{absent - without} items of {listing.dataset} are not in {collection.name!r}, and no shard failed to make "
             "them: run its shards again; what is there is not embedded again"
         )

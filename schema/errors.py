@@ -2,7 +2,7 @@
 
 ::
 
-    OutcropError                    1  a bug, or something nobody foresaw
+    OutcropError                    1  what was done is not as it must be; without one of ours, a bug
     ├── UsageError                  2  the command line is wrong
     ├── InputError                  3  a file, a field or a value is wrong
     │   ├── RegistryError           3  the registry (data_key) cannot be read or does not say what is needed
@@ -33,7 +33,7 @@ from collections.abc import Iterable
 
 EXIT_CODES: dict[int, str] = {
     0: "all done",
-    1: "a bug: please report it with the command you typed",
+    1: "not done: the message says what to run again; with a traceback a bug: please report it with the command you typed",
     2: "usage: the command line is wrong",
     3: "bad input: the message names the file, the field and the fix",
     4: "finished, but some items failed: the ledger is named",

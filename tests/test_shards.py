@@ -193,7 +193,7 @@ def test_finish_says_which_shards_are_missing_and_heals(town: Path, tmp_path: Pa
         ingest(town, uri, "byhand", "dataset", "town", "--shard", f"{number}/3")
     place = ("--state", town / "byhand", "--uri", uri, "--collection", "byhand")
     refused = run("ingest", "finish", "last", *place)
-    assert "items of town are not in 'byhand'" in refused.error(1)
+    assert "items of town are not in 'byhand'" in refused.error(4)
     assert "1 of 3 shards have not ended (1)" in refused.err
     assert status(town, "byhand")["state"] == "2 of 3 done"
     third = ingest(town, uri, "byhand", "dataset", "town", "--shard", "1/3")
