@@ -89,19 +89,25 @@ class Stopping:
         self.stopped = True
 
 
+def require_ray(settings: Settings) -> None:
+    """Refuses what Ray's nodes could not write to, and a machine without Ray, before anything is made.
+
+    Raises:
+        InputError: the store is Milvus Lite, or Ray is not installed.
+    """
+    if is_lite(settings.uri):
+        raise InputError("--ray needs a Milvus server: a Milvus Lite directory belongs to one process; set OUTCROP_URI")
+    _ray()
+
+
 def ingest_on_ray(target: Target, collection: Collection, run: Run, settings: Settings, watcher: Watcher) -> Record:
     """Embeds what is new or changed of a target's listing on the nodes of a cluster; returns the run's record.
 
     Raises:
-        InputError: no cluster answers, Ray is not installed, or the collection is in Milvus Lite. OutcropError: a pipeline broke
-            on some node, or rows are missing afterwards.
+        InputError: no cluster answers. OutcropError: a pipeline broke on some node, or rows are missing afterwards.
     """
     record, listing, stopping = run.record, target.listing, Stopping()
     with running(run):
-        if is_lite(settings.uri):
-            raise InputError(
-                "--ray needs a Milvus server: a Milvus Lite directory belongs to one process; set OUTCROP_URI"
-            )
         record.collection, record.physical = collection.name, collection.physical
         record.space, record.expected = target.space.fingerprint, listing.expected
         record.undeclared, record.others = len(listing.undeclared), dict(listing.others)

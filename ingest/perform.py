@@ -107,6 +107,10 @@ def ingest(
     request.check()
     if settings.ray is not None and settings.shard is not None:
         raise InputError("--ray and --shard exclude each other: on Ray the nodes share the work by themselves")
+    if settings.ray is not None and only is None:
+        from outcrop.ingest.on_ray import require_ray
+
+        require_ray(settings)
     for place, fix in ((settings.state, FIX), *request.places()):
         require_writable(place, fix)
     with _opened(request, settings, watcher, only, create=True) as target:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -156,9 +157,10 @@ def test_what_cannot_go_to_a_cluster_is_refused(town: Path, lite: str, monkeypat
     place = ("dataset", "town", "--registry", town / "data_key.json", *MODEL, "--ray", "auto")
     assert "needs a Milvus server" in run("ingest", *place).error(3)
     assert "--ray and --shard exclude each other" in run("ingest", *place, "--shard", "0/2").error(3)
-    with pytest.raises(Exception, match="pip install 'outcrop\\[ray\\]'"):
-        monkeypatch.setitem(__import__("sys").modules, "ray", None)
-        on_ray._ray()
+    monkeypatch.setitem(sys.modules, "ray", None)
+    missing = run("ingest", *place, "--uri", "http://127.0.0.1:1")
+    assert "pip install 'outcrop[ray]'" in missing.error(3)
+    assert not list(Path().iterdir())  # neither a store nor a state folder
 
 
 @pytest.fixture(scope="module")
