@@ -19,6 +19,8 @@ RADIUS = 6_378_137.0
 """Metres; of the sphere of Web Mercator."""
 WORLD = 2 * math.pi * RADIUS
 """Metres of Web Mercator from edge to edge."""
+EDGE = 0.01
+"""Pixels beyond the edge of a map of the whole globe that are taken for its edge."""
 POLE = 89.9
 """Degrees of latitude beyond which places around a map cannot be told by metres east and north."""
 Affine = tuple[float, float, float, float, float, float]
@@ -50,12 +52,16 @@ class Georeference:
         beyond = (np.abs(longitude) > 180) & (np.abs(longitude) <= 540)
         return np.stack([latitude, np.where(beyond, (longitude + 180) % 360 - 180, longitude)], axis=1)
 
-    def pixels(self, places: Points) -> Points:
-        """The inverse of `degrees`."""
+    def pixels(self, places: Points, width: int, height: int) -> Points:
+        """The inverse of `degrees`, of a map of `width` x `height` pixels: of all ways around the globe to a place the one that
+        ends nearest to the map's middle, so that what lies a little beside an edge of the map is there."""
         a, b, c, d, e, f = self.transform
         x, y = self._turned(self._back, places[:, ::-1])
-        if (turn := self._turn) and b == 0:
-            x = np.where(x < c - 4 * abs(a), x + turn, x)  # what is west of the map's left edge is east of it, too
+        if turn := self._turn:
+            away = (x - (a * width / 2 + b * height / 2 + c)) / turn
+            # A map of the whole globe has its edges half a turn off; rounding must not bring one of them to the other.
+            around = (np.abs(away) > 0.5 + EDGE * math.hypot(a, b) / turn) & np.isfinite(away)
+            x = np.where(around, x - turn * np.rint(np.where(around, away, 0.0)), x)
         return np.linalg.solve(np.array([[a, b], [d, e]]), np.stack([x - c, y - f])).T
 
     def metres_per_pixel(self, width: int, height: int) -> tuple[float, float]:

@@ -49,8 +49,9 @@ class Terrain:
         Raises:
             PictureError: it cannot be read. InputError: the places lie too far apart.
         """
-        points = self._raster.place.pixels(np.asarray(places, np.float64)) - 0.5
-        limits = np.array([self._raster.width - 1, self._raster.height - 1])
+        width, height = self._raster.width, self._raster.height
+        points = self._raster.place.pixels(np.asarray(places, np.float64), width, height) - 0.5
+        limits = np.array([width - 1, height - 1])
         # Half a pixel beyond the middles of the outer pixels still belongs to them.
         known = np.all(np.isfinite(points) & (points >= -0.5) & (points <= limits + 0.5), axis=1)
         found = np.full(len(points), np.nan)

@@ -85,7 +85,7 @@ def test_places_of_pixels_and_back(system: str) -> None:
     points = np.array([[0.0, 0.0], [100.0, 0.0], [30.0, 70.0]])
     places = place.degrees(points)
     assert places[0] == pytest.approx([48.9, 8.4], abs=1e-9)
-    assert place.pixels(places) == pytest.approx(points, abs=1e-4)
+    assert place.pixels(places, 200, 200) == pytest.approx(points, abs=1e-4)
     across, _ = place.metres_per_pixel(200, 200)
     plane = Plane((48.9, 8.4))
     assert across == pytest.approx(abs(plane.metres(tuple(places[1]))) / 100, rel=1e-3)  # type: ignore[arg-type]
@@ -106,9 +106,28 @@ def test_longitudes_go_round(tmp_path: Path, system: str, left: float, step: flo
     degrees = left / 20_037_508.342789244 * 180 if system == "EPSG:3857" else left
     by_hand = degrees + points[:, 0] * (step / 20_037_508.342789244 * 180 if system == "EPSG:3857" else step)
     assert places[:, 1] == pytest.approx((by_hand + 180) % 360 - 180, abs=1e-8)
-    assert place.pixels(places) == pytest.approx(points, abs=1e-3)
+    assert place.pixels(places, 480, 320) == pytest.approx(points, abs=1e-3)
     with pytest.raises(InputError, match="at a pole"):
         Georeference((1.0, 0, 0, 0, -1.0, 0), "EPSG:3031").metres_per_pixel(2, 2)
+
+
+@pytest.mark.parametrize("system", ["EPSG:4326", "EPSG:3857"])
+@pytest.mark.parametrize(("across", "down"), [(1, -1), (-1, 1)], ids=["north up", "turned by 180 degrees"])
+def test_places_beside_a_map_are_beside_it(system: str, across: int, down: int) -> None:
+    """A tile of the map in the browser reaches over its edges."""
+    step, x, y = (1e-5, 8.4, 48.9) if system == "EPSG:4326" else (1.0, 935_000.0, 6_260_000.0)
+    place = Georeference((across * step, 0, x, 0, down * step, y), system)
+    points = np.array([[-300.0, 10.0], [-5.0, 10.0], [0.0, 0.0], [399.0, 50.0], [700.0, 10.0]])
+    assert place.pixels(place.degrees(points), 400, 300) == pytest.approx(points, abs=1e-3)
+
+
+@pytest.mark.parametrize("left", [-180.0, 0.0])
+def test_a_map_of_the_whole_globe_has_two_edges(left: float) -> None:
+    place = Georeference((0.5, 0, left, 0, -0.5, 90.0), "EPSG:4326")
+    points = np.array([[0.5, 180.0], [359.0, 180.0], [361.0, 180.0], [719.5, 180.0]])
+    assert place.pixels(place.degrees(points), 720, 360) == pytest.approx(points, abs=1e-6)
+    edge = Georeference((0.5, 0, -180.0 + 1e-9, 0, -0.5, 90.0), "EPSG:4326")
+    assert edge.pixels(np.array([[0.0, -180.0], [0.0, 180.0]]), 720, 360)[:, 0] == pytest.approx([0, 720], abs=1e-6)
 
 
 def test_windows_of_a_raster(tmp_path: Path) -> None:

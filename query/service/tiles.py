@@ -81,7 +81,8 @@ class Tiles:
     def _drawn(self, address: tuple[int, int, int]) -> bytes | None:
         import cv2
 
-        points = self._map.place.pixels(_places(*address)).reshape(CELLS + 1, CELLS + 1, 2)
+        places, shown = _places(*address), self._map
+        points = shown.place.pixels(places, shown.width, shown.height).reshape(CELLS + 1, CELLS + 1, 2)
         if not np.isfinite(points).all():
             return None
         least, most = np.floor(points.min((0, 1))) - 1, np.ceil(points.max((0, 1))) + 1
