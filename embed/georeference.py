@@ -50,7 +50,8 @@ class Georeference:
         longitude, latitude = self._turned(self._forth, np.stack([a * x + b * y + c, d * x + e * y + f], axis=1))
         # Maps across the 180th meridian, and those from 0 to 360 degrees; what is farther off is no longitude at all.
         beyond = (np.abs(longitude) > 180) & (np.abs(longitude) <= 540)
-        return np.stack([latitude, np.where(beyond, (longitude + 180) % 360 - 180, longitude)], axis=1)
+        longitude[beyond] = (longitude[beyond] + 180) % 360 - 180
+        return np.stack([latitude, longitude], axis=1)
 
     def pixels(self, places: Points, width: int, height: int) -> Points:
         """The inverse of `degrees`, of a map of `width` x `height` pixels: of all ways around the globe to a place the one that
@@ -87,6 +88,8 @@ class Georeference:
     def mirrored(self, width: int, height: int) -> bool:
         """Whether what a map of `width` x `height` pixels shows is a mirror image of the ground, by its middle."""
         middle, right, below = self.degrees(np.array([width, height]) / 2 + [[0.0, 0.0], [0.5, 0.0], [0.0, 0.5]])
+        if not np.isfinite(middle).all():
+            return False  # it is nowhere, which `metres_per_pixel` says
         plane = Plane((float(middle[0]), float(middle[1])))
         along, down = (plane.metres((float(place[0]), float(place[1]))) for place in (right, below))
         return (along.conjugate() * down).imag > 0  # y goes down in a picture

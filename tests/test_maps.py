@@ -373,6 +373,8 @@ def test_what_is_refused_says_what_to_do(tmp_path: Path) -> None:
     write_map(tmp_path / "void.tif", np.zeros((60, 60, 3), np.uint8), nodata=0)
     assert "shows nothing" in run("ingest", "map", tmp_path / "void.tif", *MODEL).error(3)
     assert "lengths in metres" in run("ingest", "map", tmp_path / "void.tif", "--scales", "-3", *MODEL).error(3)
+    write_map(tmp_path / "off.tif", ground(), Affine(0.5, 0, 1e12, 0, -0.5, 5e12))
+    assert "which is nowhere" in run("ingest", "map", tmp_path / "off.tif", *MODEL).error(3)
     assert not Path("outcrop.db").exists()
 
 
