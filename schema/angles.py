@@ -21,6 +21,8 @@ def top_heading(yaw: float | None, pitch: float | None, roll: float | None) -> f
     """
     if yaw is None or not math.isfinite(yaw):
         return None
-    over = pitch is not None and roll is not None and abs(pitch + 90.0) <= DOWN and abs(roll) > OVER
+    over = False
+    if pitch is not None and roll is not None and abs(pitch + 90.0) <= DOWN:
+        over = abs(roll % 360.0 - 180.0) < 180.0 - OVER  # a roll of 350 degrees is one of -10
     turned = (yaw + 180.0 if over else yaw) % 360.0
     return 0.0 if turned == 360.0 else turned  # a tiny negative angle rounds up to 360

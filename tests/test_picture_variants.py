@@ -203,6 +203,7 @@ def test_decimal_commas(form: str) -> None:
         ("-80.00", "+179.50", 217.5),  # past straight down, as Mavic 3E write it
         ("-90.00", "+0.00", 37.5),
         ("-90.00", "-2.10", 37.5),
+        ("-90.00", "+357.90", 37.5),
         ("-20.00", "+180.00", 37.5),  # looks ahead, upside down
         (None, "+180.00", 37.5),
     ],
