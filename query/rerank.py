@@ -220,6 +220,8 @@ def _in_steps(result: Result, matching: _Matching, steps: Steps, spent: dict[str
         parents = candidates.take(steps.depth, deeper=bool(number))
         if number:
             spent["search"] = spent.get("search", 0.0) + time.perf_counter() - begun
+            if not parents:
+                break
         matching.match(parents)
         if len(parents) < steps.depth or not steps.go_on(parents, matching.verifications):
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from outcrop.query.rerank_plan import RerankPlan
 from outcrop.query.service.asked import Asked
 from outcrop.query.service.engine import Engine
 from outcrop.query.verification.confidence import Verification
+from outcrop.query.verification.features import LocalFeatures
 from outcrop.query.verification.originals import Originals
 from outcrop.query.verification.verifier import Verifier
 from outcrop.schema.item import Item, Kind
@@ -89,6 +91,21 @@ def test_its_reach_bounds_the_work(tmp_path: Path, site: list[Item]) -> None:
         assert result.matched == len(verified(result)) == matched, reach
     everything, searched = asked(tmp_path, site, Reranking(2, 64), order=order[:SAME], at_hand=2)
     assert everything.matched == SAME and searched == [4, 8, 12]  # the last brings nothing new
+
+
+def test_where_nothing_is_left_the_query_is_not_looked_at_again(
+    tmp_path: Path, site: list[Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    features_of = Verifier.features_of
+
+    def counted(self: Verifier, files: Mapping[Path, str]) -> dict[Path, LocalFeatures | str]:
+        read.append(len(files))
+        return features_of(self, files)
+
+    monkeypatch.setattr(Verifier, "features_of", counted)
+    result, _ = asked(tmp_path, site, Reranking(2), order=(1, 2), at_hand=2)
+    assert (result.matched, verified(result), read) == (2, {1, 2}, [3])
 
 
 def test_nothing_more_is_looked_at_where_the_last_ones_show_nothing(tmp_path: Path, site: list[Item]) -> None:
