@@ -249,7 +249,7 @@ def test_bombs_are_refused_before_pixels_are_allocated(size: tuple[int, int]) ->
     )
     with growth() as grown, pytest.raises(PictureError, match=named):
         decode(data, name="x")
-    assert grown.kib < 20_000  # the smallest would have taken 260,000
+    assert grown.kib < 130_000  # the smallest would have taken 260,000; other threads may import something meanwhile
 
 
 def test_a_big_jpeg_is_decoded_only_where_scaling_brings_it_under_the_limit(

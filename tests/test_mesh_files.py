@@ -78,7 +78,7 @@ def test_a_claim_of_a_billion_vertices_costs_no_memory(tmp_path: Path) -> None:
         data = meshes.broken()[name][0]
         with growth() as grown, pytest.raises(MeshError, match="1,000,000,000"):
             load(Path(name), data)
-        assert grown.kib < 20_000
+        assert grown.kib < 130_000  # of gigabytes; other threads may import something meanwhile
 
 
 @given(data=st.data(), kind=st.sampled_from(["ply", "text.ply", "stl", "text.stl", "off", "obj"]))
