@@ -115,6 +115,7 @@ def test_the_rows_are_those_of_requests_also_after_a_kill(
     assert "that an ingest had embedded before it was ended" in done.err
     assert "which the server read" in done.err and "building the index HNSW" in done.err
     assert stored(server, name) == expected and Collection.open(server, name).count() == ROWS
+    Collection.open(server, name).wait_for_index(400)  # the server may merge segments meanwhile, and index them anew
     facts = run("collection", "describe", name, "--uri", server.uri, "--json").json
     assert (facts["index"]["profile"], facts["index"]["state"], facts["index"]["pending"]) == ("HNSW", "Finished", 0)
     assert not left() and not any((tmp_path / "shared").iterdir())
