@@ -32,7 +32,7 @@ POSE = 2
 MIN_SIZE, MAX_SIZE = 32, 4096
 MIN_PIXELS = 4
 """A view that shows fewer pixels of its specimen is blank."""
-CUTS = 1
+CUTS = 2
 """Goes up when a specimen would be cut otherwise."""
 MAX_CUTS = 16
 FLAT = 0.02
